@@ -1,0 +1,251 @@
+"""Every setting: what is refused and in which words, and the way through Flower's run config."""
+
+import ast
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedhealth import settings as settings_module
+from fedhealth.errors import UsageError
+from fedhealth.settings import (
+    ClientSettings,
+    DatasetSettings,
+    FederationSettings,
+    ServerSettings,
+    parse_address,
+)
+
+ALL_SETTINGS = (FederationSettings, ServerSettings, ClientSettings, DatasetSettings)
+CSV: dict[str, Any] = {"file": Path("client_1.csv")}
+WHOLE, SHARE, SEED = "1 or more", "a share between 0 and 1", "a whole number from 0 to 2147483647"
+RATE, SECONDS, PORT = (
+    "a number above 0, at most 100",
+    "seconds above 0, 30 days at most",
+    "HOST:PORT, such as 127.0.0.1:8080",
+)
+MANY, URL, NAME = "a number from 1 to 1000", "an address that starts with http:// or https://", "1 to 100 characters"
+KERAS, INVENTED, LATER = (
+    "a path that ends in .keras",
+    "a number from 40 to 10000000",
+    "seconds, 0 or more, 30 days at most",
+)
+
+BAD: list[tuple[type[Any], dict[str, Any], str]] = [
+    (FederationSettings, {"hospitals": 0}, f"--hospitals is 0; give {WHOLE}"),
+    (FederationSettings, {"rounds": 0}, f"--rounds is 0; give {WHOLE}"),
+    (FederationSettings, {"rounds": -3}, f"--rounds is -3; give {WHOLE}"),
+    (FederationSettings, {"local_epochs": 0}, f"--local-epochs is 0; give {WHOLE}"),
+    (FederationSettings, {"batch_size": 0}, f"--batch-size is 0; give {WHOLE}"),
+    (FederationSettings, {"learning_rate": 0.0}, f"--learning-rate is 0.0; give {RATE}"),
+    (FederationSettings, {"learning_rate": -0.1}, f"--learning-rate is -0.1; give {RATE}"),
+    (FederationSettings, {"learning_rate": 100.5}, f"--learning-rate is 100.5; give {RATE}"),
+    (FederationSettings, {"learning_rate": math.nan}, f"--learning-rate is nan; give {RATE}"),
+    (FederationSettings, {"learning_rate": math.inf}, f"--learning-rate is inf; give {RATE}"),
+    (FederationSettings, {"test_share": 0.0}, f"--test-share is 0.0; give {SHARE}"),
+    (FederationSettings, {"test_share": 1.0}, f"--test-share is 1.0; give {SHARE}"),
+    (FederationSettings, {"test_share": math.nan}, f"--test-share is nan; give {SHARE}"),
+    (FederationSettings, {"round_timeout": 0.0}, f"--round-timeout is 0.0; give {SECONDS}"),
+    (FederationSettings, {"round_timeout": math.nan}, f"--round-timeout is nan; give {SECONDS}"),
+    (FederationSettings, {"seed": -1}, f"--seed is -1; give {SEED}"),
+    (FederationSettings, {"seed": 2**31}, f"--seed is 2147483648; give {SEED}"),
+    (ServerSettings, {"rounds": 0}, f"--rounds is 0; give {WHOLE}"),
+    (ServerSettings, {"address": "8080"}, f"--address is 8080; give {PORT}"),
+    (ServerSettings, {"max_wait": 0.0}, f"--max-wait is 0.0; give {SECONDS}"),
+    (ServerSettings, {"max_wait": math.nan}, f"--max-wait is nan; give {SECONDS}"),
+    (ClientSettings, {**CSV, "server": "localhost"}, f"--server is localhost; give {PORT}"),
+    (ClientSettings, {**CSV, "max_wait": -1.0}, f"--max-wait is -1.0; give {LATER}"),
+    (ClientSettings, {**CSV, "max_wait": math.nan}, f"--max-wait is nan; give {LATER}"),
+    (ClientSettings, {**CSV, "save_model": Path("model.h5")}, f"--save-model is model.h5; give {KERAS}"),
+    (DatasetSettings, {"clients": 0}, f"--clients is 0; give {MANY}"),
+    (DatasetSettings, {"clients": 1001}, f"--clients is 1001; give {MANY}"),
+    (DatasetSettings, {"alpha": 0.0}, "--alpha is 0.0; give a number above 0"),
+    (DatasetSettings, {"alpha": math.nan}, "--alpha is nan; give a number above 0"),
+    (DatasetSettings, {"patients": 39}, f"--patients is 39; give {INVENTED}"),
+    (DatasetSettings, {"patients": 10_000_001}, f"--patients is 10000001; give {INVENTED}"),
+    (DatasetSettings, {"seed": -1}, f"--seed is -1; give {SEED}"),
+    (DatasetSettings, {"url": "ftp://host/file"}, f"--url is ftp://host/file; give {URL}"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "line"), BAD, ids=[line.partition(";")[0] for _, _, line in BAD])
+def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
+    kind: type[Any], values: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        kind(**values)
+    assert str(caught.value) == line
+
+
+def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
+    free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
+    tried = {name for _, values, _ in BAD for name in values} - {"file"}
+    assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (FederationSettings, {"hospitals": 1, "rounds": 1, "local_epochs": 1, "batch_size": 1, "learning_rate": 100.0}),
+        (FederationSettings, {"seed": 2**31 - 1, "test_share": 0.001, "round_timeout": 0.001}),
+        (ClientSettings, {**CSV, "max_wait": 0.0, "name": "Köln", "save_model": Path("deep/model.keras")}),
+        (DatasetSettings, {"clients": 1000, "patients": 40, "alpha": 1e-6, "url": "http://localhost/x.zip"}),
+    ],
+)
+def test_the_last_good_value_is_accepted(kind: type[Any], values: dict[str, Any]) -> None:
+    made = kind(**values)
+    assert {name: getattr(made, name) for name in values} == values
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "parsed"),
+    [
+        ("127.0.0.1:8080", ("127.0.0.1", 8080)),
+        ("hospital.example:1", ("hospital.example", 1)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:65535", ("[::1]", 65535)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(address: str, parsed: tuple[str, int]) -> None:
+    assert parse_address(address, "server") == parsed
+
+
+@pytest.mark.parametrize(
+    "address", ["", ":", "host", "host:", ":8080", "host:65536", "host:-1", "host:80a", "host:8 0", "host:+80", "[::1]"]
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_address(address, "server")
+    assert str(caught.value) == f"--server is {address}; give {PORT}"
+
+
+# --- the run config ---------------------------------------------------------------------------------------------------
+
+federation_settings = st.builds(
+    FederationSettings,
+    hospitals=st.integers(1, 1000),
+    rounds=st.integers(1, 1000),
+    local_epochs=st.integers(1, 100),
+    batch_size=st.integers(1, 10_000),
+    learning_rate=st.floats(0, 100, exclude_min=True),
+    model=st.sampled_from(["mlp", "logistic"]),
+    strategy=st.just("fedavg"),
+    scaling=st.sampled_from(["federated", "reference", "local"]),
+    missing_indicators=st.booleans(),
+    test_share=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    round_timeout=st.floats(0, 1e6, exclude_min=True),
+    seed=st.integers(0, 2**31 - 1),
+)
+
+
+@settings(derandomize=True, deadline=None)
+@given(federation_settings)
+def test_settings_come_back_from_the_run_config_as_they_went_in(given_settings: FederationSettings) -> None:
+    run_config = given_settings.to_run_config()
+    assert FederationSettings.from_run_config(run_config) == given_settings
+    assert all(type(value) in (bool, int, float, str) for value in run_config.values())
+    assert all("_" not in key for key in run_config)
+
+
+def test_a_server_s_run_config_holds_only_what_travels() -> None:
+    server = ServerSettings(rounds=7, address="127.0.0.1:1", max_wait=5.0, out=Path("somewhere"), verbose=True)
+    assert not {"address", "out", "max-wait", "verbose"} & set(server.to_run_config())
+    assert server.federation() == FederationSettings(rounds=7)
+    assert server.to_run_config() == server.federation().to_run_config()
+    assert FederationSettings.from_run_config(server.to_run_config()) == FederationSettings(rounds=7)
+
+
+def test_a_key_that_is_missing_takes_its_default() -> None:
+    assert FederationSettings.from_run_config({}) == FederationSettings()
+    assert FederationSettings.from_run_config({"rounds": 3}) == FederationSettings(rounds=3)
+
+
+@pytest.mark.parametrize("key", ["rouns", "local_epochs", "address", ""])
+def test_an_unknown_key_is_refused_with_the_known_ones(key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        FederationSettings.from_run_config({"rounds": 3, key: 1})
+    line = str(caught.value)
+    assert line.startswith(f"run config: unknown key {key}; known are hospitals, rounds, local-epochs, ")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("rounds", "20", "int"),
+        ("rounds", 20.0, "int"),
+        ("rounds", True, "int"),
+        ("rounds", None, "int"),
+        ("learning-rate", "0.1", "float"),
+        ("learning-rate", True, "float"),
+        ("missing-indicators", 1, "bool"),
+        ("missing-indicators", "true", "bool"),
+        ("model", 1, "str"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(key: str, value: object, expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        FederationSettings.from_run_config({key: value})
+    assert str(caught.value) == f"--{key} is {value!r}; give a value of type {expected}"
+
+
+def test_a_whole_number_is_accepted_for_a_fraction() -> None:
+    made = FederationSettings.from_run_config({"learning-rate": 1, "round-timeout": 60})
+    assert (made.learning_rate, made.round_timeout) == (1.0, 60.0)
+    assert type(made.learning_rate) is float
+
+
+@pytest.mark.parametrize(
+    ("key", "choices"),
+    [("model", "mlp, logistic"), ("strategy", "fedavg"), ("scaling", "federated, reference, local")],
+)
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(key: str, choices: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        FederationSettings.from_run_config({key: "magic"})
+    assert str(caught.value) == f"--{key} is magic; give one of {choices}"
+
+
+def test_a_value_out_of_its_range_is_refused_in_a_run_config_too() -> None:
+    with pytest.raises(UsageError, match="--rounds is 0; give 1 or more"):
+        FederationSettings.from_run_config({"rounds": 0})
+
+
+# --- the help ---------------------------------------------------------------------------------------------------------
+
+
+def undocumented_fields(tree: ast.Module) -> list[str]:
+    """Fields of classes that no docstring follows: `--help` would say nothing about them."""
+    return [
+        f"{record.name}.{ast.unparse(statement.target)}"
+        for record in tree.body
+        if isinstance(record, ast.ClassDef)
+        for statement, following in zip(record.body, [*record.body[1:], None], strict=True)
+        if isinstance(statement, ast.AnnAssign)
+        and not (
+            isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+            and isinstance(following.value.value, str)
+            and following.value.value.strip()
+        )
+    ]
+
+
+def test_every_setting_has_a_docstring_for_the_help() -> None:
+    assert undocumented_fields(ast.parse("class Settings:\n    rounds: int = 1\n    seed: int = 0\n    'Seed.'")) == [
+        "Settings.rounds"
+    ]
+    source = Path(settings_module.__file__).read_text(encoding="utf-8")
+    assert undocumented_fields(ast.parse(source)) == []
+
+
+def test_settings_cannot_be_changed_once_checked() -> None:
+    for made in (ServerSettings(), ClientSettings(**CSV), DatasetSettings()):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            made.verbose = True  # type: ignore[union-attr, misc]  # that is the point
