@@ -1,0 +1,80 @@
+"""Make the hospitals' CSV files from one source of patients. What each step does stands in the rooms of `fedhealth`."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from fedhealth.dataset_files import Origin, client_file, write_dataset
+from fedhealth.files import write_file
+from fedhealth.hospital_picture import draw_hospitals
+from fedhealth.hospital_table import hospital_table
+from fedhealth.partition import SPLITS_WITH_ALPHA, deal_out
+from fedhealth.settings import DatasetSettings, ServerSettings
+from fedhealth.sources import Source, load_source
+from utils import parse_flags, say, script, warn
+
+RAW_FOLDER = Path("data/raw")
+PICTURE = "hospitals.svg"
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> None:
+    """Load the patients, deal them out to hospitals, write the files, show how the hospitals differ."""
+    settings = parse_flags(DatasetSettings, argv)
+    source = load_source(
+        settings.source,
+        url=settings.url,
+        patients=settings.patients,
+        seed=settings.seed,
+        raw_folder=RAW_FOLDER,
+        say=say_progress,
+    )
+    say(source.description)
+    warn_all(source.warnings)
+    hospitals = deal_out(
+        source.table, split=settings.split, clients=settings.clients, alpha=settings.alpha, seed=settings.seed
+    )
+    warn_all(write_dataset(settings.out, source.table, hospitals, origin_of(source, settings)))
+    title = f"How {len(hospitals)} hospitals differ: {settings.split} split"
+    write_file(settings.out / PICTURE, draw_hospitals(hospitals, title=title))
+    say(hospital_table(hospitals, terminal=sys.stdout.isatty()))
+    say_next_steps(settings.out, hospitals)
+
+
+def warn_all(warnings: Sequence[str]) -> None:
+    """One line each."""
+    for warning in warnings:
+        warn(warning)
+
+
+def say_progress(line: str) -> None:
+    """A step that takes long, told on stderr: the first line of stdout names the source."""
+    sys.stderr.write(f"{line}\n")
+
+
+def origin_of(source: Source, settings: DatasetSettings) -> Origin:
+    """What `dataset.json` is to say of how the files came to be."""
+    return Origin(
+        source=source.name,
+        description=source.description,
+        sha256=source.sha256,
+        split=settings.split,
+        seed=settings.seed,
+        alpha=settings.alpha if settings.split in SPLITS_WITH_ALPHA else None,
+    )
+
+
+def say_next_steps(out: Path, hospitals: Sequence[pd.DataFrame]) -> None:
+    """Where the files are, and what to type next."""
+    last = client_file(len(hospitals))
+    say(f"wrote full_dataset.csv, client_1.csv to {last}, dataset.json and {PICTURE} to {out}")
+    many = "" if len(hospitals) == ServerSettings().hospitals else f" --hospitals {len(hospitals)}"
+    say(f"next: python server.py{many}")
+    say(f"then, for each hospital in its own terminal: python client.py {shlex.quote(str(out / client_file(1)))}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
