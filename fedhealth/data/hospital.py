@@ -1,0 +1,129 @@
+"""A CSV file -> `Hospital`: its patients, its name, where the rows came from, what deserves a warning."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedhealth.data.patients import Patients
+from fedhealth.data.table import Table, parse_table, read_file, show
+from fedhealth.data.validation import validate_table
+from fedhealth.errors import UsageError
+from fedhealth.schema import FEATURE_NAMES, HOSPITAL, SYNTHETIC_PREFIX, TARGET
+
+REPEATED_SHARE = 0.05
+"""More repeated rows than this are worth a warning."""
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """One hospital and the patients of its CSV."""
+
+    name: str
+    patients: Patients
+    source: str
+    """"synthetic" if any row is; else what dataset.json says of this very file, such as "uci"; else "own"."""
+    warnings: tuple[str, ...]
+    """One line each."""
+
+
+def load_hospital(path: Path, name: str | None = None) -> Hospital:
+    """Read and check a hospital's CSV.
+
+    `name` is the hospital's; without it the file's hospital column if that names a single one, else the file's name.
+
+    Raises
+    ------
+    UsageError
+        The name is empty, longer than 100 characters or not printable; the file cannot be read.
+    DataError
+        The file is no CSV with the schema's columns, or has values that the schema refuses: one line for each.
+    """
+    if name is not None:
+        name = check_name(name, f'--name is "{show(name)}"')
+    content = read_file(path)
+    table = parse_table(content, path)
+    values, warnings = validate_table(table, path)
+    record = read_dataset_record(path, content)
+    patients = Patients(
+        features=values[list(FEATURE_NAMES)].to_numpy(dtype=np.float64, copy=True),
+        labels=values[TARGET].to_numpy(dtype=np.float32),
+    )
+    return Hospital(
+        name=find_name(table, path, record) if name is None else name,
+        patients=patients,
+        source=find_source(table, record),
+        warnings=(*warnings, *find_warnings(table, patients)),
+    )
+
+
+def list_hospitals(table: Table) -> list[str]:
+    """The distinct names in the hospital column, sorted; none without one."""
+    return sorted(set(table.cells.get(HOSPITAL, [])) - {""})
+
+
+def find_name(table: Table, path: Path, record: dict[str, Any]) -> str:
+    """The single hospital that the rows name, else the file's name without its ending.
+
+    Where patients were dealt out anew (any split but the natural one), the rows name another hospital than the file's.
+    """
+    names = list_hospitals(table)
+    name = names[0] if len(names) == 1 and record.get("split", "natural") == "natural" else path.stem
+    return check_name(name, f'{path}: the hospital\'s name is "{show(name)}"')
+
+
+def check_name(name: str, said: str) -> str:
+    """The name without surrounding blanks; `said` begins the `UsageError` about a bad one."""
+    name = name.strip()
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise UsageError(f"{said}; give --name 1 to 100 printable characters")
+    return name
+
+
+def find_source(table: Table, record: dict[str, Any]) -> str:
+    """Where the rows came from: the rows themselves are believed first, then dataset.json."""
+    if any(name.startswith(SYNTHETIC_PREFIX) for name in list_hospitals(table)):
+        return "synthetic"
+    source = record.get("source")
+    return show(source) if isinstance(source, str) and source.strip() else "own"
+
+
+def read_dataset_record(path: Path, content: bytes) -> dict[str, Any]:
+    """What the `dataset.json` beside the CSV says, if it lists this very file; a damaged one says nothing."""
+    try:
+        record = json.loads(path.with_name("dataset.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    files = record.get("files") if isinstance(record, dict) else None
+    this_file = {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+    listed = isinstance(files, list) and any(isinstance(f, dict) and this_file.items() <= f.items() for f in files)
+    return record if listed else {}
+
+
+def find_warnings(table: Table, patients: Patients) -> list[str]:
+    """What is allowed and still worth a line."""
+    total = len(patients)
+    warnings = []
+    if table.ignored:
+        more = ["..."] if len(table.ignored) > 10 else []
+        names = [show(name) or "(no name)" for name in table.ignored[:10]]
+        warnings.append(f"unknown columns are ignored: {', '.join(names + more)}")
+    if table.short_rows:
+        warnings.append(f"cells that a row lacks are read as missing (in {table.short_rows} of {total} rows)")
+    synthetic = sum(name.startswith(SYNTHETIC_PREFIX) for name in table.cells.get(HOSPITAL, []))
+    if 0 < synthetic < total:
+        warnings.append(f"invented and real patients are mixed (synthetic: {synthetic} of {total} rows)")
+    # The UCI files repeat a patient or two by chance; a padded copy repeats many and makes any test look good.
+    repeated = int(pd.DataFrame(patients.features).duplicated().sum())
+    if repeated > REPEATED_SHARE * total:
+        warnings.append(
+            f"patients repeat ({repeated} of {total} rows): the test may hold patients that were trained on"
+        )
+    if len(classes := np.unique(patients.labels)) == 1:
+        state = "ill" if classes[0] else "healthy"
+        warnings.append(f"all {total} patients are {state}: a model can be trained, but the AUROC is n/a")
+    return warnings

@@ -1,0 +1,57 @@
+"""Patients in memory and their split into train and test; knows nothing of files."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedhealth.errors import UsageError
+
+SPLIT_STREAM = 0x5B117
+"""Keeps the split's random numbers apart from every other use of the same seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patients:
+    """The patients of one hospital; its `repr` shows no value, so that no log can."""
+
+    features: NDArray[np.float64] = field(repr=False)
+    """(num_patients, 13), in the order of `schema.FEATURE_NAMES`, UCI units and codes, NaN = missing."""
+    labels: NDArray[np.float32] = field(repr=False)
+    """(num_patients,), 1 = disease, 0 = none."""
+
+    def __len__(self) -> int:
+        """How many patients."""
+        return len(self.labels)
+
+
+def split_patients(patients: Patients, test_share: float, seed: int) -> tuple[Patients, Patients]:
+    """Split at random within each class; both parts keep the order of the rows.
+
+    A class gives `round(test_share * n)` of its n patients to the test and keeps at least one; if that leaves the test
+    empty, the larger class gives one.
+
+    Returns
+    -------
+    (train, test), disjoint, together all patients, neither empty.
+
+    Raises
+    ------
+    UsageError
+        Fewer than 2 patients.
+    """
+    if len(patients) < 2:
+        raise UsageError(f"{len(patients)} patients cannot be split into train and test; give 2 or more")
+    rng = np.random.default_rng([SPLIT_STREAM, seed])
+    is_test = np.zeros(len(patients), dtype=np.bool_)
+    classes = [rng.permutation(np.flatnonzero(patients.labels == label)) for label in np.unique(patients.labels)]
+    for members in classes:
+        is_test[members[: min(round(test_share * len(members)), len(members) - 1)]] = True
+    if not is_test.any():
+        is_test[max(classes, key=len)[0]] = True
+    return select_patients(patients, ~is_test), select_patients(patients, is_test)
+
+
+def select_patients(patients: Patients, mask: NDArray[np.bool_]) -> Patients:
+    """The patients where `mask` (num_patients,) is true, in their order."""
+    return Patients(features=patients.features[mask], labels=patients.labels[mask])
