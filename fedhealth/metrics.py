@@ -1,0 +1,166 @@
+"""Federated metrics: what one hospital says of its test patients, and what follows from the sum over hospitals.
+
+A hospital sends no score and no label: it sends how many ill and how many healthy patients fell into each of 200 bins
+of predicted risk, and two sums. Histograms add up, so the metrics of all patients together are those of the summed
+histogram: accuracy, sensitivity, specificity, Brier score and loss exactly, AUROC up to a bound that is computed and
+kept beside it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+NUM_BINS = 200
+"""Bins of predicted risk, all 0.005 wide; 0.5 is an edge, so that the counts at the usual threshold are exact."""
+NUM_CALIBRATION_BINS = 10
+MOST_PATIENTS = 10**9
+"""In one bin; more is no count of people (and far from overflowing)."""
+SMALLEST_RISK = 1e-7
+"""Risks are clipped to [1e-7, 1 - 1e-7] in the log loss, as Keras does."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreHistogram:
+    """Counts of patients by label and predicted risk, and the two sums that counts cannot give."""
+
+    positives: NDArray[np.int64]  # (NUM_BINS,) ill patients
+    negatives: NDArray[np.int64]  # (NUM_BINS,) healthy patients
+    log_loss: float  # sum over patients, nats
+    squared_error: float  # sum over patients
+
+    @property
+    def num_examples(self) -> int:
+        """How many patients."""
+        return int(self.positives.sum() + self.negatives.sum())
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of some patients; None where they are undefined (no patient, or AUROC with one class only)."""
+
+    num_examples: int
+    num_ill: int
+    loss: float | None
+    auroc: float | None
+    auroc_bound: float | None
+    accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    brier: float | None
+    ece: float | None
+
+
+def score_histogram(risks: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
+    """Histogram of `risks` (num_patients,) in [0, 1] by `labels` (num_patients,) in {0, 1}."""
+    risk = np.asarray(risks, dtype=np.float64)
+    ill = np.asarray(labels) > 0.5
+    if not np.all((risk >= 0) & (risk <= 1)):
+        raise ValueError("a risk is not a number from 0 to 1")
+    if not np.all(np.isin(labels, (0, 1))):
+        raise ValueError("a label is neither 0 nor 1")
+    bins = np.minimum((risk * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    clipped = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
+    return ScoreHistogram(
+        positives=np.bincount(bins[ill], minlength=NUM_BINS),
+        negatives=np.bincount(bins[~ill], minlength=NUM_BINS),
+        log_loss=-float(np.log(np.where(ill, clipped, 1 - clipped)).sum()),
+        squared_error=float(((risk - ill) ** 2).sum()),
+    )
+
+
+def add_histograms(histograms: Iterable[ScoreHistogram]) -> ScoreHistogram:
+    """Histogram of all patients together: the sum."""
+    each = list(histograms)
+    return ScoreHistogram(
+        positives=sum((h.positives for h in each), start=np.zeros(NUM_BINS, dtype=np.int64)),
+        negatives=sum((h.negatives for h in each), start=np.zeros(NUM_BINS, dtype=np.int64)),
+        log_loss=sum(h.log_loss for h in each),
+        squared_error=sum(h.squared_error for h in each),
+    )
+
+
+def histogram_to_record(histogram: ScoreHistogram) -> dict[str, Any]:
+    """As the plain values of a Flower `MetricRecord`."""
+    return {
+        "num-examples": histogram.num_examples,
+        "positives": histogram.positives.tolist(),
+        "negatives": histogram.negatives.tolist(),
+        "log-loss": histogram.log_loss,
+        "squared-error": histogram.squared_error,
+    }
+
+
+def histogram_from_record(record: Mapping[str, Any]) -> ScoreHistogram:
+    """Back from a `MetricRecord`; a `ValueError` says what is wrong with it."""
+    if missing := {"num-examples", "positives", "negatives", "log-loss", "squared-error"} - set(record):
+        raise ValueError(f"the histogram lacks {min(missing)}")
+    positives, negatives = _bins(record["positives"]), _bins(record["negatives"])
+    histogram = ScoreHistogram(positives, negatives, float(record["log-loss"]), float(record["squared-error"]))
+    if histogram.num_examples != record["num-examples"]:
+        raise ValueError("the bins do not add up to num-examples")
+    largest_loss = -np.log(SMALLEST_RISK) * histogram.num_examples + 1e-6
+    if not (0 <= histogram.log_loss <= largest_loss and 0 <= histogram.squared_error <= histogram.num_examples):
+        raise ValueError("the sum of log loss or of squared error is out of range")
+    return histogram
+
+
+def _bins(values: Any) -> NDArray[np.int64]:
+    """Counts per bin, checked."""
+    if not isinstance(values, list | tuple) or len(values) != NUM_BINS:
+        raise ValueError(f"a histogram must have {NUM_BINS} bins")
+    if not all(isinstance(value, int) and 0 <= value <= MOST_PATIENTS for value in values):
+        raise ValueError("a bin is not a count of patients")
+    return np.asarray(values, dtype=np.int64)
+
+
+def compute_metrics(histogram: ScoreHistogram) -> Metrics:
+    """All metrics of the patients in `histogram`; a patient is called ill from a risk of 0.5."""
+    ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
+    true_positives = int(histogram.positives[NUM_BINS // 2 :].sum())
+    true_negatives = int(histogram.negatives[: NUM_BINS // 2].sum())
+    auroc, bound = compute_auroc(histogram)
+    return Metrics(
+        num_examples=ill + healthy,
+        num_ill=ill,
+        loss=_ratio(histogram.log_loss, ill + healthy),
+        auroc=auroc,
+        auroc_bound=bound,
+        accuracy=_ratio(true_positives + true_negatives, ill + healthy),
+        sensitivity=_ratio(true_positives, ill),
+        specificity=_ratio(true_negatives, healthy),
+        brier=_ratio(histogram.squared_error, ill + healthy),
+        ece=compute_calibration_error(histogram),
+    )
+
+
+def compute_auroc(histogram: ScoreHistogram) -> tuple[float | None, float | None]:
+    """AUROC and the largest error that the bins can have caused; (None, None) if a class is missing.
+
+    AUROC is the share of (ill, healthy) pairs in which the ill patient has the higher risk, ties counting half (Hanley
+    & McNeil 1982, "The meaning and use of the area under a receiver operating characteristic curve"). Only pairs that
+    share a bin can be wrong, each by half at most.
+    """
+    pairs = int(histogram.positives.sum()) * int(histogram.negatives.sum())
+    if pairs == 0:
+        return None, None
+    healthy_below = np.cumsum(histogram.negatives) - histogram.negatives
+    half_shared = (histogram.positives * histogram.negatives).sum() / 2
+    return float(((histogram.positives * healthy_below).sum() + half_shared) / pairs), float(half_shared / pairs)
+
+
+def compute_calibration_error(histogram: ScoreHistogram) -> float | None:
+    """Expected calibration error over ten bins of equal width (Guo et al. 2017, equation 3).
+
+    Risks count as the middle of their fine bin, which moves the result by 1 / (2 * NUM_BINS) = 0.0025 at most.
+    """
+    counts = histogram.positives + histogram.negatives
+    middles = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
+    gaps = (counts * middles - histogram.positives).reshape(NUM_CALIBRATION_BINS, -1).sum(axis=1)
+    return _ratio(float(np.abs(gaps).sum()), int(counts.sum()))
+
+
+def _ratio(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
