@@ -1,0 +1,151 @@
+"""Local training: the same numbers as Keras's own, and no work done twice."""
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fedhealth.model import build_model, save_model
+from fedhealth.preprocessing import Standardisation, encode, encoded_names, standardise
+from fedhealth.schema import FEATURES, NUMBERS
+from fedhealth.training import Examples, Trainer, shuffled_orders
+
+NUM_INPUTS = 5
+
+
+def make_examples(num_patients: int, seed: int = 0, num_inputs: int = NUM_INPUTS) -> Examples:
+    generator = np.random.default_rng(seed)
+    inputs = generator.normal(size=(num_patients, num_inputs)).astype(np.float32)
+    return Examples(inputs, (inputs[:, 0] + generator.normal(size=num_patients) > 0).astype(np.float32))
+
+
+def make_trainer(model: str = "mlp", batch_size: int = 8, learning_rate: float = 0.1) -> Trainer:
+    return Trainer(model, NUM_INPUTS, learning_rate=learning_rate, batch_size=batch_size, seed=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model_name", ["mlp", "logistic"])
+def test_training_equals_keras_train_on_batch_weight_for_weight(model_name: str) -> None:
+    examples, orders = make_examples(37), shuffled_orders(37, num_epochs=3, seed=[1])
+    trainer = make_trainer(model_name)
+    weights, loss = trainer.train(trainer.initial_weights(), examples, orders)
+
+    model = build_model(model_name, NUM_INPUTS, seed=3)  # type: ignore[arg-type]
+    model.compile(optimizer=keras.optimizers.SGD(0.1), loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    losses = []
+    for order in orders:
+        for start in range(0, 37, 8):
+            batch = order[start : start + 8]
+            # Keras reports a running mean since the last reset.
+            model.reset_metrics()
+            losses.append((model.train_on_batch(examples.inputs[batch], examples.labels[batch, None]), len(batch)))
+    for ours, keras_weights in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, keras_weights, rtol=0, atol=1e-6)
+    assert loss == pytest.approx(np.average([x for x, _ in losses], weights=[n for _, n in losses]), abs=1e-5)
+
+
+def test_the_loss_goes_down() -> None:
+    trainer, examples = make_trainer(), make_examples(200)
+    weights, first = trainer.train(trainer.initial_weights(), examples, shuffled_orders(200, 1, [0]))
+    _, later = trainer.train(weights, examples, shuffled_orders(200, 20, [1]))
+    assert later < first
+
+
+def test_nothing_is_traced_again_for_other_hospitals_rounds_or_epochs() -> None:
+    trainer = make_trainer()
+    trainer.warm_up()
+    weights = trainer.initial_weights()
+    for num_patients, num_epochs in ((10, 1), (37, 2), (200, 5), (8, 1)):
+        examples = make_examples(num_patients)
+        weights, _ = trainer.train(weights, examples, shuffled_orders(num_patients, num_epochs, [0]))
+        trainer.predict(weights, examples.inputs)
+    assert trainer._train.experimental_get_tracing_count() == 1
+    assert trainer._predict.experimental_get_tracing_count() == 1
+
+
+def test_one_call_leaves_nothing_behind_for_the_next() -> None:
+    """Two hospitals share a trainer: what the first did must not change what the second gets."""
+    trainer, ours, orders = make_trainer(), make_examples(40), shuffled_orders(40, 2, [5])
+    alone, _ = trainer.train(trainer.initial_weights(), ours, orders)
+    fresh = make_trainer()
+    initial = fresh.initial_weights()
+    fresh.train(initial, make_examples(60, seed=9), shuffled_orders(60, 3, [6]))
+    shared, _ = fresh.train(initial, ours, orders)
+    for one, other in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_neither_warming_up_nor_training_touches_the_initial_weights() -> None:
+    cold, warm = make_trainer(), make_trainer()
+    warm.warm_up()
+    warm.train(warm.initial_weights(), make_examples(40), shuffled_orders(40, 2, [5]))
+    for one, other in zip(cold.initial_weights(), warm.initial_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_every_hospital_builds_the_same_model_and_another_seed_another_one() -> None:
+    first, same, other = (build_model("mlp", NUM_INPUTS, seed=seed).get_weights() for seed in (3, 3, 4))
+    assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_one_full_batch_step_of_fedavg_equals_one_pooled_gradient_step() -> None:
+    """McMahan et al. 2017, section 2: with one local step on all rows, averaging weights is averaging gradients."""
+    sizes = (31, 7, 22)
+    hospitals = [make_examples(size, seed=size) for size in sizes]
+    pooled = Examples(np.concatenate([h.inputs for h in hospitals]), np.concatenate([h.labels for h in hospitals]))
+    trainer = make_trainer(batch_size=1000, learning_rate=0.5)
+    # From trained weights, so that no gradient is zero by symmetry.
+    start, _ = trainer.train(trainer.initial_weights(), pooled, shuffled_orders(60, 5, [0]))
+    locals_ = [trainer.train(start, h, shuffled_orders(len(h.labels), 1, [1]))[0] for h in hospitals]
+    central, _ = trainer.train(start, pooled, shuffled_orders(60, 1, [2]))
+    for place, expected in enumerate(central):
+        federated = sum(weights[place] * (size / 60) for weights, size in zip(locals_, sizes, strict=True))
+        np.testing.assert_allclose(federated, expected, rtol=0, atol=1e-6)
+        assert np.abs(expected - start[place]).max() > 1e-4
+
+
+def test_orders_are_permutations_and_follow_their_seed() -> None:
+    orders = shuffled_orders(50, num_epochs=3, seed=[1, 2, 3])
+    assert orders.shape == (3, 50)
+    assert all(sorted(order) == list(range(50)) for order in orders.tolist())
+    np.testing.assert_array_equal(orders, shuffled_orders(50, 3, [1, 2, 3]))
+    assert not np.array_equal(orders, shuffled_orders(50, 3, [1, 2, 4]))
+
+
+@pytest.mark.parametrize("missing_indicators", [True, False])
+def test_a_saved_model_is_plain_keras_and_gives_the_trainers_risks_for_raw_features(
+    tmp_path: pytest.TempPathFactory, missing_indicators: bool
+) -> None:
+    features = make_features(num_patients=60)
+    raw = encode(features, missing_indicators)
+    num_inputs = len(encoded_names(missing_indicators))
+    standardisation = Standardisation(
+        tuple(column.reference_mean + 1 for column in NUMBERS), tuple(column.reference_std for column in NUMBERS)
+    )
+    trainer = Trainer("mlp", num_inputs, learning_rate=0.3, batch_size=8, seed=0)
+    examples = Examples(standardise(raw, standardisation), (np.arange(60) % 2).astype(np.float32))
+    weights, _ = trainer.train(trainer.initial_weights(), examples, shuffled_orders(60, 5, [0]))
+    path = tmp_path / "model.keras"  # type: ignore[operator]
+    save_model(path, "mlp", weights, num_inputs, standardisation)
+    assert [entry.name for entry in path.parent.iterdir()] == ["model.keras"]
+
+    loaded = keras.models.load_model(path)  # no custom objects
+    risks = loaded.predict(raw, verbose=0)[:, 0]
+    assert np.isnan(raw).any()
+    np.testing.assert_allclose(risks, trainer.predict(weights, examples.inputs), rtol=0, atol=1e-5)
+    assert risks.std() > 0.05
+
+
+def make_features(num_patients: int) -> NDArray[np.float64]:
+    """Invented patients with all codes and some missing values."""
+    generator = np.random.default_rng(0)
+    columns = []
+    for column in FEATURES:
+        if column.kind == "category":
+            values = generator.choice(list(column.codes), size=num_patients).astype(float)
+        else:
+            values = column.reference_mean + column.reference_std * generator.normal(size=num_patients)
+        if column.can_be_missing:
+            values[generator.random(num_patients) < 0.2] = np.nan
+        columns.append(values)
+    return np.stack(columns, axis=1)
