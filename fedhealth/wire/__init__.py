@@ -1,0 +1,1 @@
+"""The gRPC link: one bidirectional stream of Flower messages per hospital."""

@@ -1,0 +1,351 @@
+"""The link on loopback, with light hospitals: who gets in, what comes back, in which order, and what a cut does."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedhealth.errors import RunError, UsageError
+from fedhealth.wire import link, messages
+from fedhealth.wire.grid import GrpcGrid
+from fedhealth.wire.link import ServerLostError, join, keep_trying
+
+pytestmark = pytest.mark.enable_socket
+NAMES = ("cleveland", "hungary", "switzerland", "va")
+
+
+def make_app(answer: Callable[[Message, Context], RecordDict]) -> ClientApp:
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(answer(message, context), reply_to=message)
+
+    return app
+
+
+def double(message: Message, context: Context) -> RecordDict:
+    """Twice the weights that came, and the hospital's name length as a metric."""
+    weights = message.content.array_records["arrays"]["w"].numpy() * 2
+    metrics = MetricRecord({"num-examples": len(str(context.node_config["name"]))})
+    return RecordDict({"arrays": ArrayRecord({"w": Array(weights)}), "metrics": metrics})
+
+
+class Federation:
+    """A listening grid and its hospitals, each on a thread."""
+
+    def __init__(self, capacity: int = 4) -> None:
+        self.changes: list[tuple[str, str]] = []
+        self.changed = threading.Condition()
+        self.grid = GrpcGrid({"rounds": 2, "model": "mlp"}, capacity, self._on_change)
+        self.pool = ThreadPoolExecutor()
+        self.address = ""
+
+    def _on_change(self, what: str, who: str) -> None:
+        with self.changed:
+            self.changes.append((what, who))
+            self.changed.notify_all()
+
+    def wait_for(self, what: str, who: str, count: int = 1) -> None:
+        with self.changed:
+            assert self.changed.wait_for(
+                lambda: sum(w == what and who in text for w, text in self.changes) >= count, timeout=20
+            ), f"no {what} {who} in {self.changes}"
+
+    def start(self, name: str, app: ClientApp) -> "Future[None]":
+        def run() -> None:
+            with join(self.address, name, {"data": "none", "name": name}) as connection:
+                connection.serve(app, on_reply=lambda message, reply: None, on_failure=lambda error: None)
+
+        future = self.pool.submit(run)
+        self.wait_for("joined", name)
+        return future
+
+    def ask(self, node_ids: tuple[int, ...], timeout: float | None = 20) -> list[Message]:
+        content = RecordDict({"arrays": ArrayRecord({"w": Array(np.ones(3, dtype=np.float32))})})
+        requests = [Message(content, dst_node_id=node, message_type="train") for node in node_ids]
+        return self.grid.send_and_receive(requests, timeout=timeout)
+
+
+@contextmanager
+def federation(capacity: int = 4) -> Iterator[Federation]:
+    started = Federation(capacity)
+    with started.grid.listening("127.0.0.1:0") as started.address:
+        yield started
+    started.pool.shutdown(wait=True)
+
+
+def test_every_hospital_answers_and_replies_come_in_the_order_of_node_ids_whoever_joined_first() -> None:
+    orders = []
+    for names in (NAMES, NAMES[::-1]):
+        with federation() as fed:
+            futures = [fed.start(name, make_app(double)) for name in names]
+            replies = fed.ask(fed.grid.get_node_ids())
+            orders.append([reply.metadata.src_node_id for reply in replies])
+            for reply in replies:
+                np.testing.assert_array_equal(reply.content.array_records["arrays"]["w"].numpy(), [2, 2, 2])
+        assert all(future.result(timeout=20) is None for future in futures)
+    assert orders[0] == orders[1] == sorted(messages.node_id_of(name) for name in NAMES)
+
+
+def test_the_servers_settings_reach_every_hospital() -> None:
+    with federation() as fed, join(fed.address, "va", {"data": "x.csv"}) as connection:
+        assert dict(connection.context.run_config) == {"rounds": 2, "model": "mlp"}
+        assert connection.context.node_config == {"data": "x.csv"}
+        assert connection.context.node_id == messages.node_id_of("va")
+
+
+def test_names_may_have_any_letters() -> None:
+    with federation() as fed:
+        fed.start("Universitätsspital Zürich 病院", make_app(double))
+        assert fed.grid.get_node_ids() == (messages.node_id_of("Universitätsspital Zürich 病院"),)
+
+
+def test_a_second_hospital_of_one_name_is_refused_and_the_first_goes_on() -> None:
+    with federation() as fed:
+        fed.start("va", make_app(double))
+        with pytest.raises(UsageError, match="named va is already here; give this one another --name"):
+            fed.start("va", make_app(double)).result(timeout=20)
+        assert len(fed.ask(fed.grid.get_node_ids())) == 1
+
+
+def test_one_hospital_too_many_is_refused() -> None:
+    with federation(capacity=1) as fed:
+        fed.start("va", make_app(double))
+        with (
+            pytest.raises(UsageError, match="all 1 places are taken"),
+            join(fed.address, "hungary", {}),
+        ):
+            pass
+        fed.wait_for("refused", "all 1 places are taken")
+
+
+def test_a_client_with_another_schema_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with federation() as fed:
+        monkeypatch.setattr(link, "agreement", lambda: {"protocol": messages.PROTOCOL, "schema": "0ld5chema"})
+        with pytest.raises(UsageError, match="schema is 0ld5chema at the client"), join(fed.address, "va", {}):
+            pass
+        assert fed.grid.get_node_ids() == ()
+
+
+def test_once_the_run_has_begun_no_stranger_takes_the_place_of_one_who_left() -> None:
+    with federation() as fed:
+        with join(fed.address, "va", {}):
+            fed.wait_for("joined", "va")
+            fed.grid.admit_only(["va", "hungary"])
+        fed.wait_for("left", "va")
+        with pytest.raises(UsageError, match="the run has begun without stranger"), join(fed.address, "stranger", {}):
+            pass
+        with join(fed.address, "va", {}):
+            pass
+
+
+def test_a_name_that_would_play_tricks_on_a_terminal_is_refused() -> None:
+    for name in ("\x1b[31mred", "two\nlines", "x" * 101, " "):
+        with federation() as fed, pytest.raises(UsageError, match="printable characters"), join(fed.address, name, {}):
+            pass
+
+
+def test_messages_may_be_pushed_now_and_pulled_later() -> None:
+    with federation() as fed:
+        fed.start("va", make_app(double))
+        content = RecordDict({"arrays": ArrayRecord({"w": Array(np.ones(3, dtype=np.float32))})})
+        node = fed.grid.get_node_ids()[0]
+        ids = fed.grid.push_messages([Message(content, dst_node_id=node, message_type="train")])
+        fed.ask((node,))  # answers come in order, so the pushed one has come, too
+        (reply,) = fed.grid.pull_messages(ids)
+        assert reply.metadata.reply_to_message_id == ids[0]
+        assert fed.grid.pull_messages(ids) == []
+
+
+def test_nothing_asked_is_nothing_waited_for() -> None:
+    with federation() as fed:
+        assert fed.ask((), timeout=None) == []
+
+
+def test_a_hospital_whose_app_fails_gives_an_error_reply_and_stays() -> None:
+    def fail(message: Message, context: Context) -> RecordDict:
+        raise ValueError("row 3: age is 71")
+
+    with federation() as fed:
+        fed.start("va", make_app(fail))
+        fed.start("hungary", make_app(double))
+        replies = {reply.metadata.src_node_id: reply for reply in fed.ask(fed.grid.get_node_ids())}
+        failed = replies[messages.node_id_of("va")]
+        assert failed.has_error()
+        assert "71" not in str(failed.error.reason)
+        assert not replies[messages.node_id_of("hungary")].has_error()
+        assert len(fed.grid.get_node_ids()) == 2
+
+
+def test_a_hospital_that_leaves_while_it_is_asked_is_an_error_reply_at_once() -> None:
+    asked = threading.Event()
+    with federation() as fed:
+        fed.start("hungary", make_app(double))
+
+        def leave() -> None:
+            with join(fed.address, "va", {}) as connection:
+                next(connection._stream)
+                asked.set()
+
+        leaving = fed.pool.submit(leave)
+        fed.wait_for("joined", "va")
+        replies = fed.ask(fed.grid.get_node_ids(), timeout=None)
+        leaving.result(timeout=20)
+        assert asked.is_set()
+        reasons = {reply.metadata.src_node_id: reply.error.reason for reply in replies if reply.has_error()}
+        assert reasons == {messages.node_id_of("va"): "left the federation"}
+        fed.wait_for("left", "va")
+        assert fed.grid.get_node_ids() == (messages.node_id_of("hungary"),)
+
+
+def test_a_hospital_that_left_may_come_back_under_its_name() -> None:
+    with federation() as fed:
+        with join(fed.address, "va", {}):
+            fed.wait_for("joined", "va")
+        fed.wait_for("left", "va")
+        fed.start("va", make_app(double))
+        fed.wait_for("joined", "va", count=2)
+        assert not fed.ask(fed.grid.get_node_ids())[0].has_error()
+
+
+def test_a_hospital_that_does_not_answer_in_time_is_an_error_reply() -> None:
+    release = threading.Event()
+
+    def wait(message: Message, context: Context) -> RecordDict:
+        release.wait(20)
+        return double(message, context)
+
+    with federation() as fed:
+        fed.start("va", make_app(wait))
+        (reply,) = fed.ask(fed.grid.get_node_ids(), timeout=0.05)
+        assert reply.error.reason == "no answer within 0.05 s"
+        release.set()
+        # The late answer belongs to nothing that is still asked; the next question gets its own.
+        (reply,) = fed.ask(fed.grid.get_node_ids())
+        np.testing.assert_array_equal(reply.content.array_records["arrays"]["w"].numpy(), [2, 2, 2])
+
+
+def test_a_question_to_an_absent_hospital_is_an_error_reply() -> None:
+    with federation() as fed:
+        (reply,) = fed.ask((messages.node_id_of("nobody"),), timeout=None)
+        assert reply.error.reason == "not in the federation"
+
+
+def test_when_the_run_fails_the_hospitals_are_told_why() -> None:
+    fed = Federation()
+    with pytest.raises(RunError, match="too few"), fed.grid.listening("127.0.0.1:0") as fed.address:
+        future = fed.start("va", make_app(double))
+        raise RunError("too few hospitals")
+    with pytest.raises(RunError, match="the server ended the run: too few hospitals"):
+        future.result(timeout=20)
+
+
+def test_a_stranger_that_sends_garbage_is_shown_the_door_and_the_others_go_on() -> None:
+    with federation() as fed:
+        fed.start("hungary", make_app(double))
+        with grpc.insecure_channel(fed.address) as channel:
+            metadata = [*messages.agreement().items(), ("hospital-bin", b"stranger")]
+            stream = channel.stream_stream(messages.METHOD)(iter([b"\xff garbage"]), metadata=metadata)
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stream)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        fed.wait_for("refused", "stranger: not a Flower message")
+        assert len(fed.ask(fed.grid.get_node_ids())) == 1
+
+
+def test_a_hospital_cannot_answer_for_another() -> None:
+    with federation() as fed:
+        forged = threading.Event()
+
+        def forge(message: Message, context: Context) -> RecordDict:
+            # Answer hungary's question (ids are numbers in sequence) with our own weights first.
+            reply = Message(double(message, context), reply_to=message)
+            reply.metadata.__dict__["_reply_to_message_id"] = str(int(message.metadata.message_id) + 1)
+            outboxes["va"].put(messages.encode_message(reply))
+            forged.set()
+            return double(message, context)
+
+        def honest(message: Message, context: Context) -> RecordDict:
+            forged.wait(20)
+            return RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(3, dtype=np.float32))})})
+
+        outboxes = {}
+
+        def run(name: str, app: ClientApp) -> None:
+            with join(fed.address, name, {"name": name}) as connection:
+                outboxes[name] = connection._outbox
+                connection.serve(app, on_reply=lambda message, reply: None, on_failure=lambda error: None)
+
+        fed.pool.submit(run, "va", make_app(forge))
+        fed.pool.submit(run, "hungary", make_app(honest))
+        fed.wait_for("joined", "va")
+        fed.wait_for("joined", "hungary")
+        va, hungary = messages.node_id_of("va"), messages.node_id_of("hungary")
+        replies = {reply.metadata.src_node_id: reply for reply in fed.ask((va, hungary))}
+        np.testing.assert_array_equal(replies[hungary].content.array_records["arrays"]["w"].numpy(), [0, 0, 0])
+
+
+def test_a_busy_port_is_one_clear_line() -> None:
+    with federation() as fed:
+        second = GrpcGrid({}, 1, lambda what, who: None)
+        with (
+            pytest.raises(UsageError, match=f"cannot listen on {fed.address}: .*another one with --address"),
+            second.listening(fed.address),
+        ):
+            pass
+
+
+def test_nobody_at_the_port_is_a_lost_server() -> None:
+    with pytest.raises(ServerLostError), join("127.0.0.1:9", "va", {}):
+        pass
+
+
+def test_something_else_at_the_port_is_said_to_be_no_federation_server() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(UsageError, match="no federation server"), join(f"127.0.0.1:{port}", "va", {}):
+            pass
+    finally:
+        server.stop(None)
+
+
+def test_trying_again_pauses_longer_each_time_and_gives_up_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    pauses: list[tuple[int, float, float]] = []
+
+    def nobody() -> None:
+        raise ServerLostError
+
+    with pytest.raises(RunError, match=r"no server answered within 60 s \(\d+ attempts\)"):
+        keep_trying(nobody, max_wait=60, on_pause=lambda *told: pauses.append(told))
+    assert [attempts for attempts, _, _ in pauses] == list(range(1, len(pauses) + 1))
+    assert pauses[0][1] < 0.5 < pauses[3][1] <= link.LONGEST_PAUSE * 1.2
+    assert clock[0] == pytest.approx(60)
+
+
+def test_a_server_lost_after_a_long_time_is_waited_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    hours = iter([3600.0, 3600.0])
+
+    def lose_server() -> None:
+        if (worked := next(hours, None)) is None:
+            return
+        clock[0] += worked
+        raise ServerLostError
+
+    keep_trying(lose_server, max_wait=5, on_pause=lambda *told: None)
+    assert clock[0] > 7200
