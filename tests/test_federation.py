@@ -1,0 +1,161 @@
+"""The two apps together, in one process: the run as a whole, its equalities and its determinism."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Context, RecordDict
+from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
+
+from fedhealth import client_app, preprocessing
+from fedhealth.data import load_hospital, split_patients
+from fedhealth.errors import RunError
+from fedhealth.preprocessing import Moments
+from fedhealth.server_app import Began, Event, Finished, make_server_app
+from fedhealth.settings import FederationSettings
+from fedhealth.simulation import InProcessGrid
+from fedhealth.sources import load_source
+from fedhealth.strategies import RoundRecord
+from tests.hospital_files import write_hospitals
+
+QUICK = {"rounds": 3, "local-epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_hospitals(tmp_path_factory.mktemp("hospitals"))
+
+
+def run_federation(hospitals: dict[str, Path], **run_config: object) -> list[Event]:
+    config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **QUICK}
+    config.update({key.replace("_", "-"): value for key, value in run_config.items()})
+    events: list[Event] = []
+    nodes = {name: {"data": str(path), "name": name} for name, path in hospitals.items()}
+    grid = InProcessGrid(client_app.app, nodes, config)
+    make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
+    return events
+
+
+def final_weights(events: list[Event]) -> list[np.ndarray]:
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    return [array.numpy() for array in finished.weights.values()]
+
+
+def test_a_run_tells_its_story_in_order(hospitals: dict[str, Path]) -> None:
+    events = run_federation(hospitals)
+    assert [type(event) for event in events] == [Began, RoundRecord, RoundRecord, RoundRecord, Finished]
+    began = events[0]
+    assert isinstance(began, Began)
+    assert [member.name for member in began.members] == sorted(hospitals)
+    assert sum(member.patients for member in began.members) == 240
+    assert began.dataset == "synthetic"
+
+
+def test_the_union_metrics_equal_sklearns_on_pooled_scores(hospitals: dict[str, Path]) -> None:
+    events = run_federation(hospitals, rounds=5)
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.standardisation is not None
+    settings = finished.settings
+    from fedhealth.training import Trainer
+
+    num_inputs = len(preprocessing.encoded_names(settings.missing_indicators))
+    trainer = Trainer(settings.model, num_inputs, settings.learning_rate, settings.batch_size, settings.seed)
+    tests = [
+        split_patients(load_hospital(path).patients, settings.test_share, settings.seed)[1]
+        for path in hospitals.values()
+    ]
+    labels = np.concatenate([test.labels for test in tests])
+    encoded = preprocessing.encode(np.concatenate([test.features for test in tests]), settings.missing_indicators)
+    risks = trainer.predict(final_weights(events), preprocessing.standardise(encoded, finished.standardisation))
+    union = finished.rounds[-1].union
+    assert union.num_examples == len(labels)
+    assert union.auroc_bound is not None and union.auroc is not None
+    assert abs(union.auroc - roc_auc_score(labels, risks)) <= min(union.auroc_bound + 1e-12, 0.005)
+    assert union.accuracy == pytest.approx(accuracy_score(labels, risks >= 0.5), abs=1e-12)
+    assert union.brier == pytest.approx(brier_score_loss(labels, risks.astype(np.float64)), abs=1e-7)
+    assert union.loss == pytest.approx(log_loss(labels, risks.astype(np.float64)), abs=1e-6)
+
+
+def test_the_federations_standardisation_equals_that_of_pooled_rows(hospitals: dict[str, Path]) -> None:
+    finished = run_federation(hospitals)[-1]
+    assert isinstance(finished, Finished)
+    assert finished.standardisation is not None
+    trains = [split_patients(load_hospital(path).patients, 0.25, 0)[0].features for path in hospitals.values()]
+    pooled = preprocessing.local_standardisation(np.concatenate(trains))
+    np.testing.assert_allclose(finished.standardisation.means, pooled.means, rtol=1e-12)
+    np.testing.assert_allclose(finished.standardisation.stds, pooled.stds, rtol=1e-12)
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_in_any_order_of_joining(hospitals: dict[str, Path]) -> None:
+    first = final_weights(run_federation(hospitals))
+    again = final_weights(run_federation(dict(reversed(hospitals.items()))))
+    other = final_weights(run_federation(hospitals, seed=1))
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert any(not np.array_equal(one, different) for one, different in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    "choice", [{"scaling": "local"}, {"scaling": "reference"}, {"missing_indicators": False}, {"model": "logistic"}]
+)
+def test_every_choice_runs_and_changes_the_weights(hospitals: dict[str, Path], choice: dict[str, object]) -> None:
+    default, chosen = final_weights(run_federation(hospitals)), final_weights(run_federation(hospitals, **choice))
+    assert all(np.all(np.isfinite(weight)) for weight in chosen)
+    assert any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(default, chosen, strict=False))
+
+
+def test_training_that_diverges_ends_in_one_clear_line(
+    hospitals: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedhealth.training import Trainer
+
+    monkeypatch.setattr(Trainer, "train", lambda self, weights, *_: ([weight * np.nan for weight in weights], 0.0))
+    with pytest.raises(RunError, match=r"training diverged.*lower --learning-rate"):
+        run_federation(hospitals)
+
+
+def test_no_answer_of_a_hospital_holds_a_row(hospitals: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that leaves is a weight, a count per bin, a sum over patients or a name: sizes do not grow with patients."""
+    sizes: dict[str, set[int]] = {}
+    original = InProcessGrid._deliver
+
+    def deliver(self: InProcessGrid, message: object) -> str:
+        message_id = original(self, message)  # type: ignore[arg-type]
+        reply = self._replies[message_id]
+        numbers = 0
+        for record in reply.content.metric_records.values():
+            numbers += sum(len(value) if isinstance(value, list) else 1 for value in record.values())
+        for arrays in reply.content.array_records.values():
+            numbers += sum(array.numpy().size for array in arrays.values())
+        sizes.setdefault(reply.metadata.message_type, set()).add(numbers)
+        return message_id
+
+    monkeypatch.setattr(InProcessGrid, "_deliver", deliver)
+    run_federation(hospitals)
+    assert {len(kinds) for kinds in sizes.values()} == {1}, f"an answer's size depends on the hospital: {sizes}"
+
+
+def test_moments_of_one_value_per_column_are_what_was_sent() -> None:
+    """The combination is a sum: two hospitals of one patient each give the mean of the two."""
+    means = preprocessing.combine_means([Moments((1,) * 6, (10.0,) * 6), Moments((1,) * 6, (20.0,) * 6)])
+    assert means == (15.0,) * 6
+
+
+@pytest.mark.uci
+def test_the_default_run_on_the_real_hospitals_is_as_good_as_promised(uci_folder: Path, tmp_path: Path) -> None:
+    table = load_source(str(uci_folder), url="", patients=40, seed=0, raw_folder=tmp_path).table
+    paths = {}
+    for name, patients in table.groupby("hospital", sort=False):
+        paths[str(name)] = tmp_path / f"{name}.csv"
+        patients.to_csv(paths[str(name)], index=False)
+    unions = []
+    for seed in range(5):
+        finished = run_federation(paths, rounds=FederationSettings().rounds, seed=seed)[-1]
+        assert isinstance(finished, Finished)
+        unions.append(finished.rounds[-1].union)
+    auroc, accuracy, brier = (np.mean([getattr(u, key) for u in unions]) for key in ("auroc", "accuracy", "brier"))
+    assert auroc >= 0.88
+    assert accuracy >= 0.80
+    assert brier <= 0.14
