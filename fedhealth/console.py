@@ -1,0 +1,201 @@
+"""A run as the coordinator and the hospitals read it: header, one line per round, the table at the end.
+
+Texts are made by plain functions; `ServerConsole` only decides where they go: above a live progress bar in a terminal, line
+by line into a pipe.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from flwr.app import Message
+
+from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
+from fedhealth.server_app import Began, Event, Finished, Waiting
+from fedhealth.strategies import RoundRecord
+from fedhealth.tables import format_table
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+SYNTHETIC = "SYNTHETIC patients, invented from published statistics: no result below is about real people"
+FEW_PATIENTS = 10
+"""Fewer tested patients of one class than this, and an AUROC is mostly chance."""
+SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
+HEADINGS = ("hospital", "patients", "tested", "loss", "accuracy", "AUROC", "sensitivity", "specificity", "Brier")
+
+
+def describe_source(source: str) -> str:
+    """A data source in words, such as `uci` or `own+synthetic`."""
+    return " + ".join(SOURCES.get(name, f"{name} (Heart Disease data)") for name in source.split("+"))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A metric, or n/a where it is undefined."""
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 round`, `2 rounds`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
+    """One aligned line per round: metrics of all test patients together."""
+    width, answered = len(str(rounds)), hospitals - len(record.left_out)
+    return (
+        f"round {record.round_num:>{width}}/{rounds}   loss {number(record.union.loss)}   "
+        f"AUROC {number(record.union.auroc)}   accuracy {number(record.union.accuracy, 2)}   "
+        f"hospitals {answered}/{hospitals}   {record.seconds:.2f} s"
+    )
+
+
+def left_out_lines(record: RoundRecord) -> list[str]:
+    """Who gave no answer and why, and how much of the federation that is."""
+    lines = [f"         left out: {name} ({reason})" for name, reason in record.left_out.items()]
+    if record.left_out_share:
+        lines.append(
+            f"         this round's weights have not seen {record.left_out_share:.0%} of the training patients"
+        )
+    return lines
+
+
+def header_lines(began: Began) -> list[str]:
+    """What is about to happen, on whose data."""
+    settings = began.settings
+    names = ", ".join(f"{member.name} ({member.patients})" for member in began.members)
+    train, test = (sum(getattr(m, f"{part}_patients") for m in began.members) for part in ("train", "test"))
+    return [
+        f"data: {describe_source(began.dataset)}",
+        f"hospitals: {names}",
+        f"patients: {train} to train on, {test} held out for evaluation; no row leaves a hospital",
+        f"training: {settings.model}, {settings.strategy}, {count(settings.rounds, 'round')} of "
+        f"{count(settings.local_epochs, 'local epoch')}, batches of {settings.batch_size}, "
+        f"learning rate {settings.learning_rate:g}, {settings.scaling} scaling, seed {settings.seed}",
+    ]
+
+
+def table_text(finished: Finished, terminal: bool) -> str:
+    """Metrics of the final model per hospital, the union of all test patients in the last line."""
+    last = finished.rounds[-1]
+    patients = {member.name: member.patients for member in finished.members}
+    lines = [_table_line(name, patients[name], metrics) for name, metrics in last.hospitals.items()]
+    union = _table_line("all together", sum(patients[name] for name in last.hospitals), last.union)
+    return format_table(HEADINGS, [*lines, union], text_columns=1, terminal=terminal, total=True)
+
+
+def _table_line(name: str, patients: int, metrics: Metrics) -> tuple[str, ...]:
+    values = (metrics.loss, metrics.accuracy, metrics.auroc, metrics.sensitivity, metrics.specificity, metrics.brier)
+    return (name, str(patients), str(metrics.num_examples), *(number(value) for value in values))
+
+
+def footnotes(finished: Finished) -> list[str]:
+    """What a careful reader of the table should know."""
+    last = finished.rounds[-1]
+    notes = ["metrics are of the tested patients, who were never trained on, at a risk threshold of 0.5"]
+    if last.union.auroc_bound is not None:
+        notes.append(
+            f"AUROC of all together is exact to within {last.union.auroc_bound:.4f} (it comes from histograms)"
+        )
+    for name, metrics in last.hospitals.items():
+        fewer, word = min((metrics.num_ill, "ill"), (metrics.num_examples - metrics.num_ill, "healthy"))
+        if fewer == 0:
+            notes.append(f"AUROC of {name} is n/a: it tested no {word} patient")
+        elif fewer < FEW_PATIENTS:
+            notes.append(f"AUROC of {name} says little: it rests on {count(fewer, f'{word} patient')}")
+    return notes
+
+
+class ServerConsole:
+    """Shows a run's events; `say` prints a line."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._terminal = sys.stdout.isatty()
+        self._here: list[str] = []
+        self._gone: list[str] = []
+        self._hospitals = 0
+        self._rounds = 0
+        self._progress: Progress | None = None
+
+    def show_link(self, what: str, who: str) -> None:
+        """Show who joined, left or was refused (called on the link's thread)."""
+        if what == "joined":
+            self._here.append(who)
+            self._gone = [name for name in self._gone if name != who]
+        elif what == "left":
+            self._here = [name for name in self._here if name != who]
+            self._gone.append(who)
+        self._print(f"{what}: {who}")
+
+    def show(self, event: Event) -> None:
+        """Show an event of the run."""
+        match event:
+            case Waiting():
+                self._print(self._waiting_line(event))
+            case Began():
+                self._hospitals, self._rounds = len(event.members), event.settings.rounds
+                self._print_all(["", *header_lines(event), ""])
+                self._start_progress()
+            case RoundRecord():
+                self._print_all([round_line(event, self._rounds, self._hospitals), *left_out_lines(event)])
+                if self._progress:
+                    self._progress.advance(self._progress.task_ids[0])
+            case Finished():
+                self.close()
+                self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
+                total = sum(record.seconds for record in event.rounds)
+                self._print(f"{count(len(event.rounds), 'round')} in {total:.2f} s, {event.seconds:.1f} s in all")
+                if "synthetic" in event.dataset:
+                    self._print(SYNTHETIC)
+
+    def close(self) -> None:
+        """Take the progress bar off the screen."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _waiting_line(self, waiting: Waiting) -> str:
+        here = ", ".join(sorted(self._here)) or "nobody yet"
+        gone = f"; left: {', '.join(sorted(self._gone))}" if self._gone else ""
+        return (
+            f"waiting for {waiting.wanted - waiting.here} of {waiting.wanted} hospitals "
+            f"(here: {here}{gone}; giving up in {waiting.seconds_left:.0f} s)"
+        )
+
+    def _start_progress(self) -> None:
+        if not self._terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("round"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, transient=True)
+        self._progress.add_task("rounds", total=self._rounds)
+        self._progress.start()
+
+    def _print_all(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        if self._progress:
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self._say(line)
+
+
+def client_line(message: Message, reply: Message) -> str | None:
+    """What a hospital reads about one of its own answers; None where there is nothing to tell."""
+    kind = message.metadata.message_type
+    if reply.has_error():
+        return f"could not answer {kind}; the federation goes on without this answer"
+    if kind == "query.describe":
+        return "ready; waiting for the other hospitals"
+    if kind != "evaluate":
+        return None
+    round_num = int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type]
+    own = compute_metrics(histogram_from_record(reply.content.metric_records["metrics"]))
+    return (
+        f"round {round_num:>3}   own test patients: loss {number(own.loss)}   AUROC {number(own.auroc)}   "
+        f"accuracy {number(own.accuracy, 2)}"
+    )
