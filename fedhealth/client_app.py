@@ -5,6 +5,7 @@ anew for each message, just goes on. TensorFlow is imported by the first message
 """
 
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fedhealth import preprocessing
+from fedhealth.arrays import read_array
 from fedhealth.data import Hospital, Patients, load_hospital, split_patients
 from fedhealth.errors import RunError
 from fedhealth.metrics import histogram_to_record, score_histogram
@@ -29,19 +31,28 @@ KEPT_HOSPITALS = 64
 app = ClientApp()
 
 
+@dataclass(frozen=True, eq=False)
+class Participant:
+    """One hospital's part in one federation."""
+
+    hospital: Hospital
+    settings: FederationSettings
+    train: Patients
+    test: Patients
+
+
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
-    """Who this is: name, source of the data, counts of patients; sent once, when the hospital is ready to train."""
-    settings, hospital = _settings(context), _hospital(context)
-    train, test = _split(context)
-    _trainer(settings).warm_up()
-    who = ConfigRecord({"name": hospital.name, "source": hospital.source})
+    """Who this is: name, source of the data, counts of patients; the answer also means: ready to train."""
+    part = _participant(context)
+    _trainer(part.settings).warm_up()
+    who = ConfigRecord({"name": part.hospital.name, "source": part.hospital.source})
     counts = MetricRecord(
         {
-            "train-patients": len(train),
-            "train-ill": int(train.labels.sum()),
-            "test-patients": len(test),
-            "test-ill": int(test.labels.sum()),
+            "train-patients": len(part.train),
+            "train-ill": int(part.train.labels.sum()),
+            "test-patients": len(part.test),
+            "test-ill": int(part.test.labels.sum()),
         }
     )
     return Message(RecordDict({"hospital": who, "counts": counts}), reply_to=message)
@@ -50,114 +61,93 @@ def describe(message: Message, context: Context) -> Message:
 @app.query("first_moments")
 def first_moments(message: Message, context: Context) -> Message:
     """Counts and sums of the numbers over the training patients."""
-    train, _ = _split(context)
-    return _moments_reply(message, preprocessing.first_moments(train.features))
+    return _moments_reply(message, preprocessing.first_moments(_participant(context).train.features))
 
 
 @app.query("second_moments")
 def second_moments(message: Message, context: Context) -> Message:
     """Counts and sums of squared distances from the federation's means, over the training patients."""
-    train, _ = _split(context)
     means = cast(list[float], message.content.config_records["config"]["means"])
-    return _moments_reply(message, preprocessing.second_moments(train.features, means))
+    return _moments_reply(message, preprocessing.second_moments(_participant(context).train.features, means))
 
 
 @app.query("initial_weights")
 def initial_weights(message: Message, context: Context) -> Message:
     """The seeded weights; every hospital would give the same."""
-    trainer = _trainer(_settings(context))
+    trainer = _trainer(_participant(context).settings)
     return Message(RecordDict({"arrays": _to_arrays(trainer.initial_weights(), trainer)}), reply_to=message)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the global weights on the training patients; back go local weights and the loss on the way."""
-    settings = _settings(context)
-    trainer = _trainer(settings)
-    config = message.content.config_records["config"]
-    examples, _ = _examples(context, config)
-    seed = [settings.seed, cast(int, config["server-round"]), zlib.crc32(_hospital(context).name.encode())]
     from fedhealth.training import shuffled_orders
 
-    orders = shuffled_orders(num_patients=len(examples.labels), num_epochs=settings.local_epochs, seed=seed)
-    weights, loss = trainer.train(_from_arrays(message.content.array_records["arrays"], trainer), examples, orders)
+    part, config = _participant(context), message.content.config_records["config"]
+    trainer = _trainer(part.settings)
+    examples = _prepare(part.train, part.settings.missing_indicators, _standardisation(part, config))
+    seed = [part.settings.seed, cast(int, config["server-round"]), zlib.crc32(part.hospital.name.encode())]
+    orders = shuffled_orders(num_patients=len(part.train), num_epochs=part.settings.local_epochs, seed=seed)
+    weights, loss = trainer.train(_from_arrays(message, trainer), examples, orders)
     if not all(np.all(np.isfinite(weight)) for weight in weights):
         raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
-    metrics = MetricRecord({"num-examples": len(examples.labels), "train-loss": loss})
+    metrics = MetricRecord({"num-examples": len(part.train), "train-loss": loss})
     return Message(RecordDict({"arrays": _to_arrays(weights, trainer), "metrics": metrics}), reply_to=message)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global weights on the test patients; back goes a histogram of risks by label."""
-    trainer = _trainer(_settings(context))
-    _, examples = _examples(context, message.content.config_records["config"])
-    risks = trainer.predict(_from_arrays(message.content.array_records["arrays"], trainer), examples.inputs)
+    part, config = _participant(context), message.content.config_records["config"]
+    trainer = _trainer(part.settings)
+    examples = _prepare(part.test, part.settings.missing_indicators, _standardisation(part, config))
+    risks = trainer.predict(_from_arrays(message, trainer), examples.inputs)
     metrics = MetricRecord(histogram_to_record(score_histogram(risks, examples.labels)))
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
 @app.query("finish")
 def finish(message: Message, context: Context) -> Message:
-    """Receive the final model; the script that runs this app keeps it if it was asked to."""
-    _ = context
+    """Receive the final model; the script that runs this app keeps it if it was asked to (`final_model`)."""
     return Message(RecordDict(), reply_to=message)
 
 
 def final_model(message: Message, context: Context) -> dict[str, Any]:
     """What a `finish` message carries, as the keywords of `model.save_model`."""
-    settings = _settings(context)
+    part = _participant(context)
     return {
-        "name": settings.model,
-        "weights": _from_arrays(message.content.array_records["arrays"], _trainer(settings)),
-        "num_inputs": _num_inputs(settings),
-        "standardisation": _standardisation(context, message.content.config_records["config"]),
+        "name": part.settings.model,
+        "weights": _from_arrays(message, _trainer(part.settings)),
+        "num_inputs": _num_inputs(part.settings),
+        "standardisation": _standardisation(part, message.content.config_records["config"]),
     }
 
 
-def _settings(context: Context) -> FederationSettings:
-    return FederationSettings.from_run_config(context.run_config)
-
-
-def _hospital(context: Context) -> Hospital:
+def _participant(context: Context) -> Participant:
     name = context.node_config.get("name")
-    return _load(str(context.node_config["data"]), None if name is None else str(name))
-
-
-def _split(context: Context) -> tuple[Patients, Patients]:
-    settings = _settings(context)
-    name = context.node_config.get("name")
-    return _load_split(
-        str(context.node_config["data"]), None if name is None else str(name), settings.test_share, settings.seed
-    )
-
-
-def _standardisation(context: Context, config: ConfigRecord) -> Standardisation:
-    """The standardisation that came with the message, or (scaling local) the hospital's own."""
-    if "means" not in config:
-        train, _ = _split(context)
-        return preprocessing.local_standardisation(train.features)
-    means, stds = cast(list[float], config["means"]), cast(list[float], config["stds"])
-    return Standardisation(tuple(means), tuple(stds))
-
-
-def _examples(context: Context, config: ConfigRecord) -> tuple["Examples", "Examples"]:
-    """Training and test patients as model input."""
-    standardisation = _standardisation(context, config)
-    train, test = _split(context)
-    return _prepare(train, _settings(context).missing_indicators, standardisation), _prepare(
-        test, _settings(context).missing_indicators, standardisation
-    )
+    run_config = tuple(sorted(context.run_config.items()))
+    return _take_part(str(context.node_config["data"]), None if name is None else str(name), run_config)
 
 
 @lru_cache(maxsize=KEPT_HOSPITALS)
-def _load(path: str, name: str | None) -> Hospital:
-    return load_hospital(Path(path), name)
+def _take_part(path: str, name: str | None, run_config: tuple[tuple[str, Any], ...]) -> Participant:
+    settings = FederationSettings.from_run_config(dict(run_config))
+    hospital = load_hospital(Path(path), name)
+    train, test = split_patients(hospital.patients, test_share=settings.test_share, seed=settings.seed)
+    return Participant(hospital, settings, train, test)
 
 
-@lru_cache(maxsize=KEPT_HOSPITALS)
-def _load_split(path: str, name: str | None, test_share: float, seed: int) -> tuple[Patients, Patients]:
-    return split_patients(_load(path, name).patients, test_share=test_share, seed=seed)
+@lru_cache(maxsize=8)
+def _trainer(settings: FederationSettings) -> "Trainer":
+    from fedhealth.training import Trainer
+
+    return Trainer(
+        model_name=settings.model,
+        num_inputs=_num_inputs(settings),
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
 
 
 @lru_cache(maxsize=2 * KEPT_HOSPITALS)
@@ -168,17 +158,12 @@ def _prepare(patients: Patients, missing_indicators: bool, standardisation: Stan
     return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
 
 
-def _trainer(settings: FederationSettings) -> "Trainer":
-    return _build_trainer(
-        settings.model, _num_inputs(settings), settings.learning_rate, settings.batch_size, settings.seed
-    )
-
-
-@lru_cache(maxsize=8)
-def _build_trainer(*arguments: object) -> "Trainer":
-    from fedhealth.training import Trainer
-
-    return Trainer(*arguments)  # type: ignore[arg-type]  # lru_cache loses the types; _trainer is the only caller
+def _standardisation(part: Participant, config: ConfigRecord) -> Standardisation:
+    """The standardisation that came with the message, or (scaling local) the hospital's own."""
+    if "means" not in config:
+        return preprocessing.local_standardisation(part.train.features)
+    means, stds = cast(list[float], config["means"]), cast(list[float], config["stds"])
+    return Standardisation(tuple(means), tuple(stds))
 
 
 def _num_inputs(settings: FederationSettings) -> int:
@@ -194,5 +179,6 @@ def _to_arrays(weights: "Weights", trainer: "Trainer") -> ArrayRecord:
     return ArrayRecord({name: Array(weight) for name, weight in zip(trainer.weight_names, weights, strict=True)})
 
 
-def _from_arrays(arrays: ArrayRecord, trainer: "Trainer") -> "Weights":
-    return [arrays[name].numpy() for name in trainer.weight_names]
+def _from_arrays(message: Message, trainer: "Trainer") -> "Weights":
+    arrays = message.content.array_records["arrays"]
+    return [read_array(arrays[name]) for name in trainer.weight_names]

@@ -109,11 +109,12 @@ def histogram_from_record(record: Mapping[str, Any]) -> ScoreHistogram:
 
 def _bins(values: Any) -> NDArray[np.int64]:
     """Counts per bin, checked."""
-    if not isinstance(values, list | tuple) or len(values) != NUM_BINS:
+    counts = np.asarray(values)
+    if counts.shape != (NUM_BINS,):
         raise ValueError(f"a histogram must have {NUM_BINS} bins")
-    if not all(isinstance(value, int) and 0 <= value <= MOST_PATIENTS for value in values):
+    if counts.dtype.kind != "i" or counts.min() < 0 or counts.max() > MOST_PATIENTS:
         raise ValueError("a bin is not a count of patients")
-    return np.asarray(values, dtype=np.int64)
+    return counts
 
 
 def compute_metrics(histogram: ScoreHistogram) -> Metrics:

@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Strategy
 
+from fedhealth.arrays import read_array
 from fedhealth.errors import RunError
 from fedhealth.metrics import Metrics, ScoreHistogram, add_histograms, compute_metrics, histogram_from_record
 from fedhealth.settings import StrategyName
@@ -151,7 +152,7 @@ class RoundRecorder(Strategy):
                 if reply.has_error():
                     raise ValueError(readable(str(reply.error.reason)))
                 check(reply)
-            except (ValueError, KeyError, TypeError) as problem:
+            except (ValueError, KeyError, TypeError, EOFError, OSError) as problem:
                 reasons[node] = f"no {problem}" if isinstance(problem, KeyError) else str(problem)
             else:
                 sound.append(reply)
@@ -163,8 +164,12 @@ class RoundRecorder(Strategy):
         arrays, metrics = reply.content.array_records["arrays"], reply.content.metric_records["metrics"]
         if _describe(arrays) != _describe(self._global_arrays):
             raise ValueError("its weights have other names, shapes or types than the model's")
-        if not all(np.all(np.isfinite(array.numpy())) for array in arrays.values()):
-            raise ValueError("its weights are not finite")
+        for array in arrays.values():
+            values = read_array(array)
+            if (values.dtype, values.shape) != (array.dtype, tuple(array.shape)):
+                raise ValueError("its weights are not what they say they are")
+            if not np.all(np.isfinite(values)):
+                raise ValueError("its weights are not finite")
         declared = self._train_patients[reply.metadata.src_node_id]
         if metrics["num-examples"] != declared or not np.isfinite(metrics["train-loss"]):
             raise ValueError(f"it trained on {metrics['num-examples']} patients but declared {declared}")

@@ -27,7 +27,10 @@ class Examples:
 
 
 class Trainer:
-    """A model, its optimiser and the two functions traced for them; any number of hospitals may share one."""
+    """A model, its optimiser and the two functions traced for them; any number of hospitals may share one.
+
+    The traced functions take and give all weights as one vector: TensorFlow charges for every argument of a call.
+    """
 
     def __init__(
         self, model_name: ModelName, num_inputs: int, learning_rate: float, batch_size: int, seed: int
@@ -39,20 +42,22 @@ class Trainer:
         self.loss = keras.losses.BinaryCrossentropy(from_logits=True)
         self.batch_size = batch_size
         self.weight_names = weight_names(self.model)
-        weights = [tf.TensorSpec(shape=weight.shape, dtype=tf.float32) for weight in self.model.weights]
+        self._shapes = [tuple(weight.shape) for weight in self._initial_weights]
+        self._sizes = [weight.size for weight in self._initial_weights]
+        vector = tf.TensorSpec(shape=(sum(self._sizes),), dtype=tf.float32)
         inputs = tf.TensorSpec(shape=(None, num_inputs), dtype=tf.float32)
         labels = tf.TensorSpec(shape=(None,), dtype=tf.float32)
         orders = tf.TensorSpec(shape=(None, None), dtype=tf.int32)
-        # A signature with open lengths: no retracing, whatever the size of the hospital.
-        self._train = tf.function(self._train_batches, input_signature=[weights, inputs, labels, orders])
-        self._predict = tf.function(self._predict_risks, input_signature=[weights, inputs])
+        # Traced once, here, for open lengths: nothing can be traced again, whatever the size of a hospital.
+        self._train = tf.function(self._train_batches).get_concrete_function(vector, inputs, labels, orders)
+        self._predict = tf.function(self._predict_risks).get_concrete_function(vector, inputs)
 
     def initial_weights(self) -> Weights:
         """The seeded weights that the model was built with (before any training)."""
         return [weight.copy() for weight in self._initial_weights]
 
     def warm_up(self) -> None:
-        """Trace both functions now, on one invented patient, so that the first round costs what every round costs."""
+        """Run both functions once, on one invented patient, so that the first round costs what every round costs."""
         weights = self.initial_weights()
         inputs = np.zeros((1, self.model.input_shape[1]), dtype=np.float32)
         self.train(weights, Examples(inputs, np.zeros(1, dtype=np.float32)), np.zeros((1, 1), dtype=np.int32))
@@ -67,22 +72,25 @@ class Trainer:
         -------
         The new weights, and the mean loss (nats per patient) over all batches as they were met.
         """
-        trained, loss = self._train(list(weights), examples.inputs, examples.labels, orders)
-        return [weight.numpy() for weight in trained], float(loss)
+        inputs, labels = tf.constant(examples.inputs), tf.constant(examples.labels)
+        trained, loss = self._train(_to_vector(weights), inputs, labels, tf.constant(orders))
+        parts = np.split(trained.numpy(), np.cumsum(self._sizes)[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)], float(loss)
 
     def predict(self, weights: Sequence[NDArray[np.float32]], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Risk (num_patients,) of each row of standardised `inputs`."""
-        risks: NDArray[np.float32] = self._predict(list(weights), inputs).numpy()
+        risks: NDArray[np.float32] = self._predict(_to_vector(weights), tf.constant(inputs)).numpy()
         return risks
 
-    def _assign(self, weights: Sequence[tf.Tensor]) -> None:
-        for variable, value in zip(self.model.weights, weights, strict=True):
-            variable.assign(value)
+    def _assign(self, vector: tf.Tensor) -> None:
+        parts = tf.split(vector, self._sizes)
+        for variable, part, shape in zip(self.model.weights, parts, self._shapes, strict=True):
+            variable.assign(tf.reshape(part, shape))
 
     def _train_batches(
-        self, weights: Sequence[tf.Tensor], inputs: tf.Tensor, labels: tf.Tensor, orders: tf.Tensor
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        self._assign(weights)
+        self, vector: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, orders: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        self._assign(vector)
         num_epochs, num_patients = tf.shape(orders)[0], tf.shape(orders)[1]
         summed = tf.constant(0.0)
         for epoch in tf.range(num_epochs):
@@ -90,7 +98,8 @@ class Trainer:
                 batch = orders[epoch, start : start + self.batch_size]
                 loss = self._step(tf.gather(inputs, batch), tf.gather(labels, batch))
                 summed += loss * tf.cast(tf.size(batch), tf.float32)
-        return [tf.identity(v.value) for v in self.model.weights], summed / tf.cast(tf.size(orders), tf.float32)
+        trained = tf.concat([tf.reshape(weight, [-1]) for weight in self.model.weights], axis=0)
+        return trained, summed / tf.cast(tf.size(orders), tf.float32)
 
     def _step(self, inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
@@ -99,9 +108,13 @@ class Trainer:
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return loss
 
-    def _predict_risks(self, weights: Sequence[tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
-        self._assign(weights)
+    def _predict_risks(self, vector: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
+        self._assign(vector)
         return tf.sigmoid(self.model(inputs, training=False))[:, 0]
+
+
+def _to_vector(weights: Sequence[NDArray[np.float32]]) -> tf.Tensor:
+    return tf.constant(np.concatenate([weight.ravel() for weight in weights]))
 
 
 def shuffled_orders(num_patients: int, num_epochs: int, seed: Sequence[int]) -> NDArray[np.int32]:

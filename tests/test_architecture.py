@@ -22,6 +22,7 @@ ROOMS: dict[str, Imports] = {
     "errors": (set(), set()),
     "settings": (set(), {"errors"}),
     "tables": ({"rich"}, set()),
+    "arrays": ({"numpy", "flwr"}, set()),
     "files": (set(), {"errors"}),
     # patients
     "sources": ({"numpy", "pandas", "httpx", "rich", "scipy", "sklearn"}, {"schema", "errors", "files"}),
@@ -38,8 +39,8 @@ ROOMS: dict[str, Imports] = {
     # federation
     "wire": ({"grpc", "flwr", "google"}, {"schema", "errors"}),
     "simulation": ({"flwr"}, {"wire"}),
-    "strategies": ({"flwr", "numpy"}, {"errors", "metrics", "settings"}),
-    "client_app": ({"numpy", "flwr"}, {"data", "errors", "metrics", "preprocessing", "settings", "training"}),
+    "strategies": ({"flwr", "numpy"}, {"arrays", "errors", "metrics", "settings"}),
+    "client_app": ({"numpy", "flwr"}, {"arrays", "data", "errors", "metrics", "preprocessing", "settings", "training"}),
     "server_app": ({"flwr"}, {"errors", "preprocessing", "settings", "strategies"}),
     # what is told of a run
     "run_folder": ({"numpy"}, {"errors", "files", "metrics", "preprocessing", "schema", "server_app", "strategies"}),

@@ -40,6 +40,14 @@ def trained(
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=ask(node_id))
 
 
+def mislabelled(node_id: int, values: np.ndarray | None, shape: tuple[int, ...]) -> Message:
+    """Weights whose bytes are not what their description says."""
+    data = b"" if values is None else Array(values).data
+    array = Array(dtype="float32", shape=shape, stype="numpy.ndarray", data=data)
+    metrics = MetricRecord({"num-examples": 60, "train-loss": 0.5})
+    return Message(RecordDict({"arrays": ArrayRecord({"w": array}), "metrics": metrics}), reply_to=ask(node_id))
+
+
 def evaluated(node_id: int, risks: Sequence[float], labels: Sequence[int]) -> Message:
     """What a hospital sends after evaluating."""
     metrics = MetricRecord(histogram_to_record(score_histogram(risks, labels)))
@@ -114,6 +122,9 @@ def test_weights_do_not_count_in_the_average_when_their_hospital_failed() -> Non
         (lambda: trained(VA, 0, {"w": [1]}), "trained on 0 patients but declared 60"),
         (lambda: trained(VA, 60, {"w": [1]}, train_loss=np.nan), "patients"),
         (lambda: evaluated(VA, [0.5], [1]), "arrays"),
+        (lambda: mislabelled(VA, np.ones(3, np.float32), shape=(1,)), "not what they say they are"),
+        (lambda: mislabelled(VA, np.ones(1, np.float64), shape=(1,)), "not what they say they are"),
+        (lambda: mislabelled(VA, None, shape=(1,)), ""),
         (lambda: failed(VA, "\x1b[31mred\nfake line"), "?[31mred?fake line"),
     ],
 )
