@@ -166,7 +166,7 @@ class RoundRecorder(Strategy):
             raise ValueError("its weights have other names, shapes or types than the model's")
         for array in arrays.values():
             values = read_array(array)
-            if (values.dtype, values.shape) != (array.dtype, tuple(array.shape)):
+            if (str(values.dtype), values.shape) != (array.dtype, tuple(array.shape)):
                 raise ValueError("its weights are not what they say they are")
             if not np.all(np.isfinite(values)):
                 raise ValueError("its weights are not finite")
