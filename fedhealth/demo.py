@@ -4,17 +4,20 @@ The server's lines go to the screen; each client's go to a log that is shown if 
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 10.0
+POLL_SECONDS = 0.1
 
 
 def main() -> int:
@@ -22,31 +25,30 @@ def main() -> int:
     print("$ python create_dataset.py", flush=True)
     if failed := subprocess.run([sys.executable, "create_dataset.py"], cwd=ROOT, check=False).returncode:
         return failed
-    files = sorted((ROOT / "data").glob("client_*.csv"), key=lambda path: (len(path.name), path.name))
-    address = f"127.0.0.1:{free_port()}"
+    described = json.loads((ROOT / "data" / "dataset.json").read_text(encoding="utf-8"))
+    files = [file["name"] for file in described["files"] if file["name"].startswith("client_")]
     with tempfile.TemporaryDirectory(prefix="fedhealth-demo-") as logs:
-        return run_federation(files, address, Path(logs))
+        return run_federation(files, f"127.0.0.1:{free_port()}", Path(logs))
 
 
-def run_federation(files: list[Path], address: str, logs: Path) -> int:
-    """Start everything, wait for the server, then for the clients."""
+def run_federation(files: list[str], address: str, logs: Path) -> int:
+    """Start everything and wait for the server; a client that fails ends the demo with its log."""
     with contextlib.ExitStack() as stack:
-        print(f"\n$ python server.py --address {address} --hospitals {len(files)}", flush=True)
-        server = stack.enter_context(running(["server.py", "--address", address, "--hospitals", str(len(files))], None))
-        clients = []
+        server_command = ["server.py", "--address", address, "--hospitals", str(len(files))]
+        print(f"\n$ python {' '.join(server_command)}", flush=True)
+        server = stack.enter_context(running(server_command, None))
+        clients: dict[Path, subprocess.Popen[bytes]] = {}
         for file in files:
-            print(f"$ python client.py data/{file.name} --server {address}", flush=True)
-            command = ["client.py", f"data/{file.name}", "--server", address]
-            clients.append(
-                (stack.enter_context(running(command, logs / f"{file.stem}.log")), logs / f"{file.stem}.log")
-            )
-        if server.wait():
-            return server.returncode
-        for client, log in clients:
-            if client.wait(timeout=STOP_SECONDS):
-                print(log.read_text(), file=sys.stderr)
-                return client.returncode
-    return 0
+            command = ["client.py", f"data/{file}", "--server", address]
+            print(f"$ python {' '.join(command)}", flush=True)
+            clients[logs / f"{file}.log"] = stack.enter_context(running(command, logs / f"{file}.log"))
+        while server.poll() is None or any(client.poll() is None for client in clients.values()):
+            for log, client in clients.items():
+                if client.poll():
+                    print(log.read_text(encoding="utf-8"), file=sys.stderr)
+                    return client.returncode
+            time.sleep(POLL_SECONDS)
+        return server.returncode
 
 
 @contextlib.contextmanager

@@ -319,6 +319,23 @@ def test_something_else_at_the_port_is_said_to_be_no_federation_server() -> None
         server.stop(None)
 
 
+def test_another_grpc_server_that_answers_nonsense_is_said_to_be_no_federation_server() -> None:
+    def nonsense(requests: object, context: object) -> Iterator[bytes]:
+        yield b"\xff garbage"
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    service, method = messages.METHOD.strip("/").split("/")
+    handlers = {method: grpc.stream_stream_rpc_method_handler(nonsense)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(UsageError, match="no federation server"), join(f"127.0.0.1:{port}", "va", {}):
+            pass
+    finally:
+        server.stop(None)
+
+
 def test_trying_again_pauses_longer_each_time_and_gives_up_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])

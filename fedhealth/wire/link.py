@@ -19,6 +19,7 @@ from fedhealth.wire.messages import (
     CHANNEL_OPTIONS,
     METHOD,
     RUN_ID,
+    WELCOME,
     agreement,
     decode_message,
     encode_message,
@@ -64,6 +65,8 @@ def join(address: str, hospital: str, node_config: Mapping[str, str]) -> Iterato
             welcome = _next(stream)
             if welcome is None:
                 raise ServerLostError("the server closed the connection")
+            if welcome.metadata.message_type != WELCOME:
+                raise UsageError("what answers there is no federation server (no welcome); check --server")
             run_config = dict(welcome.content.config_records["run-config"])
             node_id = node_id_of(hospital)
             context = Context(
@@ -114,6 +117,8 @@ def _next(stream: Iterator[bytes]) -> Message | None:
         return decode_message(next(stream))
     except StopIteration:
         return None
+    except ValueError as error:
+        raise UsageError(f"what answers there is no federation server ({error}); check --server") from None
     except grpc.RpcError as error:
         raise _translate(error) from None
 
