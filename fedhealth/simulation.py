@@ -5,13 +5,12 @@ from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
-from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, failure_reply, node_id_of, set_identity, set_message_id
+from fedhealth.wire.messages import RUN_ID, failure_reply, node_id_of, set_message_id
+from fedhealth.wire.one_run import OneRunGrid
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(OneRunGrid):
     """A `Grid` whose hospitals are function calls.
 
     Parameters
@@ -24,7 +23,7 @@ class InProcessGrid(Grid):
     def __init__(
         self, app: ClientApp, hospitals: Mapping[str, Mapping[str, Any]], run_config: Mapping[str, Any]
     ) -> None:
-        set_identity(SERVER_NODE_ID)
+        super().__init__()
         self._app = app
         self._contexts = {
             node_id_of(name): Context(RUN_ID, node_id_of(name), dict(config), RecordDict(), dict(run_config))
@@ -32,22 +31,6 @@ class InProcessGrid(Grid):
         }
         self._replies: dict[str, Message] = {}
         self._sent = 0
-        self._run = Run.create_empty(run_id=RUN_ID)
-
-    def set_run(self, run: Run) -> None:
-        """Keep the run's description."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run's description."""
-        return self._run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """Build a message (Flower keeps this for old apps)."""
-        return Message(content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl)
 
     def get_node_ids(self) -> list[int]:
         """All hospitals, in the order of their ids."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from fedhealth.data import Hospital, Patients, load_hospital, split_patients
 from fedhealth.errors import DataError, UsageError
 from fedhealth.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, LABEL, NUMBERS, TARGET, Column
+from fedhealth.sources import load_source
 
 HEADER = list(COLUMN_NAMES)
 SEX_CODES = "0 (female), 1 (male)"
@@ -631,10 +632,7 @@ def test_a_real_hospital_loads(tmp_path: Path, uci_folder: Path, file: str, coun
 
 @pytest.mark.uci
 def test_the_files_that_create_dataset_writes_load_as_uci(tmp_path: Path, uci_folder: Path) -> None:
-    sources = pytest.importorskip("fedhealth.sources")
-    if not hasattr(sources, "load_source"):
-        pytest.skip("fedhealth.sources.load_source does not exist yet")
-    table = sources.load_source(str(uci_folder), url="", patients=40, seed=0, raw_folder=Path("nowhere")).table
+    table = load_source(str(uci_folder), url="", patients=40, seed=0, raw_folder=Path("nowhere")).table
     found = {}
     for number, (name, rows) in enumerate(table.groupby(HOSPITAL, sort=False), start=1):
         path = tmp_path / f"client_{number}.csv"

@@ -12,17 +12,16 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flwr.app import Context, Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fedhealth.errors import FedHealthError
 from fedhealth.wire.hub import Batch, Hub, OnChange
-from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, encode_messages, set_identity, set_message_id
+from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, encode_messages, set_message_id
+from fedhealth.wire.one_run import OneRunGrid
 
 T = TypeVar("T")
 
 
-class GrpcGrid(Grid):
+class GrpcGrid(OneRunGrid):
     """Flower's `Grid` over one bidirectional gRPC stream per hospital.
 
     Parameters
@@ -37,12 +36,11 @@ class GrpcGrid(Grid):
     """
 
     def __init__(self, run_config: Mapping[str, Any], capacity: int, on_change: OnChange) -> None:
-        set_identity(SERVER_NODE_ID)
+        super().__init__()
         self._hub = Hub(run_config, capacity, on_change)
         self.context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))
         self._ids = itertools.count(1)
         self._pushed: dict[str, Batch] = {}
-        self._run = Run.create_empty(run_id=RUN_ID)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
 
@@ -73,21 +71,6 @@ class GrpcGrid(Grid):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     # --- Flower's Grid -------------------------------------------------------------------------------------------------
-
-    def set_run(self, run: Run) -> None:
-        """Keep the run's description."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run's description."""
-        return self._run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """Build a message (Flower keeps this for old apps)."""
-        return Message(content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl)
 
     def get_node_ids(self) -> tuple[int, ...]:
         """Hospitals that are here, in the order of their ids."""
