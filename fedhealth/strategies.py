@@ -114,8 +114,13 @@ class RoundRecorder(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the histograms and report the round."""
-        sound, silent = self._sort_out(replies, _read_histogram)
-        histograms = {self._names[reply.metadata.src_node_id]: _read_histogram(reply) for reply in sound}
+        histograms: dict[str, ScoreHistogram] = {}
+
+        def keep_histogram(reply: Message) -> None:
+            record = reply.content.metric_records["metrics"]
+            histograms[self._names[reply.metadata.src_node_id]] = histogram_from_record(record)
+
+        _, silent = self._sort_out(replies, keep_histogram)
         union = compute_metrics(add_histograms(histograms.values()))
         unseen = sum(self._train_patients[node] for node in self._left_out)
         self._on_round(
@@ -140,7 +145,7 @@ class RoundRecorder(Strategy):
         return [message for message in messages if message.metadata.dst_node_id in self._names]
 
     def _sort_out(
-        self, replies: Iterable[Message], check: Callable[[Message], object]
+        self, replies: Iterable[Message], check: Callable[[Message], None]
     ) -> tuple[list[Message], dict[int, str]]:
         """Split replies into the sound ones, and the reason by node id for every hospital without one."""
         sound, reasons = [], dict.fromkeys(self._names, "not here")
@@ -177,10 +182,6 @@ class RoundRecorder(Strategy):
 
 def _describe(arrays: ArrayRecord) -> list[tuple[str, str, tuple[int, ...]]]:
     return [(name, array.dtype, tuple(array.shape)) for name, array in arrays.items()]
-
-
-def _read_histogram(reply: Message) -> ScoreHistogram:
-    return histogram_from_record(reply.content.metric_records["metrics"])
 
 
 def readable(text: str) -> str:
