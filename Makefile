@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test bench bench-quick clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -24,6 +24,11 @@ $(VENV)/.installed: requirements.txt
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
+
+bench bench-quick: $(VENV)/.installed
+	for name in local_training payload round_latency many_hospitals; do \
+	  $(BIN)/python -m benchmarks.$$name $(if $(filter bench-quick,$@),--quick) || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV)

@@ -1,0 +1,69 @@
+"""What the benchmarks share: how a result is shown and kept, and how the machine is named."""
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fedhealth
+from fedhealth.tables import format_table
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def report(
+    name: str,
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    note: str = "",
+) -> None:
+    """Print `rows` as a table and write them to benchmarks/results/<name>.json; `headings` are keys of the rows.
+
+    `note` says below the table what its reader should know; the module that ran is found out.
+    """
+    print(f"\n{title}\n{describe_machine()}")
+    lines = [[format_cell(row.get(heading)) for heading in headings] for row in rows]
+    print(format_table(headings, lines, text_columns=1, terminal=sys.stdout.isatty()), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    content = {
+        "name": name,
+        "title": title,
+        "module": Path(sys.argv[0]).stem,
+        "note": note,
+        "headings": list(headings),
+        "version": fedhealth.__version__,
+        "machine": describe_machine(),
+        "when": time.strftime("%Y-%m-%d"),
+        "rows": [dict(row) for row in rows],
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def describe_machine() -> str:
+    """Cores and memory, and nothing else."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB memory, Python {sys.version_info.major}.{sys.version_info.minor}"
+
+
+def summarise(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and 95th percentile, in milliseconds."""
+    ordered = sorted(seconds)
+    return {
+        "median ms": 1000 * statistics.median(ordered),
+        "p95 ms": 1000 * ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))],
+    }
+
+
+def format_cell(value: object) -> str:
+    """A table's cell: three digits for small numbers, whole numbers otherwise."""
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else _whole(value)
+
+
+def _whole(value: object) -> str:
+    return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

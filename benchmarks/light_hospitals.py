@@ -1,0 +1,191 @@
+"""Many light hospitals in one process: real gRPC streams and real messages, but no training, no data, no TensorFlow.
+
+What they do takes as little time as can be (a reply is encoded once and numbered anew each time), so that on a machine
+that they share with the server the server is what is measured. They speak the protocol of `fedhealth.wire.link`, each
+over a TCP connection of its own, on one event loop instead of one thread each.
+"""
+
+import asyncio
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+import grpc
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.common.serde import recorddict_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import Metadata as ProtoMetadata
+from numpy.typing import NDArray
+
+from fedhealth.metrics import histogram_to_record, score_histogram
+from fedhealth.preprocessing import NUM_NUMBERS, encoded_names
+from fedhealth.wire.link import CLIENT_OPTIONS
+from fedhealth.wire.messages import METHOD, RUN_ID, WELCOME, agreement
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+TRAIN_PATIENTS, TEST_PATIENTS = 150, 50
+NUM_HIDDEN = 16
+"""As in `fedhealth.model`, which is not imported because Keras comes with it; `benchmarks.payload` compares."""
+BIG_SHAPES = {f"layer_{number}/kernel": (1000, 1250) for number in range(4)}
+"""20 MB of float32 in a few big arrays."""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Processes full of hospitals that wait for the word to join."""
+
+    processes: Sequence[SpawnProcess]
+    pipes: Sequence["Connection[str, str]"]
+
+    def join(self) -> None:
+        """Let all hospitals join at once."""
+        for pipe in self.pipes:
+            pipe.send("join")
+
+
+@contextmanager
+def light_hospitals(address: str, count: int, big: bool = False, num_processes: int = 1) -> Iterator[Crowd]:
+    """`count` hospitals in `num_processes` processes, ready to join the server at `address`; all are gone at the end."""
+    spawn = multiprocessing.get_context("spawn")
+    shares = [list(range(count))[first::num_processes] for first in range(num_processes)]
+    with ExitStack() as stack:
+        processes, pipes = [], []
+        for share in shares:
+            ours, theirs = spawn.Pipe()
+            processes.append(spawn.Process(target=_run, args=(address, share, big, theirs), daemon=True))
+            processes[-1].start()
+            stack.callback(_end, processes[-1])
+            theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
+            pipes.append(ours)
+        for pipe in pipes:
+            pipe.recv()
+        yield Crowd(processes, pipes)
+
+
+def _end(process: SpawnProcess) -> None:
+    process.kill()
+    process.join()
+
+
+def _run(address: str, numbers: Sequence[int], big: bool, pipe: "Connection[str, str]") -> None:
+    """What a process of hospitals does: get ready, wait for the word, answer until the server ends the run."""
+    common = encode_contents(big_weights() if big else default_weights())
+    hospitals = [common | {"query.describe": _encode(description(f"hospital {number}"))} for number in numbers]
+    pipe.send("ready")
+    try:
+        pipe.recv()
+        asyncio.run(_live(address, [f"hospital {number}" for number in numbers], hospitals))
+    except (EOFError, KeyboardInterrupt, grpc.aio.AioRpcError):
+        return  # whoever started us is gone, or the server is: nothing is left to do
+
+
+async def _live(address: str, names: Sequence[str], contents: Sequence[Mapping[str, bytes]]) -> None:
+    await asyncio.gather(*(_answer(address, name, each) for name, each in zip(names, contents, strict=True)))
+
+
+async def _answer(address: str, name: str, contents: Mapping[str, bytes]) -> None:
+    """One hospital, from joining to the end of the run."""
+    options = [*CLIENT_OPTIONS, ("grpc.enable_http_proxy", 0)]
+    metadata = (*agreement().items(), ("hospital-bin", name.encode()))
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)
+        while (request := _metadata(await stream.read())) is not None:
+            if request.message_type != WELCOME:
+                await stream.write(reply_to(request, contents[request.message_type]))
+
+
+def _metadata(payload: bytes) -> ProtoMetadata | None:
+    """Only the metadata of a message, so that no hospital holds a large model; None at the end of the stream."""
+    if payload is grpc.aio.EOF:
+        return None
+    metadata = ProtoMetadata()
+    metadata.CopyFrom(ProtoMessage.FromString(payload).metadata)
+    return metadata
+
+
+def reply_to(request: ProtoMetadata, content: bytes) -> bytes:
+    """An encoded reply: fresh metadata, then the content as it was encoded once."""
+    metadata = ProtoMetadata(
+        run_id=RUN_ID,
+        message_id=f"{request.dst_node_id}-{request.message_id}",
+        src_node_id=request.dst_node_id,
+        dst_node_id=request.src_node_id,
+        reply_to_message_id=request.message_id,
+        ttl=request.ttl,
+        message_type=request.message_type,
+        created_at=request.created_at,
+    )
+    encoded: bytes = ProtoMessage(metadata=metadata).SerializeToString()
+    return encoded + content
+
+
+# --- what they say -----------------------------------------------------------------------------------------------------
+
+
+def default_weights() -> Weights:
+    """Weights with the names and shapes of the default model's."""
+    num_inputs = len(encoded_names(missing_indicators=True))
+    shapes = {
+        "mlp/hidden/kernel": (num_inputs, NUM_HIDDEN),
+        "mlp/hidden/bias": (NUM_HIDDEN,),
+        "mlp/log_odds/kernel": (NUM_HIDDEN, 1),
+        "mlp/log_odds/bias": (1,),
+    }
+    return _random_weights(shapes)
+
+
+def big_weights() -> Weights:
+    """20 MB of weights in four arrays."""
+    return _random_weights(BIG_SHAPES)
+
+
+def _random_weights(shapes: Mapping[str, tuple[int, ...]]) -> Weights:
+    generator = np.random.default_rng(0)
+    return {name: generator.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+def contents(weights: Weights) -> dict[str, RecordDict]:
+    """What a hospital answers to each type of message (but `query.describe`, which holds its name)."""
+    arrays = ArrayRecord({name: Array(weight) for name, weight in weights.items()})
+    trained = MetricRecord({"num-examples": TRAIN_PATIENTS, "train-loss": 0.5})
+    generator = np.random.default_rng(0)
+    labels = np.arange(TEST_PATIENTS) % 2
+    histogram = score_histogram(np.clip(generator.normal(0.35 + 0.3 * labels, 0.2), 0, 1), labels)
+    moments = MetricRecord({"counts": [TRAIN_PATIENTS] * NUM_NUMBERS, "sums": [50.0 * TRAIN_PATIENTS] * NUM_NUMBERS})
+    return {
+        "query.first_moments": RecordDict({"moments": moments}),
+        "query.second_moments": RecordDict({"moments": moments}),
+        "query.initial_weights": RecordDict({"arrays": arrays}),
+        "train": RecordDict({"arrays": arrays, "metrics": trained}),
+        "evaluate": RecordDict({"metrics": MetricRecord(histogram_to_record(histogram))}),
+        "query.finish": RecordDict(),
+    }
+
+
+def encode_contents(weights: Weights) -> dict[str, bytes]:
+    """`contents`, each encoded as the content field of a message."""
+    return {message_type: _encode(content) for message_type, content in contents(weights).items()}
+
+
+def description(name: str) -> RecordDict:
+    """What a hospital of that name answers to `query.describe`."""
+    who = ConfigRecord({"name": name, "source": "synthetic"})
+    counts = MetricRecord(
+        {
+            "train-patients": TRAIN_PATIENTS,
+            "train-ill": TRAIN_PATIENTS // 2,
+            "test-patients": TEST_PATIENTS,
+            "test-ill": TEST_PATIENTS // 2,
+        }
+    )
+    return RecordDict({"hospital": who, "counts": counts})
+
+
+def _encode(content: RecordDict) -> bytes:
+    encoded: bytes = ProtoMessage(content=recorddict_to_proto(content)).SerializeToString()
+    return encoded

@@ -1,0 +1,158 @@
+"""Our side of `round_latency`: the server's process, a hospital that only answers, and training without any link.
+
+The hospitals that do train are `client.py` itself. Also what all contestants train on: four invented hospitals.
+"""
+
+import time
+import zlib
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedhealth import preprocessing
+from fedhealth.arrays import read_array
+from fedhealth.errors import RunError
+from fedhealth.metrics import histogram_to_record, score_histogram
+from fedhealth.settings import FederationSettings
+
+if TYPE_CHECKING:
+    from fedhealth.server_app import Event
+
+LONGEST_WAIT = 60.0
+"""Seconds that a hospital looks for its server, and the server for its hospitals."""
+
+
+def make_hospitals(folder: Path) -> list[Path]:
+    """Write a CSV for each of the four invented hospitals, and beside it the model input that it becomes (.npz)."""
+    from fedhealth.data import load_hospital, split_patients
+    from fedhealth.dataset_files import client_file, csv_bytes
+    from fedhealth.schema import HOSPITAL
+    from fedhealth.sources.synthetic import invent_patients
+
+    settings, files, splits = FederationSettings(), [], []
+    for client, (_, rows) in enumerate(invent_patients(920, 0).groupby(HOSPITAL, sort=False), start=1):
+        files.append(folder / client_file(client))
+        files[-1].write_bytes(csv_bytes(rows))
+        splits.append(split_patients(load_hospital(files[-1]).patients, settings.test_share, settings.seed))
+    # Over all training rows, because the federation's two passes over sums give the same numbers.
+    everybody = np.concatenate([train.features for train, _ in splits])
+    standardisation = preprocessing.local_standardisation(everybody)
+    for file, split in zip(files, splits, strict=True):
+        examples: dict[str, Any] = {}
+        for part, patients in zip(("train", "test"), split, strict=True):
+            encoded = preprocessing.encode(patients.features, settings.missing_indicators)
+            examples[f"{part}_inputs"] = preprocessing.standardise(encoded, standardisation)
+            examples[f"{part}_labels"] = patients.labels
+        np.savez(file.with_suffix(".npz"), **examples)
+    return files
+
+
+def serve(orders: Connection, address: str, num_hospitals: int) -> None:
+    """For each number of rounds on `orders`, run a federation of so many; send back when its rounds ended."""
+    from fedhealth.server_app import make_server_app
+    from fedhealth.strategies import RoundRecord
+    from fedhealth.wire.grid import GrpcGrid
+
+    settings = FederationSettings(hospitals=num_hospitals)
+    grid = GrpcGrid(settings.to_run_config(), num_hospitals, lambda what, who: None)
+    ends: list[float] = []
+
+    def note(event: "Event") -> None:
+        if isinstance(event, RoundRecord):
+            if event.left_out:
+                raise RunError(f"round {event.round_num}: {event.left_out}")
+            ends.append(time.perf_counter())
+
+    with grid.listening(address):
+        while rounds := orders.recv():
+            ends.clear()
+            grid.context.run_config["rounds"] = rounds
+            make_server_app(note, max_wait=LONGEST_WAIT)(grid, grid.context)
+            orders.send(ends)
+
+
+def run_client(address: str, file: Path) -> None:
+    """A hospital that trains: the script itself."""
+    import client
+
+    client.main([str(file), "--server", address, "--max-wait", f"{LONGEST_WAIT:g}"])
+
+
+def run_light_client(address: str, examples: Path) -> None:
+    """A hospital that does not train, until the server ends the run."""
+    from fedhealth.wire.link import join, keep_trying
+
+    app = light_app(examples)
+
+    def take_part() -> None:
+        with join(address, examples.stem, {}) as connection:
+            connection.serve(app, on_reply=lambda message, reply: None, on_failure=lambda error: None)
+
+    keep_trying(take_part, max_wait=LONGEST_WAIT, on_pause=lambda *told: None)
+
+
+def light_app(examples: Path) -> ClientApp:
+    """Answers with records of the real ones' names and sizes, made anew for every message; nothing is computed."""
+    from benchmarks.light_hospitals import contents, default_weights
+
+    data = dict(np.load(examples))
+    num_train = len(data["train_labels"])
+    histogram = score_histogram(np.linspace(0, 1, len(data["test_labels"])), data["test_labels"])
+    answers = contents(default_weights()) | {"query.describe": describe(examples.stem, data)}
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        weights = {name: read_array(array) for name, array in message.content.array_records["arrays"].items()}
+        arrays = ArrayRecord({name: Array(weight) for name, weight in weights.items()})
+        metrics = MetricRecord({"num-examples": num_train, "train-loss": 0.5})
+        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        _ = [read_array(array) for array in message.content.array_records["arrays"].values()]
+        return Message(RecordDict({"metrics": MetricRecord(histogram_to_record(histogram))}), reply_to=message)
+
+    def answer(message: Message, context: Context) -> Message:
+        return Message(answers[message.metadata.message_type], reply_to=message)
+
+    for message_type in answers:
+        if message_type.startswith("query."):
+            app.query(message_type.removeprefix("query."))(answer)
+    return app
+
+
+def describe(name: str, data: dict[str, Any]) -> RecordDict:
+    """Who this is and how many patients it has."""
+    counts = {f"{part}-patients": len(data[f"{part}_labels"]) for part in ("train", "test")}
+    ill = {f"{part}-ill": int(data[f"{part}_labels"].sum()) for part in ("train", "test")}
+    who = ConfigRecord({"name": name, "source": "synthetic"})
+    return RecordDict({"hospital": who, "counts": MetricRecord({**counts, **ill})})
+
+
+def train_alone(orders: Connection, files: list[Path]) -> None:
+    """What all hospitals compute in a round, one after the other, with nothing around it: rounds in, ends out."""
+    from fedhealth.training import Examples, Trainer, shuffled_orders
+
+    hospitals = [dict(np.load(file)) for file in files]
+    settings = FederationSettings()
+    num_inputs = hospitals[0]["train_inputs"].shape[1]
+    trainer = Trainer(settings.model, num_inputs, settings.learning_rate, settings.batch_size, settings.seed)
+    weights = trainer.initial_weights()
+    round_num = 0
+    while rounds := orders.recv():
+        ends = []
+        for _ in range(rounds):
+            round_num += 1
+            for file, data in zip(files, hospitals, strict=True):
+                examples = Examples(data["train_inputs"], data["train_labels"])
+                seed = [settings.seed, round_num, zlib.crc32(file.stem.encode())]
+                shuffled = shuffled_orders(len(examples.labels), settings.local_epochs, seed)
+                weights, _loss = trainer.train(weights, examples, shuffled)
+                trainer.predict(weights, data["test_inputs"])
+            ends.append(time.perf_counter())
+        orders.send(ends)

@@ -1,0 +1,307 @@
+"""Bytes on the wire against bytes of weights, for each kind of message; and how often the weights are serialised.
+
+The server (`GrpcGrid`, `federate`) and the hospital's end (`link.join`) are the real ones; between them stands a small
+TCP proxy that counts, so the framing of HTTP/2 is included. Bytes are counted, not times.
+"""
+
+import asyncio
+import statistics
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import tyro
+
+from utils import quiet_libraries, silenced_stderr
+
+if TYPE_CHECKING:
+    from flwr.app import Context, Message, RecordDict
+    from flwr.clientapp import ClientApp
+
+    from benchmarks.light_hospitals import Weights
+
+QUIET_SECONDS = 0.03
+"""Without a byte for so long, a message and what HTTP/2 says of it (window updates) are through."""
+KINDS = ("train", "evaluate")
+ALLOWED_FACTOR, ALLOWED_BYTES = 1.5, 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How many bytes a message takes on the wire, for the default model and for one of 20 MB.
+
+    Example: python -m benchmarks.payload --rounds 10
+    """
+
+    rounds: int = 10
+    """Rounds of which the median message is shown."""
+    hospitals: tuple[int, ...] = (1, 4, 50)
+    """Numbers of hospitals with which serialisations are counted."""
+    quick: bool = False
+    """Few rounds: a check that it works."""
+
+
+def main(settings: Settings) -> None:
+    """Measure and show."""
+    from benchmarks.common import report
+    from benchmarks.light_hospitals import big_weights, default_weights
+
+    if settings.quick:
+        settings = Settings(rounds=2, hospitals=(1, 10))
+    require_same_model(default_weights())
+    rows = [
+        row
+        for name, weights in (("default", default_weights()), ("20 MB", big_weights()))
+        for row in measure_model(name, weights, settings.rounds)
+    ]
+    title = f"One message on the wire (limit: {ALLOWED_FACTOR} x weights + {ALLOWED_BYTES:,} bytes)"
+    report("payload", title, tuple(rows[0]), rows)
+    rows = [count_serialisations(count, settings.rounds) for count in settings.hospitals]
+    report("serialisations", "How often a round serialises the global weights", tuple(rows[0]), rows)
+
+
+def require_same_model(weights: "Weights") -> None:
+    """The light hospitals' idea of the default model must be the real one's, built here by Keras."""
+    from fedhealth.preprocessing import encoded_names
+
+    with silenced_stderr():
+        from fedhealth.model import build_model, weight_names
+
+    model = build_model(name="mlp", num_inputs=len(encoded_names(missing_indicators=True)), seed=0)
+    real = dict(zip(weight_names(model), (tuple(weight.shape) for weight in model.weights), strict=True))
+    if real != {name: weight.shape for name, weight in weights.items()}:
+        raise SystemExit(f"benchmarks/light_hospitals.py: the default model is now {real}")
+
+
+# --- bytes -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Wire:
+    """Bytes that went through the proxy so far."""
+
+    port: int = 0
+    down: int = 0  # from the server to the hospital
+    up: int = 0
+
+    def read_when_quiet(self) -> tuple[int, int]:
+        """(down, up) once nothing has moved for a while."""
+        seen = (-1, -1)
+        while seen != (now := (self.down, self.up)):
+            seen = now
+            time.sleep(QUIET_SECONDS)
+        return now
+
+
+@contextmanager
+def proxy_to(port: int) -> Iterator[Wire]:
+    """A TCP proxy on loopback, on a thread of its own, to the server at `port`."""
+    wire, ready = Wire(), threading.Event()
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(_proxy(wire, port, ready, stop),), daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        yield wire
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+async def _proxy(wire: Wire, port: int, ready: threading.Event, stop: asyncio.Event) -> None:
+    connections: list[asyncio.Task[None]] = []
+
+    async def connect(from_hospital: asyncio.StreamReader, to_hospital: asyncio.StreamWriter) -> None:
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", port)
+        connections.append(asyncio.create_task(_pump(from_hospital, to_server, wire, "up")))
+        connections.append(asyncio.create_task(_pump(from_server, to_hospital, wire, "down")))
+
+    async with await asyncio.start_server(connect, "127.0.0.1", 0) as server:
+        wire.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        await stop.wait()
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wire: Wire, direction: str) -> None:
+    """Copy and count one direction of a connection until either end hangs up."""
+    try:
+        while data := await reader.read(1 << 20):
+            setattr(wire, direction, getattr(wire, direction) + len(data))
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass  # one end hung up; the other hears of it now
+    finally:
+        writer.close()
+
+
+@dataclass(eq=False)
+class Counts:
+    """Per kind of message ("train request", ...): encoded bytes, TCP bytes there, TCP bytes back, one of each per round."""
+
+    encoded: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    there: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    back: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, kind: str, encoded: int, there: int, back: int) -> None:
+        """Keep one message."""
+        self.encoded[kind].append(encoded)
+        self.there[kind].append(there)
+        self.back[kind].append(back)
+
+
+def measure_model(name: str, weights: "Weights", rounds: int) -> list[dict[str, Any]]:
+    """One row per kind of message."""
+    raw = sum(weight.nbytes for weight in weights.values())
+    counts = count_bytes(weights, rounds)
+    rows = []
+    for kind, there in counts.there.items():
+        weight_bytes = 0 if kind == "evaluate reply" else raw
+        size, back = statistics.median(there), statistics.median(counts.back[kind])
+        rows.append(
+            {
+                "model": name,
+                "message": kind,
+                "weights B": weight_bytes,
+                "encoded B": statistics.median(counts.encoded[kind]),
+                "TCP B": size,
+                "TCP B back": back,
+                "TCP / weights": size / weight_bytes if weight_bytes else None,
+                "more than weights B": size + back - weight_bytes,
+                "most of the limit": max(there) / (ALLOWED_FACTOR * weight_bytes + ALLOWED_BYTES),
+            }
+        )
+    return rows
+
+
+def count_bytes(weights: "Weights", rounds: int) -> Counts:
+    """A whole run of one hospital through the proxy."""
+    from fedhealth.server_app import federate
+    from fedhealth.settings import FederationSettings
+    from fedhealth.wire.grid import GrpcGrid
+    from fedhealth.wire.messages import encode_message
+
+    counts, wires, start = Counts(), [Wire()], [(0, 0)]
+    settings = FederationSettings(hospitals=1, rounds=rounds)
+
+    class CountingGrid(GrpcGrid):
+        def send_and_receive(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "list[Message]":
+            start[0] = wires[0].read_when_quiet()
+            replies = super().send_and_receive(messages, timeout=timeout)
+            down, up = wires[0].read_when_quiet()
+            kind = replies[0].metadata.message_type
+            if kind in KINDS:
+                there, back = up - start[0][1], down - start[0][0]
+                counts.add(f"{kind} reply", len(encode_message(replies[0])), there, back)
+            return replies
+
+    def on_request(message: "Message") -> None:
+        down, up = wires[0].read_when_quiet()
+        kind = message.metadata.message_type
+        if kind in KINDS:
+            there, back = down - start[0][0], up - start[0][1]
+            counts.add(f"{kind} request", len(encode_message(message)), there, back)
+        start[0] = down, up
+
+    grid = CountingGrid(settings.to_run_config(), 1, lambda what, who: None)
+    with grid.listening("127.0.0.1:0") as address, proxy_to(int(address.rpartition(":")[2])) as wires[0]:
+        hospital = threading.Thread(
+            target=be_a_hospital, args=(f"127.0.0.1:{wires[0].port}", light_app(weights, on_request)), daemon=True
+        )
+        hospital.start()
+        federate(grid, settings, lambda event: None, max_wait=60)
+    return counts
+
+
+def light_app(weights: "Weights", on_request: Any) -> "ClientApp":
+    """A `ClientApp` that answers at once, with real messages."""
+    from flwr.app import Message
+    from flwr.clientapp import ClientApp
+
+    from benchmarks.light_hospitals import contents, description
+
+    app = ClientApp()
+
+    def answer(content: "RecordDict") -> Any:
+        def reply(message: "Message", context: "Context") -> "Message":
+            _ = context
+            on_request(message)
+            return Message(content, reply_to=message)
+
+        return reply
+
+    everything: Mapping[str, RecordDict] = {**contents(weights), "query.describe": description("hospital")}
+    for message_type, content in everything.items():
+        kind, _, action = message_type.partition(".")
+        {"train": app.train, "evaluate": app.evaluate, "query": app.query}[kind](action or "default")(answer(content))
+    return app
+
+
+def be_a_hospital(address: str, app: "ClientApp") -> None:
+    """The hospital's end, as the client script has it."""
+    from fedhealth.errors import RunError
+    from fedhealth.wire.link import ServerLostError, join
+
+    try:
+        with join(address, "hospital", {}) as connection:
+            connection.serve(app, on_reply=lambda message, reply: None, on_failure=print)
+    except (ServerLostError, RunError):
+        return  # the run is over
+
+
+# --- serialisations ----------------------------------------------------------------------------------------------------
+
+
+def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
+    """Messages, and calls of Flower's function that serialises arrays, per round at the server."""
+    from flwr.common import serde
+
+    from benchmarks.light_hospitals import light_hospitals
+    from fedhealth.server_app import federate
+    from fedhealth.settings import FederationSettings
+    from fedhealth.strategies import RoundRecord
+    from fedhealth.wire.grid import GrpcGrid
+
+    sent: list[Message] = []
+    calls: list[tuple[int, int]] = []
+
+    class CountingGrid(GrpcGrid):
+        def send_and_receive(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "list[Message]":
+            asked = list(messages)
+            sent.extend(asked)
+            return super().send_and_receive(asked, timeout=timeout)
+
+    settings = FederationSettings(hospitals=count, rounds=rounds)
+    grid = CountingGrid(settings.to_run_config(), count, lambda what, who: None)
+    with (
+        mock.patch.object(serde, "array_record_to_proto", wraps=serde.array_record_to_proto) as arrays,
+        grid.listening("127.0.0.1:0") as address,
+        light_hospitals(address, count) as crowd,
+    ):
+
+        def on_event(event: object) -> None:
+            if isinstance(event, RoundRecord):
+                calls.append((arrays.call_count, len(sent)))
+
+        crowd.join()
+        federate(grid, settings, on_event, max_wait=60)
+    per_round = [_per_round([call[which] for call in calls]) for which in (0, 1)]
+    return {"hospitals": count, "rounds": rounds, "messages sent": per_round[1], "weights serialised": per_round[0]}
+
+
+def _per_round(totals: Sequence[int]) -> float:
+    return (totals[-1] - totals[0]) / (len(totals) - 1)
+
+
+if __name__ == "__main__":
+    quiet_libraries()
+    main(tyro.cli(Settings))
