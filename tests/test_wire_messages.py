@@ -49,9 +49,11 @@ def test_a_reply_names_the_message_that_it_answers() -> None:
 def test_messages_encoded_together_equal_messages_encoded_alone() -> None:
     shared = make_content()
     many = [Message(shared, dst_node_id=node, message_type="train") for node in (5, 6, 7)]
-    assert [decode_message(e).metadata.dst_node_id for e in encode_messages(many)] == [5, 6, 7]
-    for together, alone in zip(encode_messages(many), map(encode_message, many), strict=True):
-        assert messages.ProtoMessage.FromString(together) == messages.ProtoMessage.FromString(alone)
+    together = encode_messages(many)
+    assert [decode_message(b"".join(parts)).metadata.dst_node_id for parts in together] == [5, 6, 7]
+    for parts, alone in zip(together, map(encode_message, many), strict=True):
+        assert messages.ProtoMessage.FromString(b"".join(parts)) == messages.ProtoMessage.FromString(alone)
+    assert len({id(content) for _, content in together}) == 1
 
 
 def test_shared_content_is_serialised_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from fedhealth.wire.messages import (
     CHANNEL_OPTIONS,
     METHOD,
     WELCOME,
+    Parts,
     agreement,
     decode_message,
     encode_message,
@@ -53,7 +54,7 @@ class Batch:
     """
 
     messages: Mapping[str, Message]
-    payloads: Mapping[str, bytes]
+    payloads: Mapping[str, Parts]
     open: set[str]
     replies: dict[str, Message] = field(default_factory=dict)
     done: threading.Event = field(default_factory=threading.Event)
@@ -64,7 +65,7 @@ class _Seat:
     """One joined hospital: its name and what is still to be sent to it (None: close the stream)."""
 
     hospital: str
-    outbox: "asyncio.Queue[bytes | None]" = field(default_factory=asyncio.Queue)
+    outbox: "asyncio.Queue[Parts | None]" = field(default_factory=asyncio.Queue)
 
 
 class _RefusedError(Exception):
@@ -175,12 +176,28 @@ class Hub:
             await context.abort(grpc.StatusCode.ABORTED, self._failure)
 
     async def _read(self, node_id: int, context: Any) -> None:
-        while (payload := await context.read()) is not grpc.aio.EOF:
-            self._receive(node_id, decode_message(payload))
+        while await self._read_one(node_id, context):
+            pass
 
     async def _write(self, seat: _Seat, context: Any) -> None:
-        while (payload := await seat.outbox.get()) is not None:
-            await context.write(payload)
+        while await self._write_one(seat, context):
+            pass
+
+    # One message per call: a loop's variable would hold the last one, perhaps of many megabytes, until the next comes.
+
+    async def _read_one(self, node_id: int, context: Any) -> bool:
+        payload = await context.read()
+        if payload is grpc.aio.EOF:
+            return False
+        self._receive(node_id, decode_message(payload))
+        return True
+
+    async def _write_one(self, seat: _Seat, context: Any) -> bool:
+        parts = await seat.outbox.get()
+        if parts is None:
+            return False
+        await context.write(b"".join(parts))
+        return True
 
     def _admit(self, metadata: Mapping[str, Any]) -> _Seat:
         hospital = bytes(metadata.get("hospital-bin", b"")).decode("utf-8", "replace").strip()
@@ -189,7 +206,7 @@ class Hub:
         seat = self._seats[node_id] = _Seat(hospital)
         self.node_ids = tuple(sorted(self._seats))
         welcome = request(RecordDict({"run-config": self._run_config}), WELCOME, node_id)
-        seat.outbox.put_nowait(encode_message(welcome))
+        seat.outbox.put_nowait((encode_message(welcome), b""))
         self._on_change("joined", hospital)
         return seat
 

@@ -61,8 +61,12 @@ def encode_message(message: Message) -> bytes:
     return encoded
 
 
-def encode_messages(messages: Iterable[Message]) -> list[bytes]:
-    """Many messages as bytes; content that several of them share (the global weights) is serialised once.
+Parts = tuple[bytes, bytes]
+"""Metadata and content of an encoded message, which is the two joined."""
+
+
+def encode_messages(messages: Iterable[Message]) -> list[Parts]:
+    """Many messages; content that several of them share (the global weights) is serialised once and held once.
 
     Two encoded protobuf messages written one after the other are the encoding of both merged (protobuf, "Encoding",
     section "Last One Wins"): metadata differ, content is the same bytes.
@@ -74,7 +78,7 @@ def encode_messages(messages: Iterable[Message]) -> list[bytes]:
         if key not in contents:
             contents[key] = ProtoMessage(content=recorddict_to_proto(message.content)).SerializeToString()
         metadata = ProtoMessage(metadata=metadata_to_proto(message.metadata)).SerializeToString()
-        encoded.append(metadata + contents[key])
+        encoded.append((metadata, contents[key]))
     return encoded
 
 
