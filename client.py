@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fedhealth.settings import ClientSettings
-from utils import parse_flags, quiet_libraries, require_writable, say, script, silenced_stderr, warn
+from fedhealth.terminal import parse_flags, quiet_libraries, say, script, silenced_stderr, warn
+from utils import require_writable
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message

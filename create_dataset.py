@@ -14,7 +14,7 @@ from fedhealth.hospital_table import hospital_table
 from fedhealth.partition import SPLITS_WITH_ALPHA, deal_out
 from fedhealth.settings import DatasetSettings, ServerSettings
 from fedhealth.sources import Source, load_source
-from utils import parse_flags, say, script, warn
+from fedhealth.terminal import parse_flags, say, script, warn
 
 RAW_FOLDER = Path("data/raw")
 PICTURE = "hospitals.svg"

@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fedhealth.settings import ServerSettings
-from utils import parse_flags, quiet_libraries, say, script, warn_if_open
+from fedhealth.terminal import parse_flags, quiet_libraries, say, script
+from utils import warn_if_open
 
 if TYPE_CHECKING:
     from fedhealth.server_app import Event

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.common import report, summarise
 from fedhealth.errors import RunError
 from fedhealth.settings import FederationSettings
-from utils import quiet_libraries, silenced_stderr
+from fedhealth.terminal import quiet_libraries, silenced_stderr
 
 if TYPE_CHECKING:
     import keras

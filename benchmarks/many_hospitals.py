@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from utils import quiet_libraries
+from fedhealth.terminal import quiet_libraries
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message
@@ -104,9 +104,9 @@ def measure_hospitals(settings: Settings) -> list[dict[str, Any]]:
 def run_server(count: int, rounds: int, big: bool, client_processes: int) -> dict[str, Any]:
     """A whole run in this process; what it took, per round."""
     from benchmarks.light_hospitals import light_hospitals
+    from fedhealth.rounds import RoundRecord
     from fedhealth.server_app import federate
     from fedhealth.settings import FederationSettings
-    from fedhealth.strategies import RoundRecord
 
     raise_open_files()
     settings = FederationSettings(hospitals=count, rounds=rounds)

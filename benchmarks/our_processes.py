@@ -53,8 +53,8 @@ def make_hospitals(folder: Path) -> list[Path]:
 
 def serve(orders: Connection, address: str, num_hospitals: int) -> None:
     """For each number of rounds on `orders`, run a federation of so many; send back when its rounds ended."""
+    from fedhealth.rounds import RoundRecord
     from fedhealth.server_app import make_server_app
-    from fedhealth.strategies import RoundRecord
     from fedhealth.wire.grid import GrpcGrid
 
     settings = FederationSettings(hospitals=num_hospitals)

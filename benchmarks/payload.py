@@ -17,7 +17,7 @@ from unittest import mock
 
 import tyro
 
-from utils import quiet_libraries, silenced_stderr
+from fedhealth.terminal import quiet_libraries, silenced_stderr
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message, RecordDict
@@ -266,9 +266,9 @@ def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
     from flwr.common import serde
 
     from benchmarks.light_hospitals import light_hospitals
+    from fedhealth.rounds import RoundRecord
     from fedhealth.server_app import federate
     from fedhealth.settings import FederationSettings
-    from fedhealth.strategies import RoundRecord
     from fedhealth.wire.grid import GrpcGrid
 
     sent: list[Message] = []

@@ -24,7 +24,7 @@ import tyro
 from benchmarks.common import report, summarise
 from fedhealth.demo import free_port
 from fedhealth.errors import RunError
-from utils import quiet_libraries, script, silenced_stderr
+from fedhealth.terminal import quiet_libraries, script, silenced_stderr
 
 Start = SpawnContext | ForkServerContext
 SPAWN = multiprocessing.get_context("spawn")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
+from fedhealth.rounds import RoundRecord
 from fedhealth.server_app import Began, Event, Finished, Waiting
-from fedhealth.strategies import RoundRecord
 from fedhealth.tables import format_table
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from fedhealth.errors import RunError, UsageError
 from fedhealth.files import write_file
 from fedhealth.metrics import Metrics
 from fedhealth.preprocessing import encoded_names
+from fedhealth.rounds import RoundRecord
 from fedhealth.schema import schema_fingerprint
 from fedhealth.server_app import Began, Event, Finished
-from fedhealth.strategies import RoundRecord
 
 SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
 

@@ -16,8 +16,9 @@ from flwr.serverapp import Grid, ServerApp
 from fedhealth import preprocessing
 from fedhealth.errors import RunError
 from fedhealth.preprocessing import Moments, Standardisation
+from fedhealth.rounds import RoundRecord, RoundRecorder, readable
 from fedhealth.settings import FederationSettings
-from fedhealth.strategies import RoundRecord, RoundRecorder, make_strategy, readable
+from fedhealth.strategies import make_strategy
 
 POLL_SECONDS = 0.05
 REMIND_SECONDS = 10.0

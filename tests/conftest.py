@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from utils import quiet_libraries
+from fedhealth.terminal import quiet_libraries
 
 quiet_libraries()  # as the scripts do, before any test file imports Flower or TensorFlow
 

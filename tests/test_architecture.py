@@ -21,6 +21,7 @@ ROOMS: dict[str, Imports] = {
     "schema": (set(), set()),
     "errors": (set(), set()),
     "settings": (set(), {"errors"}),
+    "terminal": ({"tyro"}, {"errors"}),
     "tables": ({"rich"}, set()),
     "arrays": ({"numpy", "flwr"}, set()),
     "files": (set(), {"errors"}),
@@ -39,13 +40,17 @@ ROOMS: dict[str, Imports] = {
     # federation
     "wire": ({"grpc", "flwr", "google"}, {"schema", "errors"}),
     "simulation": ({"flwr"}, {"wire"}),
-    "strategies": ({"flwr", "numpy"}, {"arrays", "errors", "metrics", "settings"}),
+    "strategies": ({"flwr"}, {"settings"}),
+    "rounds": ({"flwr", "numpy"}, {"arrays", "errors", "metrics"}),
     "client_app": ({"numpy", "flwr"}, {"arrays", "data", "errors", "metrics", "preprocessing", "settings", "training"}),
-    "server_app": ({"flwr"}, {"errors", "preprocessing", "settings", "strategies"}),
+    "server_app": ({"flwr"}, {"errors", "preprocessing", "rounds", "settings", "strategies"}),
     # what is told of a run
-    "run_folder": ({"numpy"}, {"errors", "files", "metrics", "preprocessing", "schema", "server_app", "strategies"}),
-    "console": ({"flwr", "rich"}, {"metrics", "server_app", "strategies", "tables"}),
+    "run_folder": ({"numpy"}, {"errors", "files", "metrics", "preprocessing", "rounds", "schema", "server_app"}),
+    "console": ({"flwr", "rich"}, {"metrics", "rounds", "server_app", "tables"}),
     "demo": (set(), set()),
+    # what is typed
+    "commands": (set(), set()),
+    "__main__": (set(), {"commands", "errors", "terminal"}),
 }
 
 

@@ -11,11 +11,11 @@ from fedhealth import client_app, preprocessing
 from fedhealth.data import load_hospital, split_patients
 from fedhealth.errors import RunError
 from fedhealth.preprocessing import Moments
+from fedhealth.rounds import RoundRecord
 from fedhealth.server_app import Began, Event, Finished, make_server_app
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
 from fedhealth.sources import load_source
-from fedhealth.strategies import RoundRecord
 from tests.hospital_files import write_hospitals
 
 QUICK = {"rounds": 3, "local-epochs": 1}

@@ -15,11 +15,11 @@ from fedhealth.errors import UsageError
 from fedhealth.files import write_file
 from fedhealth.metrics import Metrics, add_histograms, compute_metrics, score_histogram
 from fedhealth.preprocessing import Standardisation, encoded_names
+from fedhealth.rounds import RoundRecord
 from fedhealth.run_folder import keep_event, make_run_folder
 from fedhealth.schema import schema_fingerprint
 from fedhealth.server_app import Began, Finished, Member, Waiting
 from fedhealth.settings import FederationSettings
-from fedhealth.strategies import RoundRecord
 
 MEANS, STDS = (54.0, 131.0, 240.0, 149.0, 1.0, 0.7), (9.0, 17.0, 50.0, 22.0, 1.1, 0.9)
 KERNEL, BIAS = np.array([[1, 2], [3, 4]], np.float32), np.array([5, 6], np.float32)

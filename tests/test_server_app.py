@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from fedhealth import preprocessing, server_app
 from fedhealth.errors import RunError, UsageError
 from fedhealth.metrics import histogram_to_record, score_histogram
+from fedhealth.rounds import RoundRecord
 from fedhealth.schema import FEATURES
 from fedhealth.server_app import Began, Event, Finished, Waiting, federate, make_server_app
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
-from fedhealth.strategies import RoundRecord
 from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, node_id_of
 
 MAX_WAIT = 0.01

@@ -22,7 +22,7 @@ from fedhealth.settings import (
 
 ALL_SETTINGS = (FederationSettings, ServerSettings, ClientSettings, DatasetSettings)
 CSV: dict[str, Any] = {"file": Path("client_1.csv")}
-WHOLE, SHARE, SEED = "1 or more", "a share between 0 and 1", "a whole number from 0 to 2147483647"
+WHOLE, SHARE, SEED = "1 or more", "a share from 0.05 to 0.5", "a whole number from 0 to 2147483647"
 RATE, SECONDS, PORT = (
     "a number above 0, at most 100",
     "seconds above 0, 30 days at most",
@@ -51,6 +51,12 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"test_share": math.nan}, f"--test-share is nan; give {SHARE}"),
     (FederationSettings, {"round_timeout": 0.0}, f"--round-timeout is 0.0; give {SECONDS}"),
     (FederationSettings, {"round_timeout": math.nan}, f"--round-timeout is nan; give {SECONDS}"),
+    (FederationSettings, {"min_hospitals": 0}, f"--min-hospitals is 0; give {WHOLE}"),
+    (FederationSettings, {"strikes": 0}, f"--strikes is 0; give {WHOLE}"),
+    (FederationSettings, {"max_update_norm": -1.0}, "--max-update-norm is -1.0; give a number, 0 for no limit"),
+    (FederationSettings, {"max_update_norm": math.nan}, "--max-update-norm is nan; give a number, 0 for no limit"),
+    (FederationSettings, {"min_count": 0}, f"--min-count is 0; give {WHOLE}"),
+    (ServerSettings, {"keep": 0}, f"--keep is 0; give {WHOLE}"),
     (FederationSettings, {"seed": -1}, f"--seed is -1; give {SEED}"),
     (FederationSettings, {"seed": 2**31}, f"--seed is 2147483648; give {SEED}"),
     (ServerSettings, {"rounds": 0}, f"--rounds is 0; give {WHOLE}"),
@@ -83,6 +89,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
+    free |= {"tls", "allow", "insecure", "resume", "receipts"}
     tried = {name for _, values, _ in BAD for name in values} - {"file"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 
@@ -91,7 +98,7 @@ def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     ("kind", "values"),
     [
         (FederationSettings, {"hospitals": 1, "rounds": 1, "local_epochs": 1, "batch_size": 1, "learning_rate": 100.0}),
-        (FederationSettings, {"seed": 2**31 - 1, "test_share": 0.001, "round_timeout": 0.001}),
+        (FederationSettings, {"seed": 2**31 - 1, "test_share": 0.05, "round_timeout": 0.001}),
         (ClientSettings, {**CSV, "max_wait": 0.0, "name": "Köln", "save_model": Path("deep/model.keras")}),
         (DatasetSettings, {"clients": 1000, "patients": 40, "alpha": 1e-6, "url": "http://localhost/x.zip"}),
     ],
@@ -139,7 +146,7 @@ federation_settings = st.builds(
     strategy=st.just("fedavg"),
     scaling=st.sampled_from(["federated", "reference", "local"]),
     missing_indicators=st.booleans(),
-    test_share=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    test_share=st.floats(0.05, 0.5),
     round_timeout=st.floats(0, 1e6, exclude_min=True),
     seed=st.integers(0, 2**31 - 1),
 )

@@ -9,9 +9,10 @@ from flwr.clientapp import ClientApp
 
 from fedhealth.errors import RunError
 from fedhealth.metrics import histogram_to_record, score_histogram
+from fedhealth.rounds import RoundRecord, RoundRecorder
 from fedhealth.settings import StrategyName
 from fedhealth.simulation import InProcessGrid
-from fedhealth.strategies import STRATEGIES, RoundRecord, RoundRecorder, make_strategy
+from fedhealth.strategies import STRATEGIES, make_strategy
 from fedhealth.wire.messages import SERVER_NODE_ID, error_reply, node_id_of, set_identity, set_message_id
 
 CLEVELAND, HUNGARY, VA = (node_id_of(name) for name in ("cleveland", "hungary", "va"))

@@ -13,7 +13,8 @@ import pytest
 
 from fedhealth.errors import DataError, RunError, UsageError
 from fedhealth.settings import ClientSettings, DatasetSettings, ServerSettings
-from utils import parse_flags, quiet_libraries, require_writable, say, script, silenced_stderr, warn
+from fedhealth.terminal import parse_flags, quiet_libraries, say, script, silenced_stderr, warn
+from utils import require_writable
 
 ROOT = Path(__file__).parent.parent
 
@@ -179,10 +180,10 @@ def test_a_script_hands_its_arguments_on_and_keeps_its_name() -> None:
 
 def test_a_reader_that_goes_away_causes_no_traceback() -> None:
     program = (
-        "import sys, utils\n"
-        "@utils.script\n"
+        "import sys; from fedhealth import terminal\n"
+        "@terminal.script\n"
         "def main(argv=None):\n"
-        "    for _ in range(100_000): utils.say('a line that nobody reads')\n"
+        "    for _ in range(100_000): terminal.say('a line that nobody reads')\n"
         "sys.exit(main([]))\n"
     )
     with subprocess.Popen(
@@ -279,7 +280,7 @@ def test_flower_s_log_is_silent_unless_asked_for() -> None:
 
 def test_flower_hears_the_switches_that_keep_it_from_calling_home() -> None:
     program = (
-        "import os, utils; utils.quiet_libraries()\n"
+        "import os; from fedhealth import terminal; terminal.quiet_libraries()\n"
         "from flwr.supercore import constant, telemetry\n"
         "print(telemetry.FLWR_TELEMETRY_ENABLED, os.environ[constant.FLWR_DISABLE_UPDATE_CHECK])"
     )

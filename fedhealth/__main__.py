@@ -1,0 +1,33 @@
+"""`python -m fedhealth COMMAND`: everything beside the three scripts of a run."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from fedhealth.commands import COMMANDS
+from fedhealth.errors import UsageError
+from fedhealth.terminal import Script, say, script
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Hand the command line to its command, or list the commands."""
+    name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        say(help_text())
+        return None
+    if name not in COMMANDS:
+        raise UsageError(f"{name} is no command; there are {', '.join(COMMANDS)} (python -m fedhealth --help)")
+    command: Script = importlib.import_module(f"fedhealth.commands.{name}").main
+    return command(arguments)
+
+
+def help_text() -> str:
+    """All commands on one screen."""
+    width = max((len(name) for name in COMMANDS), default=0)
+    lines = [f"  {name:<{width}}   {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: python -m fedhealth COMMAND ...", "", *lines, "", "COMMAND --help tells its flags."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

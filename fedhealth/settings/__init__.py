@@ -1,0 +1,23 @@
+"""Frozen settings = the flags of scripts and commands = the run-config keys; each checked where it is made.
+
+The names and docstrings here are what `--help` prints. Nothing else in the project parses or checks a setting.
+"""
+
+from fedhealth.settings.checks import LONGEST_WAIT, parse_address, require
+from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName
+from fedhealth.settings.scripts import UCI_URL, ClientSettings, DatasetSettings, ServerSettings, Split
+
+__all__ = [
+    "LONGEST_WAIT",
+    "UCI_URL",
+    "ClientSettings",
+    "DatasetSettings",
+    "FederationSettings",
+    "ModelName",
+    "Scaling",
+    "ServerSettings",
+    "Split",
+    "StrategyName",
+    "parse_address",
+    "require",
+]

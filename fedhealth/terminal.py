@@ -1,0 +1,113 @@
+"""A command and its terminal: flags in, lines out, exit codes, quiet libraries. What a federation is stands elsewhere.
+
+The scripts and `python -m fedhealth` speak through this room, and only they do.
+"""
+
+import contextlib
+import functools
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from fedhealth.errors import FedHealthError, UsageError
+
+Settings = TypeVar("Settings")
+
+
+class Script(Protocol):
+    """What `script` makes of a main function: command line in (default: the process's own), exit code out."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run it."""
+        ...
+
+
+def parse_flags(settings_class: type[Settings], argv: Sequence[str] | None, program: str | None = None) -> Settings:
+    """Command line -> settings; a wrong flag is a one-line `UsageError` that suggests the right one.
+
+    `program` is what the help calls it (default: the script's file name).
+    """
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(settings_class, prog=program, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
+    except SystemExit as end:
+        if end.code == 0:
+            raise
+        raise UsageError(_unbox(complaint.getvalue())) from None
+
+
+def _unbox(text: str) -> str:
+    """One line from tyro's boxed complaint: frame, title and rules go, words stay."""
+    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    words = " ".join(";" if set(line) <= {"─"} else line for line in lines if line)
+    return words.replace(" ; ", "; ").replace("Perhaps you", "perhaps you")
+
+
+def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
+    """Turn a script's story into an exit code: 0 or its own; 2 and 1 with one line per fault; 130 after Ctrl-C."""
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv) or 0
+        except FedHealthError as error:
+            for line in str(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # Whoever read our output (`| head`) is gone; Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+
+    return run
+
+
+def say(text: str = "") -> None:
+    """One line of output, seen at once even when piped."""
+    print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """One line that the reader should not miss."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Close the mouth of native libraries: TensorFlow logs about missing GPUs before any of its switches can be read."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def quiet_libraries(verbose: bool = False) -> None:
+    """Keep the libraries from calling home and from talking; before the first import of flwr, grpc or TensorFlow.
+
+    Flower reads `FLWR_TELEMETRY_ENABLED` when it is imported. One thread per operation: the models are tiny, four
+    clients may share two cores, and sums come out in the same order every time.
+    """
+    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Flower sets the level of its logger when it is imported, but leaves this switch alone.
+    logging.getLogger("flwr").disabled = not verbose
