@@ -21,6 +21,7 @@ from fedhealth.errors import RunError
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.preprocessing import Moments, Standardisation
 from fedhealth.settings import FederationSettings
+from fedhealth.steering import find_steering, keep_control
 
 if TYPE_CHECKING:
     from fedhealth.training import Examples, Trainer, Weights
@@ -29,6 +30,9 @@ KEPT_HOSPITALS = 64
 """How many hospitals one process keeps prepared (a client has one; simulations have many)."""
 
 app = ClientApp()
+
+_IN_MEMORY: "dict[str, tuple[Hospital, Patients, Patients]]" = {}
+"""Hospitals without a file, by what stands for its path in their node config: see `hold_in_memory`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,16 @@ class Participant:
     settings: FederationSettings
     train: Patients
     test: Patients
+
+
+def hold_in_memory(key: str, hospital: Hospital, train: Patients, test: Patients) -> None:
+    """Let the node config `data = key` mean these patients, split like this, instead of a CSV's path (for studies)."""
+    _IN_MEMORY[key] = (hospital, train, test)
+
+
+def forget_in_memory(key: str) -> None:
+    """Undo `hold_in_memory`; a key must not be used again for other patients."""
+    del _IN_MEMORY[key]
 
 
 @app.query("describe")
@@ -88,9 +102,13 @@ def train(message: Message, context: Context) -> Message:
     examples = _prepare(part.train, part.settings.missing_indicators, _standardisation(part, config))
     seed = [part.settings.seed, cast(int, config["server-round"]), zlib.crc32(part.hospital.name.encode())]
     orders = shuffled_orders(num_patients=len(part.train), num_epochs=part.settings.local_epochs, seed=seed)
-    weights, loss = trainer.train(_from_arrays(message, trainer), examples, orders)
+    steering = find_steering(message, context, trainer.weight_names)
+    weights, loss = trainer.train(_from_arrays(message, trainer), examples, orders, steering)
     if not all(np.all(np.isfinite(weight)) for weight in weights):
         raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
+    keep_control(
+        message, context, dict(zip(trainer.weight_names, weights, strict=True)), part.settings, len(part.train)
+    )
     metrics = MetricRecord({"num-examples": len(part.train), "train-loss": loss})
     return Message(RecordDict({"arrays": _to_arrays(weights, trainer), "metrics": metrics}), reply_to=message)
 
@@ -132,22 +150,32 @@ def _participant(context: Context) -> Participant:
 @lru_cache(maxsize=KEPT_HOSPITALS)
 def _take_part(path: str, name: str | None, run_config: tuple[tuple[str, Any], ...]) -> Participant:
     settings = FederationSettings.from_run_config(dict(run_config))
+    if path in _IN_MEMORY:
+        hospital, train, test = _IN_MEMORY[path]
+        return Participant(hospital, settings, train, test)
     hospital = load_hospital(Path(path), name)
     train, test = split_patients(hospital.patients, test_share=settings.test_share, seed=settings.seed)
     return Participant(hospital, settings, train, test)
 
 
-@lru_cache(maxsize=8)
 def _trainer(settings: FederationSettings) -> "Trainer":
-    from fedhealth.training import Trainer
-
-    return Trainer(
-        model_name=settings.model,
+    return _make_trainer(
         num_inputs=_num_inputs(settings),
+        model_name=settings.model,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         seed=settings.seed,
+        hidden=settings.hidden,
+        weight_decay=settings.weight_decay,
     )
+
+
+@lru_cache(maxsize=16)
+def _make_trainer(**choices: Any) -> "Trainer":
+    """Kept by what it depends on: runs that differ in anything else share what was traced."""
+    from fedhealth.training import Trainer
+
+    return Trainer(**choices)
 
 
 @lru_cache(maxsize=2 * KEPT_HOSPITALS)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from fedhealth.preprocessing import NUM_NUMBERS, Standardisation
 from fedhealth.settings import ModelName
 
-NUM_HIDDEN = 16
+NUM_HIDDEN = 32
 
 
-def build_model(name: ModelName, num_inputs: int, seed: int) -> keras.Sequential:
+def build_model(name: ModelName, num_inputs: int, seed: int, hidden: int = NUM_HIDDEN) -> keras.Sequential:
     """Standardised inputs (num_patients, num_inputs) -> log odds of disease (num_patients, 1).
 
     The same arguments give the same weights in every hospital.
@@ -23,7 +23,7 @@ def build_model(name: ModelName, num_inputs: int, seed: int) -> keras.Sequential
     layers = [keras.Input(shape=(num_inputs,), name="patients")]
     if name == "mlp":
         initializer = keras.initializers.GlorotUniform(seed=seed)
-        layers.append(keras.layers.Dense(NUM_HIDDEN, activation="relu", kernel_initializer=initializer, name="hidden"))
+        layers.append(keras.layers.Dense(hidden, activation="relu", kernel_initializer=initializer, name="hidden"))
     # From zero, the first risks are 0.5 for everybody and no hospital starts with an opinion.
     layers.append(keras.layers.Dense(1, kernel_initializer="zeros", name="log_odds"))
     return keras.Sequential(layers, name=name)
@@ -45,7 +45,7 @@ def save_model(
 
     Standardisation and missing numbers (NaN) are handled inside, by layers that plain Keras loads without our code.
     """
-    core = build_model(name=name, num_inputs=num_inputs, seed=0)
+    core = build_model(name=name, num_inputs=num_inputs, seed=0, hidden=weights[0].shape[1])
     core.set_weights(weights)
     codes = num_inputs - NUM_NUMBERS
     patients = keras.Input(shape=(num_inputs,), name="patients")

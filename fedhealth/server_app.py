@@ -118,7 +118,7 @@ def federate(grid: Grid, settings: FederationSettings, on_event: OnEvent, max_wa
         on_event(record)
 
     recorder = RoundRecorder(
-        strategy=make_strategy(settings.strategy),
+        strategy=make_strategy(settings),
         names={member.node_id: member.name for member in members},
         train_patients={member.node_id: member.train_patients for member in members},
         on_round=keep_round,

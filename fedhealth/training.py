@@ -4,7 +4,7 @@
 one traced function that takes weights and returns weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fedhealth.model import build_model, weight_names
+from fedhealth.model import NUM_HIDDEN, build_model, weight_names
 from fedhealth.settings import ModelName
 
 Weights = list[NDArray[np.float32]]
@@ -26,6 +26,18 @@ class Examples:
     labels: NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """What turns local training away from plain gradient descent on a hospital's own patients."""
+
+    proximal_mu: float = 0.0
+    """Weight of the pull back to where training began, mu / 2 * |w - w_start|^2 (FedProx: Li et al. 2020, equation 2)."""
+    correction: Weights | None = None
+    """Added to every gradient (SCAFFOLD: the federation's direction less the hospital's own)."""
+    class_weights: tuple[float, float] = (1.0, 1.0)
+    """Weight of a healthy and of an ill patient in the loss, the same in every hospital."""
+
+
 class Trainer:
     """A model, its optimiser and the two functions traced for them; any number of hospitals may share one.
 
@@ -33,14 +45,23 @@ class Trainer:
     """
 
     def __init__(
-        self, model_name: ModelName, num_inputs: int, learning_rate: float, batch_size: int, seed: int
+        self,
+        model_name: ModelName,
+        num_inputs: int,
+        learning_rate: float,
+        batch_size: int,
+        seed: int,
+        *,
+        hidden: int = NUM_HIDDEN,
+        weight_decay: float = 0.0,
     ) -> None:
-        self.model = build_model(name=model_name, num_inputs=num_inputs, seed=seed)
+        self.model = build_model(name=model_name, num_inputs=num_inputs, seed=seed, hidden=hidden)
         self._initial_weights = self.model.get_weights()
         self.optimizer = keras.optimizers.SGD(learning_rate=learning_rate)
         self.optimizer.build(self.model.trainable_variables)
         self.loss = keras.losses.BinaryCrossentropy(from_logits=True)
         self.batch_size = batch_size
+        self.weight_decay = weight_decay
         self.weight_names = weight_names(self.model)
         self._shapes = [tuple(weight.shape) for weight in self._initial_weights]
         self._sizes = [weight.size for weight in self._initial_weights]
@@ -50,6 +71,7 @@ class Trainer:
         orders = tf.TensorSpec(shape=(None, None), dtype=tf.int32)
         # Traced once, here, for open lengths: nothing can be traced again, whatever the size of a hospital.
         self._train = tf.function(self._train_batches).get_concrete_function(vector, inputs, labels, orders)
+        self._steered: tf.types.experimental.ConcreteFunction | None = None
         self._predict = tf.function(self._predict_risks).get_concrete_function(vector, inputs)
 
     def initial_weights(self) -> Weights:
@@ -64,16 +86,26 @@ class Trainer:
         self.predict(weights, inputs)
 
     def train(
-        self, weights: Sequence[NDArray[np.float32]], examples: Examples, orders: NDArray[np.int32]
+        self,
+        weights: Sequence[NDArray[np.float32]],
+        examples: Examples,
+        orders: NDArray[np.int32],
+        steering: Steering | None = None,
     ) -> tuple[Weights, float]:
         """Stochastic gradient descent from `weights`, one epoch per row of `orders` (num_epochs, num_patients).
 
         Returns
         -------
-        The new weights, and the mean loss (nats per patient) over all batches as they were met.
+        The new weights, and the mean loss (nats per patient, with class weights if there are any, without penalties) over all
+        batches as they were met.
         """
-        inputs, labels = tf.constant(examples.inputs), tf.constant(examples.labels)
-        trained, loss = self._train(_to_vector(weights), inputs, labels, tf.constant(orders))
+        start, inputs, labels = _to_vector(weights), tf.constant(examples.inputs), tf.constant(examples.labels)
+        if steering is None:
+            trained, loss = self._train(start, inputs, labels, tf.constant(orders))
+        else:
+            trained, loss = self._trace_steered()(
+                start, inputs, labels, tf.constant(orders), _to_tensors(steering, start)
+            )
         parts = np.split(trained.numpy(), np.cumsum(self._sizes)[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)], float(loss)
 
@@ -82,35 +114,99 @@ class Trainer:
         risks: NDArray[np.float32] = self._predict(_to_vector(weights), tf.constant(inputs)).numpy()
         return risks
 
-    def _assign(self, vector: tf.Tensor) -> None:
+    def _split(self, vector: tf.Tensor) -> list[tf.Tensor]:
         parts = tf.split(vector, self._sizes)
-        for variable, part, shape in zip(self.model.weights, parts, self._shapes, strict=True):
-            variable.assign(tf.reshape(part, shape))
+        return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _assign(self, vector: tf.Tensor) -> None:
+        for variable, part in zip(self.model.weights, self._split(vector), strict=True):
+            variable.assign(part)
+
+    def _trace_steered(self) -> "tf.types.experimental.ConcreteFunction":
+        """Traced when first needed, apart from the plain function, which stays as light as it is."""
+        if self._steered is None:
+            vector, inputs, labels, orders = self._train.structured_input_signature[0]
+            pair = tf.TensorSpec(shape=(2,), dtype=tf.float32)
+            number = tf.TensorSpec(shape=(), dtype=tf.float32)
+            traced = tf.function(self._train_steered)
+            self._steered = traced.get_concrete_function(vector, inputs, labels, orders, (number, vector, pair))
+        return self._steered
 
     def _train_batches(
         self, vector: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, orders: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._visit(vector, inputs, labels, orders, self._step)
+
+    def _train_steered(
+        self,
+        vector: tf.Tensor,
+        inputs: tf.Tensor,
+        labels: tf.Tensor,
+        orders: tf.Tensor,
+        steering: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`steering` is what `_to_tensors` gives."""
+        proximal_mu, correction, class_weights = steering
+        starts, extras = self._split(vector), self._split(correction)
+
+        def steer(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+            parts = zip(gradients, self.model.trainable_variables, starts, extras, strict=True)
+            return [gradient + proximal_mu * (now - start) + extra for gradient, now, start, extra in parts]
+
+        def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            return self._step(inputs, labels, tf.gather(class_weights, tf.cast(labels, tf.int32)), steer)
+
+        return self._visit(vector, inputs, labels, orders, step)
+
+    def _visit(
+        self,
+        vector: tf.Tensor,
+        inputs: tf.Tensor,
+        labels: tf.Tensor,
+        orders: tf.Tensor,
+        step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Take `step` on every batch of every epoch, from the weights in `vector`: the new vector and the mean loss."""
         self._assign(vector)
         num_epochs, num_patients = tf.shape(orders)[0], tf.shape(orders)[1]
         summed = tf.constant(0.0)
         for epoch in tf.range(num_epochs):
             for start in tf.range(0, num_patients, self.batch_size):
                 batch = orders[epoch, start : start + self.batch_size]
-                loss = self._step(tf.gather(inputs, batch), tf.gather(labels, batch))
+                loss = step(tf.gather(inputs, batch), tf.gather(labels, batch))
                 summed += loss * tf.cast(tf.size(batch), tf.float32)
         trained = tf.concat([tf.reshape(weight, [-1]) for weight in self.model.weights], axis=0)
         return trained, summed / tf.cast(tf.size(orders), tf.float32)
 
-    def _step(self, inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def _step(
+        self,
+        inputs: tf.Tensor,
+        labels: tf.Tensor,
+        patient_weights: tf.Tensor | None = None,
+        steer: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None,
+    ) -> tf.Tensor:
+        """One gradient step; kernels decay (L2), biases do not, so that nobody's prevalence is pulled to a half."""
+        variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            loss = self.loss(labels[:, tf.newaxis], self.model(inputs, training=True))
-        gradients = tape.gradient(loss, self.model.trainable_variables)
-        self.optimizer.apply(gradients, self.model.trainable_variables)
+            loss = self.loss(labels[:, tf.newaxis], self.model(inputs, training=True), sample_weight=patient_weights)
+        gradients = tape.gradient(loss, variables)
+        if self.weight_decay:
+            gradients = [
+                gradient + self.weight_decay * variable if variable.name == "kernel" else gradient
+                for gradient, variable in zip(gradients, variables, strict=True)
+            ]
+        self.optimizer.apply(steer(gradients) if steer else gradients, variables)
         return loss
 
     def _predict_risks(self, vector: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
         self._assign(vector)
         return tf.sigmoid(self.model(inputs, training=False))[:, 0]
+
+
+def _to_tensors(steering: Steering, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    correction = tf.zeros_like(start) if steering.correction is None else _to_vector(steering.correction)
+    class_weights = tf.constant(steering.class_weights, dtype=tf.float32)
+    return tf.constant(steering.proximal_mu, dtype=tf.float32), correction, class_weights
 
 
 def _to_vector(weights: Sequence[NDArray[np.float32]]) -> tf.Tensor:

@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 from fedhealth.errors import RunError
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.rounds import RoundRecord, RoundRecorder
-from fedhealth.settings import StrategyName
+from fedhealth.settings import FederationSettings, StrategyName
 from fedhealth.simulation import InProcessGrid
 from fedhealth.strategies import STRATEGIES, make_strategy
 from fedhealth.wire.messages import SERVER_NODE_ID, error_reply, node_id_of, set_identity, set_message_id
@@ -61,7 +61,7 @@ def failed(node_id: int, reason: str) -> Message:
 
 def make_recorder(records: list[RoundRecord] | None = None) -> RoundRecorder:
     on_round = (records if records is not None else []).append
-    return RoundRecorder(make_strategy("fedavg"), NAMES, TRAIN_PATIENTS, on_round)
+    return RoundRecorder(make_strategy(FederationSettings()), NAMES, TRAIN_PATIENTS, on_round)
 
 
 def make_grid(*hospitals: str) -> InProcessGrid:

@@ -10,7 +10,30 @@ from fedhealth.settings.checks import LONGEST_WAIT, require
 
 Scaling = Literal["federated", "reference", "local"]
 ModelName = Literal["mlp", "logistic"]
-StrategyName = Literal["fedavg"]
+StrategyName = Literal[
+    "fedavg",
+    "fedprox",
+    "fedavgm",
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "fedmedian",
+    "fedtrimmedavg",
+    "krum",
+    "multikrum",
+    "bulyan",
+    "qfedavg",
+    "scaffold",
+]
+
+
+def fewest_hospitals(settings: "FederationSettings") -> int:
+    """How many hospitals the strategy's proof asks for, with f that send false weights.
+
+    Krum: n >= 2f + 3 (Blanchard et al. 2017, proposition 4.2); Bulyan: n >= 4f + 3 (El Mhamdi et al. 2018, section 4).
+    """
+    needs = {"krum": 2 * settings.malicious + 3, "multikrum": 2 * settings.malicious + 3}
+    return {**needs, "bulyan": 4 * settings.malicious + 3}.get(settings.strategy, 1)
 
 
 @dataclass(frozen=True)
@@ -19,18 +42,34 @@ class FederationSettings:
 
     hospitals: int = 4
     """How many hospitals take part; the server waits for them."""
-    rounds: int = 20
+    rounds: int = 60
     """Federated rounds: train in every hospital, average, evaluate."""
     local_epochs: int = 1
     """Passes over a hospital's training patients in one round."""
-    batch_size: int = 16
+    batch_size: int = 64
     """Patients per gradient step."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.3
     """Step size of a hospital's stochastic gradient descent."""
     model: ModelName = "mlp"
     """mlp: one small hidden layer; logistic: logistic regression."""
+    hidden: int = 32
+    """Units in the hidden layer (mlp)."""
+    weight_decay: float = 0.01
+    """Pull of the weights (not of the biases) towards 0: the factor of half their squares in the loss."""
     strategy: StrategyName = "fedavg"
     """How the server combines the hospitals' weights."""
+    server_learning_rate: float = 0.0
+    """The server's own step (fedavgm, fedadam, fedyogi, fedadagrad, scaffold). 0: the strategy's usual."""
+    server_momentum: float = 0.9
+    """Share of the last rounds' direction that the server keeps (fedavgm, fedadam, fedyogi)."""
+    proximal_mu: float = 0.1
+    """How strongly a hospital is held near the global weights while it trains (fedprox)."""
+    fairness: float = 0.2
+    """How much more a hospital with a high loss counts (qfedavg's q); 0: all the same."""
+    trim_share: float = 0.25
+    """Share of the hospitals whose values are cut off at either end (fedtrimmedavg)."""
+    malicious: int = 0
+    """How many hospitals may send false weights without doing harm (krum, multikrum, bulyan)."""
     scaling: Scaling = "federated"
     """Whose means standardise: the federation's, fixed clinical constants, or each hospital's own (shows what it costs)."""
     missing_indicators: bool = True
@@ -73,7 +112,35 @@ class FederationSettings:
             "a number, 0 for no limit",
         )
         require(self.min_count >= 1, "min-count", self.min_count, "1 or more")
+        require(1 <= self.hidden <= 4096, "hidden", self.hidden, "a number from 1 to 4096")
+        require(0 <= self.weight_decay <= 1, "weight-decay", self.weight_decay, "a number from 0 to 1")
         require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
+        self._check_strategy()
+
+    def _check_strategy(self) -> None:
+        """Refuse what the strategy cannot do, with the reason, before anybody waits for anybody."""
+        rate, momentum, fewest = self.server_learning_rate, self.server_momentum, fewest_hospitals(self)
+        require(0 <= rate <= 100, "server-learning-rate", rate, "a number from 0 (the strategy's usual) to 100")
+        require(0 <= momentum < 1, "server-momentum", momentum, "a share from 0 to below 1")
+        require(0 <= self.proximal_mu <= 100, "proximal-mu", self.proximal_mu, "a number from 0 to 100")
+        require(0 <= self.fairness <= 10, "fairness", self.fairness, "a number from 0 to 10")
+        require(0 <= self.trim_share < 0.5, "trim-share", self.trim_share, "a share from 0 to below 0.5")
+        require(self.malicious >= 0, "malicious", self.malicious, "0 or more")
+        if self.strategy == "bulyan" and self.malicious == 0:
+            raise UsageError(
+                "--strategy bulyan with --malicious 0 is a plain mean; give --malicious 1 or more (1 needs 7 hospitals), "
+                "or --strategy fedavg"
+            )
+        if self.strategy == "fedtrimmedavg" and int(self.trim_share * self.hospitals) == 0:
+            raise UsageError(
+                f"--trim-share is {self.trim_share:g}, which cuts nobody off among {self.hospitals} hospitals; "
+                f"give {min(0.49, 1 / self.hospitals):.2g} or more with 3 hospitals at least, or --strategy fedavg"
+            )
+        if self.hospitals < fewest:
+            raise UsageError(
+                f"--strategy {self.strategy} with --malicious {self.malicious} needs at least {fewest} hospitals, "
+                f"--hospitals is {self.hospitals}; give another strategy (fedmedian works with any number)"
+            )
 
     def to_run_config(self) -> dict[str, bool | int | float | str]:
         """As Flower's run config: kebab-case keys, plain values."""

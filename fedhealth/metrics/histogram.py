@@ -1,4 +1,4 @@
-"""Federated metrics: what one hospital says of its test patients, and what follows from the sum over hospitals.
+"""Histograms of predicted risk: what a hospital sends, and the metrics of every round.
 
 A hospital sends no score and no label: it sends how many ill and how many healthy patients fell into each of 200 bins
 of predicted risk, and two sums. Histograms add up, so the metrics of all patients together are those of the summed

@@ -1,0 +1,53 @@
+"""Federated metrics: what one hospital says of its test patients, and what follows from the sum over hospitals.
+
+`histogram.py` is what travels and the metrics of every round; `clinical.py` adds, from the same sums and nothing else, what a
+doctor asks before using a model; `bootstrap.py` says how sure all of it is.
+"""
+
+from fedhealth.metrics.bootstrap import bootstrap_intervals
+from fedhealth.metrics.clinical import (
+    Calibration,
+    ClinicalMetrics,
+    NetBenefit,
+    compute_calibration,
+    compute_clinical_metrics,
+    compute_decision_curve,
+    compute_pr_auc,
+    sensitivity_at_specificity,
+)
+from fedhealth.metrics.histogram import (
+    NUM_BINS,
+    NUM_CALIBRATION_BINS,
+    Metrics,
+    ScoreHistogram,
+    add_histograms,
+    compute_auroc,
+    compute_calibration_error,
+    compute_metrics,
+    histogram_from_record,
+    histogram_to_record,
+    score_histogram,
+)
+
+__all__ = [
+    "NUM_BINS",
+    "NUM_CALIBRATION_BINS",
+    "Calibration",
+    "ClinicalMetrics",
+    "Metrics",
+    "NetBenefit",
+    "ScoreHistogram",
+    "add_histograms",
+    "bootstrap_intervals",
+    "compute_auroc",
+    "compute_calibration",
+    "compute_calibration_error",
+    "compute_clinical_metrics",
+    "compute_decision_curve",
+    "compute_metrics",
+    "compute_pr_auc",
+    "histogram_from_record",
+    "histogram_to_record",
+    "score_histogram",
+    "sensitivity_at_specificity",
+]

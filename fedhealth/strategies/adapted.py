@@ -1,0 +1,67 @@
+"""Flower's strategies where they need a little help, and what they all have in common here."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.serverapp.strategy import FedAdam, FedAvg, QFedAvg
+from flwr.serverapp.strategy.qfedavg import compute_delta_and_h, get_train_loss
+
+EVERYBODY: dict[str, Any] = {
+    "fraction_train": 1.0,
+    "fraction_evaluate": 1.0,
+    "min_train_nodes": 1,
+    "min_evaluate_nodes": 1,
+    "min_available_nodes": 1,
+    "weighted_by_key": "num-examples",
+}
+"""Every hospital that is here takes part in every round."""
+
+
+class SameTypes(FedAvg):
+    """New global arrays have the types of the hospitals' own.
+
+    NumPy makes float64 of float32 times a float64 scalar, which FedAdam brings in; the next round's replies would
+    then be of another type than the model that was sent.
+    """
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Let the strategy behind this one aggregate, then restore the types."""
+        held = list(replies)
+        sent = [each for reply in held[:1] if reply.has_content() for each in reply.content.array_records.values()]
+        types = {name: array.dtype for arrays in sent for name, array in arrays.items()}
+        arrays, metrics = super().aggregate_train(server_round, held)
+        if arrays is None or all(array.dtype == types.get(name) for name, array in arrays.items()):
+            return arrays, metrics
+        return ArrayRecord({name: Array(array.numpy().astype(types[name])) for name, array in arrays.items()}), metrics
+
+
+class SameTypesFedAdam(SameTypes, FedAdam):
+    """Flower's FedAdam, types kept."""
+
+
+class LightQFedAvg(QFedAvg):
+    """Flower's QFedAvg without the garbage collection of the whole process that it asks for at every reply."""
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """W - sum(delta_k) / sum(h_k), with Flower's delta and h."""
+        held = list(replies)
+        _, metrics = FedAvg.aggregate_train(self, server_round, held)
+        if not held or self.current_arrays is None:
+            return None, metrics
+        names, sent = list(self.current_arrays), self.current_arrays.to_numpy_ndarrays()
+        rate, summed, total = 1.0 / self.client_learning_rate, [np.zeros_like(values) for values in sent], 0.0
+        for reply in held:
+            (arrays,) = reply.content.array_records.values()
+            trained = [arrays[name].numpy() for name in names]
+            deltas, height = compute_delta_and_h(
+                sent, trained, self.q, rate, get_train_loss(reply, self.train_loss_key)
+            )
+            summed, total = [a + b for a, b in zip(summed, deltas, strict=True)], total + height
+        moved = zip(names, sent, summed, strict=True)
+        return ArrayRecord({name: Array((w - d / total).astype(w.dtype)) for name, w, d in moved}), metrics
