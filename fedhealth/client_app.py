@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from fedhealth import preprocessing
 from fedhealth.arrays import read_array
@@ -139,6 +140,24 @@ def final_model(message: Message, context: Context) -> dict[str, Any]:
         "num_inputs": _num_inputs(part.settings),
         "standardisation": _standardisation(part, message.content.config_records["config"]),
     }
+
+
+def predict_risks(
+    weights: "Weights", patients: Patients, standardisation: Standardisation, settings: FederationSettings
+) -> NDArray[np.float32]:
+    """Risks (num_patients,) by a model with these weights."""
+    return _trainer(settings).predict(weights, _prepare(patients, settings.missing_indicators, standardisation).inputs)
+
+
+def train_further(
+    weights: "Weights", patients: Patients, standardisation: Standardisation, settings: FederationSettings, epochs: int
+) -> "Weights":
+    """Weights after some epochs more on these patients."""
+    from fedhealth.training import shuffled_orders
+
+    examples = _prepare(patients, settings.missing_indicators, standardisation)
+    orders = shuffled_orders(num_patients=len(patients), num_epochs=epochs, seed=[settings.seed])
+    return _trainer(settings).train(weights, examples, orders)[0]
 
 
 def _participant(context: Context) -> Participant:

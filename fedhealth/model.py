@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.preprocessing import NUM_NUMBERS, Standardisation
+from fedhealth.preprocessing import CODE_MEAN, CODE_STD, NUM_NUMBERS, Standardisation
 from fedhealth.settings import ModelName
 
 NUM_HIDDEN = 32
@@ -50,8 +50,8 @@ def save_model(
     codes = num_inputs - NUM_NUMBERS
     patients = keras.Input(shape=(num_inputs,), name="patients")
     standardised = keras.layers.Normalization(
-        mean=[*standardisation.means, *[0.0] * codes],
-        variance=[*np.square(standardisation.stds).tolist(), *[1.0] * codes],
+        mean=[*standardisation.means, *[CODE_MEAN] * codes],
+        variance=[*np.square(standardisation.stds).tolist(), *[CODE_STD**2] * codes],
         name="standardisation",
     )(patients)
     log_odds = core(keras.ops.nan_to_num(standardised, nan=0.0))

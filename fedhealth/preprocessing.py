@@ -1,8 +1,8 @@
 """From a patient's row to the model's input: encoding, and a standardisation found without pooling rows.
 
 Numbers stand first, in their units, NaN where missing; then one 0/1 column per code of each category; then, if asked
-for, one 0/1 column per value that can be missing. Standardising touches the numbers only; a missing number becomes 0,
-the federation's mean.
+for, one 0/1 column per value that can be missing. Standardising moves numbers to mean 0 and deviation 1; a missing number
+becomes 0, the federation's mean. A 0/1 column becomes -1/+1: as wide as the numbers, and nobody is asked for a count.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ from fedhealth.schema import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS
 _NUMBER_PLACES = [FEATURE_NAMES.index(column.name) for column in NUMBERS]
 _MISSABLE_PLACES = [place for place, column in enumerate(FEATURES) if column.can_be_missing]
 NUM_NUMBERS = len(NUMBERS)
+CODE_MEAN, CODE_STD = 0.5, 0.5
+"""Standardise a 0/1 column, whatever the patients: -1 and +1."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ def _codes(codes: dict[int, str]) -> list[int]:
 
 
 def standardise(encoded: NDArray[np.float32], standardisation: Standardisation) -> NDArray[np.float32]:
-    """Model input of `encode`'s output, same shape: standardised numbers, 0 where missing."""
+    """Model input of `encode`'s output, same shape: standardised numbers, 0 where missing, and -1/+1 for 0/1."""
     ready = encoded.copy()
     means = np.asarray(standardisation.means, dtype=np.float32)
     stds = np.asarray(standardisation.stds, dtype=np.float32)
     ready[:, :NUM_NUMBERS] = np.nan_to_num((encoded[:, :NUM_NUMBERS] - means) / stds, nan=0.0)
+    ready[:, NUM_NUMBERS:] = (encoded[:, NUM_NUMBERS:] - CODE_MEAN) / CODE_STD
     return ready
 
 

@@ -35,21 +35,46 @@ ROOMS: dict[str, Imports] = {
     # learning
     "preprocessing": ({"numpy"}, {"schema"}),
     "metrics": ({"numpy"}, set()),
+    "recalibration": ({"numpy"}, set()),
     "model": ({"numpy", "keras"}, {"preprocessing", "settings"}),
     "training": ({"numpy", "keras", "tensorflow"}, {"model", "settings"}),
     # federation
     "wire": ({"grpc", "flwr", "google"}, {"schema", "errors"}),
     "simulation": ({"flwr"}, {"wire"}),
-    "strategies": ({"flwr"}, {"settings"}),
+    "control_variates": ({"numpy"}, set()),
+    "strategies": ({"flwr", "numpy"}, {"arrays", "control_variates", "settings"}),
     "rounds": ({"flwr", "numpy"}, {"arrays", "errors", "metrics"}),
-    "client_app": ({"numpy", "flwr"}, {"arrays", "data", "errors", "metrics", "preprocessing", "settings", "training"}),
+    "steering": ({"numpy", "flwr"}, {"arrays", "control_variates", "settings", "training"}),
+    "client_app": (
+        {"numpy", "flwr"},
+        {"arrays", "data", "errors", "metrics", "preprocessing", "settings", "steering", "training"},
+    ),
     "server_app": ({"flwr"}, {"errors", "preprocessing", "rounds", "settings", "strategies"}),
     # what is told of a run
     "run_folder": ({"numpy"}, {"errors", "files", "metrics", "preprocessing", "rounds", "schema", "server_app"}),
     "console": ({"flwr", "rich"}, {"metrics", "rounds", "server_app", "tables"}),
     "demo": (set(), set()),
+    "compare": (
+        {"numpy", "pandas", "sklearn", "matplotlib"},
+        {
+            "arrays",
+            "client_app",
+            "data",
+            "errors",
+            "files",
+            "metrics",
+            "preprocessing",
+            "recalibration",
+            "schema",
+            "server_app",
+            "settings",
+            "simulation",
+            "sources",
+            "tables",
+        },
+    ),
     # what is typed
-    "commands": (set(), set()),
+    "commands": (set(), {"compare", "settings", "terminal", "training"}),
     "__main__": (set(), {"commands", "errors", "terminal"}),
 }
 

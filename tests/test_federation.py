@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_in_any_order_of_joinin
 
 
 @pytest.mark.parametrize(
-    "choice", [{"scaling": "local"}, {"scaling": "reference"}, {"missing_indicators": False}, {"model": "logistic"}]
+    "choice", [{"scaling": "local"}, {"scaling": "reference"}, {"missing_indicators": False}, {"model": "mlp"}]
 )
 def test_every_choice_runs_and_changes_the_weights(hospitals: dict[str, Path], choice: dict[str, object]) -> None:
     default, chosen = final_weights(run_federation(hospitals)), final_weights(run_federation(hospitals, **choice))
@@ -156,6 +156,6 @@ def test_the_default_run_on_the_real_hospitals_is_as_good_as_promised(uci_folder
         assert isinstance(finished, Finished)
         unions.append(finished.rounds[-1].union)
     auroc, accuracy, brier = (np.mean([getattr(u, key) for u in unions]) for key in ("auroc", "accuracy", "brier"))
-    assert auroc >= 0.88
-    assert accuracy >= 0.80
-    assert brier <= 0.14
+    assert auroc >= 0.895
+    assert accuracy >= 0.82
+    assert brier <= 0.127

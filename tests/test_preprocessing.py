@@ -204,13 +204,13 @@ def test_every_code_of_every_category_gives_an_encoding_of_its_own() -> None:
 # --- standardising ----------------------------------------------------------------------------------------------------
 
 
-def test_standardising_moves_the_numbers_only_and_makes_a_missing_one_0() -> None:
+def test_standardising_moves_numbers_makes_a_missing_one_0_and_turns_0_and_1_into_minus_and_plus_1() -> None:
     encoded = encode(make_features({"age": 70, "chol": NAN}, {"age": 40, "chol": 250}), missing_indicators=True)
     before = encoded.copy()
     known = Standardisation(means=(55.0, 145.0, 200.0, 131.0, 0.5, 1.0), stds=(10.0, 5.0, 50.0, 25.0, 1.0, 0.5))
     ready = standardise(encoded, known)
     np.testing.assert_allclose(ready[:, :NUM_NUMBERS], [[1.5, 0, 0, 0, 2, 4], [-1.5, 0, 1, 0, 2, 4]])
-    np.testing.assert_array_equal(ready[:, NUM_NUMBERS:], before[:, NUM_NUMBERS:])
+    np.testing.assert_array_equal(ready[:, NUM_NUMBERS:], 2 * before[:, NUM_NUMBERS:] - 1)
     np.testing.assert_array_equal(encoded, before)
     assert ready.dtype == np.float32
     assert np.isfinite(ready).all()

@@ -14,13 +14,15 @@ from fedhealth import settings as settings_module
 from fedhealth.errors import UsageError
 from fedhealth.settings import (
     ClientSettings,
+    CompareSettings,
     DatasetSettings,
     FederationSettings,
     ServerSettings,
+    StrategyName,
     parse_address,
 )
 
-ALL_SETTINGS = (FederationSettings, ServerSettings, ClientSettings, DatasetSettings)
+ALL_SETTINGS = (FederationSettings, ServerSettings, ClientSettings, DatasetSettings, CompareSettings)
 CSV: dict[str, Any] = {"file": Path("client_1.csv")}
 WHOLE, SHARE, SEED = "1 or more", "a share from 0.05 to 0.5", "a whole number from 0 to 2147483647"
 RATE, SECONDS, PORT = (
@@ -56,6 +58,23 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"max_update_norm": -1.0}, "--max-update-norm is -1.0; give a number, 0 for no limit"),
     (FederationSettings, {"max_update_norm": math.nan}, "--max-update-norm is nan; give a number, 0 for no limit"),
     (FederationSettings, {"min_count": 0}, f"--min-count is 0; give {WHOLE}"),
+    (FederationSettings, {"hidden": 0}, "--hidden is 0; give a number from 1 to 4096"),
+    (FederationSettings, {"weight_decay": -0.1}, "--weight-decay is -0.1; give a number from 0 to 1"),
+    (FederationSettings, {"weight_decay": math.nan}, "--weight-decay is nan; give a number from 0 to 1"),
+    (
+        FederationSettings,
+        {"server_learning_rate": -1.0},
+        "--server-learning-rate is -1.0; give a number from 0 (the strategy's usual) to 100",
+    ),
+    (FederationSettings, {"server_momentum": 1.0}, "--server-momentum is 1.0; give a share from 0 to below 1"),
+    (FederationSettings, {"proximal_mu": -1.0}, "--proximal-mu is -1.0; give a number from 0 to 100"),
+    (FederationSettings, {"fairness": -0.1}, "--fairness is -0.1; give a number from 0 to 10"),
+    (FederationSettings, {"trim_share": 0.5}, "--trim-share is 0.5; give a share from 0 to below 0.5"),
+    (FederationSettings, {"malicious": -1}, "--malicious is -1; give 0 or more"),
+    (CompareSettings, {"seeds": 0}, "--seeds is 0; give a number from 1 to 100"),
+    (CompareSettings, {"protocol": ()}, "--protocol is empty; give at least one"),
+    (CompareSettings, {"strategy": ()}, "--strategy is empty; give at least one"),
+    (CompareSettings, {"rounds": 0}, f"--rounds is 0; give {WHOLE}"),
     (ServerSettings, {"keep": 0}, f"--keep is 0; give {WHOLE}"),
     (FederationSettings, {"seed": -1}, f"--seed is -1; give {SEED}"),
     (FederationSettings, {"seed": 2**31}, f"--seed is 2147483648; give {SEED}"),
@@ -89,8 +108,8 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
-    free |= {"tls", "allow", "insecure", "resume", "receipts"}
-    tried = {name for _, values, _ in BAD for name in values} - {"file"}
+    free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose"}
+    tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 
 
@@ -106,6 +125,46 @@ def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
 def test_the_last_good_value_is_accepted(kind: type[Any], values: dict[str, Any]) -> None:
     made = kind(**values)
     assert {name: getattr(made, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"strategy": "bulyan"}, "--strategy bulyan with --malicious 0 is a plain mean; give --malicious 1 or more"),
+        (
+            {"strategy": "bulyan", "malicious": 1},
+            "--strategy bulyan with --malicious 1 needs at least 7 hospitals, --hospitals is 4; give another strategy",
+        ),
+        ({"strategy": "krum", "malicious": 1}, "--strategy krum with --malicious 1 needs at least 5 hospitals"),
+        (
+            {"strategy": "multikrum", "hospitals": 2},
+            "--strategy multikrum with --malicious 0 needs at least 3 hospitals",
+        ),
+        (
+            {"strategy": "fedtrimmedavg", "trim_share": 0.2},
+            "--trim-share is 0.2, which cuts nobody off among 4 hospitals",
+        ),
+    ],
+)
+def test_a_strategy_that_cannot_work_is_refused_with_the_reason(values: dict[str, Any], line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        FederationSettings(**values)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"strategy": "bulyan", "malicious": 1, "hospitals": 7},
+        {"strategy": "krum", "malicious": 1, "hospitals": 5},
+        {"strategy": "krum"},
+        {"strategy": "fedtrimmedavg"},
+        {"strategy": "fedavg", "hospitals": 1},
+    ],
+)
+def test_a_strategy_with_enough_hospitals_is_accepted(values: dict[str, Any]) -> None:
+    assert FederationSettings(**values).strategy == values["strategy"]
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------
@@ -211,7 +270,11 @@ def test_a_whole_number_is_accepted_for_a_fraction() -> None:
 
 @pytest.mark.parametrize(
     ("key", "choices"),
-    [("model", "mlp, logistic"), ("strategy", "fedavg"), ("scaling", "federated, reference, local")],
+    [
+        ("model", "mlp, logistic"),
+        ("strategy", ", ".join(StrategyName.__args__)),
+        ("scaling", "federated, reference, local"),
+    ],
 )
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(key: str, choices: str) -> None:
     with pytest.raises(UsageError) as caught:

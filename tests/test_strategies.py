@@ -61,7 +61,7 @@ def failed(node_id: int, reason: str) -> Message:
 
 def make_recorder(records: list[RoundRecord] | None = None) -> RoundRecorder:
     on_round = (records if records is not None else []).append
-    return RoundRecorder(make_strategy(FederationSettings()), NAMES, TRAIN_PATIENTS, on_round)
+    return RoundRecorder(make_strategy(FederationSettings(strategy="fedavg")), NAMES, TRAIN_PATIENTS, on_round)
 
 
 def make_grid(*hospitals: str) -> InProcessGrid:
@@ -187,7 +187,8 @@ def test_one_hospital_alone_can_train() -> None:
 def test_every_strategy_that_can_be_asked_for_is_there_and_fresh_each_time() -> None:
     assert set(STRATEGIES) == set(StrategyName.__args__)  # type: ignore[attr-defined]  # typing.Literal has it
     for name in STRATEGIES:
-        assert make_strategy(name) is not make_strategy(name)
+        settings = FederationSettings(hospitals=7, malicious=1, strategy=name)
+        assert make_strategy(settings) is not make_strategy(settings)
 
 
 # --- what a round was -------------------------------------------------------------------------------------------------

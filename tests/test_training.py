@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedhealth.model import build_model, save_model
 from fedhealth.preprocessing import Standardisation, encode, encoded_names, standardise
 from fedhealth.schema import FEATURES, NUMBERS
-from fedhealth.training import Examples, Trainer, shuffled_orders
+from fedhealth.training import Examples, Steering, Trainer, shuffled_orders
 
 NUM_INPUTS = 5
 
@@ -116,6 +116,63 @@ def test_one_full_batch_step_of_fedavg_equals_one_pooled_gradient_step() -> None
         federated = sum(weights[place] * (size / 60) for weights, size in zip(locals_, sizes, strict=True))
         np.testing.assert_allclose(federated, expected, rtol=0, atol=1e-6)
         assert np.abs(expected - start[place]).max() > 1e-4
+
+
+# --- what a strategy may ask ------------------------------------------------------------------------------------------
+
+
+def test_steering_that_asks_for_nothing_gives_the_plain_weights() -> None:
+    trainer, examples, orders = make_trainer(), make_examples(40), shuffled_orders(40, 3, [5])
+    plain, plain_loss = trainer.train(trainer.initial_weights(), examples, orders)
+    steered, steered_loss = trainer.train(trainer.initial_weights(), examples, orders, Steering())
+    assert steered_loss == pytest.approx(plain_loss, abs=1e-6)
+    for one, other in zip(plain, steered, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+def logistic_gradient(
+    weights: list[NDArray[np.float32]], examples: Examples, patient_weights: NDArray[np.float64] | float = 1.0
+) -> list[NDArray[np.float64]]:
+    """Of the mean log loss over all patients, by the textbook's formula."""
+    risks = 1 / (1 + np.exp(-(examples.inputs @ weights[0] + weights[1])[:, 0].astype(np.float64)))
+    errors = patient_weights * (risks - examples.labels) / len(risks)
+    return [(examples.inputs.T @ errors)[:, None], np.array([errors.sum()])]
+
+
+def test_two_steps_with_a_pull_a_correction_class_weights_and_decay_by_the_formula() -> None:
+    rate, mu, decay, examples = 0.5, 0.3, 0.2, make_examples(30)
+    trainer = Trainer("logistic", NUM_INPUTS, rate, 100, seed=0, weight_decay=decay)
+    start, _ = trainer.train(trainer.initial_weights(), make_examples(30, seed=8), shuffled_orders(30, 3, [1]))
+    correction = [np.full_like(weight, 0.05) for weight in start]
+    steering = Steering(proximal_mu=mu, correction=correction, class_weights=(0.5, 2.0))
+    trained, _ = trainer.train(start, examples, shuffled_orders(30, 2, [2]), steering)
+
+    expected = [weight.astype(np.float64) for weight in start]
+    patient_weights = np.where(examples.labels > 0.5, 2.0, 0.5)
+    for _ in range(2):
+        kernel, bias = logistic_gradient(expected, examples, patient_weights)  # type: ignore[arg-type]
+        gradients = [kernel + decay * expected[0], bias]
+        expected = [
+            now - rate * (gradient + mu * (now - before) + 0.05)
+            for now, before, gradient in zip(expected, start, gradients, strict=True)
+        ]
+    for ours, theirs in zip(trained, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_weight_decay_pulls_kernels_and_leaves_biases_alone() -> None:
+    decaying = Trainer("mlp", NUM_INPUTS, 0.1, 8, seed=3, weight_decay=0.5)
+    inputs, labels = np.zeros((8, NUM_INPUTS), np.float32), np.array([0, 1] * 4, np.float32)
+    start = [weight + np.float32(1) for weight in decaying.initial_weights()]
+    start[-1][:] = -start[-2].sum() * 1  # inputs are 0 and biases 1: the log odds are 0, risk a half, gradients cancel
+    trained, _ = decaying.train(start, Examples(inputs, labels), shuffled_orders(8, 1, [0]))
+    for before, after in zip(start, trained, strict=True):
+        np.testing.assert_allclose(after, before * (0.95 if before.ndim == 2 else 1), rtol=1e-5, atol=1e-5)
+
+
+def test_hidden_units_are_as_many_as_asked_for() -> None:
+    trainer = Trainer("mlp", NUM_INPUTS, 0.1, 8, seed=0, hidden=7)
+    assert [weight.shape for weight in trainer.initial_weights()] == [(NUM_INPUTS, 7), (7,), (7, 1), (1,)]
 
 
 def test_orders_are_permutations_and_follow_their_seed() -> None:

@@ -18,6 +18,7 @@ from fedhealth.metrics.clinical import (
 from fedhealth.metrics.histogram import (
     NUM_BINS,
     NUM_CALIBRATION_BINS,
+    SMALLEST_RISK,
     Metrics,
     ScoreHistogram,
     add_histograms,
@@ -32,6 +33,7 @@ from fedhealth.metrics.histogram import (
 __all__ = [
     "NUM_BINS",
     "NUM_CALIBRATION_BINS",
+    "SMALLEST_RISK",
     "Calibration",
     "ClinicalMetrics",
     "Metrics",

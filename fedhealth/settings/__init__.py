@@ -4,6 +4,7 @@ The names and docstrings here are what `--help` prints. Nothing else in the proj
 """
 
 from fedhealth.settings.checks import LONGEST_WAIT, parse_address, require
+from fedhealth.settings.commands import CompareSettings, Protocol
 from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName
 from fedhealth.settings.scripts import UCI_URL, ClientSettings, DatasetSettings, ServerSettings, Split
 
@@ -11,9 +12,11 @@ __all__ = [
     "LONGEST_WAIT",
     "UCI_URL",
     "ClientSettings",
+    "CompareSettings",
     "DatasetSettings",
     "FederationSettings",
     "ModelName",
+    "Protocol",
     "Scaling",
     "ServerSettings",
     "Split",

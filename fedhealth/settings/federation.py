@@ -42,21 +42,21 @@ class FederationSettings:
 
     hospitals: int = 4
     """How many hospitals take part; the server waits for them."""
-    rounds: int = 60
+    rounds: int = 20
     """Federated rounds: train in every hospital, average, evaluate."""
     local_epochs: int = 1
     """Passes over a hospital's training patients in one round."""
     batch_size: int = 64
     """Patients per gradient step."""
-    learning_rate: float = 0.3
+    learning_rate: float = 0.05
     """Step size of a hospital's stochastic gradient descent."""
-    model: ModelName = "mlp"
-    """mlp: one small hidden layer; logistic: logistic regression."""
+    model: ModelName = "logistic"
+    """logistic: logistic regression; mlp: one small hidden layer."""
     hidden: int = 32
     """Units in the hidden layer (mlp)."""
     weight_decay: float = 0.01
     """Pull of the weights (not of the biases) towards 0: the factor of half their squares in the loss."""
-    strategy: StrategyName = "fedavg"
+    strategy: StrategyName = "fedadagrad"
     """How the server combines the hospitals' weights."""
     server_learning_rate: float = 0.0
     """The server's own step (fedavgm, fedadam, fedyogi, fedadagrad, scaffold). 0: the strategy's usual."""

@@ -27,7 +27,7 @@ from fedhealth.strategies.scaffold import Scaffold
 
 __all__ = ["STRATEGIES", "make_strategy"]
 
-ADAPTIVE_RATE = 0.03
+ADAPTIVE_RATE = 0.1
 """The usual server step of fedadam, fedyogi and fedadagrad."""
 SECOND_MOMENT = 0.99
 """Share of the squared updates that fedadam and fedyogi keep (Reddi et al. 2021, appendix D.2)."""

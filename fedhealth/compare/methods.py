@@ -1,0 +1,121 @@
+"""Training and predicting, one case at a time: alone, federated, in one place; always by the apps of a real run.
+
+A hospital alone is a federation of one; all rows in one place are a federation of one hospital that has them all.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedhealth import client_app
+from fedhealth.arrays import read_array
+from fedhealth.compare.cases import Case, Rows
+from fedhealth.data import Hospital, Patients
+from fedhealth.preprocessing import Standardisation
+from fedhealth.recalibration import fit_intercept
+from fedhealth.server_app import Event, Finished, federate
+from fedhealth.settings import FederationSettings, StrategyName
+from fedhealth.simulation import InProcessGrid
+
+Risks = dict[str, NDArray[np.float64]]
+"""Hospital name -> risks of its test patients."""
+ADAPTIVE: tuple[StrategyName, ...] = ("fedadam", "fedyogi", "fedadagrad")
+PLAIN_RATE = 3.0
+"""Where no server adapts the steps (alone, in one place, the other strategies), hospitals take three times the learning rate;
+on training rows that did better than the same."""
+FINETUNE_EPOCHS = 5
+SMALLEST_RISK = 1e-7
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model."""
+
+    weights: list[NDArray[np.float32]]
+    standardisation: Standardisation
+    settings: FederationSettings
+
+    def log_odds(self, patients: Patients) -> NDArray[np.float64]:
+        """Log odds of disease (num_patients,)."""
+        risks = client_app.predict_risks(self.weights, patients, self.standardisation, self.settings)
+        clipped = np.clip(risks.astype(np.float64), SMALLEST_RISK, 1 - SMALLEST_RISK)
+        return np.log(clipped) - np.log1p(-clipped)
+
+
+def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Model:
+    """One federated run in this process, by the same two apps as over the network."""
+    events: list[Event] = []
+    keys = {name: f"memory:{next(_numbers)}" for name in train}
+    chosen = dataclasses.replace(settings, hospitals=len(train))
+    try:
+        for name, key in keys.items():
+            patients = train[name].patients
+            # What is tested while training decides nothing; the test patients are not even shown to the run.
+            client_app.hold_in_memory(key, Hospital(name, patients, "study", ()), patients, patients)
+        nodes = {name: {"data": key, "name": name} for name, key in keys.items()}
+        grid = InProcessGrid(client_app.app, nodes, chosen.to_run_config())
+        federate(grid, chosen, events.append, max_wait=1.0)
+    finally:
+        for key in keys.values():
+            client_app.forget_in_memory(key)
+    finished = events[-1]
+    if not isinstance(finished, Finished) or finished.standardisation is None:
+        raise ValueError("a study needs a run that ends, with a common standardisation")
+    return Model([read_array(array) for array in finished.weights.values()], finished.standardisation, chosen)
+
+
+def run_case(
+    case: Case, settings: FederationSettings, strategies: Sequence[StrategyName]
+) -> Iterator[tuple[str, Risks]]:
+    """Method name -> risks of all test patients, one method after the other."""
+    base = dataclasses.replace(settings, seed=case.seed, missing_indicators=case.missing_indicators)
+    rate = PLAIN_RATE * settings.learning_rate
+    alone = dataclasses.replace(base, strategy="fedavg", hospitals=1, learning_rate=rate)
+    if case.test.keys() <= case.train.keys():
+        local = {name: train_model({name: case.train[name]}, alone) for name in case.test}
+        yield "local", {name: to_risks(local[name].log_odds(rows.patients)) for name, rows in case.test.items()}
+    for strategy in strategies:
+        fitting = base if strategy in ADAPTIVE else dataclasses.replace(base, learning_rate=rate)
+        model = train_model(case.train, dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train)))
+        yield from with_personal(f"federated {strategy}", model, case, finetune=True)
+    yield from with_personal("central", train_model({"central": pool(case.train)}, alone), case, finetune=False)
+
+
+def with_personal(method: str, model: Model, case: Case, finetune: bool) -> Iterator[tuple[str, Risks]]:
+    """The model as it is, and made personal in each hospital by that hospital's own training rows."""
+    global_odds = {name: model.log_odds(rows.patients) for name, rows in case.test.items()}
+    yield method, {name: to_risks(odds) for name, odds in global_odds.items()}
+    if not case.test.keys() <= case.train.keys():
+        return
+    own = {name: case.train[name].patients for name in case.test}
+    shifts = {name: fit_intercept(model.log_odds(patients), patients.labels) for name, patients in own.items()}
+    yield f"{method} + intercept", {name: to_risks(odds + shifts[name]) for name, odds in global_odds.items()}
+    if finetune:
+        tuned = {name: finetune_model(model, patients) for name, patients in own.items()}
+        risks = {name: to_risks(tuned[name].log_odds(rows.patients)) for name, rows in case.test.items()}
+        yield f"{method} + finetune", risks
+
+
+def finetune_model(model: Model, patients: Patients) -> Model:
+    """A few epochs more on one hospital's own patients."""
+    weights = client_app.train_further(model.weights, patients, model.standardisation, model.settings, FINETUNE_EPOCHS)
+    return dataclasses.replace(model, weights=weights)
+
+
+def pool(hospitals: Mapping[str, Rows]) -> Rows:
+    """All rows in one place, as no federation has them."""
+    features = np.concatenate([rows.patients.features for rows in hospitals.values()])
+    labels = np.concatenate([rows.patients.labels for rows in hospitals.values()])
+    return Rows(Patients(features, labels), np.arange(len(labels)))
+
+
+def to_risks(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log odds -> risk."""
+    risks: NDArray[np.float64] = 1 / (1 + np.exp(-log_odds))
+    return risks
