@@ -26,8 +26,8 @@ from fedhealth.compare.figures import reliability
 from fedhealth.compare.flamby import SIZES, flamby_cases
 from fedhealth.compare.methods import run_case, train_model
 from fedhealth.compare.scoring import Tested, exact_auroc, score, weighted_auroc
-from fedhealth.data import Patients, load_hospital, split_patients
-from fedhealth.server_app import Event, Finished, federate
+from fedhealth.data import Hospital, Patients, load_hospital, split_patients
+from fedhealth.server_app import Began, Event, Finished, federate
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
 from fedhealth.sources.synthetic import invent_patients
@@ -120,6 +120,25 @@ def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path)
     for ours, theirs in zip(model.weights, finished.weights.values(), strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
     assert client_app._IN_MEMORY == {}
+
+
+def test_a_hospital_in_memory_trains_on_its_training_patients_and_tests_the_others(
+    hospitals: dict[str, Patients],
+) -> None:
+    name, patients = next(iter(hospitals.items()))
+    train, test = (take(patients, places).patients for places in (np.arange(30), np.arange(30, 41)))
+    client_app.hold_in_memory("memory:test", Hospital(name, patients, "study", ()), train, test)
+    try:
+        events: list[Event] = []
+        settings = FederationSettings(hospitals=1, rounds=1)
+        grid = InProcessGrid(client_app.app, {name: {"data": "memory:test", "name": name}}, settings.to_run_config())
+        federate(grid, settings, events.append, max_wait=1.0)
+    finally:
+        client_app.forget_in_memory("memory:test")
+    began = events[0]
+    assert isinstance(began, Began)
+    counts = [(m.name, m.source, m.train_patients, m.train_ill, m.test_patients, m.test_ill) for m in began.members]
+    assert counts == [(name, "study", 30, int(train.labels.sum()), 11, int(test.labels.sum()))]
 
 
 def test_every_method_tests_the_same_patients(hospitals: dict[str, Patients]) -> None:

@@ -113,7 +113,15 @@ def test_the_header_says_on_whose_data_with_which_settings() -> None:
     for part in ("data: uci (Heart Disease data)", "hospitals: cleveland (8), va (10)"):
         assert part in text
     assert "patients: 14 to train on, 4 held out for evaluation; no row leaves a hospital" in text
-    for part in ("mlp", "fedavg", "20 rounds of 3 local", "batches of 8", "learning rate 0.05", "federated", "seed 7"):
+    for part in (
+        "logistic",
+        "fedadagrad",
+        "20 rounds of 3 local",
+        "batches of 8",
+        "learning rate 0.05",
+        "federated",
+        "seed 7",
+    ):
         assert part in text
 
 

@@ -132,7 +132,8 @@ def three_hospitals() -> Toy:
 
 def run(toy: Toy, hospitals: int = 3, rounds: int = 2, **settings: Any) -> list[Event]:
     events: list[Event] = []
-    federate(toy.grid, FederationSettings(hospitals=hospitals, rounds=rounds, **settings), events.append, MAX_WAIT)
+    chosen = {"strategy": "fedavg", **settings}
+    federate(toy.grid, FederationSettings(hospitals=hospitals, rounds=rounds, **chosen), events.append, MAX_WAIT)
     return events
 
 
