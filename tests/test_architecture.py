@@ -38,18 +38,36 @@ ROOMS: dict[str, Imports] = {
     "model": ({"numpy", "keras"}, {"preprocessing", "settings"}),
     "training": ({"numpy", "keras", "tensorflow"}, {"model", "settings"}),
     # federation
-    "wire": ({"grpc", "flwr", "google"}, {"schema", "errors"}),
+    "wire": ({"cryptography", "flwr", "google", "grpc", "numpy"}, {"errors", "schema"}),
     "simulation": ({"flwr"}, {"wire"}),
+    "events": ({"flwr"}, {"metrics", "preprocessing", "settings"}),
+    "replies": ({"flwr", "numpy"}, {"arrays", "events", "metrics", "preprocessing"}),
     "strategies": ({"flwr"}, {"settings"}),
-    "rounds": ({"flwr", "numpy"}, {"arrays", "errors", "metrics"}),
-    "client_app": ({"numpy", "flwr"}, {"arrays", "data", "errors", "metrics", "preprocessing", "settings", "training"}),
-    "server_app": ({"flwr"}, {"errors", "preprocessing", "rounds", "settings", "strategies"}),
+    "rounds": ({"flwr"}, {"errors", "events", "metrics", "replies"}),
+    "gathering": ({"flwr"}, {"errors", "events", "preprocessing", "replies", "settings"}),
+    "server_app": ({"flwr"}, {"events", "gathering", "preprocessing", "rounds", "settings", "strategies"}),
+    "requests": ({"numpy", "flwr"}, {"arrays", "errors", "preprocessing"}),
+    "client_app": (
+        {"numpy", "flwr"},
+        {"data", "errors", "metrics", "preprocessing", "requests", "settings", "training"},
+    ),
+    "receipts": ({"flwr"}, {"errors"}),
+    "audit": (set(), {"errors", "receipts", "tables"}),
+    "doctor": (
+        {"flwr", "numpy"},
+        {"client_app", "data", "errors", "preprocessing", "settings", "simulation", "terminal", "training", "wire"},
+    ),
     # what is told of a run
-    "run_folder": ({"numpy"}, {"errors", "files", "metrics", "preprocessing", "rounds", "schema", "server_app"}),
-    "console": ({"flwr", "rich"}, {"metrics", "rounds", "server_app", "tables"}),
+    "checkpoints": ({"flwr", "numpy"}, {"arrays", "events", "files", "preprocessing"}),
+    "run_files": ({"numpy"}, {"events", "files", "metrics", "preprocessing", "schema"}),
+    "run_folder": (
+        set(),
+        {"checkpoints", "errors", "events", "files", "run_files", "schema", "settings", "strategies"},
+    ),
+    "console": ({"flwr", "rich"}, {"events", "metrics", "tables"}),
     "demo": (set(), set()),
     # what is typed
-    "commands": (set(), set()),
+    "commands": (set(), {"audit", "doctor", "settings", "terminal", "wire"}),
     "__main__": (set(), {"commands", "errors", "terminal"}),
 }
 

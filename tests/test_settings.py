@@ -66,6 +66,7 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (ClientSettings, {**CSV, "server": "localhost"}, f"--server is localhost; give {PORT}"),
     (ClientSettings, {**CSV, "max_wait": -1.0}, f"--max-wait is -1.0; give {LATER}"),
     (ClientSettings, {**CSV, "max_wait": math.nan}, f"--max-wait is nan; give {LATER}"),
+    (ClientSettings, {**CSV, "min_count": 0}, f"--min-count is 0; give {WHOLE}"),
     (ClientSettings, {**CSV, "save_model": Path("model.h5")}, f"--save-model is model.h5; give {KERAS}"),
     (DatasetSettings, {"clients": 0}, f"--clients is 0; give {MANY}"),
     (DatasetSettings, {"clients": 1001}, f"--clients is 1001; give {MANY}"),

@@ -1,4 +1,8 @@
 """The commands of `python -m fedhealth`, a file each: flags in, story, lines out. The work is done in other rooms."""
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "certificates": "make the certificates of a federation (TLS)",
+    "doctor": "ask from a hospital's computer whether it is ready to take part",
+    "receipts": "check a hospital's record of what has left it, and sum it up",
+}
 """Command -> what it does, in the order of the help page; the module of that name here holds its `main`."""

@@ -8,6 +8,14 @@ The lines of a `DataError` quote patients' values: they are for the hospital's o
 """
 
 from fedhealth.data.hospital import Hospital, load_hospital
-from fedhealth.data.patients import Patients, split_patients
+from fedhealth.data.patients import FEWEST_TO_TEST, FEWEST_TO_TRAIN, Patients, enough_patients, split_patients
 
-__all__ = ["Hospital", "Patients", "load_hospital", "split_patients"]
+__all__ = [
+    "FEWEST_TO_TEST",
+    "FEWEST_TO_TRAIN",
+    "Hospital",
+    "Patients",
+    "enough_patients",
+    "load_hospital",
+    "split_patients",
+]

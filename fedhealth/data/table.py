@@ -13,7 +13,10 @@ from pathlib import Path
 from fedhealth.errors import DataError, UsageError
 from fedhealth.schema import COLUMN_NAMES, FEATURE_NAMES, LABEL, TARGET
 
-MINIMUM_PATIENTS = 10
+MINIMUM_PATIENTS = 15
+"""Fewer can never be split into enough to train and enough to test on (`patients.enough_patients`)."""
+KAGGLE_HEADINGS = frozenset({"thalch", "ChestPainType", "RestingBP", "Cholesterol", "MaxHR", "HeartDisease"})
+"""Names of columns that only Kaggle copies of the UCI data have; `sources.kaggle` converts them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,10 @@ def take_column(patients: list[tuple[int, list[str]]], position: int) -> list[st
 
 
 def check_header(header: list[str], path: Path) -> None:
-    """Refuse another separator, values instead of names, a known column twice or not at all."""
+    """Refuse another separator, values or other names instead of ours, a known column twice or not at all."""
+    if header[0].lower().startswith("sep="):
+        first = show(",".join(header))
+        raise DataError([f'{path}: its first line, "{first}", is for Excel only; remove it, and save it with commas'])
     if len(header) == 1:
         raise DataError([f"{path}: {describe_separator(header[0])}"])
     missing = [name for name in FEATURE_NAMES if name not in header]
@@ -105,11 +111,25 @@ def check_header(header: list[str], path: Path) -> None:
         missing.append(f"{TARGET} (or {LABEL.name})")
     if len(missing) > len(FEATURE_NAMES) and header[0].replace(".", "").isdecimal():
         raise DataError([f"{path}: the first row holds values, not the columns' names; add a header row"])
+    if missing and (hint := describe_other_names(header)):
+        raise DataError([f"{path}: {hint}"])
     doubled = [name for name in COLUMN_NAMES if header.count(name) > 1]
     faults = [f"{path}: missing columns: {', '.join(missing)}; add them to the header"] if missing else []
     faults += [f"{path}: {name} stands {header.count(name)} times in the header; keep one" for name in doubled]
     if faults:
         raise DataError(faults)
+
+
+def describe_other_names(header: list[str]) -> str:
+    """What to do about names that are nearly ours; nothing if there are none."""
+    if kaggle := [name for name in header if name in KAGGLE_HEADINGS]:
+        return (
+            f"its columns are named as in a Kaggle copy ({kaggle[0]}); convert it with create_dataset.py --source FILE"
+        )
+    for name in header:
+        if (small := name.lower()) in COLUMN_NAMES and small not in header:
+            return f"its header has {name} where {small} is meant; write the columns' names in small letters"
+    return ""
 
 
 def describe_separator(header: str) -> str:

@@ -4,16 +4,20 @@ The names and docstrings here are what `--help` prints. Nothing else in the proj
 """
 
 from fedhealth.settings.checks import LONGEST_WAIT, parse_address, require
+from fedhealth.settings.commands import CertificatesSettings, DoctorSettings, ReceiptsSettings
 from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName
 from fedhealth.settings.scripts import UCI_URL, ClientSettings, DatasetSettings, ServerSettings, Split
 
 __all__ = [
     "LONGEST_WAIT",
     "UCI_URL",
+    "CertificatesSettings",
     "ClientSettings",
     "DatasetSettings",
+    "DoctorSettings",
     "FederationSettings",
     "ModelName",
+    "ReceiptsSettings",
     "Scaling",
     "ServerSettings",
     "Split",
