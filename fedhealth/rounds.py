@@ -6,7 +6,7 @@ out here, once.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -37,6 +37,8 @@ class RoundRecord:
     left_out: Mapping[str, str]
     left_out_share: float
     """Share of the federation's training patients that this round's weights have not seen."""
+    histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict)
+    """What the metrics were computed from, by hospital."""
 
 
 class RoundRecorder(Strategy):
@@ -115,6 +117,7 @@ class RoundRecorder(Strategy):
                 hospitals={name: compute_metrics(histograms[name]) for name in sorted(histograms)},
                 left_out={self._names[node]: reason for node, reason in {**silent, **self._left_out}.items()},
                 left_out_share=unseen / sum(self._train_patients.values()),
+                histograms=histograms,
             )
         )
         return MetricRecord({key: value for key, value in vars(union).items() if value is not None})

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: settings.json, history.jsonl (a line per round), model.npz and summary.json.
+"""What a run leaves on disk: settings.json, history.jsonl (a line per round), model.npz, evaluation.json and summary.json.
 
 Every file appears whole or not at all; the history grows by whole lines.
 """
@@ -7,9 +7,11 @@ import contextlib
 import io
 import json
 import math
+import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 from fedhealth import __version__
 from fedhealth.errors import RunError, UsageError
 from fedhealth.files import write_file
-from fedhealth.metrics import Metrics
+from fedhealth.metrics import NUM_BINS, Metrics, ScoreHistogram, histogram_to_record
 from fedhealth.preprocessing import encoded_names
 from fedhealth.rounds import RoundRecord
 from fedhealth.schema import schema_fingerprint
@@ -63,11 +65,13 @@ def keep_event(folder: Path, event: Event) -> None:
     """Write what an event leaves behind."""
     match event:
         case Began():
-            write_json(folder / "settings.json", settings_json(event))
+            write_json(folder / "settings.json", {**settings_json(event), "environment": environment_json()})
         case RoundRecord():
             append_line(folder / "history.jsonl", history_json(event))
         case Finished():
             write_model(folder / "model.npz", event)
+            if histograms := event.rounds[-1].histograms:
+                write_json(folder / "evaluation.json", evaluation_json(histograms))
             write_json(folder / "summary.json", summary_json(event))
         case _:
             pass
@@ -81,6 +85,21 @@ def settings_json(began: Began) -> dict[str, Any]:
         "dataset": began.dataset,
         "hospitals": [asdict(member) for member in began.members],
         "settings": began.settings.to_run_config(),
+    }
+
+
+def environment_json() -> dict[str, str]:
+    """When and with what the server ran; the hospitals' programs are their own affair."""
+    versions = {name: metadata.version(name) for name in ("flwr", "grpcio", "numpy")}
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return {"began": time.strftime("%Y-%m-%d %H:%M:%S %z"), "python": python, "system": platform.system(), **versions}
+
+
+def evaluation_json(histograms: Mapping[str, ScoreHistogram]) -> dict[str, Any]:
+    """The final model's histogram of risks by hospital: what every curve of the report is drawn from."""
+    return {
+        "bins": NUM_BINS,
+        "hospitals": {name: histogram_to_record(histogram) for name, histogram in histograms.items()},
     }
 
 

@@ -1,4 +1,8 @@
 """The commands of `python -m fedhealth`, a file each: flags in, story, lines out. The work is done in other rooms."""
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "predict": "risk of heart disease for new patients, from a run's model",
+    "export": "a run's model for other programs (Keras, ONNX, TensorFlow Lite)",
+    "report": "report.html and MODEL_CARD.md of a run; several runs compared",
+}
 """Command -> what it does, in the order of the help page; the module of that name here holds its `main`."""
