@@ -1,7 +1,7 @@
 """A run's model as a file for other programs: raw encoded features (num_patients, inputs) in, risk (num_patients, 1) out.
 
-Keras writes its own format and LiteRT's (.tflite); the ONNX graph is built here, node by node, from the same weights: seven kinds
-of nodes, no TensorFlow and no converter. All give the risks of `model_file.predict_risks` to within 1e-5 (tested).
+Keras writes its own format and LiteRT's (.tflite); the ONNX graph is built here, node by node, from the same weights: seven
+kinds of nodes, no TensorFlow and no converter. All give the risks of `model_file.predict_risks` to within 1e-5 (tested).
 """
 
 import tempfile
@@ -90,9 +90,9 @@ def _onnx_graph(model: SavedModel, num_inputs: int) -> "onnx.GraphProto":
 
     codes = num_inputs - NUM_NUMBERS
     constants = {
-        "means": np.float32([*model.standardisation.means, *[0.0] * codes]),
-        "stds": np.float32([*model.standardisation.stds, *[1.0] * codes]),
-        "zero": np.float32(0),
+        "means": np.array([*model.standardisation.means, *[0.0] * codes], dtype=np.float32),
+        "stds": np.array([*model.standardisation.stds, *[1.0] * codes], dtype=np.float32),
+        "zero": np.array(0, dtype=np.float32),
     }
     nodes = [
         helper.make_node("Sub", ["patients", "means"], ["centred"]),

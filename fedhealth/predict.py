@@ -53,7 +53,9 @@ def find_unusual(features: NDArray[np.float64], training: Standardisation) -> ND
     patients' values, and never leave a hospital.
     """
     values = features[:, [FEATURE_NAMES.index(column.name) for column in NUMBERS]]
-    return np.abs(values - np.asarray(training.means)) > FAR_STDS * np.asarray(training.stds)
+    distances = np.abs(values - np.asarray(training.means))
+    unusual: NDArray[np.bool_] = distances > FAR_STDS * np.asarray(training.stds)
+    return unusual
 
 
 def _names_where(mask: NDArray[np.bool_], names: Sequence[str]) -> list[tuple[str, ...]]:

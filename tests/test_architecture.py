@@ -46,10 +46,17 @@ ROOMS: dict[str, Imports] = {
     "server_app": ({"flwr"}, {"errors", "preprocessing", "rounds", "settings", "strategies"}),
     # what is told of a run
     "run_folder": ({"numpy"}, {"errors", "files", "metrics", "preprocessing", "rounds", "schema", "server_app"}),
+    "model_file": ({"numpy"}, {"errors", "preprocessing", "schema"}),
+    "predict": ({"numpy"}, {"data", "model_file", "preprocessing", "schema"}),
+    "export": ({"numpy", "onnx"}, {"errors", "files", "model", "model_file", "preprocessing"}),
+    "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics"}),
     "console": ({"flwr", "rich"}, {"metrics", "rounds", "server_app", "tables"}),
     "demo": (set(), set()),
     # what is typed
-    "commands": (set(), set()),
+    "commands": (
+        set(),
+        {"data", "export", "files", "model_file", "predict", "preprocessing", "report", "settings", "terminal"},
+    ),
     "__main__": (set(), {"commands", "errors", "terminal"}),
 }
 

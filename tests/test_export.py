@@ -47,7 +47,6 @@ def risks_of_onnx(path: Path, inputs: NDArray[np.float32]) -> NDArray[np.float32
 @pytest.mark.parametrize(
     ("ending", "run"), [(".keras", risks_of_keras), (".tflite", risks_of_tflite), (".onnx", risks_of_onnx)]
 )
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 def test_every_format_gives_the_risks_of_predict(ending: str, run, choice: dict, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     if ending == ".onnx":
         pytest.importorskip("onnx", reason="pip install -r requirements-export.txt")
