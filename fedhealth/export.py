@@ -14,7 +14,7 @@ from fedhealth import __version__
 from fedhealth.errors import UsageError
 from fedhealth.files import write_file
 from fedhealth.model_file import SavedModel
-from fedhealth.preprocessing import NUM_NUMBERS, encoded_names
+from fedhealth.preprocessing import NUM_NUMBERS, encoded_names, standardise
 
 if TYPE_CHECKING:
     import onnx
@@ -89,9 +89,10 @@ def _onnx_graph(model: SavedModel, num_inputs: int) -> "onnx.GraphProto":
     from onnx import TensorProto, helper, numpy_helper
 
     codes = num_inputs - NUM_NUMBERS
+    code_mean, code_std = _code_scale(model, num_inputs)
     constants = {
-        "means": np.array([*model.standardisation.means, *[0.0] * codes], dtype=np.float32),
-        "stds": np.array([*model.standardisation.stds, *[1.0] * codes], dtype=np.float32),
+        "means": np.array([*model.standardisation.means, *[code_mean] * codes], dtype=np.float32),
+        "stds": np.array([*model.standardisation.stds, *[code_std] * codes], dtype=np.float32),
         "zero": np.array(0, dtype=np.float32),
     }
     nodes = [
@@ -114,6 +115,13 @@ def _onnx_graph(model: SavedModel, num_inputs: int) -> "onnx.GraphProto":
         [helper.make_tensor_value_info("risk", TensorProto.FLOAT, ["num_patients", 1])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
+
+
+def _code_scale(model: SavedModel, num_inputs: int) -> tuple[float, float]:
+    """By which mean and deviation `standardise` moves a 0/1 column: asked of itself, so that the two cannot differ."""
+    zero_and_one = np.repeat(np.array([[0], [1]], dtype=np.float32), num_inputs, axis=1)
+    zero, one = standardise(zero_and_one, model.standardisation)[:, -1].tolist()
+    return -zero / (one - zero), 1 / (one - zero)
 
 
 EXPORTERS = {".keras": as_keras, ".onnx": as_onnx, ".tflite": as_tflite}

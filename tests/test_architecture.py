@@ -50,6 +50,8 @@ ROOMS: dict[str, Imports] = {
     "predict": ({"numpy"}, {"data", "model_file", "preprocessing", "schema"}),
     "export": ({"numpy", "onnx"}, {"errors", "files", "model", "model_file", "preprocessing"}),
     "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics"}),
+    "live_run": (set(), {"report", "rounds", "run_folder", "server_app"}),
+    "dashboard": ({"starlette", "uvicorn"}, {"errors", "live_run", "report", "server_app"}),
     "console": ({"flwr", "rich"}, {"metrics", "rounds", "server_app", "tables"}),
     "demo": (set(), set()),
     # what is typed

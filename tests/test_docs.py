@@ -15,17 +15,18 @@ from tests.test_scripts import ROOT, Process
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = ROOT / "docs" / "commands.md"
 SCRIPTS = ("create_dataset.py", "server.py", "client.py")
+MODULE_COMMANDS = ("predict", "export", "report")
 
 
 def render_commands() -> str:
     """docs/commands.md as it should be. Rewrite it with `python -m tests.test_docs`."""
     sections = ["# Commands\n\nWhat `--help` prints; a test compares this page with the code.\n"]
-    for script in SCRIPTS:
-        command = [sys.executable, script, "--help"]
+    for script in (*SCRIPTS, *(f"-m fedhealth {name}" for name in MODULE_COMMANDS)):
+        command = [sys.executable, *script.split(), "--help"]
         environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
         text = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
         lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
-        sections.append(f"## {script}\n\n```\n{lines}\n```\n")
+        sections.append(f"## {script.replace('-m', 'python -m')}\n\n```\n{lines}\n```\n")
     return "\n".join(sections)
 
 
@@ -68,6 +69,7 @@ def test_the_readmes_terminals_work_as_they_stand(tmp_path: Path) -> None:
             process.process.kill()
     (run,) = (tmp_path / "runs").iterdir()
     assert sorted(path.name for path in run.iterdir()) == [
+        "evaluation.json",
         "history.jsonl",
         "model.npz",
         "settings.json",

@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -30,7 +32,7 @@ from fedhealth.report.curves import (
     round_count,
     wilson_interval,
 )
-from fedhealth.report.run_files import read_run
+from fedhealth.report.reading import read_run
 from fedhealth.report.svg import Series, draw_chart, find_ticks
 from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation
 from tests.run_folders import NAMES, make_histogram, make_record, write_run
@@ -357,3 +359,45 @@ def test_a_chart_cuts_what_lies_outside_and_leaves_out_what_is_no_number() -> No
         "t", [Series("s", [(0, 0.5), (0.5, 9.0), (1, float("nan"))], "s0")], ("x", (0, 1)), ("y", (0, 1))
     )
     assert 'points="46.0,134.0 227.0,10.0"' in chart
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+
+def dump_page(page: Path, folder: Path, *flags: str) -> tuple[str, list[str]]:
+    """The page as a browser has it after its script has run, and what the browser complained of."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    always = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--enable-logging=stderr"]
+    command = [chromium, *always, *flags, "--dump-dom", f"file://{page}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_a_browser_moves_the_slider_to_one_half_and_complains_of_nothing(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", HOSTILE, [make_record(number, HOSTILE) for number in (1, 2, 3)])
+    write_report(folder)
+    dom, complaints = dump_page(folder / "report.html", tmp_path / "browser")
+    middle = confusion_rows(read_run(folder))[9]
+    assert complaints == []
+    assert '<html lang="en" class="js">' in dom
+    for place, text in enumerate(middle):
+        assert re.search(rf'id="cell{place}">{re.escape(text)}<', dom)
+
+
+def test_a_browser_runs_no_script_but_ours(tmp_path: Path) -> None:
+    write_report(write_run(tmp_path / "run"))
+    page = tmp_path / "run" / "report.html"
+    page.write_text(page.read_text().replace("<header>", "<header><script>document.title = 'broken in'</script>"))
+    dom, complaints = dump_page(page, tmp_path / "browser")
+    assert "broken in</title>" not in dom
+    assert len(complaints) == 1 and "Content Security Policy" in complaints[0]
+
+
+def test_a_page_of_a_thousand_hospitals_stays_under_two_megabytes(tmp_path: Path) -> None:
+    names = tuple(f"hospital number {number}" for number in range(1000))
+    record = make_record(1, names)
+    folder = write_run(tmp_path, names, [replace(record, round_num=number) for number in range(1, 41)])
+    write_report(folder)
+    assert (folder / "report.html").stat().st_size < 2_000_000

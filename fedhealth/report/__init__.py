@@ -1,6 +1,6 @@
 """What people look at: `report.html` and `MODEL_CARD.md`, made from the files of a run folder and from nothing else.
 
-`run_files.py` reads, `curves.py` computes, `tables.py` says it in words, `svg.py` draws, `page.py` puts it together with the
+`reading.py` reads, `curves.py` computes, `tables.py` says it in words, `svg.py` draws, `page.py` puts it together with the
 templates. Nothing here knows Flower or the run that is on; the live page feeds the same parts (`fedhealth/dashboard.py`).
 """
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedhealth.report.curves import merge_bins, reliability_groups, wilson_interval
-from fedhealth.report.run_files import RunFiles
+from fedhealth.report.reading import RunFiles
 
 SCALINGS = {
     "federated": "the means and deviations of all hospitals' training patients",

@@ -15,12 +15,14 @@ from fedhealth.report.curves import (
     roc_points,
     wilson_interval,
 )
-from fedhealth.report.run_files import RunFiles
+from fedhealth.report.reading import RunFiles
 from fedhealth.report.svg import Point, Series, draw_chart, find_range
 from fedhealth.report.tables import has_few
 
 NUM_STYLES = 7
 """Colours and dashes of the style sheet; more hospitals than that share one grey."""
+MOST_POINTS, FEWEST_POINTS = 20_000, 20
+"""Points of a chart over all its lines, and of one line, however many rounds there were: the page stays small."""
 UNION = "all together"
 Drawn = tuple[str, str, ScoreHistogram]
 """Name, style, and what the line is drawn from."""
@@ -88,7 +90,12 @@ def _by_round(run: RunFiles, styles: Mapping[str, str], key: str, label: str) ->
 
 
 def _points(run: RunFiles, pick: Callable[[Mapping[str, Any]], Mapping[str, Any] | None], key: str) -> list[Point]:
-    found = [(entry["round"], (pick(entry) or {}).get(key)) for entry in run.history]
+    most = max(FEWEST_POINTS, MOST_POINTS // (1 + len(run.settings["hospitals"])))
+    every = -(-len(run.history) // most)
+    entries = [
+        entry for place, entry in enumerate(run.history, start=1) if place % every == 0 or place == len(run.history)
+    ]
+    found = [(entry["round"], (pick(entry) or {}).get(key)) for entry in entries]
     return [(float(round_num), float(value)) for round_num, value in found if value is not None]
 
 

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
@@ -14,7 +14,7 @@ from fedhealth.files import write_file
 from fedhealth.report import card, tables
 from fedhealth.report.charts import Charts, comparison_charts, run_charts
 from fedhealth.report.curves import FEWEST_FOR_ROC, SMALL_COUNT
-from fedhealth.report.run_files import RunFiles, read_run
+from fedhealth.report.reading import RunFiles, read_run
 from fedhealth.report.svg import draw_matrix
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -108,6 +108,31 @@ def comparison_page(runs: Sequence[RunFiles]) -> str:
             **script_and_policy("report.js"),
         )
     )
+
+
+class Live(Protocol):
+    """A run that is on, as `live_run.LiveRun` knows it."""
+
+    phase: str
+
+    def files(self) -> RunFiles:
+        """What its folder would say."""
+        ...
+
+
+def live_page(live: Live) -> tuple[str, str]:
+    """The whole live page, and the policy to send with it."""
+    parts = script_and_policy("live.js", connect="'self'")
+    fragment = Markup(live_fragment(live))  # noqa: S704  # escaped by its template
+    return environment().get_template("live.html").render(fragment=fragment, **parts), str(parts["policy"])
+
+
+def live_fragment(live: Live) -> str:
+    """The inside of the live page: everything that changes."""
+    run = live.files()
+    done, rounds = run.history[-1]["round"] if run.history else 0, int(run.settings["settings"]["rounds"])
+    template = environment().get_template("live_fragment.html")
+    return template.render(live=live, run=run, done=done, rounds=rounds, **run_parts(run))
 
 
 def model_card(run: RunFiles) -> str:

@@ -12,6 +12,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 42
+MOST_CELLS = 2000
+"""More cells of a matrix are drawn as stretches of equal ones."""
 Point = tuple[float, float]
 Range = tuple[float, float]
 Axis = tuple[str, Range]
@@ -110,7 +112,7 @@ def draw_matrix(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> Markup
     columns = max(len(cells) for _, cells in rows)
     width, height = min(14.0, 560 / columns), 18
     left = 14 + 7 * min(22, max(len(name) for name, _ in rows))
-    gap = 1.5 if width > 6 else 0.0
+    gap = 1.5 if width > 6 and columns * len(rows) <= MOST_CELLS else 0.0
     total_width, total_height = left + width * columns + 4, height * len(rows) + 22
     parts = [
         f'<svg class="matrix" width="{total_width:g}" height="{total_height}" role="img" aria-label="{escape(title)}">'

@@ -13,7 +13,7 @@ from fedhealth.report.curves import (
     round_count,
     shown,
 )
-from fedhealth.report.run_files import RunFiles
+from fedhealth.report.reading import RunFiles
 
 Row = tuple[str, ...]
 METRICS: dict[str, tuple[str, str]] = {

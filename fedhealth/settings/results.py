@@ -16,6 +16,7 @@ class PredictSettings:
     """Risk of heart disease for new patients, from the model of a run. Research software, not a medical device.
 
     Example: python -m fedhealth predict runs/2026-11-24_04-56-50 patients.csv --out risks.csv
+
     One patient: python -m fedhealth predict runs/2026-11-24_04-56-50 --age 63 --sex male --cp asymptomatic
     """
 
@@ -90,6 +91,7 @@ class ReportSettings:
     """Write report.html and MODEL_CARD.md of a run; of several runs, one page that compares them.
 
     Example: python -m fedhealth report runs/2026-11-24_04-56-50
+
     Compare: python -m fedhealth report runs/2026-11-24_04-56-50 runs/2026-11-24_05-10-02 --out both.html
     """
 
