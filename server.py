@@ -2,8 +2,9 @@
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedhealth.settings import ServerSettings
@@ -11,8 +12,9 @@ from fedhealth.terminal import parse_flags, quiet_libraries, say, script, warn
 from utils import require_safe_address
 
 if TYPE_CHECKING:
+    from fedhealth.console import ServerConsole
+    from fedhealth.dashboard import Dashboard
     from fedhealth.events import Event, Past
-    from fedhealth.run_folder import Run
     from fedhealth.wire.grid import GrpcGrid
 
 
@@ -21,7 +23,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Open the door, run the federation, show it and keep it."""
     settings = parse_flags(ServerSettings, argv)
     quiet_libraries(settings.verbose)
-    from fedhealth.console import ServerConsole
     from fedhealth.run_folder import RunKeeper, opened_run
     from fedhealth.server_app import make_server_app
     from fedhealth.wire.grid import GrpcGrid
@@ -29,26 +30,49 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     require_safe_address(settings.address, encrypted=settings.tls is not None, insecure=settings.insecure)
     tls = load_identity(settings.tls) if settings.tls else None
-    with opened_run(settings, warn) as run, contextlib.closing(ServerConsole(say)) as console:
-        run_config, places = run.settings.to_run_config(), run.settings.hospitals
-        grid = GrpcGrid(run_config, places, console.show_link, tls, settings.allow)
-        admit_only_members(grid, run)
-        if run.past:
-            guard_again(grid, run.past)
+    with opened_run(settings, warn) as run, opened_screens(settings.dashboard, run.folder.name) as screens:
+        on_link = partial(show_link, screens)
+        grid = GrpcGrid(run.settings.to_run_config(), run.settings.hospitals, on_link, tls, settings.allow)
+        guard_again(grid, run.past)
         with grid.listening(settings.address) as address:
             say(f"listening on {address}{' with TLS' if tls else ''}")
-            keeper = RunKeeper(run.folder, settings.keep, settings.max_wait, warn)
-            listeners = (partial(guard_door, grid), keeper.keep, console.show)
-            app = make_server_app(*listeners, max_wait=settings.max_wait, past=run.past)
+            keeper = RunKeeper(run.folder, settings.keep, settings.max_wait, warn, link="TLS" if tls else "plain text")
+            shown = (screen.show for screen in screens)
+            app = make_server_app(
+                partial(guard_door, grid), keeper.keep, *shown, max_wait=settings.max_wait, past=run.past
+            )
             app(grid, grid.context)
-    say(f"run folder: {run.folder}")
+    tell_end(run.folder)
 
 
-def admit_only_members(grid: "GrpcGrid", run: "Run") -> None:
-    """A run that goes on knows its hospitals; nobody else takes a place, and no one who was dropped."""
-    if run.past:
-        checkpoint = run.past.checkpoint
-        grid.admit_only(member.name for member in checkpoint.members if member.name not in checkpoint.dropped)
+@contextlib.contextmanager
+def opened_screens(port: int | None, name: str) -> "Iterator[list[ServerConsole | Dashboard]]":
+    """The terminal, and beside it the live page if a port for it was given."""
+    from fedhealth.console import ServerConsole
+
+    with contextlib.ExitStack() as stack:
+        screens: list[ServerConsole | Dashboard] = [stack.enter_context(contextlib.closing(ServerConsole(say)))]
+        if port is not None:
+            from fedhealth import dashboard
+
+            screens.append(page := dashboard.Dashboard(port, name))
+            say(f"live page: {stack.enter_context(page.serving())}")
+        yield screens
+
+
+def show_link(screens: "Sequence[ServerConsole | Dashboard]", what: str, who: str) -> None:
+    """Who joined, left or was refused, on every screen."""
+    for screen in screens:
+        screen.show_link(what, who)
+
+
+def tell_end(folder: Path) -> None:
+    """Write the report beside the run's other files, and say where all is."""
+    from fedhealth.report import write_report
+
+    write_report(folder)
+    say(f"report: {folder / 'report.html'}")
+    say(f"run folder: {folder}")
 
 
 def guard_door(grid: "GrpcGrid", event: "Event") -> None:
@@ -61,9 +85,10 @@ def guard_door(grid: "GrpcGrid", event: "Event") -> None:
         grid.expel(event.name, event.reason)
 
 
-def guard_again(grid: "GrpcGrid", past: "Past") -> None:
+def guard_again(grid: "GrpcGrid", past: "Past | None") -> None:
     """A run that goes on has begun already: only its hospitals come in, and none that was dropped."""
-    grid.admit_only(m.name for m in past.checkpoint.members if m.name not in past.checkpoint.dropped)
+    if past:
+        grid.admit_only(m.name for m in past.checkpoint.members if m.name not in past.checkpoint.dropped)
 
 
 if __name__ == "__main__":

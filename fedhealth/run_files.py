@@ -1,4 +1,4 @@
-"""The files of a run folder: settings.json, history.jsonl (a line per round), model.npz, summary.json. Shapes only.
+"""The files of a run folder: settings.json, history.jsonl (a line per round), model.npz, evaluation.json, summary.json.
 
 Strict JSON: what is not a number (an undefined metric) is null.
 """
@@ -6,7 +6,11 @@ Strict JSON: what is not a number (an undefined metric) is null.
 import io
 import json
 import math
+import platform
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import numpy as np
 from fedhealth import __version__
 from fedhealth.events import Began, Finished, RoundRecord
 from fedhealth.files import write_file
-from fedhealth.metrics import Metrics
+from fedhealth.metrics import NUM_BINS, Metrics, ScoreHistogram, histogram_to_record
 from fedhealth.preprocessing import encoded_names
 from fedhealth.schema import schema_fingerprint
 
@@ -30,6 +34,21 @@ def settings_json(began: Began) -> dict[str, Any]:
         "dataset": began.dataset,
         "hospitals": [asdict(member) for member in began.members],
         "settings": began.settings.to_run_config(),
+    }
+
+
+def environment_json() -> dict[str, str]:
+    """When and with what the server ran; the hospitals' programs are their own affair."""
+    versions = {name: metadata.version(name) for name in ("flwr", "grpcio", "numpy")}
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return {"began": time.strftime("%Y-%m-%d %H:%M:%S %z"), "python": python, "system": platform.system(), **versions}
+
+
+def evaluation_json(histograms: Mapping[str, ScoreHistogram]) -> dict[str, Any]:
+    """The final model's histogram of risks by hospital: what every curve of the report is drawn from."""
+    return {
+        "bins": NUM_BINS,
+        "hospitals": {name: histogram_to_record(histogram) for name, histogram in histograms.items()},
     }
 
 

@@ -19,6 +19,8 @@ from fedhealth.errors import FedHealthError, RunError, UsageError
 from fedhealth.events import Began, Checkpoint, Event, Finished, Past, RoundRecord
 from fedhealth.files import append_line, write_file
 from fedhealth.run_files import (
+    environment_json,
+    evaluation_json,
     history_json,
     round_from_json,
     settings_json,
@@ -180,13 +182,17 @@ class RunKeeper:
     keep : how many checkpoints to keep.
     max_wait : seconds to wait for room on the disk at the end of the run, when there is nothing else left to do.
     warn : hears when the disk takes nothing more, and when it does again.
+    link : how the hospitals reached the server, for the record.
     """
 
-    def __init__(self, folder: Path, keep: int, max_wait: float, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, keep: int, max_wait: float, warn: Callable[[str], None], link: str = "plain text"
+    ) -> None:
         self._folder = folder
         self._keep = keep
         self._max_wait = max_wait
         self._warn = warn
+        self._link = link
         self._unwritten: list[Callable[[], None]] = []
         self._complained = False
 
@@ -194,7 +200,8 @@ class RunKeeper:
         """Write it now, or as soon as the disk takes it."""
         match event:
             case Began(done=0):
-                self._write(lambda: write_json(self._folder / "settings.json", settings_json(event)))
+                begun = {**settings_json(event), "environment": {**environment_json(), "link": self._link}}
+                self._write(lambda: write_json(self._folder / "settings.json", begun))
             case RoundRecord():
                 self._write(lambda: append_line(self._folder / "history.jsonl", strict_json(history_json(event))))
             case Checkpoint():
@@ -202,6 +209,9 @@ class RunKeeper:
                     self._write(lambda: write_checkpoint(self._folder / CHECKPOINTS, event, self._keep), later=False)
             case Finished():
                 self._write(lambda: write_model(self._folder / "model.npz", event))
+                if histograms := event.rounds[-1].histograms:
+                    evaluation = evaluation_json(histograms)
+                    self._write(lambda: write_json(self._folder / "evaluation.json", evaluation))
                 self._write(lambda: write_json(self._folder / "summary.json", summary_json(event)))
                 self._wait_for_room()
                 remove_checkpoints(self._folder / CHECKPOINTS)

@@ -37,12 +37,26 @@ def parse_flags(settings_class: type[Settings], argv: Sequence[str] | None, prog
 
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), colour_as_wished():
             return tyro.cli(settings_class, prog=program, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
     except SystemExit as end:
         if end.code == 0:
             raise
         raise UsageError(_unbox(complaint.getvalue())) from None
+
+
+@contextlib.contextmanager
+def colour_as_wished() -> Iterator[None]:
+    """Honour NO_COLOR (https://no-color.org) in help texts: tyro looks at TERM only."""
+    term = os.environ.get("TERM")
+    if not os.environ.get("NO_COLOR") or term is None:
+        yield
+        return
+    os.environ["TERM"] = "dumb"
+    try:
+        yield
+    finally:
+        os.environ["TERM"] = term
 
 
 def _unbox(text: str) -> str:

@@ -64,10 +64,22 @@ ROOMS: dict[str, Imports] = {
         set(),
         {"checkpoints", "errors", "events", "files", "run_files", "schema", "settings", "strategies"},
     ),
+    "model_file": ({"numpy"}, {"errors", "preprocessing", "schema"}),
+    "predict": ({"numpy"}, {"data", "model_file", "preprocessing", "schema"}),
+    "export": ({"numpy", "onnx"}, {"errors", "files", "model", "model_file", "preprocessing"}),
+    "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics"}),
+    "live_run": (set(), {"events", "report", "run_files"}),
+    "dashboard": ({"starlette", "uvicorn"}, {"errors", "events", "live_run", "report"}),
     "console": ({"flwr", "rich"}, {"events", "metrics", "tables"}),
     "demo": (set(), set()),
     # what is typed
-    "commands": (set(), {"audit", "doctor", "settings", "terminal", "wire"}),
+    "commands": (
+        set(),
+        {
+            *("audit", "data", "doctor", "export", "files", "model_file", "predict", "preprocessing", "report"),
+            *("settings", "terminal", "wire"),
+        },
+    ),
     "__main__": (set(), {"commands", "errors", "terminal"}),
 }
 

@@ -56,6 +56,7 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"max_update_norm": -1.0}, "--max-update-norm is -1.0; give a number, 0 for no limit"),
     (FederationSettings, {"max_update_norm": math.nan}, "--max-update-norm is nan; give a number, 0 for no limit"),
     (FederationSettings, {"min_count": 0}, f"--min-count is 0; give {WHOLE}"),
+    (ServerSettings, {"dashboard": 70000}, "--dashboard is 70000; give a port from 0 to 65535"),
     (ServerSettings, {"keep": 0}, f"--keep is 0; give {WHOLE}"),
     (FederationSettings, {"seed": -1}, f"--seed is -1; give {SEED}"),
     (FederationSettings, {"seed": 2**31}, f"--seed is 2147483648; give {SEED}"),

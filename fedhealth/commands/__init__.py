@@ -4,5 +4,8 @@ COMMANDS: dict[str, str] = {
     "certificates": "make the certificates of a federation (TLS)",
     "doctor": "ask from a hospital's computer whether it is ready to take part",
     "receipts": "check a hospital's record of what has left it, and sum it up",
+    "predict": "risk of heart disease for new patients, from a run's model",
+    "export": "a run's model for other programs (Keras, ONNX, TensorFlow Lite)",
+    "report": "report.html and MODEL_CARD.md of a run; several runs compared",
 }
 """Command -> what it does, in the order of the help page; the module of that name here holds its `main`."""

@@ -118,9 +118,8 @@ def read_dataset_record(path: Path, content: bytes) -> dict[str, Any]:
     return record if listed else {}
 
 
-def find_warnings(table: Table, patients: Patients, several: int) -> list[str]:
-    """What is allowed and still worth a line; `several` is of `count_strangers`."""
-    total = len(patients)
+def find_table_warnings(table: Table, several: int = 0) -> list[str]:
+    """What is odd about the table, whatever its values; `several` is of `count_strangers`."""
     warnings = []
     if several:
         warnings.append(f"the rows name {several} hospitals; each should join with a file of its own")
@@ -129,7 +128,14 @@ def find_warnings(table: Table, patients: Patients, several: int) -> list[str]:
         names = [show(name) or "(no name)" for name in table.ignored[:10]]
         warnings.append(f"unknown columns are ignored: {', '.join(names + more)}")
     if table.short_rows:
-        warnings.append(f"cells that a row lacks are read as missing (in {table.short_rows} of {total} rows)")
+        warnings.append(f"cells that a row lacks are read as missing (in {table.short_rows} of {len(table.rows)} rows)")
+    return warnings
+
+
+def find_warnings(table: Table, patients: Patients, several: int) -> list[str]:
+    """What is allowed and still worth a line."""
+    total = len(patients)
+    warnings = find_table_warnings(table, several)
     synthetic = sum(name.startswith(SYNTHETIC_PREFIX) for name in table.cells.get(HOSPITAL, []))
     if 0 < synthetic < total:
         warnings.append(f"invented and real patients are mixed (synthetic: {synthetic} of {total} rows)")

@@ -36,12 +36,15 @@ class ServerSettings(FederationSettings):
     """Go on with the run of this folder from its last whole round, with its settings."""
     keep: int = 3
     """How many rounds' checkpoints the run folder keeps."""
+    dashboard: int | None = None
+    """A port for a live page of the run, for this machine only (http://127.0.0.1:PORT/); 0 takes a free one."""
     verbose: bool = False
     """Also show Flower's own log."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
         super().__post_init__()
+        require(0 <= (self.dashboard or 0) <= 65535, "dashboard", self.dashboard, "a port from 0 to 65535")
         require(self.keep >= 1, "keep", self.keep, "1 or more")
         parse_address(self.address, "address")
         require(0 < self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds above 0, 30 days at most")
