@@ -1,9 +1,9 @@
-# make demo: the whole federation on this machine. make test: what decides whether a change lands.
+# make demo: the whole federation on this machine. make test: what decides whether a change lands. make chaos: 200 faults.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test bench bench-quick clean
+.PHONY: demo test bench bench-quick chaos clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -29,6 +29,9 @@ bench bench-quick: $(VENV)/.installed
 	for name in local_training payload round_latency many_hospitals; do \
 	  $(BIN)/python -m benchmarks.$$name $(if $(filter bench-quick,$@),--quick) || exit 1; \
 	done
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.chaos $(if $(FAULTS),--faults $(FAULTS))
 
 clean:
 	rm -rf $(VENV)

@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from fedhealth.errors import FedHealthError, RunError, UsageError
 from fedhealth.settings import ClientSettings
 from fedhealth.terminal import parse_flags, quiet_libraries, say, script, silenced_stderr, warn
 from utils import require_writable
@@ -11,47 +13,109 @@ from utils import require_writable
 if TYPE_CHECKING:
     from flwr.app import Context, Message
 
+    from fedhealth.data import Hospital
+    from fedhealth.receipts import Receipts
+    from fedhealth.wire.identity import Identity
+    from fedhealth.wire.retry import Attempt
+
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
     """Check the file, join the server (again and again, if need be), answer it until the run ends."""
     settings = parse_flags(ClientSettings, argv)
     quiet_libraries(settings.verbose)
-    from fedhealth.data import load_hospital
-    from fedhealth.wire.link import keep_trying
+    from fedhealth.receipts import opened_receipts
+    from fedhealth.wire.retry import keep_trying
+
+    seat = take_seat(settings)
+    folder = settings.receipts or settings.file.parent / "receipts"
+    with opened_receipts(folder, seat.hospital.name, echo=say if settings.verbose else None) as receipts:
+        keep_trying(
+            lambda attempt: take_part(seat, receipts, attempt),
+            settings.server,
+            settings.max_wait,
+            on_pause=lambda attempts, pause, left, reason: say(
+                f"no server at {settings.server} (attempt {attempts}); trying again in {pause:.1f} s, "
+                f"giving up in {left:.0f} s ({reason})"
+            ),
+        )
+        say(f"receipts of all that left: {receipts.path} (last hash {receipts.last_hash})")
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Who takes part, with what; `splits` collects how servers wanted its patients split."""
+
+    settings: ClientSettings
+    hospital: "Hospital"
+    identity: "Identity | None"
+    node_config: dict[str, Any]
+    splits: set[tuple[str, str]] = field(default_factory=set)
+
+
+def take_seat(settings: ClientSettings) -> Seat:
+    """Check everything that can be checked without a server: flags, certificate, file."""
+    from fedhealth.client_app import read_hospital
 
     if settings.save_model:
         require_writable(settings.save_model, "save-model")
-    hospital = load_hospital(settings.file, settings.name)
-    say(f"{hospital.name}: {len(hospital.patients)} patients in {settings.file}; no row of them leaves this computer")
-    for warning in hospital.warnings:
-        warn(warning)
-    keep_trying(
-        lambda: take_part(settings, hospital.name),
-        max_wait=settings.max_wait,
-        on_pause=lambda attempts, pause, left: say(
-            f"no server at {settings.server} (attempt {attempts}); trying again in {pause:.1f} s, giving up in {left:.0f} s"
-        ),
+    identity, name = None, settings.name
+    if settings.tls:
+        from fedhealth.wire.identity import load_identity
+
+        identity = load_identity(settings.tls)
+        name = identity.name
+        if settings.name not in (None, name):
+            raise UsageError(f"--name is {settings.name}, but {settings.tls} holds the certificate of {name}")
+    node_config = {"data": str(settings.file), "min-count": settings.min_count, **({"name": name} if name else {})}
+    hospital = read_hospital(str(settings.file), name)
+    source = f" (so says its certificate; the file says {hospital.name_in_file})" if identity else ""
+    shown = source if hospital.name != hospital.name_in_file else ""
+    say(
+        f"{hospital.name}{shown}: {len(hospital.patients)} patients in {settings.file}; no row of them leaves this computer"
     )
+    for warning in (*hospital.warnings, *(identity.warnings if identity else ())):
+        warn(warning)
+    return Seat(settings, hospital, identity, node_config)
 
 
-def take_part(settings: ClientSettings, name: str) -> None:
+def take_part(seat: Seat, receipts: "Receipts", attempt: "Attempt") -> None:
     """Join first, so that the server sees this hospital at once; import TensorFlow while the others join."""
     from fedhealth.client_app import app
     from fedhealth.console import client_line
     from fedhealth.wire.link import join
 
+    server, name = seat.settings.server, seat.hospital.name
+
     def on_reply(message: "Message", reply: "Message") -> None:
         if line := client_line(message, reply):
             say(line)
         if message.metadata.message_type == "query.finish":
-            keep_model(settings, message, connection.context)
+            keep_model(seat.settings, message, connection.context)
 
-    with join(settings.server, name, {"data": str(settings.file), "name": name}) as connection:
-        say(f"joined the federation at {settings.server} as {name}; getting ready to train")
+    with join(
+        server, name, seat.node_config, tls=seat.identity, attempt=attempt, on_join=receipts.write_join
+    ) as connection:
+        require_same_split(seat, connection.context)
+        say(f"joined the federation at {server} as {name}; getting ready to train")
         with silenced_stderr():
             import fedhealth.training  # noqa: F401
-        connection.serve(app, on_reply, on_failure=lambda error: warn(f"{type(error).__name__}: {error}"))
+        connection.serve(receipts.hearing(app), on_reply, on_failure=warn_of, on_send=receipts.write_message)
+
+
+def require_same_split(seat: Seat, context: "Context") -> None:
+    """One start, one split: a server that asks for many could tell patients apart by what their sums differ in."""
+    seat.splits.add((str(context.run_config.get("seed")), str(context.run_config.get("test-share"))))
+    if len(seat.splits) > 1:
+        raise RunError(
+            "the server asks for another split into patients to train and to test on (--seed, --test-share) than before; "
+            "if that is meant, start this client again"
+        )
+
+
+def warn_of(error: Exception) -> None:
+    """Say, here and not to the server, why a message could not be answered."""
+    warn(str(error) if isinstance(error, FedHealthError) else f"{type(error).__name__}: {error}")
 
 
 def keep_model(settings: ClientSettings, message: "Message", context: "Context") -> None:
@@ -61,7 +125,11 @@ def keep_model(settings: ClientSettings, message: "Message", context: "Context")
         from fedhealth.client_app import final_model
         from fedhealth.model import save_model
 
-        save_model(settings.save_model, **final_model(message, context))
+        try:
+            save_model(settings.save_model, **final_model(message, context))
+        except OSError as error:
+            reason = error.strerror or str(error).partition("\n")[0]
+            raise RunError(f"--save-model {settings.save_model}: the final model cannot be saved ({reason})") from None
         say(f"saved it to {settings.save_model}")
 
 

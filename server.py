@@ -1,16 +1,20 @@
 """Coordinate a federation: wait for the hospitals, let them train one model together, report. No patient row comes here."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedhealth.settings import ServerSettings
-from fedhealth.terminal import parse_flags, quiet_libraries, say, script
-from utils import warn_if_open
+from fedhealth.terminal import parse_flags, quiet_libraries, say, script, warn
+from utils import require_safe_address
 
 if TYPE_CHECKING:
-    from fedhealth.server_app import Event
+    from fedhealth.console import ServerConsole
+    from fedhealth.dashboard import Dashboard
+    from fedhealth.events import Event, Past
     from fedhealth.wire.grid import GrpcGrid
 
 
@@ -19,28 +23,72 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Open the door, run the federation, show it and keep it."""
     settings = parse_flags(ServerSettings, argv)
     quiet_libraries(settings.verbose)
-    from fedhealth.console import ServerConsole
-    from fedhealth.run_folder import keep_event, opened_run_folder
+    from fedhealth.run_folder import RunKeeper, opened_run
     from fedhealth.server_app import make_server_app
     from fedhealth.wire.grid import GrpcGrid
+    from fedhealth.wire.identity import load_identity
 
-    warn_if_open(settings.address)
-    console = ServerConsole(say)
-    grid = GrpcGrid(settings.to_run_config(), settings.hospitals, console.show_link)
-    with opened_run_folder(settings.out) as folder, grid.listening(settings.address) as address:
-        say(f"listening on {address}")
-        listeners = (partial(close_door, grid), partial(keep_event, folder), console.show)
-        app = make_server_app(*listeners, max_wait=settings.max_wait)
-        app(grid, grid.context)
+    require_safe_address(settings.address, encrypted=settings.tls is not None, insecure=settings.insecure)
+    tls = load_identity(settings.tls) if settings.tls else None
+    with opened_run(settings, warn) as run, opened_screens(settings.dashboard, run.folder.name) as screens:
+        on_link = partial(show_link, screens)
+        grid = GrpcGrid(run.settings.to_run_config(), run.settings.hospitals, on_link, tls, settings.allow)
+        guard_again(grid, run.past)
+        with grid.listening(settings.address) as address:
+            say(f"listening on {address}{' with TLS' if tls else ''}")
+            keeper = RunKeeper(run.folder, settings.keep, settings.max_wait, warn, link="TLS" if tls else "plain text")
+            shown = (screen.show for screen in screens)
+            app = make_server_app(
+                partial(guard_door, grid), keeper.keep, *shown, max_wait=settings.max_wait, past=run.past
+            )
+            app(grid, grid.context)
+    tell_end(run.folder)
+
+
+@contextlib.contextmanager
+def opened_screens(port: int | None, name: str) -> "Iterator[list[ServerConsole | Dashboard]]":
+    """The terminal, and beside it the live page if a port for it was given."""
+    from fedhealth.console import ServerConsole
+
+    with contextlib.ExitStack() as stack:
+        screens: list[ServerConsole | Dashboard] = [stack.enter_context(contextlib.closing(ServerConsole(say)))]
+        if port is not None:
+            from fedhealth import dashboard
+
+            screens.append(page := dashboard.Dashboard(port, name))
+            say(f"live page: {stack.enter_context(page.serving())}")
+        yield screens
+
+
+def show_link(screens: "Sequence[ServerConsole | Dashboard]", what: str, who: str) -> None:
+    """Who joined, left or was refused, on every screen."""
+    for screen in screens:
+        screen.show_link(what, who)
+
+
+def tell_end(folder: Path) -> None:
+    """Write the report beside the run's other files, and say where all is."""
+    from fedhealth.report import write_report
+
+    write_report(folder)
+    say(f"report: {folder / 'report.html'}")
     say(f"run folder: {folder}")
 
 
-def close_door(grid: "GrpcGrid", event: "Event") -> None:
-    """Once the rounds begin, only their hospitals may come back."""
-    from fedhealth.server_app import Began
+def guard_door(grid: "GrpcGrid", event: "Event") -> None:
+    """Once the rounds begin, only their hospitals may come back; one that is dropped is shown out."""
+    from fedhealth.events import Began, Dropped
 
-    if isinstance(event, Began):
+    if isinstance(event, Began) and not event.done:
         grid.admit_only(member.name for member in event.members)
+    if isinstance(event, Dropped):
+        grid.expel(event.name, event.reason)
+
+
+def guard_again(grid: "GrpcGrid", past: "Past | None") -> None:
+    """A run that goes on has begun already: only its hospitals come in, and none that was dropped."""
+    if past:
+        grid.admit_only(m.name for m in past.checkpoint.members if m.name not in past.checkpoint.dropped)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,15 @@ def require_writable(path: Path, flag: str) -> None:
         raise UsageError(f"--{flag} {path}: no permission to write in {path.parent}; give another place")
 
 
-def warn_if_open(address: str) -> None:
-    """The link is plain text so far: say so if more than this machine can reach it."""
-    if not address.startswith(LOOPBACK):
-        warn(
-            f"{address} can be reached from other machines, and this link is neither encrypted nor does it check who joins"
+def require_safe_address(address: str, encrypted: bool, insecure: bool) -> None:
+    """Without TLS only this machine may reach the server, unless its coordinator spells out that he wants it otherwise."""
+    if encrypted or address.startswith(LOOPBACK):
+        return
+    if not insecure:
+        raise UsageError(
+            f"--address {address} can be reached from other machines; give --tls FOLDER (python -m fedhealth "
+            "certificates makes one), or --insecure if the network itself is safe"
         )
+    warn(
+        f"{address} can be reached from other machines; without TLS anybody there can join and read along (--insecure)"
+    )

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.preprocessing import NUM_NUMBERS, encoded_names
-from fedhealth.wire.link import CLIENT_OPTIONS
 from fedhealth.wire.messages import METHOD, RUN_ID, WELCOME, agreement
+from fedhealth.wire.options import client_options
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -90,7 +90,7 @@ async def _live(address: str, names: Sequence[str], contents: Sequence[Mapping[s
 
 async def _answer(address: str, name: str, contents: Mapping[str, bytes]) -> None:
     """One hospital, from joining to the end of the run."""
-    options = [*CLIENT_OPTIONS, ("grpc.enable_http_proxy", 0)]
+    options = client_options(address)
     metadata = (*agreement().items(), ("hospital-bin", name.encode()))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)

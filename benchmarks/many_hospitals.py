@@ -104,7 +104,7 @@ def measure_hospitals(settings: Settings) -> list[dict[str, Any]]:
 def run_server(count: int, rounds: int, big: bool, client_processes: int) -> dict[str, Any]:
     """A whole run in this process; what it took, per round."""
     from benchmarks.light_hospitals import light_hospitals
-    from fedhealth.rounds import RoundRecord
+    from fedhealth.events import RoundRecord
     from fedhealth.server_app import federate
     from fedhealth.settings import FederationSettings
 

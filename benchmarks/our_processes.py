@@ -20,7 +20,7 @@ from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.settings import FederationSettings
 
 if TYPE_CHECKING:
-    from fedhealth.server_app import Event
+    from fedhealth.events import Event
 
 LONGEST_WAIT = 60.0
 """Seconds that a hospital looks for its server, and the server for its hospitals."""
@@ -53,7 +53,7 @@ def make_hospitals(folder: Path) -> list[Path]:
 
 def serve(orders: Connection, address: str, num_hospitals: int) -> None:
     """For each number of rounds on `orders`, run a federation of so many; send back when its rounds ended."""
-    from fedhealth.rounds import RoundRecord
+    from fedhealth.events import RoundRecord
     from fedhealth.server_app import make_server_app
     from fedhealth.wire.grid import GrpcGrid
 
@@ -84,15 +84,16 @@ def run_client(address: str, file: Path) -> None:
 
 def run_light_client(address: str, examples: Path) -> None:
     """A hospital that does not train, until the server ends the run."""
-    from fedhealth.wire.link import join, keep_trying
+    from fedhealth.wire.link import join
+    from fedhealth.wire.retry import Attempt, keep_trying
 
     app = light_app(examples)
 
-    def take_part() -> None:
-        with join(address, examples.stem, {}) as connection:
+    def take_part(attempt: Attempt) -> None:
+        with join(address, examples.stem, {}, attempt=attempt) as connection:
             connection.serve(app, on_reply=lambda message, reply: None, on_failure=lambda error: None)
 
-    keep_trying(take_part, max_wait=LONGEST_WAIT, on_pause=lambda *told: None)
+    keep_trying(take_part, address, max_wait=LONGEST_WAIT, on_pause=lambda *told: None)
 
 
 def light_app(examples: Path) -> ClientApp:

@@ -249,7 +249,8 @@ def light_app(weights: "Weights", on_request: Any) -> "ClientApp":
 def be_a_hospital(address: str, app: "ClientApp") -> None:
     """The hospital's end, as the client script has it."""
     from fedhealth.errors import RunError
-    from fedhealth.wire.link import ServerLostError, join
+    from fedhealth.wire.link import join
+    from fedhealth.wire.retry import ServerLostError
 
     try:
         with join(address, "hospital", {}) as connection:
@@ -266,7 +267,7 @@ def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
     from flwr.common import serde
 
     from benchmarks.light_hospitals import light_hospitals
-    from fedhealth.rounds import RoundRecord
+    from fedhealth.events import RoundRecord
     from fedhealth.server_app import federate
     from fedhealth.settings import FederationSettings
     from fedhealth.wire.grid import GrpcGrid

@@ -16,8 +16,8 @@ from pathlib import Path
 from benchmarks.our_processes import LONGEST_WAIT
 from fedhealth.demo import ROOT, free_port
 from fedhealth.errors import RunError
-from fedhealth.rounds import RoundRecord
-from fedhealth.server_app import Event, make_server_app
+from fedhealth.events import Event, RoundRecord
+from fedhealth.server_app import make_server_app
 
 TIMES = "ROUND_TIMES"
 """Environment variable: the file to which the server's app writes the seconds of every round."""

@@ -26,7 +26,12 @@ def help_text() -> str:
     """All commands on one screen."""
     width = max((len(name) for name in COMMANDS), default=0)
     lines = [f"  {name:<{width}}   {what}" for name, what in COMMANDS.items()]
-    return "\n".join(["usage: python -m fedhealth COMMAND ...", "", *lines, "", "COMMAND --help tells its flags."])
+    more = [
+        "python -m fedhealth COMMAND --help tells its flags, with an example to paste.",
+        "Tab completion: python -m fedhealth COMMAND --tyro-print-completion bash (or zsh, tcsh).",
+        "Exit codes: 0 done, 1 failed, 2 wrong flags or files, 130 stopped by Ctrl-C. NO_COLOR=1 switches colours off.",
+    ]
+    return "\n".join(["usage: python -m fedhealth COMMAND ...", "", *lines, "", *more])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """A hospital as Flower sees it: a `ClientApp` that answers with counts, sums, weights and histograms, never with a row.
 
+What the server sends is checked before it is used, and what may leave is decided here, whatever the server asks for. The
+text of a `RunError` travels to the server, so those raised here quote the server's own words at most, never a patient.
+
 Every message carries all that its answer needs, so a hospital that comes back after a cut, or a process that Flower starts
 anew for each message, just goes on. TensorFlow is imported by the first message that needs it.
 """
@@ -8,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -16,11 +19,19 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fedhealth import preprocessing
-from fedhealth.arrays import read_array
-from fedhealth.data import Hospital, Patients, load_hospital, split_patients
-from fedhealth.errors import RunError
+from fedhealth.data import (
+    FEWEST_TO_TEST,
+    FEWEST_TO_TRAIN,
+    Hospital,
+    Patients,
+    enough_patients,
+    load_hospital,
+    split_patients,
+)
+from fedhealth.errors import RunError, UsageError
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.preprocessing import Moments, Standardisation
+from fedhealth.requests import read_means, read_round, read_standardisation, read_weights
 from fedhealth.settings import FederationSettings
 from fedhealth.steering import find_steering, keep_control
 
@@ -29,6 +40,8 @@ if TYPE_CHECKING:
 
 KEPT_HOSPITALS = 64
 """How many hospitals one process keeps prepared (a client has one; simulations have many)."""
+LEAST_COUNT = 5
+"""Sums over fewer patients stay here where the hospital gave no limit of its own (node config `min-count`)."""
 
 app = ClientApp()
 
@@ -76,14 +89,15 @@ def describe(message: Message, context: Context) -> Message:
 @app.query("first_moments")
 def first_moments(message: Message, context: Context) -> Message:
     """Counts and sums of the numbers over the training patients."""
-    return _moments_reply(message, preprocessing.first_moments(_participant(context).train.features))
+    features, min_count = _participant(context).train.features, _min_count(context)
+    return _moments_reply(message, preprocessing.first_moments(features, min_count))
 
 
 @app.query("second_moments")
 def second_moments(message: Message, context: Context) -> Message:
     """Counts and sums of squared distances from the federation's means, over the training patients."""
-    means = cast(list[float], message.content.config_records["config"]["means"])
-    return _moments_reply(message, preprocessing.second_moments(_participant(context).train.features, means))
+    features, min_count = _participant(context).train.features, _min_count(context)
+    return _moments_reply(message, preprocessing.second_moments(features, read_means(message), min_count))
 
 
 @app.query("initial_weights")
@@ -98,14 +112,14 @@ def train(message: Message, context: Context) -> Message:
     """Train the global weights on the training patients; back go local weights and the loss on the way."""
     from fedhealth.training import shuffled_orders
 
-    part, config = _participant(context), message.content.config_records["config"]
+    part = _participant(context)
     trainer = _trainer(part.settings)
-    examples = _prepare(part.train, part.settings.missing_indicators, _standardisation(part, config))
-    seed = [part.settings.seed, cast(int, config["server-round"]), zlib.crc32(part.hospital.name.encode())]
+    examples = _prepare(part.train, part.settings.missing_indicators, _standardisation(part, message))
+    seed = [part.settings.seed, read_round(message), zlib.crc32(part.hospital.name.encode())]
     orders = shuffled_orders(num_patients=len(part.train), num_epochs=part.settings.local_epochs, seed=seed)
     steering = find_steering(message, context, trainer.weight_names)
-    weights, loss = trainer.train(_from_arrays(message, trainer), examples, orders, steering)
-    if not all(np.all(np.isfinite(weight)) for weight in weights):
+    weights, loss = trainer.train(read_weights(message, _shapes(trainer)), examples, orders, steering)
+    if not (np.isfinite(loss) and all(np.all(np.isfinite(weight)) for weight in weights)):
         raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
     keep_control(
         message, context, dict(zip(trainer.weight_names, weights, strict=True)), part.settings, len(part.train)
@@ -117,10 +131,12 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global weights on the test patients; back goes a histogram of risks by label."""
-    part, config = _participant(context), message.content.config_records["config"]
+    part = _participant(context)
     trainer = _trainer(part.settings)
-    examples = _prepare(part.test, part.settings.missing_indicators, _standardisation(part, config))
-    risks = trainer.predict(_from_arrays(message, trainer), examples.inputs)
+    examples = _prepare(part.test, part.settings.missing_indicators, _standardisation(part, message))
+    risks = trainer.predict(read_weights(message, _shapes(trainer)), examples.inputs)
+    if not np.all(np.isfinite(risks)):
+        raise RunError("the server's weights make no sense: they give risks that are no numbers")
     metrics = MetricRecord(histogram_to_record(score_histogram(risks, examples.labels)))
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
@@ -136,9 +152,9 @@ def final_model(message: Message, context: Context) -> dict[str, Any]:
     part = _participant(context)
     return {
         "name": part.settings.model,
-        "weights": _from_arrays(message, _trainer(part.settings)),
+        "weights": read_weights(message, _shapes(_trainer(part.settings))),
         "num_inputs": _num_inputs(part.settings),
-        "standardisation": _standardisation(part, message.content.config_records["config"]),
+        "standardisation": _standardisation(part, message),
     }
 
 
@@ -162,19 +178,39 @@ def train_further(
 
 def _participant(context: Context) -> Participant:
     name = context.node_config.get("name")
-    run_config = tuple(sorted(context.run_config.items()))
-    return _take_part(str(context.node_config["data"]), None if name is None else str(name), run_config)
+    try:
+        settings = FederationSettings.from_run_config(context.run_config)
+    except UsageError as error:
+        raise RunError(f"the server's settings make no sense: {error}") from None
+    return _take_part(str(context.node_config["data"]), None if name is None else str(name), settings)
 
 
 @lru_cache(maxsize=KEPT_HOSPITALS)
-def _take_part(path: str, name: str | None, run_config: tuple[tuple[str, Any], ...]) -> Participant:
-    settings = FederationSettings.from_run_config(dict(run_config))
+def read_hospital(path: str, name: str | None = None) -> Hospital:
+    """The hospital of a CSV, read and checked once in a process: what was checked is what is trained on."""
+    return load_hospital(Path(path), name)
+
+
+@lru_cache(maxsize=KEPT_HOSPITALS)
+def _take_part(path: str, name: str | None, settings: FederationSettings) -> Participant:
     if path in _IN_MEMORY:
-        hospital, train, test = _IN_MEMORY[path]
-        return Participant(hospital, settings, train, test)
-    hospital = load_hospital(Path(path), name)
+        return Participant(_IN_MEMORY[path][0], settings, *_IN_MEMORY[path][1:])
+    hospital = read_hospital(path, name)
     train, test = split_patients(hospital.patients, test_share=settings.test_share, seed=settings.seed)
+    if not enough_patients(train, test):
+        raise RunError(
+            f"too few patients for --test-share {settings.test_share:g}: fewer than {FEWEST_TO_TRAIN} would be left to "
+            f"train on or fewer than {FEWEST_TO_TEST} to test on, and sums and counts would tell of each of them"
+        )
     return Participant(hospital, settings, train, test)
+
+
+def _min_count(context: Context) -> int:
+    """The larger of what the server asks for and the hospital's own limit, which no server can lower."""
+    own = context.node_config.get("min-count", LEAST_COUNT)
+    if type(own) is not int or own < 1:
+        raise UsageError(f"min-count is {own} in the node config; give 1 or more")
+    return max(own, FederationSettings.from_run_config(context.run_config).min_count)
 
 
 def _trainer(settings: FederationSettings) -> "Trainer":
@@ -205,12 +241,11 @@ def _prepare(patients: Patients, missing_indicators: bool, standardisation: Stan
     return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
 
 
-def _standardisation(part: Participant, config: ConfigRecord) -> Standardisation:
+def _standardisation(part: Participant, message: Message) -> Standardisation:
     """The standardisation that came with the message, or (scaling local) the hospital's own."""
-    if "means" not in config:
+    if part.settings.scaling == "local":
         return preprocessing.local_standardisation(part.train.features)
-    means, stds = cast(list[float], config["means"]), cast(list[float], config["stds"])
-    return Standardisation(tuple(means), tuple(stds))
+    return read_standardisation(message)
 
 
 def _num_inputs(settings: FederationSettings) -> int:
@@ -226,6 +261,5 @@ def _to_arrays(weights: "Weights", trainer: "Trainer") -> ArrayRecord:
     return ArrayRecord({name: Array(weight) for name, weight in zip(trainer.weight_names, weights, strict=True)})
 
 
-def _from_arrays(message: Message, trainer: "Trainer") -> "Weights":
-    arrays = message.content.array_records["arrays"]
-    return [read_array(arrays[name]) for name in trainer.weight_names]
+def _shapes(trainer: "Trainer") -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in zip(trainer.weight_names, trainer.model.weights, strict=True)}

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
+from fedhealth.events import Began, Dropped, Event, Finished, Paused, RoundRecord, Waiting
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
-from fedhealth.rounds import RoundRecord
-from fedhealth.server_app import Began, Event, Finished, Waiting
 from fedhealth.tables import format_table
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 SYNTHETIC = "SYNTHETIC patients, invented from published statistics: no result below is about real people"
 FEW_PATIENTS = 10
 """Fewer tested patients of one class than this, and an AUROC is mostly chance."""
+LINK_WORDS = {"awaited": "still waiting for", "late": "too late, and thrown away: an answer of"}
+"""What a change on the link is called on the screen, where its own name would not do."""
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
 HEADINGS = ("hospital", "patients", "tested", "loss", "accuracy", "AUROC", "sensitivity", "specificity", "Brier")
 
@@ -50,14 +51,24 @@ def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
     )
 
 
-def left_out_lines(record: RoundRecord) -> list[str]:
-    """Who gave no answer and why, and how much of the federation that is."""
-    lines = [f"         left out: {name} ({reason})" for name, reason in record.left_out.items()]
+def round_notes(record: RoundRecord) -> list[str]:
+    """Who gave no answer and why, how much of the federation that is, and whose step was cut."""
+    lines = [f"         cut: the step of {name}, from a norm of {norm:.3g}" for name, norm in record.clipped.items()]
+    lines += [f"         left out: {name} ({reason})" for name, reason in record.left_out.items()]
     if record.left_out_share:
         lines.append(
             f"         this round's weights have not seen {record.left_out_share:.0%} of the training patients"
         )
     return lines
+
+
+def paused_line(paused: Paused) -> str:
+    """Why nothing moves, and for how long it may last."""
+    missing = "; ".join(f"{name}: {reason}" for name, reason in sorted(paused.missing.items()))
+    return (
+        f"round {paused.round_num} waits: {paused.trained} of the {paused.needed} hospitals that it needs have trained "
+        f"({missing}); giving up in {paused.seconds_left:.0f} s"
+    )
 
 
 def header_lines(began: Began) -> list[str]:
@@ -72,6 +83,7 @@ def header_lines(began: Began) -> list[str]:
         f"training: {settings.model}, {settings.strategy}, {count(settings.rounds, 'round')} of "
         f"{count(settings.local_epochs, 'local epoch')}, batches of {settings.batch_size}, "
         f"learning rate {settings.learning_rate:g}, {settings.scaling} scaling, seed {settings.seed}",
+        *([f"going on after round {began.done}"] if began.done else []),
     ]
 
 
@@ -97,6 +109,7 @@ def footnotes(finished: Finished) -> list[str]:
         notes.append(
             f"AUROC of all together is exact to within {last.union.auroc_bound:.4f} (it comes from histograms)"
         )
+    notes += [f"{name} is not in the table: {reason}" for name, reason in _absent(last).items()]
     for name, metrics in last.hospitals.items():
         fewer, word = min((metrics.num_ill, "ill"), (metrics.num_examples - metrics.num_ill, "healthy"))
         if fewer == 0:
@@ -104,6 +117,10 @@ def footnotes(finished: Finished) -> list[str]:
         elif fewer < FEW_PATIENTS:
             notes.append(f"AUROC of {name} says little: it rests on {count(fewer, f'{word} patient')}")
     return notes
+
+
+def _absent(last: RoundRecord) -> dict[str, str]:
+    return {name: reason for name, reason in last.left_out.items() if name not in last.hospitals}
 
 
 class ServerConsole:
@@ -126,7 +143,7 @@ class ServerConsole:
         elif what == "left":
             self._here = [name for name in self._here if name != who]
             self._gone.append(who)
-        self._print(f"{what}: {who}")
+        self._print(f"{LINK_WORDS.get(what, what)}: {who}")
 
     def show(self, event: Event) -> None:
         """Show an event of the run."""
@@ -137,10 +154,14 @@ class ServerConsole:
                 self._hospitals, self._rounds = len(event.members), event.settings.rounds
                 self._print_all(["", *header_lines(event), ""])
                 self._start_progress()
+            case Paused():
+                self._print(paused_line(event))
+            case Dropped():
+                self._print(f"dropped: {event.name} ({event.reason})")
             case RoundRecord():
-                self._print_all([round_line(event, self._rounds, self._hospitals), *left_out_lines(event)])
+                self._print_all([round_line(event, self._rounds, self._hospitals), *round_notes(event)])
                 if self._progress:
-                    self._progress.advance(self._progress.task_ids[0])
+                    self._progress.update(self._progress.task_ids[0], completed=event.round_num)
             case Finished():
                 self.close()
                 self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
@@ -156,6 +177,9 @@ class ServerConsole:
             self._progress = None
 
     def _waiting_line(self, waiting: Waiting) -> str:
+        if waiting.here >= waiting.wanted:
+            silent = ", ".join(sorted(set(self._here) - set(waiting.answered)))
+            return f"waiting for an answer of {silent} (giving up in {waiting.seconds_left:.0f} s)"
         here = ", ".join(sorted(self._here)) or "nobody yet"
         gone = f"; left: {', '.join(sorted(self._gone))}" if self._gone else ""
         return (

@@ -7,7 +7,7 @@ the same bytes: no time stamp, no path.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,21 @@ def client_file(client: int) -> str:
 def write_dataset(folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.DataFrame], origin: Origin) -> list[str]:
     """Write all files of the data set into `folder`; remove what an earlier data set of more hospitals left behind.
 
-    `dataset.json` comes last: a run that was cut short leaves the old one, whose sums tell, and a new run repairs all.
+    `dataset.json` comes last: a run that was cut short leaves the old one, whose sums tell, and the same run repairs all.
 
     Returns
     -------
     list of str
         Warnings: files of the earlier data set that somebody has changed since, and that were therefore kept.
+
+    Raises
+    ------
+    UsageError
+        A file cannot be written, or would replace one that is not ours; then nothing is written.
     """
     written = {}
     names = [client_file(client) for client in range(1, len(hospitals) + 1)]
+    refuse_to_overwrite(folder, dict(zip([FULL_DATASET, *names], [table, *hospitals], strict=True)))
     for name, patients in zip([FULL_DATASET, *names], [table, *hospitals], strict=True):
         content = csv_bytes(patients)
         write_file(folder / name, content)
@@ -64,6 +70,33 @@ def write_dataset(folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.Data
     ]
     write_file(folder / DESCRIPTION, json_bytes(describe_dataset(table, origin, files)))
     return warnings
+
+
+def refuse_to_overwrite(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Raise a `UsageError` if one of these files is there and is neither unchanged from an earlier run nor the same."""
+    listed = listed_files(folder / DESCRIPTION)
+    theirs = []
+    for name, patients in tables.items():
+        if not (folder / name).exists():
+            continue
+        found = hash_file(folder / name)
+        unchanged = found is not None and found == listed.get(name)
+        if not unchanged and found != hashlib.sha256(csv_bytes(patients)).hexdigest():
+            theirs.append(name)
+    if theirs:
+        more = f" (and {len(theirs) - 1} more)" if len(theirs) > 1 else ""
+        raise UsageError(
+            f"{folder / theirs[0]}{more}: is not as create_dataset.py wrote it and would be lost; "
+            "move it away or give another folder with --out"
+        )
+
+
+def hash_file(path: Path) -> str | None:
+    """SHA-256 of a file's content; None if it is no file that can be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def csv_bytes(patients: pd.DataFrame) -> bytes:
@@ -124,12 +157,12 @@ def json_bytes(content: dict[str, Any]) -> bytes:
 def remove_stale_files(folder: Path, keep: Sequence[str]) -> list[str]:
     """Remove the hospital files that `dataset.json` lists beyond `keep`; warn of those that were changed since."""
     warnings = []
-    for name, sha256 in listed_client_files(folder / DESCRIPTION).items():
+    for name, sha256 in listed_files(folder / DESCRIPTION).items():
         stale = folder / name
-        if name in keep or not stale.is_file():
+        if name in (FULL_DATASET, *keep) or not stale.is_file():
             continue
         try:
-            if hashlib.sha256(stale.read_bytes()).hexdigest() == sha256:
+            if hash_file(stale) == sha256:
                 stale.unlink()
             else:
                 warnings.append(
@@ -140,11 +173,13 @@ def remove_stale_files(folder: Path, keep: Sequence[str]) -> list[str]:
     return warnings
 
 
-def listed_client_files(description: Path) -> dict[str, str]:
-    """Name -> sha256 of the hospital files that an earlier `dataset.json` lists; none if it is absent or not ours."""
+def listed_files(description: Path) -> dict[str, str]:
+    """Name -> sha256 of the CSVs that an earlier `dataset.json` lists; none if it is absent or not ours."""
     try:
         files = json.loads(description.read_bytes())["files"]
         listed = {str(file["name"]): str(file["sha256"]) for file in files}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
-    return {name: sha256 for name, sha256 in listed.items() if re.fullmatch(r"client_[1-9]\d*\.csv", name)}
+    return {
+        name: sha256 for name, sha256 in listed.items() if re.fullmatch(r"full_dataset\.csv|client_[1-9]\d*\.csv", name)
+    }

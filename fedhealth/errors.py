@@ -27,3 +27,7 @@ class DataError(UsageError):
 
 class RunError(FedHealthError):
     """The run was well asked for and failed all the same: exit code 1."""
+
+
+MISBEHAVED = 100
+"""Code of the error reply that stands in for a hospital which broke the link's rules; Flower's own codes are below 10."""

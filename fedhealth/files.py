@@ -1,9 +1,10 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and lines that do."""
 
+import errno
 import os
 from pathlib import Path
 
-from fedhealth.errors import UsageError
+from fedhealth.errors import RunError, UsageError
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -27,3 +28,28 @@ def write_file(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with --out") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """One line at the end of the file, whole or not at all, and on the disk.
+
+    Raises
+    ------
+    RunError
+        There is no room for it, or the file cannot be written to.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            before, content = os.fstat(descriptor).st_size, line.encode() + b"\n"
+            try:
+                if os.write(descriptor, content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error

@@ -34,14 +34,13 @@ def weight_names(model: keras.Model) -> list[str]:
     return [weight.path for weight in model.weights]
 
 
-def save_model(
-    path: Path,
+def build_risk_model(
     name: ModelName,
     weights: list[NDArray[np.float32]],
     num_inputs: int,
     standardisation: Standardisation,
-) -> None:
-    """Write a self-contained .keras file: raw encoded features (`preprocessing.encode`) -> risk (num_patients, 1).
+) -> keras.Model:
+    """Raw encoded features (`preprocessing.encode`) -> risk (num_patients, 1).
 
     Standardisation and missing numbers (NaN) are handled inside, by layers that plain Keras loads without our code.
     """
@@ -56,7 +55,18 @@ def save_model(
     )(patients)
     log_odds = core(keras.ops.nan_to_num(standardised, nan=0.0))
     risk = keras.layers.Activation("sigmoid", name="risk")(log_odds)
-    model = keras.Model(inputs=patients, outputs=risk, name="heart_disease_risk")
+    return keras.Model(inputs=patients, outputs=risk, name="heart_disease_risk")
+
+
+def save_model(
+    path: Path,
+    name: ModelName,
+    weights: list[NDArray[np.float32]],
+    num_inputs: int,
+    standardisation: Standardisation,
+) -> None:
+    """Write `build_risk_model` as a self-contained .keras file."""
+    model = build_risk_model(name, weights, num_inputs, standardisation)
     temporary = path.with_name(f".{path.stem}.partial.keras")
     try:
         model.save(temporary)

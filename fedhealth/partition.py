@@ -16,7 +16,7 @@ import pandas as pd
 from fedhealth import schema
 from fedhealth.errors import UsageError
 
-MINIMUM_PATIENTS = 10
+MINIMUM_PATIENTS = 15
 """A hospital with fewer patients cannot train and be tested."""
 UNKNOWN_HOSPITAL = "unknown"
 DEALING_SPLITS = "iid, label-skew, quantity-skew or feature-skew"

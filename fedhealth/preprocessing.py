@@ -18,6 +18,8 @@ _MISSABLE_PLACES = [place for place, column in enumerate(FEATURES) if column.can
 NUM_NUMBERS = len(NUMBERS)
 CODE_MEAN, CODE_STD = 0.5, 0.5
 """Standardise a 0/1 column, whatever the patients: -1 and +1."""
+SMALLEST_STD = 1e-6
+"""In the number's unit. What varies less does not vary: it is the rounding of a mean."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +71,24 @@ def standardise(encoded: NDArray[np.float32], standardisation: Standardisation) 
     return ready
 
 
-def first_moments(features: NDArray[np.float64]) -> Moments:
-    """Counts and sums of one hospital's numbers: the first pass. `features` is (num_patients, 13)."""
-    return _moments(features[:, _NUMBER_PLACES])
+def first_moments(features: NDArray[np.float64], min_count: int = 1) -> Moments:
+    """Counts and sums of one hospital's numbers: the first pass. `features` is (num_patients, 13).
+
+    A number that fewer than `min_count` patients have is told as if nobody had it: count 0, sum 0.
+    """
+    return _moments(features[:, _NUMBER_PLACES], min_count)
 
 
-def second_moments(features: NDArray[np.float64], means: Sequence[float]) -> Moments:
-    """Counts and sums of squared distances from the federation's `means`: the second pass."""
-    return _moments((features[:, _NUMBER_PLACES] - np.asarray(means)) ** 2)
+def second_moments(features: NDArray[np.float64], means: Sequence[float], min_count: int = 1) -> Moments:
+    """Counts and sums of squared distances from the federation's `means`: the second pass, of the same numbers."""
+    return _moments((features[:, _NUMBER_PLACES] - np.asarray(means)) ** 2, min_count)
 
 
-def _moments(values: NDArray[np.float64]) -> Moments:
+def _moments(values: NDArray[np.float64], min_count: int) -> Moments:
     counts = np.sum(~np.isnan(values), axis=0)
-    return Moments(tuple(counts.tolist()), tuple(np.nansum(values, axis=0).tolist()))
+    told = counts >= min_count
+    sums = np.where(told, np.nansum(values, axis=0), 0.0)
+    return Moments(tuple(np.where(told, counts, 0).tolist()), tuple(sums.tolist()))
 
 
 def combine_means(moments: Sequence[Moments]) -> tuple[float, ...]:
@@ -97,8 +104,8 @@ def combine_means(moments: Sequence[Moments]) -> tuple[float, ...]:
 
 def combine_standardisation(means: Sequence[float], squares: Sequence[Moments]) -> Standardisation:
     """The federation's standardisation (population variance); a number that does not vary keeps a deviation of 1."""
-    variances = np.asarray(combine_means(squares))
-    return Standardisation(tuple(means), tuple(np.where(variances > 0, np.sqrt(variances), 1.0).tolist()))
+    stds = np.sqrt(combine_means(squares))
+    return Standardisation(tuple(means), tuple(np.where(stds >= SMALLEST_STD, stds, 1.0).tolist()))
 
 
 def reference_standardisation() -> Standardisation:

@@ -1,68 +1,79 @@
-"""The recorder that wraps any strategy: it lets only sound replies through and tells what each round was.
+"""The recorder that wraps any strategy and tells what each round was.
 
-What a round was, who took part and what the metrics of all test patients are is the same for every strategy and is found
-out here, once.
+It lets only sound answers through, waits for the hospitals that a round needs and drops those that break the rules: the
+same for every strategy, here once.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fedhealth.arrays import read_array
-from fedhealth.errors import RunError
-from fedhealth.metrics import Metrics, ScoreHistogram, add_histograms, compute_metrics, histogram_from_record
+from fedhealth.errors import MISBEHAVED, RunError
+from fedhealth.events import Checkpoint, Dropped, OnEvent, Paused, RoundRecord
+from fedhealth.metrics import ScoreHistogram, add_histograms, compute_metrics
+from fedhealth.replies import (
+    ABSENT,
+    NOT_SOUND,
+    check_trained,
+    clip_update,
+    describe_problem,
+    read_histogram,
+    readable,
+)
 
-LONGEST_REASON = 200
-"""Letters of a hospital's reason that are shown."""
+POLL_SECONDS = 0.05
+REMIND_SECONDS = 10.0
+"""How often the server says again whom it is waiting for."""
 
 
 @dataclass(frozen=True)
-class RoundRecord:
-    """What one round was.
+class Rules:
+    """When a round counts and when a hospital does not."""
 
-    `hospitals` holds those that evaluated; `left_out` says of every other, and of those whose weights are missing from this
-    round's model, why.
-    """
-
-    round_num: int
-    seconds: float
-    train_loss: float
-    union: Metrics
-    hospitals: Mapping[str, Metrics]
-    left_out: Mapping[str, str]
-    left_out_share: float
-    """Share of the federation's training patients that this round's weights have not seen."""
+    min_hospitals: int = 1
+    """A round needs the weights of this many, or of all if the federation is smaller."""
+    strikes: int = 3
+    max_update_norm: float = 0.0
+    round_timeout: float = 3600.0
+    """Seconds."""
+    max_wait: float = 3600.0
+    """Seconds that a round may wait for hospitals to come back."""
 
 
 class RoundRecorder(Strategy):
-    """Wraps a strategy: it sees only replies that are sound, and `on_round` hears what each round was.
+    """Wraps a strategy: it sees only answers that are sound, and `on_event` hears what each round was.
 
     Parameters
     ----------
-    names : hospital name by node id; nobody else is asked or listened to.
-    train_patients : number of training patients by node id, as the hospitals declared it.
+    start : where the run stands: its strategy, its members (nobody else is asked or listened to), how many rounds are
+        done, and what is held against whom.
+
+    Attributes
+    ----------
+    arrays : the global weights after the last whole training.
+    strikes, dropped : what is held against whom by now, by name.
     """
 
-    def __init__(
-        self,
-        strategy: Strategy,
-        names: Mapping[int, str],
-        train_patients: Mapping[int, int],
-        on_round: Callable[[RoundRecord], None],
-    ) -> None:
-        self._strategy = strategy
-        self._names = names
-        self._train_patients = train_patients
-        self._on_round = on_round
+    def __init__(self, start: Checkpoint, rules: Rules, on_event: OnEvent) -> None:
+        self.arrays = start.weights
+        self.strikes = Counter(start.strikes)
+        self.dropped = dict(start.dropped)
+        self._strategy = start.strategy
+        self._members = {member.node_id: member for member in start.members}
+        self._done = start.round_num
+        self._rules = rules
+        self._on_event = on_event
         self._started = 0.0
         self._train_loss = 0.0
-        self._global_arrays = ArrayRecord()
         self._left_out: dict[int, str] = {}
+        self._clipped: dict[str, float] = {}
+        self._send: Callable[[], list[Message]] = list
+        self._grid: Grid | None = None
 
     def summary(self) -> None:
         """Log the wrapped strategy's settings."""
@@ -71,102 +82,169 @@ class RoundRecorder(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask every hospital that is here to train."""
-        self._started, self._global_arrays = time.perf_counter(), arrays
-        self._require_hospitals(server_round, grid)
-        return self._to_members(self._strategy.configure_train(server_round, arrays, config, grid))
+        """Ask every hospital that is here to train, as soon as enough are."""
+        round_num = self._done + server_round
+        self._started, self.arrays, self._grid, self._clipped = time.perf_counter(), arrays, grid, {}
+        self._left_out = {node: self.dropped[m.name] for node, m in self._members.items() if m.name in self.dropped}
+        self._wait_for_members(round_num, {}, self._active(), time.monotonic())
+        self._send = lambda: self._to_active(self._strategy.configure_train(round_num, arrays, config, grid))
+        return self._send()
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Let the strategy combine the weights of those who answered; a `RunError` if nobody did."""
-        sound, self._left_out = self._sort_out(replies, self._check_trained)
-        if not sound:
-            reasons = "; ".join(f"{self._names[node]}: {reason}" for node, reason in self._left_out.items())
-            raise RunError(f"round {server_round}: no hospital could train ({reasons})")
-        arrays, metrics = self._strategy.aggregate_train(server_round, sound)
+        """Let the strategy combine the weights of those who answered, once enough did.
+
+        Raises
+        ------
+        RunError
+            Those who are here cannot train, or those who left do not come back within `max_wait`.
+        """
+        round_num = self._done + server_round
+        sound, self._left_out, absent = self._sort_out(replies, self._check_trained)
+        since = time.monotonic()
+        while len(sound) < self._needed():
+            self._wait_for_members(round_num, sound, absent, since)
+            messages = [message for message in self._send() if message.metadata.dst_node_id in absent]
+            late = self._grid.send_and_receive(messages, timeout=self._rules.round_timeout) if self._grid else []
+            more, news, absent = self._sort_out(late, self._check_trained, among=absent)
+            sound |= more
+            self._left_out = {n: r for n, r in {**self._left_out, **news}.items() if n not in more}
+            if not more:
+                time.sleep(POLL_SECONDS)  # whoever is here and gives no answer is not asked in a hot loop
+        trained = [sound[node] for node in sorted(sound)]
+        arrays, metrics = self._strategy.aggregate_train(round_num, trained)
         self._train_loss = float(metrics["train-loss"]) if metrics else float("nan")  # type: ignore[arg-type]
+        self.arrays = self.arrays if arrays is None else arrays
         return arrays, metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask every hospital that is here to evaluate the new global weights."""
-        self._require_hospitals(server_round, grid)
-        return self._to_members(self._strategy.configure_evaluate(server_round, arrays, config, grid))
+        if not self._active() & set(grid.get_node_ids()):
+            return []  # Flower's own sampling would wait for a hospital for ever and in silence
+        return self._to_active(self._strategy.configure_evaluate(self._done + server_round, arrays, config, grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the histograms and report the round."""
         histograms: dict[str, ScoreHistogram] = {}
 
         def keep_histogram(reply: Message) -> None:
-            record = reply.content.metric_records["metrics"]
-            histograms[self._names[reply.metadata.src_node_id]] = histogram_from_record(record)
+            member = self._members[reply.metadata.src_node_id]
+            histograms[member.name] = read_histogram(reply, member)
 
-        _, silent = self._sort_out(replies, keep_histogram)
-        union = compute_metrics(add_histograms(histograms.values()))
-        unseen = sum(self._train_patients[node] for node in self._left_out)
-        self._on_round(
+        _, silent, _ = self._sort_out(replies, keep_histogram)
+        unseen = sum(self._members[node].train_patients for node in self._left_out)
+        left_out = {**silent, **self._left_out}
+        self._on_event(
             RoundRecord(
-                round_num=server_round,
+                round_num=self._done + server_round,
                 seconds=time.perf_counter() - self._started,
                 train_loss=self._train_loss,
-                union=union,
+                union=compute_metrics(add_histograms(histograms.values())),
                 hospitals={name: compute_metrics(histograms[name]) for name in sorted(histograms)},
-                left_out={self._names[node]: reason for node, reason in {**silent, **self._left_out}.items()},
-                left_out_share=unseen / sum(self._train_patients.values()),
+                left_out={self._members[node].name: left_out[node] for node in self._members if node in left_out},
+                left_out_share=unseen / sum(member.train_patients for member in self._members.values()),
+                clipped=self._clipped,
+                histograms=histograms,
             )
         )
-        return MetricRecord({key: value for key, value in vars(union).items() if value is not None})
+        return None  # Flower keeps what is returned here of every round, and nobody reads it
 
-    def _require_hospitals(self, server_round: int, grid: Grid) -> None:
-        # Flower's own sampling would wait for a hospital for ever and in silence.
-        if not self._names.keys() & set(grid.get_node_ids()):
-            raise RunError(f"round {server_round}: every hospital has left the federation")
+    # --- who takes part -------------------------------------------------------------------------------------------------
 
-    def _to_members(self, messages: Iterable[Message]) -> list[Message]:
-        return [message for message in messages if message.metadata.dst_node_id in self._names]
+    def _active(self) -> set[int]:
+        return {node for node, member in self._members.items() if member.name not in self.dropped}
+
+    def _to_active(self, messages: Iterable[Message]) -> list[Message]:
+        active = self._active()
+        return [message for message in messages if message.metadata.dst_node_id in active]
+
+    def _needed(self) -> int:
+        return min(self._rules.min_hospitals, len(self._members))
+
+    def _here(self) -> set[int]:
+        return set(self._grid.get_node_ids()) if self._grid else set()
+
+    def _wait_for_members(self, round_num: int, sound: Mapping[int, Message], absent: set[int], since: float) -> None:
+        """Wait until enough of the `absent` are here for the round to reach its number of hospitals.
+
+        The time runs from now if they are away, and from `since` if they are here and give no answer.
+        """
+        wanted, here, next_word = self._needed() - len(sound), absent & self._here(), 0.0
+        start = time.monotonic() if len(here) < wanted else since
+        while (left := start + self._rules.max_wait - time.monotonic()) > 0 and len(absent) >= wanted:
+            if len(here) >= wanted:
+                return
+            if time.monotonic() >= next_word:
+                self._on_event(Paused(round_num, len(sound), self._needed(), self._reasons(absent - here), left))
+                next_word = time.monotonic() + REMIND_SECONDS
+            time.sleep(POLL_SECONDS)
+            here = absent & self._here()
+        told = "; ".join(
+            f"{name}: {reason}" for name, reason in self._reasons(self._left_out.keys() | (absent - here)).items()
+        )
+        waited = f", and not enough came back within {self._rules.max_wait:g} s (--max-wait)" * (len(absent) >= wanted)
+        raise RunError(
+            f"round {round_num}: {len(sound)} of the {self._needed()} hospitals that it needs (--min-hospitals) trained "
+            f"({told}){waited}"
+        )
+
+    def _reasons(self, nodes: set[int]) -> dict[str, str]:
+        """Name -> why it is missing, by name."""
+        return dict(sorted((self._members[node].name, self._left_out.get(node, "not here")) for node in nodes))
+
+    # --- what they answer ---------------------------------------------------------------------------------------------
 
     def _sort_out(
-        self, replies: Iterable[Message], check: Callable[[Message], None]
-    ) -> tuple[list[Message], dict[int, str]]:
-        """Split replies into the sound ones, and the reason by node id for every hospital without one."""
-        sound, reasons = [], dict.fromkeys(self._names, "not here")
+        self, replies: Iterable[Message], check: Callable[[Message], None], among: set[int] | None = None
+    ) -> tuple[dict[int, Message], dict[int, str], set[int]]:
+        """Sound replies by node id; for every other hospital the reason; and those of them who may still come back."""
+        asked = self._active() if among is None else among
+        sound, reasons, absent = {}, dict.fromkeys(asked, "not here"), set(asked)
         for reply in replies:
             node = reply.metadata.src_node_id
-            if node not in self._names:
+            if node not in asked or node in sound:
                 continue
             try:
-                if reply.has_error():
-                    raise ValueError(readable(str(reply.error.reason)))
-                check(reply)
-            except (ValueError, KeyError, TypeError, EOFError, OSError) as problem:
-                reasons[node] = f"no {problem}" if isinstance(problem, KeyError) else str(problem)
-            else:
-                sound.append(reply)
-                del reasons[node]
-        return sound, reasons
+                if not reply.has_error():
+                    check(reply)
+            except NOT_SOUND as problem:
+                reasons[node] = self._strike(node, describe_problem(problem))
+                absent.discard(node)
+                continue
+            if reply.has_error():
+                reasons[node] = self._read_error(reply)
+                if reply.error.code not in ABSENT:
+                    absent.discard(node)
+                continue
+            sound[node] = reply
+            del reasons[node]
+            absent.discard(node)
+        if among is None:
+            reasons |= {n: self.dropped[m.name] for n, m in self._members.items() if n not in asked}
+        return sound, reasons, absent
+
+    def _read_error(self, reply: Message) -> str:
+        reason = readable(str(reply.error.reason))
+        return self._strike(reply.metadata.src_node_id, reason) if reply.error.code == MISBEHAVED else reason
+
+    def _strike(self, node: int, reason: str) -> str:
+        """Count an unsound answer; a hospital that has given too many is dropped."""
+        name = self._members[node].name
+        self.strikes[name] += 1
+        if self.strikes[name] < self._rules.strikes:
+            return f"{reason}; strike {self.strikes[name]} of {self._rules.strikes}"
+        self.dropped[name] = f"dropped at strike {self.strikes[name]} of {self._rules.strikes}: {reason}"
+        self._on_event(Dropped(name, self.dropped[name]))
+        return self.dropped[name]
 
     def _check_trained(self, reply: Message) -> None:
-        """A `ValueError` if the reply is not this hospital's weights: names, shapes, types, finite values, count."""
-        arrays, metrics = reply.content.array_records["arrays"], reply.content.metric_records["metrics"]
-        if _describe(arrays) != _describe(self._global_arrays):
-            raise ValueError("its weights have other names, shapes or types than the model's")
-        for array in arrays.values():
-            values = read_array(array)
-            if (str(values.dtype), values.shape) != (array.dtype, tuple(array.shape)):
-                raise ValueError("its weights are not what they say they are")
-            if not np.all(np.isfinite(values)):
-                raise ValueError("its weights are not finite")
-        declared = self._train_patients[reply.metadata.src_node_id]
-        if metrics["num-examples"] != declared or not np.isfinite(metrics["train-loss"]):
-            raise ValueError(f"it trained on {metrics['num-examples']} patients but declared {declared}")
-
-
-def _describe(arrays: ArrayRecord) -> list[tuple[str, str, tuple[int, ...]]]:
-    return [(name, array.dtype, tuple(array.shape)) for name, array in arrays.items()]
-
-
-def readable(text: str) -> str:
-    """What another program sent, made fit for one line of a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_REASON])
+        member = self._members[reply.metadata.src_node_id]
+        check_trained(reply, self.arrays, member.train_patients)
+        if self._rules.max_update_norm:
+            arrays = reply.content.array_records["arrays"]
+            reply.content["arrays"], norm = clip_update(arrays, self.arrays, self._rules.max_update_norm)
+            if norm is not None:
+                self._clipped[member.name] = norm

@@ -127,7 +127,7 @@ def test_a_hospital_in_memory_trains_on_its_training_patients_and_tests_the_othe
 ) -> None:
     name, patients = next(iter(hospitals.items()))
     train, test = (take(patients, places).patients for places in (np.arange(30), np.arange(30, 41)))
-    client_app.hold_in_memory("memory:test", Hospital(name, patients, "study", ()), train, test)
+    client_app.hold_in_memory("memory:test", Hospital(name, name, patients, "study", ()), train, test)
     try:
         events: list[Event] = []
         settings = FederationSettings(hospitals=1, rounds=1)

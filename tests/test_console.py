@@ -15,14 +15,14 @@ from fedhealth.console import (
     describe_source,
     footnotes,
     header_lines,
-    left_out_lines,
     number,
     round_line,
+    round_notes,
     table_text,
 )
 from fedhealth.errors import RunError
+from fedhealth.events import Event, Waiting
 from fedhealth.metrics import Metrics, compute_metrics, histogram_to_record, score_histogram
-from fedhealth.server_app import Event, Waiting
 from fedhealth.settings import FederationSettings
 from fedhealth.wire.messages import SERVER_NODE_ID, failure_reply, set_identity, set_message_id
 from tests.test_run_folder import make_began, make_finished, make_round
@@ -93,14 +93,14 @@ def test_who_was_left_out_stands_below_the_round_with_the_reason_and_the_share()
         "         left out: va (not here)",
         "         this round's weights have not seen 35% of the training patients",
     ]
-    assert left_out_lines(record) == lines
+    assert round_notes(record) == lines
     shown = show(make_began(), record)
     assert shown[-3:] == lines
-    assert left_out_lines(make_round()) == []
+    assert round_notes(make_round()) == []
 
 
 def test_who_trained_and_did_not_evaluate_costs_no_share_of_the_patients() -> None:
-    lines = left_out_lines(make_round(left_out={"va": "left the federation"}))
+    lines = round_notes(make_round(left_out={"va": "left the federation"}))
     assert lines == ["         left out: va (left the federation)"]
 
 
@@ -306,7 +306,7 @@ def test_the_progress_bar_in_a_terminal_swallows_no_line(
             *header_lines(make_began()),
             round_line(make_round(1), 2, 2),
             round_line(second, 2, 2),
-            *(line.rstrip() for line in left_out_lines(second)),
+            *(line.rstrip() for line in round_notes(second)),
             *footnotes(make_finished()),
         )
     ]

@@ -18,7 +18,8 @@ import create_dataset
 import fedhealth
 from fedhealth import schema
 from fedhealth.data import load_hospital
-from fedhealth.dataset_files import csv_bytes, shortest
+from fedhealth.data.hospital import FULL_DATASET as NAME_IN_DATA
+from fedhealth.dataset_files import FULL_DATASET, csv_bytes, shortest
 from fedhealth.errors import RunError, UsageError
 from fedhealth.files import write_file
 from fedhealth.hospital_picture import MOST_ROWS, choose_rows, draw_hospitals
@@ -185,6 +186,53 @@ def test_fewer_hospitals_leave_no_stale_file_but_never_touch_a_stranger_s(
     assert "warning: data/client_6.csv: kept" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["client_1.csv", "client_3.csv", "full_dataset.csv"])
+@pytest.mark.parametrize("before", ["nothing", "another split", "damaged dataset.json"])
+def test_a_file_of_somebody_elses_is_never_overwritten(
+    source: Source, capsys: pytest.CaptureFixture[str], name: str, before: str
+) -> None:
+    Path("data").mkdir()
+    if before != "nothing":
+        create_dataset.main(["--split", "iid"])
+    if before == "damaged dataset.json":
+        Path("data/dataset.json").write_text("{")
+    for other in Path("data").glob("*.csv"):
+        if before == "damaged dataset.json" and other.name != name:
+            other.unlink()
+    (Path("data") / name).write_text("a hospital's own")
+    files = read_all(Path("data"))
+    capsys.readouterr()
+    assert create_dataset.main(["--seed", "3"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: data/{name}: is not as create_dataset.py wrote it and would be lost; "
+        "move it away or give another folder with --out\n"
+    )
+    assert read_all(Path("data")) == files
+
+
+def test_several_files_that_would_be_lost_are_counted(source: Source, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data/client_2.csv").mkdir(parents=True)
+    Path("data/client_1.csv").write_text("a hospital's own")
+    assert create_dataset.main([]) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: data/client_1.csv (and 1 more): is not as create_dataset.py wrote"
+    )
+
+
+def test_a_run_that_was_cut_short_is_repaired_by_the_same_command(source: Source) -> None:
+    create_dataset.main(["--split", "iid"])
+    create_dataset.main(["--seed", "3"])
+    whole = read_all(Path("data"))
+    Path("data/dataset.json").unlink()
+    Path("data/client_4.csv").unlink()
+    assert create_dataset.main(["--seed", "3"]) == 0
+    assert read_all(Path("data")) == whole
+
+
+def test_both_rooms_call_the_full_data_set_by_one_name() -> None:
+    assert FULL_DATASET == NAME_IN_DATA
+
+
 @pytest.mark.parametrize("listed", ["../secret.csv", "README.md", "/etc/hostname", "client_0.csv", "x/client_7.csv"])
 def test_a_forged_dataset_json_cannot_have_other_files_removed(source: Source, listed: str) -> None:
     Path("data/x").mkdir(parents=True)
@@ -261,7 +309,7 @@ def words_of(svg: bytes) -> str:
 
 
 def test_invented_patients_are_called_so_in_every_file_that_is_made_of_them(tmp_path: Path) -> None:
-    assert create_dataset.main(["--source", "synthetic", "--patients", "80", "--out", str(tmp_path)]) == 0
+    assert create_dataset.main(["--source", "synthetic", "--patients", "130", "--out", str(tmp_path)]) == 0
     assert "synthetic patients" in words_of((tmp_path / "hospitals.svg").read_bytes())
     for number in (1, 2, 3, 4):
         assert load_hospital(tmp_path / f"client_{number}.csv").source == "synthetic"

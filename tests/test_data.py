@@ -16,10 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedhealth.data import Hospital, Patients, load_hospital, split_patients
+from fedhealth.data import Hospital, Patients, enough_patients, load_hospital, split_patients
+from fedhealth.data.hospital import FULL_DATASET
+from fedhealth.data.patients import FEWEST_TO_TEST, FEWEST_TO_TRAIN
+from fedhealth.data.table import KAGGLE_HEADINGS, MINIMUM_PATIENTS
 from fedhealth.errors import DataError, UsageError
 from fedhealth.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, LABEL, NUMBERS, TARGET, Column
 from fedhealth.sources import load_source
+from fedhealth.sources.kaggle_layouts import IMPUTED, LAYOUTS, WORDS, Layout
 
 HEADER = list(COLUMN_NAMES)
 SEX_CODES = "0 (female), 1 (male)"
@@ -44,7 +48,7 @@ def invent_patient(number: int) -> dict[str, str]:
     return {name: str(row[name]) for name in HEADER}
 
 
-def invent_patients(count: int = 12) -> list[dict[str, str]]:
+def invent_patients(count: int = 18) -> list[dict[str, str]]:
     return [invent_patient(number) for number in range(count)]
 
 
@@ -58,11 +62,13 @@ def to_csv(patients: list[dict[str, str]], header: list[str] | None = None) -> s
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes `text` (or 12 invented patients, the last one changed by `cells`) as client_1.csv."""
+    """Writes `text` (or 18 invented patients, the twelfth, in row 13, changed by `cells`) as client_1.csv."""
 
     def write_csv(text: str | bytes | None = None, **cells: str) -> Path:
         if text is None:
-            text = to_csv([*invent_patients(11), {**invent_patient(11), **cells}])
+            patients = invent_patients()
+            patients[11] |= cells
+            text = to_csv(patients)
         path = tmp_path / "client_1.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return path
@@ -86,10 +92,10 @@ def test_a_written_table_comes_back_value_by_value(write: Write) -> None:
     hospital = load_hospital(write())
     expected = [[float(patient[name]) for name in FEATURE_NAMES] for patient in invent_patients()]
     np.testing.assert_array_equal(hospital.patients.features, expected)
-    np.testing.assert_array_equal(hospital.patients.labels, [0, 1] * 6)
+    np.testing.assert_array_equal(hospital.patients.labels, [0, 1] * 9)
     assert hospital.patients.features.dtype == np.float64
     assert hospital.patients.labels.dtype == np.float32
-    assert len(hospital.patients) == 12
+    assert len(hospital.patients) == 18
     assert (hospital.name, hospital.source, hospital.warnings) == ("lakeside", "own", ())
 
 
@@ -117,10 +123,10 @@ def test_marks_of_a_missing_value_are_nan_and_counted(write: Write) -> None:
     missing = np.isnan(hospital.patients.features[11])
     assert [FEATURE_NAMES[i] for i in np.flatnonzero(missing)] == ["trestbps", "chol", "oldpeak", "thal"]
     assert hospital.warnings == (
-        "trestbps: 0 is read as missing (in 1 of 12 rows)",
-        "chol: 0 is read as missing (in 1 of 12 rows)",
-        "oldpeak: -9 is read as missing (in 1 of 12 rows)",
-        "thal: -9 is read as missing (in 1 of 12 rows)",
+        "trestbps: 0 is read as missing (in 1 of 18 rows)",
+        "chol: 0 is read as missing (in 1 of 18 rows)",
+        "oldpeak: -9 is read as missing (in 1 of 18 rows)",
+        "thal: -9 is read as missing (in 1 of 18 rows)",
     )
 
 
@@ -139,16 +145,16 @@ def test_both_ends_of_a_range_are_inside(write: Write, column: Column) -> None:
 @pytest.mark.parametrize("label", [TARGET, LABEL.name])
 def test_one_label_column_is_enough(write: Write, label: str) -> None:
     path = write(to_csv(invent_patients(), header=[*FEATURE_NAMES, label]))
-    np.testing.assert_array_equal(load_hospital(path).patients.labels, [0, 1] * 6)
+    np.testing.assert_array_equal(load_hospital(path).patients.labels, [0, 1] * 9)
 
 
 def test_of_two_label_columns_one_may_be_empty(write: Write) -> None:
     patients = [{**patient, (TARGET if i < 6 else LABEL.name): ""} for i, patient in enumerate(invent_patients())]
-    np.testing.assert_array_equal(load_hospital(write(to_csv(patients))).patients.labels, [0, 1] * 6)
+    np.testing.assert_array_equal(load_hospital(write(to_csv(patients))).patients.labels, [0, 1] * 9)
 
 
 def test_blank_lines_are_no_patients_but_count_as_rows(write: Write) -> None:
-    lines = to_csv([*invent_patients(11), {**invent_patient(11), "age": "7"}]).splitlines()
+    lines = write(age="7").read_text().splitlines()
     path = write("\n".join([*lines[:2], "", "," * 15, *lines[2:], "", ""]))
     assert refusal(path) == ["row 15: age is 7 years, outside 18..120; correct the value or drop the row"]
 
@@ -182,15 +188,15 @@ def test_unknown_columns_are_ignored_with_a_warning(write: Write) -> None:
 def test_rows_that_end_early_are_read_as_missing_with_a_warning(write: Write) -> None:
     text = to_csv(invent_patients(), header=[TARGET, *FEATURE_NAMES])
     hospital = load_hospital(write(text.removesuffix(",7\n")))
-    assert hospital.warnings == ("cells that a row lacks are read as missing (in 1 of 12 rows)",)
-    assert np.isnan(hospital.patients.features[11, FEATURE_NAMES.index("thal")])
+    assert hospital.warnings == ("cells that a row lacks are read as missing (in 1 of 18 rows)",)
+    assert np.isnan(hospital.patients.features[-1, FEATURE_NAMES.index("thal")])
 
 
 @pytest.mark.parametrize(("target", "state"), [("0", "healthy"), ("1", "ill")])
 def test_one_class_only_is_a_warning(write: Write, target: str, state: str) -> None:
     patients = [{**patient, TARGET: target} for patient in invent_patients()]
     hospital = load_hospital(write(to_csv(patients, header=[*FEATURE_NAMES, TARGET])))
-    assert hospital.warnings == (f"all 12 patients are {state}: a model can be trained, but the AUROC is n/a",)
+    assert hospital.warnings == (f"all 18 patients are {state}: a model can be trained, but the AUROC is n/a",)
 
 
 def test_more_than_one_repeated_row_in_20_is_a_warning(write: Write) -> None:
@@ -209,6 +215,25 @@ def test_several_hospitals_in_one_file_leave_the_name_to_the_file(write: Write) 
     assert load_hospital(write(to_csv(invent_patients(), header=[*FEATURE_NAMES, TARGET]))).name == "client_1"
 
 
+def test_a_file_of_several_hospitals_is_a_warning_unless_patients_were_dealt_out_on_purpose(write: Write) -> None:
+    line = "the rows name 2 hospitals; each should join with a file of its own"
+    path = write(hospital="hillside")
+    assert load_hospital(path).warnings == (line,)
+    assert load_hospital(path, name="both").warnings == (line,)
+    record_dataset(path, split="natural")
+    assert load_hospital(path).warnings == (line,)
+    record_dataset(path, split="iid")
+    assert load_hospital(path).warnings == ()
+    everybody = path.rename(path.with_name(FULL_DATASET))
+    record_dataset(everybody, split="iid")
+    assert load_hospital(everybody).warnings == (line,)
+
+
+def test_the_name_in_the_file_is_kept_beside_a_given_one(write: Write) -> None:
+    hospital = load_hospital(write(), name="cleveland")
+    assert (hospital.name, hospital.name_in_file) == ("cleveland", "lakeside")
+
+
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "x" * 101])
 def test_a_bad_given_name_is_refused(write: Write, name: str) -> None:
     with pytest.raises(UsageError, match=r'^--name is ".*"; give --name 1 to 100 printable characters$'):
@@ -225,7 +250,10 @@ def test_a_bad_name_in_the_file_is_refused_unless_one_is_given(write: Write) -> 
 def test_one_synthetic_row_makes_the_source_synthetic_and_a_mixture_is_a_warning(write: Write) -> None:
     hospital = load_hospital(write(hospital="synthetic-lakeside"))
     assert hospital.source == "synthetic"
-    assert hospital.warnings == ("invented and real patients are mixed (synthetic: 1 of 12 rows)",)
+    assert hospital.warnings == (
+        "the rows name 2 hospitals; each should join with a file of its own",
+        "invented and real patients are mixed (synthetic: 1 of 18 rows)",
+    )
     everyone = [{**patient, HOSPITAL: "synthetic-lakeside"} for patient in invent_patients()]
     hospital = load_hospital(write(to_csv(everyone)))
     assert (hospital.source, hospital.name, hospital.warnings) == ("synthetic", "synthetic-lakeside", ())
@@ -328,13 +356,14 @@ def test_a_refused_cell_is_named_in_one_line(write: Write, cells: dict[str, str]
 
 @pytest.mark.parametrize(("label", "codes"), [(TARGET, "0 (healthy), 1 (disease)"), (LABEL.name, NUM_CODES)])
 def test_the_only_label_may_not_be_missing(write: Write, label: str, codes: str) -> None:
-    patients = [*invent_patients(11), {**invent_patient(11), label: ""}]
+    patients = invent_patients()
+    patients[11][label] = ""
     path = write(to_csv(patients, header=[*FEATURE_NAMES, label]))
     assert refusal(path) == [f"row 13: {label} is missing; give one of {codes} or drop the row"]
 
 
 def test_all_faults_come_together_by_row_and_then_by_column(write: Write) -> None:
-    patients = invent_patients(12)
+    patients = invent_patients()
     patients[9] |= {"target": "7", "age": "no"}
     patients[1] |= {"thal": "4", "chol": "9999", "sex": ""}
     starts = ["row 3: sex is", "row 3: chol is", "row 3: thal is", "row 11: age is", "row 11: target is"]
@@ -402,6 +431,35 @@ def test_another_separator_is_named(write: Write, separator: str, name: str) -> 
     assert refusal(path) == [f"its columns are separated by {name}; save it with commas (and decimal points)"]
 
 
+@pytest.mark.parametrize(("separator", "first"), [(",", "sep=,"), (";", "sep=;")])
+def test_the_line_that_excel_puts_first_is_named(write: Write, separator: str, first: str) -> None:
+    path = write(f"{first}\n" + to_csv(invent_patients()).replace(",", separator))
+    assert refusal(path) == [f'its first line, "{first}", is for Excel only; remove it, and save it with commas']
+
+
+@pytest.mark.parametrize(("name", "small"), [("Age", "age"), ("THAL", "thal"), ("Target", "target")])
+def test_a_name_in_large_letters_is_told_from_a_missing_one(write: Write, name: str, small: str) -> None:
+    header = [name if column == small else column for column in [*FEATURE_NAMES, TARGET]]
+    patients = [{**patient, name: patient[small]} for patient in invent_patients()]
+    line = f"its header has {name} where {small} is meant; write the columns' names in small letters"
+    assert refusal(write(to_csv(patients, header=header))) == [line]
+    assert load_hospital(write(to_csv(patients, header=[*HEADER, name]))).warnings == (
+        f"unknown columns are ignored: {name}",
+    )
+
+
+@pytest.mark.parametrize("layout", [WORDS, IMPUTED])
+def test_the_headings_of_a_kaggle_copy_lead_to_its_conversion(write: Write, layout: Layout) -> None:
+    (line,) = refusal(write(to_csv([], header=layout.header()).replace("\n", "\n1,2\n")))
+    assert line.startswith("its columns are named as in a Kaggle copy (")
+    assert line.endswith("); convert it with create_dataset.py --source FILE")
+
+
+def test_no_heading_that_is_called_kaggles_is_ours() -> None:
+    theirs = {name for layout in LAYOUTS for name in layout.header()}
+    assert theirs - set(COLUMN_NAMES) >= KAGGLE_HEADINGS
+
+
 def test_missing_columns_are_all_named(write: Write) -> None:
     header = [name for name in HEADER if name not in ("sex", "thal", "num", "target")]
     line = "missing columns: sex, thal, target (or num); add them to the header"
@@ -417,7 +475,7 @@ def test_a_doubled_column_is_refused_and_a_doubled_unknown_one_is_not(write: Wri
     path = write(to_csv(invent_patients(), header=["chol", *HEADER]))
     assert refusal(path) == ["chol stands 2 times in the header; keep one"]
     path = write(to_csv(invent_patients(), header=["", *HEADER, ""]))
-    assert len(load_hospital(path).patients) == 12
+    assert len(load_hospital(path).patients) == 18
 
 
 def test_rows_with_too_many_fields_are_named(write: Write) -> None:
@@ -430,11 +488,11 @@ def test_rows_with_too_many_fields_are_named(write: Write) -> None:
     ]
 
 
-def test_no_patients_and_too_few_patients_are_refused_and_ten_are_enough(write: Write) -> None:
-    assert refusal(write(to_csv([]))) == ["has a header and no patients; give at least 10 rows"]
-    assert refusal(write(to_csv(invent_patients(7)))) == ["needs at least 10 patients to train and test; has 7"]
-    assert refusal(write(to_csv(invent_patients(9)))) == ["needs at least 10 patients to train and test; has 9"]
-    assert len(load_hospital(write(to_csv(invent_patients(10)))).patients) == 10
+def test_no_patients_and_too_few_patients_are_refused_and_fifteen_are_enough(write: Write) -> None:
+    assert refusal(write(to_csv([]))) == ["has a header and no patients; give at least 15 rows"]
+    assert refusal(write(to_csv(invent_patients(7)))) == ["needs at least 15 patients to train and test; has 7"]
+    assert refusal(write(to_csv(invent_patients(14)))) == ["needs at least 15 patients to train and test; has 14"]
+    assert len(load_hospital(write(to_csv(invent_patients(15)))).patients) == 15
 
 
 # --- whatever the file holds ------------------------------------------------------------------------------------------
@@ -444,7 +502,7 @@ def check_schema(hospital: Hospital) -> None:
     """Every value is one that the schema allows; every text is one printable line."""
     patients = hospital.patients
     assert patients.features.shape == (len(patients), len(FEATURES))
-    assert len(patients) >= 10
+    assert len(patients) >= 15
     assert set(np.unique(patients.labels)) <= {0.0, 1.0}
     for column, values in zip(FEATURES, patients.features.T, strict=True):
         known = values[~np.isnan(values)]
@@ -507,7 +565,7 @@ def cells_of(column: Column) -> st.SearchStrategy[str]:
 
 
 @FUZZ
-@given(rows=st.lists(st.tuples(*map(cells_of, FEATURES), st.sampled_from("01")), min_size=10, max_size=14))
+@given(rows=st.lists(st.tuples(*map(cells_of, FEATURES), st.sampled_from("01")), min_size=15, max_size=19))
 def test_every_valid_table_comes_back_exactly(write: Write, rows: list[tuple[str, ...]]) -> None:
     patients = [dict(zip([*FEATURE_NAMES, TARGET], row, strict=True)) for row in rows]
     loaded = load_hospital(write(to_csv(patients, header=[*FEATURE_NAMES, TARGET]))).patients
@@ -596,6 +654,24 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
 def test_the_split_of_seed_0_never_changes() -> None:
     """Results of earlier versions stay comparable only as long as this holds."""
     assert numbers_of(split_patients(number_patients([0, 1] * 10), 0.25, seed=0)[1]) == [3, 5, 8, 16]
+
+
+def test_a_share_of_its_own_is_a_split_of_its_own() -> None:
+    """Were one split inside the other, the sums of two runs would differ by the values of one patient."""
+    patients = number_patients([0, 1] * 100)
+    tested = [set(numbers_of(split_patients(patients, share, seed=0)[1])) for share in (0.25, 0.26, 0.25 + 1e-9)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert len(tested[one] ^ tested[other]) > 50
+
+
+@pytest.mark.parametrize(("num_train", "num_test", "enough"), [(10, 5, True), (9, 5, False), (10, 4, False)])
+def test_a_part_may_be_too_small_to_speak_of(num_train: int, num_test: int, enough: bool) -> None:
+    train, test = number_patients([0] * num_train), number_patients([1] * num_test)
+    assert enough_patients(train, test) is enough
+
+
+def test_a_file_that_may_be_loaded_can_be_split_into_enough() -> None:
+    assert MINIMUM_PATIENTS == FEWEST_TO_TRAIN + FEWEST_TO_TEST
 
 
 def test_one_patient_cannot_be_split() -> None:

@@ -11,11 +11,12 @@ import pytest
 
 from fedhealth.commands import COMMANDS as FEDHEALTH_COMMANDS
 from fedhealth.demo import free_port
-from tests.test_scripts import ROOT, Process
+from tests.processes import ROOT, Process
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = ROOT / "docs" / "commands.md"
 SCRIPTS = ("create_dataset.py", "server.py", "client.py")
+MODULE_COMMANDS = ("predict", "export", "report")
 
 
 def render_commands() -> str:
@@ -69,8 +70,11 @@ def test_the_readmes_terminals_work_as_they_stand(tmp_path: Path) -> None:
             process.process.kill()
     (run,) = (tmp_path / "runs").iterdir()
     assert sorted(path.name for path in run.iterdir()) == [
+        "MODEL_CARD.md",
+        "evaluation.json",
         "history.jsonl",
         "model.npz",
+        "report.html",
         "settings.json",
         "summary.json",
     ]

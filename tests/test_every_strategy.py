@@ -12,8 +12,9 @@ from flwr.serverapp.strategy import Strategy
 
 from fedhealth import client_app
 from fedhealth.control_variates import control_change, count_steps
-from fedhealth.rounds import RoundRecorder
-from fedhealth.server_app import Event, Finished, federate
+from fedhealth.events import Checkpoint, Event, Finished, Member
+from fedhealth.rounds import RoundRecorder, Rules
+from fedhealth.server_app import federate
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
 from fedhealth.strategies import STRATEGIES, make_strategy
@@ -42,7 +43,9 @@ class Server:
         nodes = {node_id_of(name): name for name in self.names}
         self.strategy: Strategy = make_strategy(settings)
         counts = dict(zip(nodes, self.patients, strict=True))
-        self.recorder = RoundRecorder(self.strategy, nodes, counts, lambda record: None)
+        members = [Member(node, name, "own", counts[node], 1, 1, 1) for node, name in nodes.items()]
+        start_here = Checkpoint(0, ArrayRecord(), None, self.strategy, members, {}, {})
+        self.recorder = RoundRecorder(start_here, Rules(max_wait=0.05), lambda event: None)
         self.grid = InProcessGrid(ClientApp(), {name: {} for name in self.names}, {})
         self.arrays = ArrayRecord({"w": Array(np.array(start, np.float32))})
         self.round_num = 0

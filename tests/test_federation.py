@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
+from flwr.common.serde import message_to_proto
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
 from fedhealth import client_app, preprocessing
 from fedhealth.data import load_hospital, split_patients
 from fedhealth.errors import RunError
+from fedhealth.events import Began, Checkpoint, Event, Finished, RoundRecord
 from fedhealth.preprocessing import Moments
-from fedhealth.rounds import RoundRecord
-from fedhealth.server_app import Began, Event, Finished, make_server_app
+from fedhealth.server_app import make_server_app
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
 from fedhealth.sources import load_source
@@ -44,7 +45,7 @@ def final_weights(events: list[Event]) -> list[np.ndarray]:
 
 def test_a_run_tells_its_story_in_order(hospitals: dict[str, Path]) -> None:
     events = run_federation(hospitals)
-    assert [type(event) for event in events] == [Began, RoundRecord, RoundRecord, RoundRecord, Finished]
+    assert [type(event) for event in events] == [Began, *[RoundRecord, Checkpoint] * 3, Finished]
     began = events[0]
     assert isinstance(began, Began)
     assert [member.name for member in began.members] == sorted(hospitals)
@@ -116,25 +117,102 @@ def test_training_that_diverges_ends_in_one_clear_line(
         run_federation(hospitals)
 
 
-def test_no_answer_of_a_hospital_holds_a_row(hospitals: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that leaves is a weight, a count per bin, a sum over patients or a name: sizes do not grow with patients."""
-    sizes: dict[str, set[int]] = {}
+WEIGHTS = {
+    "logistic/log_odds/kernel": ("float32", (32, 1)),
+    "logistic/log_odds/bias": ("float32", (1,)),
+}
+MOMENTS = {"moments": {"counts": (int, 6), "sums": (float, 6)}}
+COUNTS = {"train-patients": int, "train-ill": int, "test-patients": int, "test-ill": int}
+HISTOGRAM = {
+    "num-examples": int,
+    "positives": (int, 200),
+    "negatives": (int, 200),
+    "log-loss": float,
+    "squared-error": float,
+}
+MAY_LEAVE: dict[str, dict[str, object]] = {
+    "query.describe": {"hospital": {"name": str, "source": str}, "counts": COUNTS},
+    "query.first_moments": MOMENTS,
+    "query.second_moments": MOMENTS,
+    "query.initial_weights": {"arrays": WEIGHTS},
+    "train": {"arrays": WEIGHTS, "metrics": {"num-examples": int, "train-loss": float}},
+    "evaluate": {"metrics": HISTOGRAM},
+    "query.finish": {},
+    "error": {"error": {"code": int, "reason": str}},
+}
+"""Everything that leaves a hospital, to the last number. What is not in this list must not leave; README.md has it, too."""
+
+
+def form_of(reply: Message) -> tuple[str, dict[str, object]]:
+    """The kind of a reply, and its records with every value replaced by its type (and length, and shape)."""
+    if reply.has_error():
+        return "error", {"error": {"code": type(reply.error.code), "reason": type(reply.error.reason)}}
+    content = reply.content
+    form: dict[str, object] = {
+        key: {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()}
+        for key, arrays in content.array_records.items()
+    }
+    for key, record in (*content.metric_records.items(), *content.config_records.items()):
+        assert key not in form
+        form[key] = {name: form_of_value(value) for name, value in record.items()}
+    return reply.metadata.message_type, form
+
+
+def form_of_value(value: object) -> object:
+    if not isinstance(value, list):
+        return type(value)
+    (kind,) = {type(each) for each in value}
+    return kind, len(value)
+
+
+@pytest.fixture
+def replies(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
+    """All that the hospitals answer from here on."""
+    kept: list[Message] = []
     original = InProcessGrid._deliver
 
-    def deliver(self: InProcessGrid, message: object) -> str:
-        message_id = original(self, message)  # type: ignore[arg-type]
-        reply = self._replies[message_id]
-        numbers = 0
-        for record in reply.content.metric_records.values():
-            numbers += sum(len(value) if isinstance(value, list) else 1 for value in record.values())
-        for arrays in reply.content.array_records.values():
-            numbers += sum(array.numpy().size for array in arrays.values())
-        sizes.setdefault(reply.metadata.message_type, set()).add(numbers)
+    def deliver(self: InProcessGrid, message: Message) -> str:
+        message_id = original(self, message)
+        kept.append(self._replies[message_id])
         return message_id
 
     monkeypatch.setattr(InProcessGrid, "_deliver", deliver)
+    return kept
+
+
+def test_nothing_leaves_a_hospital_but_what_is_on_the_list(hospitals: dict[str, Path], replies: list[Message]) -> None:
     run_federation(hospitals)
-    assert {len(kinds) for kinds in sizes.values()} == {1}, f"an answer's size depends on the hospital: {sizes}"
+    met = set()
+    for reply in replies:
+        kind, form = form_of(reply)
+        assert form == MAY_LEAVE[kind]
+        met.add(kind)
+    assert met == set(MAY_LEAVE) - {"error"}
+
+
+def test_the_envelope_of_an_answer_holds_ids_and_times_only(hospitals: dict[str, Path], replies: list[Message]) -> None:
+    run_federation(hospitals, rounds=1)
+    for reply in replies:
+        proto = message_to_proto(reply)
+        assert {field.name for field, _ in proto.ListFields()} <= {"metadata", "content"}
+        assert {field.name for field, _ in proto.metadata.ListFields()} <= {
+            *("run_id", "src_node_id", "dst_node_id", "reply_to_message_id", "group_id", "message_type"),
+            *("dst_task_id", "message_id", "ttl", "created_at"),
+        }
+        assert proto.metadata.group_id == ""
+
+
+def test_an_error_leaves_as_a_code_and_one_line(
+    hospitals: dict[str, Path], replies: list[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedhealth.training import Trainer
+
+    monkeypatch.setattr(Trainer, "train", lambda self, weights, *_: ([weight * np.nan for weight in weights], 0.0))
+    with pytest.raises(RunError):
+        run_federation(hospitals)
+    errors = [form for kind, form in map(form_of, replies) if kind == "error"]
+    assert errors
+    assert all(form == MAY_LEAVE["error"] for form in errors)
 
 
 def test_moments_of_one_value_per_column_are_what_was_sent() -> None:

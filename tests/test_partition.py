@@ -47,7 +47,7 @@ def deal(table: pd.DataFrame, split: str, clients: int = 4, alpha: float = 0.5, 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     split=st.sampled_from(["natural", *DEALING]),
-    sizes=st.lists(st.integers(10, 60), min_size=2, max_size=4),
+    sizes=st.lists(st.integers(15, 60), min_size=2, max_size=4),
     clients=st.integers(1, 12),
     alpha=st.one_of(st.sampled_from([1e-300, 1e6]), st.floats(-2, 2).map(lambda exponent: 10**exponent)),
     seed=st.integers(0, 2**31 - 1),
@@ -81,14 +81,14 @@ def test_the_same_seed_deals_the_same_way_and_another_seed_another(split: str) -
 
 
 def test_the_natural_split_gives_each_hospital_its_own_patients_in_the_schema_s_order() -> None:
-    table = invent_table({"va": 11, "switzerland": 12, "hungary": 13, "cleveland": 14})
+    table = invent_table({"va": 16, "switzerland": 17, "hungary": 18, "cleveland": 19})
     hospitals = deal(table, "natural")
     assert [list(part["hospital"].unique()) for part in hospitals] == [[name] for name in schema.HOSPITALS]
-    assert [len(part) for part in hospitals] == [14, 13, 12, 11]
+    assert [len(part) for part in hospitals] == [19, 18, 17, 16]
 
 
 def test_synthetic_hospitals_come_in_the_order_of_the_real_ones_and_others_after_them() -> None:
-    table = invent_table({"aachen": 10, "synthetic-va": 10, "synthetic-hungary": 10})
+    table = invent_table({"aachen": 15, "synthetic-va": 15, "synthetic-hungary": 15})
     assert [part["hospital"].iloc[0] for part in deal(table, "natural")] == [
         "synthetic-hungary",
         "synthetic-va",
@@ -116,8 +116,8 @@ def test_the_natural_split_refuses_another_number_of_clients_but_not_the_default
 
 
 def test_a_natural_hospital_with_too_few_patients_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="hospital va has 9 patients, fewer than 10"):
-        deal(invent_table({"cleveland": 50, "va": 9}), "natural")
+    with pytest.raises(UsageError, match="hospital va has 14 patients, fewer than 15"):
+        deal(invent_table({"cleveland": 50, "va": 14}), "natural")
 
 
 def test_the_smallest_hospital_is_one_that_a_client_accepts() -> None:
@@ -126,10 +126,10 @@ def test_the_smallest_hospital_is_one_that_a_client_accepts() -> None:
 
 @pytest.mark.parametrize("split", DEALING)
 def test_more_hospitals_than_patients_suffice_for_are_refused_before_dealing(split: str) -> None:
-    with pytest.raises(UsageError, match="--clients is 5, but 49 patients are enough for at most 4 hospitals of 10"):
-        deal(invent_table({"cleveland": 49}), split, clients=5)
-    with pytest.raises(UsageError, match="the source has 9 patients"):
-        deal(invent_table({"cleveland": 9}), split, clients=1)
+    with pytest.raises(UsageError, match="--clients is 5, but 74 patients are enough for at most 4 hospitals of 15"):
+        deal(invent_table({"cleveland": 74}), split, clients=5)
+    with pytest.raises(UsageError, match="the source has 14 patients"):
+        deal(invent_table({"cleveland": 14}), split, clients=1)
 
 
 def test_iid_hospitals_are_of_equal_size_and_mixed() -> None:
@@ -154,7 +154,7 @@ def test_label_skew_draws_anew_until_no_hospital_is_too_small(seed: int) -> None
 
 def test_label_skew_that_no_draw_can_do_says_what_to_change() -> None:
     with pytest.raises(UsageError, match=r"--clients 9 and --alpha 0\.01 .* give fewer clients or a larger alpha"):
-        deal(invent_table({"cleveland": 100}), "label-skew", clients=9, alpha=0.01)
+        deal(invent_table({"cleveland": 140}), "label-skew", clients=9, alpha=0.01)
 
 
 def test_quantity_skew_makes_sizes_uneven_but_none_too_small() -> None:
@@ -173,7 +173,7 @@ def test_feature_skew_orders_hospitals_by_age() -> None:
 
 def test_feature_skew_refuses_patients_of_one_age() -> None:
     with pytest.raises(UsageError, match="all patients have the same age"):
-        deal(invent_table({"cleveland": 50}).assign(age=54.0), "feature-skew")
+        deal(invent_table({"cleveland": 60}).assign(age=54.0), "feature-skew")
 
 
 def test_dealing_keeps_each_patient_s_true_hospital() -> None:
@@ -188,5 +188,5 @@ def test_the_natural_split_does_not_pay_for_flwr_datasets() -> None:
 
 
 def test_redraws_of_the_partitioner_stay_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    deal(invent_table({"cleveland": 100}), "label-skew", clients=6, alpha=0.5)
+    deal(invent_table({"cleveland": 150}), "label-skew", clients=6, alpha=0.5)
     assert capfd.readouterr() == ("", "")

@@ -129,6 +129,32 @@ def test_a_number_that_does_not_vary_keeps_a_deviation_of_1() -> None:
     assert (found.means[1], found.stds[1]) == (130.0, 1.0)
 
 
+def test_the_rounding_of_a_mean_is_no_deviation() -> None:
+    """0.1 has no exact binary form: the mean of many is a hair off, and dividing by that hair would be absurd."""
+    features = make_features(*[{"oldpeak": 0.1}] * 1001)
+    ready = standardise(encode(features, missing_indicators=False), local_standardisation(features))
+    assert local_standardisation(features).stds[4] == 1.0
+    assert np.abs(ready[:, :NUM_NUMBERS]).max() < 1e-6
+
+
+@pytest.mark.parametrize(("min_count", "told"), [(1, (2, 500.0)), (2, (2, 500.0)), (3, (0, 0.0))])
+def test_moments_of_few_patients_are_told_as_of_none(min_count: int, told: tuple[int, float]) -> None:
+    features = make_features({"chol": 240}, {"chol": 260}, {"chol": NAN})
+    first = first_moments(features, min_count)
+    second = second_moments(features, [0.0] * NUM_NUMBERS, min_count)
+    assert (first.counts[2], first.sums[2]) == told
+    assert second.counts == first.counts
+    assert second.sums[2] == (240**2 + 260**2 if told[0] else 0.0)
+    assert (first.counts[0], first.sums[0]) == (3, 183.0)
+
+
+def test_a_federation_whose_hospitals_all_have_few_values_has_mean_0_and_deviation_1() -> None:
+    features = make_features({"chol": 240}, {"chol": NAN}, {"chol": NAN})
+    means = combine_means([first_moments(features, 2)] * 2)
+    found = combine_standardisation(means, [second_moments(features, means, 2)] * 2)
+    assert (found.means[2], found.stds[2]) == (0.0, 1.0)
+
+
 def test_moments_hold_counts_and_sums_of_the_numbers_only() -> None:
     moments = first_moments(make_features({}, {}))
     assert moments == Moments(counts=(2,) * NUM_NUMBERS, sums=(122.0, 290.0, 466.0, 262.0, 5.0, 6.0))

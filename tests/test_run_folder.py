@@ -12,13 +12,12 @@ from flwr.app import Array, ArrayRecord
 
 from fedhealth import __version__
 from fedhealth.errors import UsageError
+from fedhealth.events import Began, Event, Finished, Member, RoundRecord, Waiting
 from fedhealth.files import write_file
 from fedhealth.metrics import Metrics, add_histograms, compute_metrics, score_histogram
 from fedhealth.preprocessing import Standardisation, encoded_names
-from fedhealth.rounds import RoundRecord
-from fedhealth.run_folder import keep_event, make_run_folder
+from fedhealth.run_folder import RunKeeper, make_run_folder
 from fedhealth.schema import schema_fingerprint
-from fedhealth.server_app import Began, Finished, Member, Waiting
 from fedhealth.settings import FederationSettings
 
 MEANS, STDS = (54.0, 131.0, 240.0, 149.0, 1.0, 0.7), (9.0, 17.0, 50.0, 22.0, 1.1, 0.9)
@@ -55,6 +54,11 @@ def make_finished(**changes: Any) -> Finished:
     return replace(finished, **changes)
 
 
+def keep_event(folder: Path, event: Event) -> None:
+    """As a keeper does it whose disk takes everything."""
+    RunKeeper(folder, keep=3, max_wait=0.0, warn=pytest.fail).keep(event)
+
+
 def read_json(path: Path) -> Any:
     """Strictly: NaN and Infinity, which Python would accept, are no JSON."""
 
@@ -70,7 +74,7 @@ def read_json(path: Path) -> Any:
 def test_the_summary_says_in_one_page_what_the_run_achieved(tmp_path: Path) -> None:
     keep_event(tmp_path, make_finished())
     summary = read_json(tmp_path / "summary.json")
-    assert set(summary) == {"dataset", "rounds", "seconds", "metrics", "hospitals", "round_seconds"}
+    assert set(summary) == {"dataset", "rounds", "seconds", "metrics", "hospitals", "left_out", "round_seconds"}
     assert (summary["dataset"], summary["rounds"], summary["seconds"]) == ("uci", 2, 1.75)
     assert summary["round_seconds"] == [0.25, 0.5]
     assert set(summary["metrics"]) >= ASKED_FOR
@@ -140,7 +144,7 @@ def test_the_history_grows_by_one_line_per_round_and_is_there_before_the_run_end
     lines = (tmp_path / "history.jsonl").read_text(encoding="utf-8").splitlines()
     first, second = (json.loads(line) for line in lines)
     assert set(first) == {
-        *("round", "seconds", "train_loss", "union", "hospitals", "left_out", "left_out_share"),
+        *("round", "seconds", "train_loss", "union", "hospitals", "left_out", "left_out_share", "clipped"),
     }
     assert (first["round"], first["left_out"], first["left_out_share"]) == (1, {}, 0.0)
     assert (second["round"], second["left_out"], second["left_out_share"]) == (2, left_out, 0.4)
@@ -245,7 +249,10 @@ def test_a_run_that_is_already_there_is_not_overwritten(tmp_path: Path, name: st
     (tmp_path / name).write_text("precious")
     with pytest.raises(UsageError) as caught:
         make_run_folder(tmp_path)
-    assert str(caught.value) == f"--out {tmp_path}: already holds a run; give another folder"
+    assert (
+        str(caught.value)
+        == f"--out {tmp_path}: already holds a run; give another folder, or go on with it: --resume {tmp_path}"
+    )
     assert (tmp_path / name).read_text() == "precious"
 
 
@@ -262,10 +269,10 @@ def test_a_folder_that_cannot_be_is_refused_before_anybody_waits(tmp_path: Path,
 
 
 def test_a_folder_that_must_not_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> None:
+    def refuse(self: Path, content: bytes) -> int:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "touch", refuse)  # root may write anywhere, so permissions alone would not tell
+    monkeypatch.setattr(Path, "write_bytes", refuse)  # root may write anywhere, so permissions alone would not tell
     with pytest.raises(UsageError, match=r"cannot write there \(Permission denied\); give another folder"):
         make_run_folder(tmp_path)
 

@@ -1,11 +1,7 @@
 """The real scripts as processes on loopback, started and stopped as a person would."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +10,9 @@ import numpy as np
 import pytest
 
 from fedhealth.demo import free_port
+from tests.processes import Process, started
 
 pytestmark = [pytest.mark.processes, pytest.mark.enable_socket]
-ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 120.0
-"""Seconds after which a process that should have spoken or ended is a failure."""
 
 CALLS_HOME = """
 import os, sys
@@ -28,60 +22,6 @@ def tell(event, arguments):
             file.write(f"{sys.argv} {event} {arguments}\\n")
 sys.addaudithook(tell)
 """
-
-
-class Process:
-    """A script that runs, and the lines it has printed so far (both streams together)."""
-
-    def __init__(self, *command: str, environment: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=cwd,
-            env={**os.environ, **(environment or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines: list[str] = []
-        self.spoke = threading.Condition()
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self.spoke:
-                self.lines.append(line.rstrip("\n"))
-                self.spoke.notify_all()
-
-    def wait_for(self, text: str) -> str:
-        """The first line that holds `text`."""
-        with self.spoke:
-            found = self.spoke.wait_for(lambda: [line for line in self.lines if text in line], timeout=PATIENCE)
-            assert found, f"no line with {text!r} in:\n{self.output}"
-            return found[0]
-
-    def end(self) -> int:
-        """The exit code, once it has ended by itself."""
-        code = self.process.wait(timeout=PATIENCE)
-        self.reader.join()
-        return code
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.lines)
-
-
-@contextmanager
-def started(*command: str, environment: dict[str, str] | None = None, cwd: Path = ROOT) -> Iterator[Process]:
-    process = Process(*command, environment=environment, cwd=cwd)
-    try:
-        yield process
-    finally:
-        if process.process.poll() is None:
-            process.process.kill()
-        process.process.wait()
-        process.reader.join()
 
 
 @contextmanager
@@ -192,7 +132,11 @@ def test_one_name_twice_and_one_hospital_too_many_are_told_so_while_the_others_w
         server = processes["server"]
         address = server.wait_for("listening on").split()[2].rstrip(";")
         server.wait_for("joined: synthetic-cleveland")
-        with started("client.py", str(data / "client_1.csv"), "--server", address) as twin:
+        elsewhere = (
+            "--receipts",
+            str(tmp_path / "receipts"),
+        )  # on this computer the receipts would tell them apart first
+        with started("client.py", str(data / "client_1.csv"), "--server", address, *elsewhere) as twin:
             assert twin.end() == 2
             assert "named synthetic-cleveland is already here; give this one another --name" in twin.output
             assert len(twin.output.splitlines()) == 2
@@ -211,9 +155,9 @@ def test_a_client_that_finds_no_server_counts_its_attempts_and_gives_up(data: Pa
     address = f"127.0.0.1:{free_port()}"
     with started("client.py", str(data / "client_1.csv"), "--server", address, "--max-wait", "1.5") as client:
         assert client.end() == 1
-        assert f"no server at {address} (attempt 1); trying again in" in client.output
-        assert "(attempt 2)" in client.output
-        assert client.lines[-1].startswith("error: no server answered within 1.5 s")
+        assert f"no server at {address} (attempt 1; connection refused); trying again in" in client.output
+        assert "(attempt 2;" in client.output
+        assert client.lines[-1].startswith(f"error: no server at {address} within 1.5 s")
 
 
 def test_a_server_whose_hospitals_do_not_come_says_so_and_gives_up(tmp_path: Path) -> None:
@@ -221,7 +165,7 @@ def test_a_server_whose_hospitals_do_not_come_says_so_and_gives_up(tmp_path: Pat
     with started("server.py", *flags) as server:
         assert server.end() == 1
         assert "waiting for 4 of 4 hospitals (here: nobody yet; giving up in" in server.output
-        assert server.lines[-1].startswith("error: only 0 of 4 hospitals came within 0.5 s")
+        assert server.lines[-1].startswith("error: only 0 of 4 hospitals (--hospitals) came within 0.5 s")
 
 
 def test_a_busy_port_and_a_stranger_at_the_port_are_one_line_each(data: Path, tmp_path: Path) -> None:

@@ -1,133 +1,22 @@
-"""The rounds with toy hospitals: no TensorFlow, one weight, everything can be checked by hand.
-
-A toy hospital's training adds its own `step` to the weight; its risks are the weight for an ill patient and one minus
-the weight for a healthy one.
-"""
+"""The rounds with toy hospitals, from the first question to the final model."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-from numpy.typing import NDArray
+from flwr.app import Context, RecordDict
 
-from fedhealth import preprocessing, server_app
+from fedhealth import preprocessing
 from fedhealth.errors import RunError, UsageError
-from fedhealth.metrics import histogram_to_record, score_histogram
-from fedhealth.rounds import RoundRecord
-from fedhealth.schema import FEATURES
-from fedhealth.server_app import Began, Event, Finished, Waiting, federate, make_server_app
+from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Past, RoundRecord
+from fedhealth.server_app import federate, make_server_app
 from fedhealth.settings import FederationSettings
-from fedhealth.simulation import InProcessGrid
 from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, node_id_of
+from tests.toy_hospitals import HEALTHY, ILL, Toy, ToyHospital, make_toy, three_hospitals
 
 MAX_WAIT = 0.01
-HEALTHY, ILL = 3, 1
-
-
-def make_features(ages: list[float]) -> NDArray[np.float64]:
-    """(num_patients, 13): these ages, everything else missing."""
-    features = np.full((len(ages), len(FEATURES)), np.nan)
-    features[:, 0] = ages
-    return features
-
-
-@dataclass
-class ToyHospital:
-    """What a toy hospital has and does; `faults` maps a message type to the error that it raises there."""
-
-    name: str
-    ages: list[float]
-    step: float = 0.1
-    source: str = "own"
-    faults: dict[str, Exception] = field(default_factory=dict)
-
-
-@dataclass
-class Heard:
-    """One message as a hospital saw it when it came (Flower changes a config in place from round to round)."""
-
-    hospital: str
-    kind: str
-    content: RecordDict
-    config: dict[str, Any]
-
-
-@dataclass
-class Toy:
-    """A toy federation: its grid and all that its hospitals heard, in order."""
-
-    grid: InProcessGrid
-    heard: list[Heard]
-
-    def kinds(self) -> list[str]:
-        return [heard.kind for heard in self.heard]
-
-    def configs(self, kind: str) -> list[dict[str, Any]]:
-        return [heard.config for heard in self.heard if heard.kind == kind]
-
-
-def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict:
-    features = make_features(hospital.ages)
-    if kind == "query.describe":
-        counts = {"train-patients": len(hospital.ages), "train-ill": 1, "test-patients": HEALTHY + ILL, "test-ill": ILL}
-        who = ConfigRecord({"name": hospital.name, "source": hospital.source})
-        return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
-    if kind.endswith("_moments"):
-        if kind == "query.first_moments":
-            moments = preprocessing.first_moments(features)
-        else:
-            means = message.content.config_records["config"]["means"]
-            moments = preprocessing.second_moments(features, means)  # type: ignore[arg-type]  # a list, as sent
-        return RecordDict({"moments": MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})})
-    if kind == "query.initial_weights":
-        return RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})})
-    if kind == "query.finish":
-        return RecordDict()
-    weight = message.content.array_records["arrays"]["w"].numpy()
-    if kind == "train":
-        arrays = ArrayRecord({"w": Array(np.asarray(weight + np.float32(hospital.step)))})
-        metrics = MetricRecord({"num-examples": len(hospital.ages), "train-loss": 0.25})
-        return RecordDict({"arrays": arrays, "metrics": metrics})
-    risks, labels = [1 - weight[0]] * HEALTHY + [weight[0]] * ILL, [0] * HEALTHY + [1] * ILL
-    return RecordDict({"metrics": MetricRecord(histogram_to_record(score_histogram(risks, labels)))})
-
-
-def make_toy(
-    *hospitals: ToyHospital, keys: list[str] | None = None, grid_class: type[InProcessGrid] | None = None
-) -> Toy:
-    """A federation of these hospitals, known to the grid by `keys` (default: their names)."""
-    by_key = dict(zip(keys or [hospital.name for hospital in hospitals], hospitals, strict=True))
-    heard: list[Heard] = []
-    app = ClientApp()
-
-    def answer(message: Message, context: Context) -> Message:
-        hospital, kind = by_key[str(context.node_config["key"])], message.metadata.message_type
-        config = dict(message.content.config_records.get("config", ConfigRecord()))
-        heard.append(Heard(hospital.name, kind, message.content, config))
-        if kind in hospital.faults:
-            raise hospital.faults[kind]
-        return Message(toy_answer(hospital, kind, message), reply_to=message)
-
-    app.train()(answer)
-    app.evaluate()(answer)
-    for question in ("describe", "first_moments", "second_moments", "initial_weights", "finish"):
-        app.query(question)(answer)
-    grid = (grid_class or InProcessGrid)(app, {key: {"key": key} for key in by_key}, {})
-    return Toy(grid, heard)
-
-
-def three_hospitals() -> Toy:
-    return make_toy(
-        ToyHospital("cleveland", [50, 60], step=0.1, source="uci"),
-        ToyHospital("hungary", [40], step=0.4, source="uci"),
-        ToyHospital("va", [70], step=0.0),
-    )
 
 
 def run(toy: Toy, hospitals: int = 3, rounds: int = 2, **settings: Any) -> list[Event]:
@@ -147,9 +36,14 @@ def finished_of(events: list[Event]) -> Finished:
 
 def test_a_run_tells_that_it_began_each_round_in_order_and_that_it_finished() -> None:
     events = run(three_hospitals(), rounds=3)
-    assert [type(event) for event in events] == [Began, RoundRecord, RoundRecord, RoundRecord, Finished]
-    assert [event.round_num for event in events if isinstance(event, RoundRecord)] == [1, 2, 3]
-    assert finished_of(events).rounds == events[1:4]
+    assert [type(event) for event in events] == [Began, *[RoundRecord, Checkpoint] * 3, Finished]
+    assert [event.round_num for event in events if isinstance(event, RoundRecord | Checkpoint)] == [1, 1, 2, 2, 3, 3]
+    told = [event for event in events if isinstance(event, RoundRecord)]
+    assert [replace(record, histograms={}) for record in finished_of(events).rounds] == [
+        replace(record, histograms={}) for record in told
+    ]
+    # Only the last round's histograms are kept: thousands of rounds must fit in memory.
+    assert [bool(record.histograms) for record in finished_of(events).rounds] == [False, False, True]
 
 
 def test_hospitals_are_asked_in_the_order_of_the_run() -> None:
@@ -263,125 +157,141 @@ def test_two_hospitals_of_one_name_end_the_run_before_it_begins() -> None:
     assert set(toy.kinds()) == {"query.describe"}
 
 
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [(RunError("no TensorFlow here"), "no TensorFlow here"), (ValueError("age 61, chol 233"), "ValueError")],
-)
-def test_a_hospital_that_cannot_describe_itself_ends_the_run_without_quoting_a_patient(
-    error: Exception, told: str
-) -> None:
-    toy = make_toy(ToyHospital("va", [50]), ToyHospital("cleveland", [60], faults={"query.describe": error}))
-    with pytest.raises(RunError) as caught:
-        run(toy, hospitals=2)
-    assert str(caught.value) == f"a hospital could not describe itself: {told}"
-
-
-@pytest.mark.parametrize("question", ["query.first_moments", "query.second_moments", "query.initial_weights"])
-def test_a_hospital_that_cannot_answer_what_all_must_answer_ends_the_run(question: str) -> None:
-    faults: dict[str, Exception] = {question: MemoryError()}
-    toy = make_toy(ToyHospital("cleveland", [60], faults=faults), ToyHospital("va", [50]))
-    with pytest.raises(RunError, match=f"a hospital could not answer {question}: MemoryError"):
-        run(toy, hospitals=2)
-    assert "train" not in toy.kinds()
-
-
 def test_a_hospital_that_fails_in_training_is_left_out_and_the_run_goes_on() -> None:
     diverged: dict[str, Exception] = {"train": RunError("training diverged")}
     toy = make_toy(ToyHospital("cleveland", [50, 60, 70]), ToyHospital("va", [50], step=9, faults=diverged))
-    finished = finished_of(run(toy, hospitals=2, rounds=1))
+    finished = finished_of(run(toy, hospitals=2, rounds=1, min_hospitals=1))
     assert finished.rounds[0].left_out == {"va": "training diverged"}
     assert finished.rounds[0].left_out_share == 0.25
     np.testing.assert_allclose(finished.weights["w"].numpy(), [0.6], rtol=1e-6)
 
 
-def test_a_run_in_which_nobody_can_train_ends_and_says_why() -> None:
-    broken: dict[str, Exception] = {"train": ZeroDivisionError("secret")}
+def test_a_run_in_which_nobody_can_train_ends_and_says_why_without_quoting_a_patient() -> None:
+    broken: dict[str, Exception] = {"train": ZeroDivisionError("age 61, chol 233")}
     toy = make_toy(ToyHospital("cleveland", [50], faults=broken), ToyHospital("va", [50], faults=broken))
     with pytest.raises(RunError) as caught:
         run(toy, hospitals=2)
-    reasons = "cleveland: ZeroDivisionError; va: ZeroDivisionError"
-    assert str(caught.value) == f"round 1: no hospital could train ({reasons})"
-
-
-class LosesAMessage(InProcessGrid):
-    """A grid (Flower's own does so) that gives no reply at all for one hospital's first moments."""
-
-    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
-        replies = super().send_and_receive(messages, timeout=timeout)
-        return replies[1:] if replies and "moments" in replies[0].content else replies
-
-
-def test_a_hospital_that_stays_silent_where_all_must_answer_ends_the_run() -> None:
-    toy = make_toy(ToyHospital("cleveland", [50]), ToyHospital("va", [50]), grid_class=LosesAMessage)
-    with pytest.raises(RunError, match=r"1 of 2 hospitals answered query.first_moments within 7 s"):
-        run(toy, hospitals=2, round_timeout=7)
-
-
-# --- waiting ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """A clock for the server app that moves only when the app sleeps."""
-    fake = SimpleNamespace(now=1000.0, perf_counter=lambda: 0.0)
-    fake.monotonic = lambda: fake.now
-    fake.sleep = lambda seconds: setattr(fake, "now", fake.now + seconds)
-    monkeypatch.setattr(server_app, "time", fake)
-    return fake
-
-
-@pytest.mark.usefixtures("clock")
-def test_waiting_is_told_at_once_and_every_ten_seconds_and_ends_after_max_wait() -> None:
-    events: list[Event] = []
-    toy = three_hospitals()
-    with pytest.raises(RunError) as caught:
-        federate(toy.grid, FederationSettings(hospitals=4), events.append, max_wait=25)
-    assert str(caught.value) == "only 3 of 4 hospitals came within 25 s; see --max-wait, --hospitals"
-    assert all(isinstance(event, Waiting) and (event.here, event.wanted) == (3, 4) for event in events)
-    assert [round(event.seconds_left) for event in events if isinstance(event, Waiting)] == [25, 15, 5]
-    assert toy.heard == []
-
-
-def test_a_tiny_max_wait_ends_a_real_wait() -> None:
-    with pytest.raises(RunError, match=r"only 1 of 2 hospitals came within 0\.01 s"):
-        run(make_toy(ToyHospital("va", [50])), hospitals=2)
-
-
-class ComesAndGoes(InProcessGrid):
-    """A grid whose first hospital is away while everybody describes themselves for the first time."""
-
-    asked = 0
-
-    def get_node_ids(self) -> list[int]:
-        self.asked += 1
-        return super().get_node_ids()[1:] if self.asked in (1, 4) else super().get_node_ids()
-
-
-@pytest.mark.usefixtures("clock")
-def test_a_hospital_that_leaves_while_the_others_get_ready_is_waited_for_again() -> None:
-    # Asked 1: one is missing, wait. 2, 3: all are here, describe. 4: one has left. From then on all are here.
-    toy = make_toy(ToyHospital("cleveland", [50]), ToyHospital("va", [50]), grid_class=ComesAndGoes)
-    events = run(toy, hospitals=2, rounds=1)
-    assert isinstance(events[0], Waiting)
-    assert toy.kinds()[:5] == ["query.describe"] * 4 + ["query.first_moments"]
-    assert len(finished_of(events).members) == 2
-
-
-class LosesOneAtTheEnd(InProcessGrid):
-    """A grid whose first hospital leaves once it has evaluated."""
-
-    left = False
-
-    def get_node_ids(self) -> list[int]:
-        return super().get_node_ids()[1:] if self.left else super().get_node_ids()
-
-    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
-        outgoing = list(messages)
-        self.left = self.left or outgoing[0].metadata.message_type == "evaluate"
-        return super().send_and_receive(outgoing, timeout=timeout)
+    assert str(caught.value) == (
+        "round 1: 0 of the 2 hospitals that it needs (--min-hospitals) trained "
+        "(cleveland: ZeroDivisionError; va: ZeroDivisionError)"
+    )
 
 
 def test_the_final_model_goes_only_to_those_who_are_still_here() -> None:
-    toy = make_toy(ToyHospital("cleveland", [50]), ToyHospital("va", [50]), grid_class=LosesOneAtTheEnd)
-    finished_of(run(toy, hospitals=2, rounds=1))
-    assert toy.kinds().count("query.finish") == 1
+    toy = three_hospitals()
+    toy.grid.on_send = lambda kind, names: toy.grid.away.add("va") if kind == "evaluate" else None
+    finished_of(run(toy, rounds=1))
+    assert [heard.hospital for heard in toy.heard if heard.kind == "query.finish"] == ["cleveland", "hungary"]
+
+
+def test_the_final_model_does_not_go_to_a_hospital_that_was_dropped() -> None:
+    toy = three_hospitals()
+    toy.hospitals["hungary"].lies["train"] = lambda answer: None
+    finished = finished_of(run(toy, rounds=2, strikes=1))
+    assert set(finished.rounds[-1].left_out) == {"hungary"}
+    assert [heard.hospital for heard in toy.heard if heard.kind == "query.finish"] == ["cleveland", "va"]
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def test_each_round_ends_with_all_that_is_needed_to_go_on_after_it() -> None:
+    events = run(three_hospitals(), rounds=2)
+    began, finished = events[0], finished_of(events)
+    checkpoints = [event for event in events if isinstance(event, Checkpoint)]
+    assert [checkpoint.round_num for checkpoint in checkpoints] == [1, 2]
+    np.testing.assert_allclose(checkpoints[0].weights["w"].numpy(), [0.65], rtol=1e-6)
+    assert isinstance(began, Began)
+    for checkpoint in checkpoints:
+        assert checkpoint.standardisation == finished.standardisation
+        assert checkpoint.members == began.members
+        assert (checkpoint.strikes, checkpoint.dropped) == ({}, {})
+
+
+def test_a_checkpoint_knows_what_is_held_against_whom() -> None:
+    toy = three_hospitals()
+    toy.hospitals["hungary"].lies["train"] = lambda answer: None
+    checkpoints = [event for event in run(toy, rounds=2, strikes=2) if isinstance(event, Checkpoint)]
+    assert [checkpoint.strikes for checkpoint in checkpoints] == [{"hungary": 1}, {"hungary": 2}]
+    assert [list(checkpoint.dropped) for checkpoint in checkpoints] == [[], ["hungary"]]
+
+
+def test_only_the_last_round_keeps_what_each_hospital_sent() -> None:
+    rounds = finished_of(run(three_hospitals(), rounds=3)).rounds
+    assert [set(record.histograms) for record in rounds] == [set(), set(), {"cleveland", "hungary", "va"}]
+
+
+# --- going on ---------------------------------------------------------------------------------------------------------
+
+
+def past_of(events: list[Event], round_num: int) -> Past:
+    """What lies behind a run after that round."""
+    (checkpoint,) = (event for event in events if isinstance(event, Checkpoint) and event.round_num == round_num)
+    records = [event for event in events if isinstance(event, RoundRecord) and event.round_num <= round_num]
+    return Past(checkpoint, records)
+
+
+def go_on(toy: Toy, past: Past, **settings: Any) -> list[Event]:
+    events: list[Event] = []
+    federate(toy.grid, FederationSettings(hospitals=3, **settings), events.append, MAX_WAIT, past)
+    return events
+
+
+def test_a_run_that_goes_on_says_after_which_round_and_asks_nothing_that_was_agreed_on_before() -> None:
+    past, toy = past_of(run(three_hospitals(), rounds=2), 2), three_hospitals()
+    events = go_on(toy, past, rounds=3)
+    assert [type(event) for event in events] == [Began, RoundRecord, Checkpoint, Finished]
+    assert isinstance(events[0], Began)
+    assert events[0].done == 2
+    assert toy.kinds() == [*["query.describe"] * 3, *["train"] * 3, *["evaluate"] * 3, *["query.finish"] * 3]
+    assert {config["server-round"] for config in toy.configs("train") + toy.configs("evaluate")} == {3}
+    assert [record.round_num for record in finished_of(events).rounds] == [1, 2, 3]
+
+
+def test_a_run_that_has_all_its_rounds_behind_it_only_hands_out_the_model() -> None:
+    events, toy = run(three_hospitals(), rounds=2), three_hospitals()
+    finished = finished_of(go_on(toy, past_of(events, 2), rounds=2))
+    assert toy.kinds() == [*["query.describe"] * 3, *["query.finish"] * 3]
+    np.testing.assert_array_equal(finished.weights["w"].numpy(), finished_of(events).weights["w"].numpy())
+    assert [record.round_num for record in finished.rounds] == [1, 2]
+
+
+def test_whoever_was_dropped_before_is_dropped_still_and_not_waited_for() -> None:
+    first = three_hospitals()
+    first.hospitals["hungary"].lies["train"] = lambda answer: None
+    past, toy = past_of(run(first, rounds=1, strikes=1), 1), three_hospitals()
+    toy.grid.away.add("hungary")
+    events = go_on(toy, past, rounds=2, strikes=1)
+    assert [type(event) for event in events] == [Dropped, Began, RoundRecord, Checkpoint, Finished]
+    assert isinstance(events[0], Dropped)
+    assert events[0].name == "hungary"
+    reason = finished_of(events).rounds[1].left_out["hungary"]
+    assert reason == "dropped at strike 1 of 1: it sent nothing where metrics was asked for"
+
+
+def test_strikes_of_before_the_interruption_still_count() -> None:
+    first, toy = three_hospitals(), three_hospitals()
+    for each in (first, toy):
+        each.hospitals["hungary"].lies["train"] = lambda answer: None
+    past = past_of(run(first, rounds=1, strikes=2), 1)
+    events = go_on(toy, past, rounds=2, strikes=2)
+    assert [event.name for event in events if isinstance(event, Dropped)] == ["hungary"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"name": "zurich"}, "zurich was not in the run that goes on (cleveland, hungary, va were)"),
+        ({"ages": [70, 71]}, "va has other patients than when the run began; give it the same file again"),
+        ({"source": "uci"}, "va has other patients than when the run began; give it the same file again"),
+    ],
+)
+def test_a_run_goes_on_only_with_the_hospitals_and_patients_that_it_began_with(
+    change: dict[str, Any], told: str
+) -> None:
+    past, hospitals = past_of(run(three_hospitals(), rounds=1), 1), three_hospitals().hospitals
+    toy = make_toy(hospitals["cleveland"], hospitals["hungary"], replace(hospitals["va"], **change))
+    with pytest.raises(RunError) as caught:
+        go_on(toy, past, rounds=2)
+    assert str(caught.value) == told
+    assert set(toy.kinds()) == {"query.describe"}

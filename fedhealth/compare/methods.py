@@ -15,9 +15,10 @@ from fedhealth import client_app
 from fedhealth.arrays import read_array
 from fedhealth.compare.cases import Case, Rows
 from fedhealth.data import Hospital, Patients
+from fedhealth.events import Event, Finished
 from fedhealth.preprocessing import Standardisation
 from fedhealth.recalibration import fit_intercept
-from fedhealth.server_app import Event, Finished, federate
+from fedhealth.server_app import federate
 from fedhealth.settings import FederationSettings, StrategyName
 from fedhealth.simulation import InProcessGrid
 
@@ -52,13 +53,14 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Mode
     """One federated run in this process, by the same two apps as over the network."""
     events: list[Event] = []
     keys = {name: f"memory:{next(_numbers)}" for name in train}
-    chosen = dataclasses.replace(settings, hospitals=len(train))
+    # Every patient counts in a study; a real hospital keeps sums over fewer than five to itself.
+    chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1)
     try:
         for name, key in keys.items():
             patients = train[name].patients
             # What is tested while training decides nothing; the test patients are not even shown to the run.
-            client_app.hold_in_memory(key, Hospital(name, patients, "study", ()), patients, patients)
-        nodes = {name: {"data": key, "name": name} for name, key in keys.items()}
+            client_app.hold_in_memory(key, Hospital(name, name, patients, "study", ()), patients, patients)
+        nodes = {name: {"data": key, "name": name, "min-count": 1} for name, key in keys.items()}
         grid = InProcessGrid(client_app.app, nodes, chosen.to_run_config())
         federate(grid, chosen, events.append, max_wait=1.0)
     finally:

@@ -15,6 +15,8 @@ from fedhealth.data.validation import validate_table
 from fedhealth.errors import UsageError
 from fedhealth.schema import FEATURE_NAMES, HOSPITAL, SYNTHETIC_PREFIX, TARGET
 
+FULL_DATASET = "full_dataset.csv"
+"""Holds all patients of a data set, whoever examined them."""
 REPEATED_SHARE = 0.05
 """More repeated rows than this are worth a warning."""
 
@@ -24,6 +26,8 @@ class Hospital:
     """One hospital and the patients of its CSV."""
 
     name: str
+    name_in_file: str
+    """What the file itself calls its hospital, fit to be shown; another one may have been given."""
     patients: Patients
     source: str
     """"synthetic" if any row is; else what dataset.json says of this very file, such as "uci"; else "own"."""
@@ -47,17 +51,21 @@ def load_hospital(path: Path, name: str | None = None) -> Hospital:
         name = check_name(name, f'--name is "{show(name)}"')
     content = read_file(path)
     table = parse_table(content, path)
-    values, warnings = validate_table(table, path)
     record = read_dataset_record(path, content)
+    name_in_file = find_name(table, path, record)
+    if name is None:
+        name = check_name(name_in_file, f'{path}: the hospital\'s name is "{show(name_in_file)}"')
+    values, warnings = validate_table(table, path)
     patients = Patients(
         features=values[list(FEATURE_NAMES)].to_numpy(dtype=np.float64, copy=True),
         labels=values[TARGET].to_numpy(dtype=np.float32),
     )
     return Hospital(
-        name=find_name(table, path, record) if name is None else name,
+        name=name,
+        name_in_file=show(name_in_file),
         patients=patients,
         source=find_source(table, record),
-        warnings=(*warnings, *find_warnings(table, patients)),
+        warnings=(*warnings, *find_warnings(table, patients, several=count_strangers(table, path, record))),
     )
 
 
@@ -72,8 +80,14 @@ def find_name(table: Table, path: Path, record: dict[str, Any]) -> str:
     Where patients were dealt out anew (any split but the natural one), the rows name another hospital than the file's.
     """
     names = list_hospitals(table)
-    name = names[0] if len(names) == 1 and record.get("split", "natural") == "natural" else path.stem
-    return check_name(name, f'{path}: the hospital\'s name is "{show(name)}"')
+    return names[0] if len(names) == 1 and record.get("split", "natural") == "natural" else path.stem
+
+
+def count_strangers(table: Table, path: Path, record: dict[str, Any]) -> int:
+    """How many hospitals the rows name, if that is more than one and the patients were not dealt out anew on purpose."""
+    count = len(list_hospitals(table))
+    dealt_out = record.get("split", "natural") != "natural" and path.name != FULL_DATASET
+    return 0 if count == 1 or dealt_out else count
 
 
 def check_name(name: str, said: str) -> str:
@@ -104,16 +118,24 @@ def read_dataset_record(path: Path, content: bytes) -> dict[str, Any]:
     return record if listed else {}
 
 
-def find_warnings(table: Table, patients: Patients) -> list[str]:
-    """What is allowed and still worth a line."""
-    total = len(patients)
+def find_table_warnings(table: Table, several: int = 0) -> list[str]:
+    """What is odd about the table, whatever its values; `several` is of `count_strangers`."""
     warnings = []
+    if several:
+        warnings.append(f"the rows name {several} hospitals; each should join with a file of its own")
     if table.ignored:
         more = ["..."] if len(table.ignored) > 10 else []
         names = [show(name) or "(no name)" for name in table.ignored[:10]]
         warnings.append(f"unknown columns are ignored: {', '.join(names + more)}")
     if table.short_rows:
-        warnings.append(f"cells that a row lacks are read as missing (in {table.short_rows} of {total} rows)")
+        warnings.append(f"cells that a row lacks are read as missing (in {table.short_rows} of {len(table.rows)} rows)")
+    return warnings
+
+
+def find_warnings(table: Table, patients: Patients, several: int) -> list[str]:
+    """What is allowed and still worth a line."""
+    total = len(patients)
+    warnings = find_table_warnings(table, several)
     synthetic = sum(name.startswith(SYNTHETIC_PREFIX) for name in table.cells.get(HOSPITAL, []))
     if 0 < synthetic < total:
         warnings.append(f"invented and real patients are mixed (synthetic: {synthetic} of {total} rows)")

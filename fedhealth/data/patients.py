@@ -1,5 +1,6 @@
 """Patients in memory and their split into train and test; knows nothing of files."""
 
+import struct
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,9 @@ from fedhealth.errors import UsageError
 
 SPLIT_STREAM = 0x5B117
 """Keeps the split's random numbers apart from every other use of the same seed."""
+USUAL_SHARE = 0.25
+FEWEST_TO_TRAIN, FEWEST_TO_TEST = 10, 5
+"""Below these a sum over the training patients, or a count of the test patients, says too much about each of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,8 @@ def split_patients(patients: Patients, test_share: float, seed: int) -> tuple[Pa
     """Split at random within each class; both parts keep the order of the rows.
 
     A class gives `round(test_share * n)` of its n patients to the test and keeps at least one; if that leaves the test
-    empty, the larger class gives one.
+    empty, the larger class gives one. Each share draws anew: if the patients tested at 0.25 were among those tested at
+    0.26, two runs could differ by one patient, and the difference of their sums would be that patient's values.
 
     Returns
     -------
@@ -42,7 +47,7 @@ def split_patients(patients: Patients, test_share: float, seed: int) -> tuple[Pa
     """
     if len(patients) < 2:
         raise UsageError(f"{len(patients)} patients cannot be split into train and test; give 2 or more")
-    rng = np.random.default_rng([SPLIT_STREAM, seed])
+    rng = np.random.default_rng([SPLIT_STREAM, seed, share_word(test_share)])
     is_test = np.zeros(len(patients), dtype=np.bool_)
     classes = [rng.permutation(np.flatnonzero(patients.labels == label)) for label in np.unique(patients.labels)]
     for members in classes:
@@ -50,6 +55,16 @@ def split_patients(patients: Patients, test_share: float, seed: int) -> tuple[Pa
     if not is_test.any():
         is_test[max(classes, key=len)[0]] = True
     return select_patients(patients, ~is_test), select_patients(patients, is_test)
+
+
+def share_word(test_share: float) -> int:
+    """A seed word for each share, as fine as a float is; 0 (which changes nothing) for the usual one."""
+    return int.from_bytes(struct.pack(">d", test_share)) ^ int.from_bytes(struct.pack(">d", USUAL_SHARE))
+
+
+def enough_patients(train: Patients, test: Patients) -> bool:
+    """Whether both parts of a split are large enough to speak of in sums and counts."""
+    return len(train) >= FEWEST_TO_TRAIN and len(test) >= FEWEST_TO_TEST
 
 
 def select_patients(patients: Patients, mask: NDArray[np.bool_]) -> Patients:

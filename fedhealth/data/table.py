@@ -13,7 +13,10 @@ from pathlib import Path
 from fedhealth.errors import DataError, UsageError
 from fedhealth.schema import COLUMN_NAMES, FEATURE_NAMES, LABEL, TARGET
 
-MINIMUM_PATIENTS = 10
+MINIMUM_PATIENTS = 15
+"""Fewer can never be split into enough to train and enough to test on (`patients.enough_patients`)."""
+KAGGLE_HEADINGS = frozenset({"thalch", "ChestPainType", "RestingBP", "Cholesterol", "MaxHR", "HeartDisease"})
+"""Names of columns that only Kaggle copies of the UCI data have; `sources.kaggle` converts them."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +54,23 @@ def read_file(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
-def parse_table(content: bytes, path: Path) -> Table:
-    """Bytes of a CSV -> `Table`; a file that is no such table is a `DataError`."""
+def parse_table(content: bytes, path: Path, labelled: bool = True) -> Table:
+    """Bytes of a CSV -> `Table`; a file that is no such table is a `DataError`.
+
+    Patients to learn from are `labelled` and at least ten; for a prediction one is enough, and no label is asked for or read.
+    """
     records = parse_records(decode_text(content, path), path)
     filled = [(row, record) for row, record in enumerate(records, start=1) if any(cell.strip() for cell in record)]
     if not filled:
         raise DataError([f"{path}: is empty; give a CSV with a header and a row for each patient"])
     header = [name.strip() for name in filled[0][1]]
     patients = filled[1:]
-    check_header(header, path)
-    check_rows(patients, len(header), path)
+    check_header(header, path, labelled)
+    check_rows(patients, len(header), path, MINIMUM_PATIENTS if labelled else 1)
+    read = [name for name in COLUMN_NAMES if name in header and (labelled or name in FEATURE_NAMES)]
     return Table(
         rows=[row for row, _ in patients],
-        cells={name: take_column(patients, header.index(name)) for name in COLUMN_NAMES if name in header},
+        cells={name: take_column(patients, header.index(name)) for name in read},
         ignored=[name for name in header if name not in COLUMN_NAMES],
         short_rows=sum(len(record) < len(header) for _, record in patients),
     )
@@ -96,20 +103,37 @@ def take_column(patients: list[tuple[int, list[str]]], position: int) -> list[st
     return [record[position].strip() if position < len(record) else "" for _, record in patients]
 
 
-def check_header(header: list[str], path: Path) -> None:
-    """Refuse another separator, values instead of names, a known column twice or not at all."""
+def check_header(header: list[str], path: Path, labelled: bool) -> None:
+    """Refuse another separator, values or other names instead of ours, a known column twice or not at all."""
+    if header[0].lower().startswith("sep="):
+        first = show(",".join(header))
+        raise DataError([f'{path}: its first line, "{first}", is for Excel only; remove it, and save it with commas'])
     if len(header) == 1:
         raise DataError([f"{path}: {describe_separator(header[0])}"])
     missing = [name for name in FEATURE_NAMES if name not in header]
-    if TARGET not in header and LABEL.name not in header:
+    if labelled and TARGET not in header and LABEL.name not in header:
         missing.append(f"{TARGET} (or {LABEL.name})")
-    if len(missing) > len(FEATURE_NAMES) and header[0].replace(".", "").isdecimal():
+    if len(missing) >= len(FEATURE_NAMES) and header[0].replace(".", "").isdecimal():
         raise DataError([f"{path}: the first row holds values, not the columns' names; add a header row"])
+    if missing and (hint := describe_other_names(header)):
+        raise DataError([f"{path}: {hint}"])
     doubled = [name for name in COLUMN_NAMES if header.count(name) > 1]
     faults = [f"{path}: missing columns: {', '.join(missing)}; add them to the header"] if missing else []
     faults += [f"{path}: {name} stands {header.count(name)} times in the header; keep one" for name in doubled]
     if faults:
         raise DataError(faults)
+
+
+def describe_other_names(header: list[str]) -> str:
+    """What to do about names that are nearly ours; nothing if there are none."""
+    if kaggle := [name for name in header if name in KAGGLE_HEADINGS]:
+        return (
+            f"its columns are named as in a Kaggle copy ({kaggle[0]}); convert it with create_dataset.py --source FILE"
+        )
+    for name in header:
+        if (small := name.lower()) in COLUMN_NAMES and small not in header:
+            return f"its header has {name} where {small} is meant; write the columns' names in small letters"
+    return ""
 
 
 def describe_separator(header: str) -> str:
@@ -120,8 +144,8 @@ def describe_separator(header: str) -> str:
     return f'is no comma-separated table (its first row is "{show(header)}"); give the hospital\'s CSV'
 
 
-def check_rows(patients: list[tuple[int, list[str]]], width: int, path: Path) -> None:
-    """Refuse rows wider than the header and too few patients."""
+def check_rows(patients: list[tuple[int, list[str]]], width: int, path: Path, minimum: int) -> None:
+    """Refuse rows wider than the header and fewer patients than `minimum`."""
     too_wide = [
         f"{path}: row {row} has {len(record)} fields, the header {width}; is there a comma inside a value?"
         for row, record in patients
@@ -130,7 +154,7 @@ def check_rows(patients: list[tuple[int, list[str]]], width: int, path: Path) ->
     if too_wide:
         raise DataError(too_wide)
     if not patients:
-        raise DataError([f"{path}: has a header and no patients; give at least {MINIMUM_PATIENTS} rows"])
-    if len(patients) < MINIMUM_PATIENTS:
-        need = f"needs at least {MINIMUM_PATIENTS} patients to train and test; has {len(patients)}"
+        raise DataError([f"{path}: has a header and no patients; give at least {minimum} row{'s' * (minimum > 1)}"])
+    if len(patients) < minimum:
+        need = f"needs at least {minimum} patients to train and test; has {len(patients)}"
         raise DataError([f"{path}: {need}"])

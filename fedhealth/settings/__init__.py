@@ -4,19 +4,28 @@ The names and docstrings here are what `--help` prints. Nothing else in the proj
 """
 
 from fedhealth.settings.checks import LONGEST_WAIT, parse_address, require
-from fedhealth.settings.commands import CompareSettings, Protocol
+from fedhealth.settings.commands import (
+    CertificatesSettings,
+    CompareSettings,
+    DoctorSettings,
+    Protocol,
+    ReceiptsSettings,
+)
 from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName
 from fedhealth.settings.scripts import UCI_URL, ClientSettings, DatasetSettings, ServerSettings, Split
 
 __all__ = [
     "LONGEST_WAIT",
     "UCI_URL",
+    "CertificatesSettings",
     "ClientSettings",
     "CompareSettings",
     "DatasetSettings",
+    "DoctorSettings",
     "FederationSettings",
     "ModelName",
     "Protocol",
+    "ReceiptsSettings",
     "Scaling",
     "ServerSettings",
     "Split",

@@ -85,7 +85,7 @@ class FederationSettings:
     max_update_norm: float = 0.0
     """Longest step (L2 norm of new minus old weights) a hospital may take in a round; a longer one is cut. 0: no limit."""
     min_count: int = 5
-    """A hospital keeps to itself every sum over fewer patients than this."""
+    """A hospital keeps to itself the count and sum of a measurement that fewer of its patients have."""
     seed: int = 0
     """Same seed, same weights, bit for bit."""
 

@@ -36,12 +36,15 @@ class ServerSettings(FederationSettings):
     """Go on with the run of this folder from its last whole round, with its settings."""
     keep: int = 3
     """How many rounds' checkpoints the run folder keeps."""
+    dashboard: int | None = None
+    """A port for a live page of the run, for this machine only (http://127.0.0.1:PORT/); 0 takes a free one."""
     verbose: bool = False
     """Also show Flower's own log."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
         super().__post_init__()
+        require(0 <= (self.dashboard or 0) <= 65535, "dashboard", self.dashboard, "a port from 0 to 65535")
         require(self.keep >= 1, "keep", self.keep, "1 or more")
         parse_address(self.address, "address")
         require(0 < self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds above 0, 30 days at most")
@@ -70,14 +73,17 @@ class ClientSettings:
     """Seconds to keep trying to reach the server before giving up."""
     receipts: Path | None = None
     """The folder for the record of everything that leaves this process (default: receipts/ beside the CSV)."""
+    min_count: int = 5
+    """Sums over fewer patients than this stay in this hospital; the server can ask for more, never for less."""
     save_model: Path | None = None
     """Write the final model here as a self-contained .keras file."""
     verbose: bool = False
-    """Also show Flower's own log."""
+    """Also tell every message that leaves this process, as it is in the receipts, and Flower's own log."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
         parse_address(self.server, "server")
+        require(self.min_count >= 1, "min-count", self.min_count, "1 or more")
         require(0 <= self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds, 0 or more, 30 days at most")
         if self.save_model is not None:
             require(self.save_model.suffix == ".keras", "save-model", self.save_model, "a path that ends in .keras")

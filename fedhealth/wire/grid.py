@@ -7,18 +7,23 @@ until the last reply is there.
 import asyncio
 import itertools
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flwr.app import Context, Message, RecordDict
 
 from fedhealth.errors import FedHealthError
-from fedhealth.wire.hub import Batch, Hub, OnChange
+from fedhealth.wire.hub import Hub, OnChange
+from fedhealth.wire.identity import Identity
 from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, encode_messages, set_message_id
 from fedhealth.wire.one_run import OneRunGrid
+from fedhealth.wire.questions import Batch
 
 T = TypeVar("T")
+REMIND_SECONDS = 10.0
+"""How often the server says whose answer it is waiting for."""
 
 
 class GrpcGrid(OneRunGrid):
@@ -28,16 +33,27 @@ class GrpcGrid(OneRunGrid):
     ----------
     run_config : the federation's settings, sent to every hospital as it joins.
     capacity : how many hospitals take part; one more is refused.
-    on_change : hears who joined, left or was refused.
+    on_change : hears who joined, left or was refused, and who is awaited for long.
+    tls : the server's identity; None: plain text, and no certificate is asked for.
+    allow : the hospitals that may join; empty: any.
 
     Attributes
     ----------
     context : what a `ServerApp` is called with on this grid.
     """
 
-    def __init__(self, run_config: Mapping[str, Any], capacity: int, on_change: OnChange) -> None:
+    def __init__(
+        self,
+        run_config: Mapping[str, Any],
+        capacity: int,
+        on_change: OnChange,
+        tls: Identity | None = None,
+        allow: Collection[str] = (),
+    ) -> None:
         super().__init__()
-        self._hub = Hub(run_config, capacity, on_change)
+        if tls:
+            tls.require_usable("server")
+        self._hub = Hub(run_config, capacity, on_change, tls, allow)
         self.context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))
         self._ids = itertools.count(1)
         self._pushed: dict[str, Batch] = {}
@@ -65,7 +81,11 @@ class GrpcGrid(OneRunGrid):
 
     def admit_only(self, hospitals: Iterable[str]) -> None:
         """From now on only these may join (again); the others are told that the run has begun without them."""
-        self._loop.call_soon_threadsafe(self._hub.admit_only, frozenset(hospitals))
+        self._loop.call_soon_threadsafe(self._hub.admission.admit_only, frozenset(hospitals))
+
+    def expel(self, hospital: str, reason: str) -> None:
+        """Show a hospital out and never let it in again."""
+        self._loop.call_soon_threadsafe(self._hub.expel, hospital, reason)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
@@ -73,7 +93,7 @@ class GrpcGrid(OneRunGrid):
     # --- Flower's Grid -------------------------------------------------------------------------------------------------
 
     def get_node_ids(self) -> tuple[int, ...]:
-        """Hospitals that are here, in the order of their ids."""
+        """Hospitals that are here and not still busy with a question that was given up, in the order of their ids."""
         return self._hub.node_ids
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
@@ -94,10 +114,14 @@ class GrpcGrid(OneRunGrid):
         -------
         One reply per message in the order of node ids; an error reply stands in for a missing one.
         """
-        batch = self._post(messages)
-        if not batch.done.wait(timeout):
-            self._loop.call_soon_threadsafe(self._hub.give_up, batch, f"no answer within {timeout:g} s")
-            batch.done.wait()
+        batch, asked = self._post(messages), time.monotonic()
+        while not batch.done.wait(REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, timeout)):
+            waited = time.monotonic() - asked
+            if timeout is not None and waited >= timeout:
+                self._loop.call_soon_threadsafe(self._hub.give_up, batch, f"no answer within {timeout:g} s")
+                batch.done.wait()
+                break
+            self._loop.call_soon_threadsafe(self._hub.tell_awaited, batch, waited)
         return _by_node(batch.replies.values())
 
     def _post(self, messages: Iterable[Message]) -> Batch:

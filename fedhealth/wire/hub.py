@@ -1,243 +1,233 @@
-"""The server's side of all streams: who is here, what is being asked, who answered.
+"""The server's side of all streams: who is here, who comes and goes, what travels to and from whom.
 
 Everything in this file runs on one event loop, two coroutines per hospital, so there is nothing to lock. `grid.py` is the
-door through which other threads come in.
+door through which other threads come in; `admission.py` has the rules, `questions.py` what is still unanswered.
 """
 
 import asyncio
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
-from fedhealth.errors import UsageError
+from fedhealth.errors import MISBEHAVED, UsageError
+from fedhealth.wire.admission import Admission, Caller, RefusedError, read_name
+from fedhealth.wire.check import answer_check
+from fedhealth.wire.door import INSIDE, Door
+from fedhealth.wire.identity import Identity
 from fedhealth.wire.messages import (
-    CHANNEL_OPTIONS,
+    ABSENT,
+    CHECK_METHOD,
     METHOD,
     WELCOME,
-    Parts,
-    agreement,
     decode_message,
     encode_message,
-    error_reply,
     node_id_of,
     request,
 )
+from fedhealth.wire.options import MAX_MESSAGE_BYTES, server_options
+from fedhealth.wire.questions import Batch, Questions
+from fedhealth.wire.seat import Seat
 
 OnChange = Callable[[str, str], None]
-"""Called with what happened ("joined", "left", "refused") and to whom; on the link's thread, so it must not block."""
+"""Called with what happened and to whom; on the link's thread, so it must not block.
 
-LONGEST_NAME = 100
-LAST_WRITE_SECONDS = 5.0
-"""How long a hospital that takes nothing any more may hold up the end of its own stream."""
+What: "joined", "left", "refused", "awaited" (for long), "late" (its answer came after it was given up).
+"""
+
+SPARE_CALLS = 32
+"""How many calls may be open at once beside one per hospital; one more is refused by gRPC."""
 LAST_WORD_SECONDS = 5.0
 """How long the streams may take to end when the server stops."""
-SERVER_OPTIONS = [
-    *CHANNEL_OPTIONS,
-    ("grpc.so_reuseport", 0),  # a second server on the same port is an error, not a lottery
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
-]
-
-
-@dataclass(eq=False)
-class Batch:
-    """Messages that go out together, the replies that have come, and the event that the last one sets.
-
-    `open` holds the ids that still wait for a reply. Made by the asking thread, then the loop's until `done`.
-    """
-
-    messages: Mapping[str, Message]
-    payloads: Mapping[str, Parts]
-    open: set[str]
-    replies: dict[str, Message] = field(default_factory=dict)
-    done: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(eq=False)
-class _Seat:
-    """One joined hospital: its name and what is still to be sent to it (None: close the stream)."""
-
-    hospital: str
-    outbox: "asyncio.Queue[Parts | None]" = field(default_factory=asyncio.Queue)
-
-
-class _RefusedError(Exception):
-    """Why a client may not join."""
-
-    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
 
 
 class Hub:
     """The streams of all hospitals. `node_ids` may be read from any thread: it is replaced, never changed."""
 
-    def __init__(self, run_config: Mapping[str, Any], capacity: int, on_change: OnChange) -> None:
+    def __init__(
+        self,
+        run_config: Mapping[str, Any],
+        capacity: int,
+        on_change: OnChange,
+        tls: Identity | None,
+        allow: Collection[str],
+    ) -> None:
         self.node_ids: tuple[int, ...] = ()
-        self._run_config = ConfigRecord(dict(run_config))
-        self._capacity = capacity
+        self.admission = Admission(capacity, allow)
+        self.questions = Questions()
+        self._run_config = dict(run_config)
+        self._most_calls = capacity + SPARE_CALLS
         self._on_change = on_change
-        self._allowed: frozenset[str] | None = None
-        self._seats: dict[int, _Seat] = {}
-        self._asked: dict[str, Batch] = {}
-        self._failure: str | None = None
+        self._tls = tls
+        self._door: Door | None = None
+        self._seats: dict[int, Seat] = {}
         self._closing = False
 
     async def listen(self, address: str) -> int:
         """Open the port of HOST:PORT and return its number."""
-        self._server = grpc.aio.server(options=SERVER_OPTIONS)
-        service, method = METHOD.strip("/").split("/")
-        handlers = {method: grpc.stream_stream_rpc_method_handler(self._join)}
+        self._server = grpc.aio.server(options=server_options(), maximum_concurrent_rpcs=self._most_calls)
+        service, join = METHOD.strip("/").split("/")
+        handlers = {
+            join: grpc.stream_stream_rpc_method_handler(self._join),
+            CHECK_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self._check),
+        }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         try:
-            port: int = self._server.add_insecure_port(address)
-        except RuntimeError:
+            port: int = self._server.add_insecure_port(f"{INSIDE}:0" if self._tls else address)
+            await self._server.start()
+            if self._tls:
+                host, _, outer_port = address.rpartition(":")
+                self._door = Door(self._tls.server_context(), lambda peer, why: self._tell("refused", f"{peer}: {why}"))
+                port = await self._door.open(host, int(outer_port), inner_port=port)
+        except (RuntimeError, OSError):
+            await self._server.stop(None)
             raise UsageError(
                 f"cannot listen on {address}: the port is taken or the host is not this machine; "
                 "give another one with --address"
             ) from None
-        await self._server.start()
         return port
 
-    async def shut(self, failure: str | None) -> None:
+    async def shut(self, failure: str | None, grace: float = LAST_WORD_SECONDS) -> None:
         """End every stream (with `failure` as the reason, if the run failed) and close the port."""
-        self._failure, self._closing = failure, True
+        self._closing = True
+        if self._door:
+            self._door.stop_listening()
         for seat in self._seats.values():
+            if failure:
+                seat.end(grpc.StatusCode.ABORTED, failure)
             seat.outbox.put_nowait(None)
-        await self._server.stop(grace=LAST_WORD_SECONDS)
-
-    def admit_only(self, hospitals: frozenset[str]) -> None:
-        """From now on only these may join (again)."""
-        self._allowed = hospitals
-
-    # --- questions and answers ---------------------------------------------------------------------------------------
+        await self._server.stop(grace)
+        if self._door:
+            await self._door.shut(min(grace, 1.0))
 
     def post(self, batch: Batch) -> None:
         """Send a batch; who is not here is answered for at once."""
+        self.questions.ask(batch)
         for message_id, message in batch.messages.items():
-            self._asked[message_id] = batch
             if seat := self._seats.get(message.metadata.dst_node_id):
                 seat.outbox.put_nowait(batch.payloads[message_id])
             else:
-                self._settle(message_id, error_reply(message, "not in the federation"))
-        if not batch.messages:
-            batch.done.set()
+                self.questions.fail(message_id, "not in the federation")
+
+    def expel(self, hospital: str, reason: str) -> None:
+        """Close a hospital's stream with the reason and never let it in again."""
+        self.admission.expel(hospital, reason)
+        if seat := self._seats.get(node_id_of(hospital)):
+            seat.end(grpc.StatusCode.PERMISSION_DENIED, f"{hospital} was shown out of this run: {reason}")
+            self._leave(seat)
 
     def give_up(self, batch: Batch, reason: str) -> None:
-        """Answer what is still open with `reason`; a reply that comes later belongs to nothing."""
-        for message_id in list(batch.open):
-            self._settle(message_id, error_reply(batch.messages[message_id], reason))
+        """Answer what is still open; who owes an answer is asked nothing more until it has come."""
+        self.questions.owe(batch)
+        self._find_free()  # first: the last answer wakes who asked
+        self.questions.give_up(batch, reason)
 
-    def _settle(self, message_id: str, reply: Message) -> None:
-        batch = self._asked.pop(message_id)
-        batch.replies[message_id] = reply
-        batch.open.discard(message_id)
-        if not batch.open:
-            batch.done.set()
+    def tell_awaited(self, batch: Batch, seconds: float) -> None:
+        """Say who has not answered yet."""
+        names = sorted(self._seats[node].hospital for node in batch.awaited() if node in self._seats)
+        if names:  # the last one may have answered just now
+            self._tell("awaited", f"{', '.join(names)} ({seconds:.0f} s)")
 
-    def _receive(self, node_id: int, reply: Message) -> None:
-        message_id = reply.metadata.reply_to_message_id
-        batch = self._asked.get(message_id)
-        # Only the hospital that was asked may answer, once, while somebody waits.
-        if batch and batch.messages[message_id].metadata.dst_node_id == node_id:
-            self._settle(message_id, reply)
+    def _find_free(self) -> None:
+        self.node_ids = tuple(sorted(node for node in self._seats if not self.questions.owes(node)))
 
-    # --- one hospital's stream ---------------------------------------------------------------------------------------
+    def _tell(self, what: str, who: str) -> None:
+        """Nothing that a listener does may cost a hospital its seat or the link its life."""
+        try:
+            self._on_change(what, who)
+        except Exception as error:  # noqa: BLE001
+            logging.getLogger(__name__).warning("nobody heard that %s %s (%s)", who, what, type(error).__name__)
+
+    # --- who calls -----------------------------------------------------------------------------------------------------
+
+    def _caller(self, context: Any) -> Caller:
+        metadata = dict(context.invocation_metadata() or ())
+        peer = unquote(context.peer()).removeprefix("ipv4:").removeprefix("ipv6:")
+        if self._door is None:
+            return Caller(peer, read_name(metadata), None, metadata)
+        guest = self._door.guest(int(peer.rpartition(":")[2]))
+        if guest is None:
+            # Another program on this machine found the port behind the front door.
+            raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, f"{peer} did not come through the front door")
+        return Caller(guest.peer, read_name(metadata), guest.name, metadata)
+
+    async def _refuse(self, context: Any, refusal: RefusedError, peer: str = "") -> None:
+        self._tell("refused", f"{peer}: {refusal}" if peer else str(refusal))
+        await context.abort(refusal.code, str(refusal))
+
+    async def _check(self, question: bytes, context: Any) -> bytes:
+        """Answer a hospital's doctor; nothing of it touches the run."""
+        peer = ""
+        try:
+            caller = self._caller(context)
+            peer = caller.peer
+            self.admission.check_identity(caller)
+        except RefusedError as refusal:
+            await self._refuse(context, refusal, peer)
+        try:
+            self.admission.check(caller, {seat.hospital for seat in self._seats.values()})
+            reason = None
+        except RefusedError as refusal:
+            reason = str(refusal)
+        try:
+            return await asyncio.to_thread(answer_check, question, self._run_config, reason)
+        except ValueError as error:
+            return bytes(await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a check ({error})"))
+
+    # --- one hospital's stream -----------------------------------------------------------------------------------------
 
     async def _join(self, _: object, context: Any) -> None:
+        peer = ""
         try:
-            seat = self._admit(dict(context.invocation_metadata() or ()))
-        except _RefusedError as refusal:
-            self._on_change("refused", f"{context.peer()}: {refusal}")
-            await context.abort(refusal.code, str(refusal))
-        node_id = node_id_of(seat.hospital)
-        reading = asyncio.ensure_future(self._read(node_id, context))
-        writing = asyncio.ensure_future(self._write(seat, context))
+            caller = self._caller(context)
+            peer = caller.peer
+            self.admission.check(caller, {seat.hospital for seat in self._seats.values()})
+        except RefusedError as refusal:
+            await self._refuse(context, refusal, peer)
+        seat = self._take_seat(caller.hospital)
         try:
-            await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
-            # gRPC hangs if a stream is aborted in the middle of a write: let it end first.
-            seat.outbox.put_nowait(None)
-            await asyncio.wait({writing}, timeout=LAST_WRITE_SECONDS)
+            await seat.converse(context, self._hear)
         finally:
-            reading.cancel()
-            writing.cancel()
-            self._leave(node_id)
-        if reading.done() and not reading.cancelled() and isinstance(reading.exception(), ValueError):
-            self._on_change("refused", f"{seat.hospital}: {reading.exception()}")
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(reading.exception()))
-        if self._failure:
-            await context.abort(grpc.StatusCode.ABORTED, self._failure)
+            self._leave(seat)
+        if seat.ending.done():
+            await context.abort(*seat.ending.result())
 
-    async def _read(self, node_id: int, context: Any) -> None:
-        while await self._read_one(node_id, context):
-            pass
-
-    async def _write(self, seat: _Seat, context: Any) -> None:
-        while await self._write_one(seat, context):
-            pass
-
-    # One message per call: a loop's variable would hold the last one, perhaps of many megabytes, until the next comes.
-
-    async def _read_one(self, node_id: int, context: Any) -> bool:
-        payload = await context.read()
-        if payload is grpc.aio.EOF:
-            return False
-        self._receive(node_id, decode_message(payload))
-        return True
-
-    async def _write_one(self, seat: _Seat, context: Any) -> bool:
-        parts = await seat.outbox.get()
-        if parts is None:
-            return False
-        await context.write(b"".join(parts))
-        return True
-
-    def _admit(self, metadata: Mapping[str, Any]) -> _Seat:
-        hospital = bytes(metadata.get("hospital-bin", b"")).decode("utf-8", "replace").strip()
-        self._check(hospital, metadata)
+    def _take_seat(self, hospital: str) -> Seat:
         node_id = node_id_of(hospital)
-        seat = self._seats[node_id] = _Seat(hospital)
-        self.node_ids = tuple(sorted(self._seats))
-        welcome = request(RecordDict({"run-config": self._run_config}), WELCOME, node_id)
+        if old := self._seats.get(node_id):
+            # Only the same certificate gets here: its old stream is half dead, or it has been started twice.
+            old.end(grpc.StatusCode.FAILED_PRECONDITION, "another program has joined with this hospital's certificate")
+            self._leave(old)
+        seat = self._seats[node_id] = Seat(hospital, node_id)
+        self._find_free()
+        welcome = request(RecordDict({"run-config": ConfigRecord(dict(self._run_config))}), WELCOME, node_id)
         seat.outbox.put_nowait((encode_message(welcome), b""))
-        self._on_change("joined", hospital)
+        self._tell("joined", hospital)
         return seat
 
-    def _check(self, hospital: str, metadata: Mapping[str, Any]) -> None:
-        """Refuse with the reason, in words for the person at the client."""
-        for key, ours in agreement().items():
-            if (theirs := metadata.get(key)) != ours:
-                reason = f"{key} is {theirs} at the client and {ours} at the server; install the same version on both"
-                raise _RefusedError(grpc.StatusCode.FAILED_PRECONDITION, reason)
-        if not 0 < len(hospital) <= LONGEST_NAME or not hospital.isprintable():
-            raise _RefusedError(
-                grpc.StatusCode.INVALID_ARGUMENT, f"give --name a name of 1 to {LONGEST_NAME} printable characters"
-            )
-        if node_id_of(hospital) in self._seats:
-            raise _RefusedError(
-                grpc.StatusCode.ALREADY_EXISTS,
-                f"a hospital named {hospital} is already here; give this one another --name",
-            )
-        if self._allowed is not None and hospital not in self._allowed:
-            raise _RefusedError(grpc.StatusCode.PERMISSION_DENIED, f"the run has begun without {hospital}")
-        if len(self._seats) >= self._capacity:
-            raise _RefusedError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"all {self._capacity} places are taken; ask the coordinator for more (server.py --hospitals)",
-            )
-
-    def _leave(self, node_id: int) -> None:
-        seat = self._seats.pop(node_id)
-        self.node_ids = tuple(sorted(self._seats))
-        for message_id, batch in list(self._asked.items()):
-            if batch.messages[message_id].metadata.dst_node_id == node_id:
-                self._settle(message_id, error_reply(batch.messages[message_id], "left the federation"))
+    def _leave(self, seat: Seat, reason: str = "left the federation", code: int = ABSENT) -> None:
+        if self._seats.get(seat.node_id) is not seat:
+            return
+        del self._seats[seat.node_id]
+        self._find_free()  # first: the last answer wakes who asked
+        self.questions.fail_hospital(seat.node_id, reason, code)
         if not self._closing:
-            self._on_change("left", seat.hospital)
+            self._tell("left", seat.hospital)
+
+    def _hear(self, seat: Seat, payload: bytes) -> None:
+        """Take what a hospital's stream brought; one that breaks the rules is shown out."""
+        if self._seats.get(seat.node_id) is not seat:
+            return  # what a stream says after its end is not heard
+        try:
+            if len(payload) > MAX_MESSAGE_BYTES:
+                raise ValueError(f"it sent a message of {len(payload)} bytes; {MAX_MESSAGE_BYTES} is the most")
+            if self.questions.answer(seat.node_id, decode_message(payload)):
+                self._find_free()
+                self._tell("late", seat.hospital)
+        except ValueError as error:
+            self._tell("refused", f"{seat.hospital}: {error}")
+            seat.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            self._leave(seat, f"broke the rules: {error}", MISBEHAVED)

@@ -1,22 +1,22 @@
-"""A hospital's end of the link: join the server, answer its messages with a `ClientApp`, come back after a cut.
+"""A hospital's end of the link: join the server and answer its messages with a `ClientApp`.
 
 The stream is read and answered on the caller's thread; gRPC keeps the connection alive on its own threads, so a long
-training looks to nobody like a dead hospital.
+training looks to nobody like a dead hospital. `retry.py` comes back after a cut.
 """
 
 import queue
-import random
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
 
-from fedhealth.errors import RunError, UsageError
+from fedhealth.errors import UsageError
+from fedhealth.wire.diagnosis import find_reason, translate
+from fedhealth.wire.identity import Identity
 from fedhealth.wire.messages import (
-    CHANNEL_OPTIONS,
     METHOD,
     RUN_ID,
     WELCOME,
@@ -27,59 +27,99 @@ from fedhealth.wire.messages import (
     node_id_of,
     set_message_id,
 )
+from fedhealth.wire.options import client_options
+from fedhealth.wire.retry import WELCOME_SECONDS, Attempt, ServerLostError
 
-CLIENT_OPTIONS = [
-    *CHANNEL_OPTIONS,
-    ("grpc.use_local_subchannel_pool", 1),  # a new attempt is a new connection, not the old one's back-off
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.max_pings_without_data", 0),
-]
-LOOPBACK = ("127.", "localhost", "[::1]")
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-"""Seconds between attempts to reach the server: doubled each time, with jitter, up to the longest."""
-
-
-class ServerLostError(Exception):
-    """The server is not there (any more); trying again may help."""
+OnJoin = Callable[[Mapping[str, str | bytes]], None]
+"""Called with all that this hospital tells when it joins, just before it does."""
+OnSend = Callable[[Message, bytes], None]
+"""Called with each reply and its bytes, just before they go out; if it raises, they do not."""
 
 
 @contextmanager
-def join(address: str, hospital: str, node_config: Mapping[str, str]) -> Iterator["Connection"]:
+def join(
+    address: str,
+    hospital: str,
+    node_config: Mapping[str, str | int],
+    *,
+    tls: Identity | None = None,
+    attempt: Attempt | None = None,
+    on_join: OnJoin | None = None,
+) -> Iterator["Connection"]:
     """Join the federation at HOST:PORT once, and leave it at the end.
+
+    `attempt` says how long to wait for the server's welcome, and is told that it came.
 
     Raises
     ------
     ServerLostError
-        Nobody answers there.
+        Nobody answers there; the reason is in it.
+    NameTakenError
+        A hospital of this name is there already.
     UsageError
-        The server refuses this client; the reason is the server's.
+        The server refuses this client, or cannot be trusted, or the certificate is not good; with what to do.
     """
-    # A proxy between two programs on one machine is never meant.
-    no_proxy = [("grpc.enable_http_proxy", 0)] if address.startswith(LOOPBACK) else []
+    attempt = attempt or Attempt(WELCOME_SECONDS)
     outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    with grpc.insecure_channel(address, options=[*CLIENT_OPTIONS, *no_proxy]) as channel:
-        metadata = [*agreement().items(), ("hospital-bin", hospital.encode())]
-        stream = channel.stream_stream(METHOD)(iter(outbox.get, None), metadata=metadata)
+    with open_channel(address, tls) as channel:
+        metadata = join_metadata(hospital)
+        if on_join:
+            on_join(metadata)
+        stream = channel.stream_stream(METHOD)(iter(outbox.get, None), metadata=list(metadata.items()))
         try:
-            welcome = _next(stream)
-            if welcome is None:
-                raise ServerLostError("the server closed the connection")
-            if welcome.metadata.message_type != WELCOME:
-                raise UsageError("what answers there is no federation server (no welcome); check --server")
-            run_config = dict(welcome.content.config_records["run-config"])
-            node_id = node_id_of(hospital)
+            run_config = _welcome(stream, attempt, address, tls)
+            attempt.joined = True
             context = Context(
                 run_id=RUN_ID,
-                node_id=node_id,
+                node_id=node_id_of(hospital),
                 node_config=dict(node_config),
                 state=RecordDict(),
-                run_config=run_config,  # type: ignore[arg-type]  # the server sends plain values only
+                run_config=run_config,
             )
             yield Connection(context, stream, outbox)
         finally:
             outbox.put(None)
             stream.cancel()
+
+
+def open_channel(address: str, tls: Identity | None) -> grpc.Channel:
+    """A channel to the server, with this hospital's certificate if it has one (checked first)."""
+    if tls is None:
+        return grpc.insecure_channel(address, options=client_options(address))
+    tls.require_usable("client")
+    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+    return grpc.secure_channel(address, credentials, options=client_options(address))
+
+
+def join_metadata(hospital: str) -> dict[str, str | bytes]:
+    """What a hospital tells of itself when it calls."""
+    return {**agreement(), "hospital-bin": hospital.encode()}
+
+
+def _welcome(stream: Any, attempt: Attempt, address: str, tls: Identity | None) -> dict[str, Any]:
+    """Wait for the welcome; the run config that is in it."""
+    too_late = threading.Event()
+
+    def give_up() -> None:
+        too_late.set()  # first: the end of the stream wakes who reads it
+        stream.cancel()
+
+    timer = threading.Timer(attempt.patience, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        welcome = _next(stream)
+    except ServerLostError as lost:
+        if too_late.is_set():
+            raise ServerLostError(f"it gave no answer within {attempt.patience:g} s") from None
+        raise find_reason(lost, address, tls) from None
+    finally:
+        timer.cancel()
+    if welcome is None:
+        raise ServerLostError("it closed the connection")
+    if welcome.metadata.message_type != WELCOME or "run-config" not in welcome.content.config_records:
+        raise UsageError("what answers there is no federation server (no welcome); check --server")
+    return dict(welcome.content.config_records["run-config"])
 
 
 class Connection:
@@ -92,14 +132,18 @@ class Connection:
         self._sent = 0
 
     def serve(
-        self, app: ClientApp, on_reply: Callable[[Message, Message], None], on_failure: Callable[[Exception], None]
+        self,
+        app: Callable[[Message, Context], Message],
+        on_reply: Callable[[Message, Message], None],
+        on_failure: Callable[[Exception], None],
+        on_send: OnSend | None = None,
     ) -> None:
         """Answer every message with `app` until the server ends the run; `on_reply(message, reply)` sees each answer.
 
         What the app cannot answer becomes an error reply, and the federation goes on without it; the error itself is
         for `on_failure`, here in the hospital.
         """
-        while (message := _next(self._stream)) is not None:
+        while (message := _next(self._stream, joined=True)) is not None:
             try:
                 reply = app(message, self.context)
             except Exception as error:  # noqa: BLE001  # whatever happens inside one hospital, the server gets a word
@@ -107,11 +151,14 @@ class Connection:
                 reply = failure_reply(message, error)
             self._sent += 1
             set_message_id(reply, f"{self.context.node_id}-{self._sent}")
-            self._outbox.put(encode_message(reply))
+            payload = encode_message(reply)
+            if on_send:
+                on_send(reply, payload)
+            self._outbox.put(payload)
             on_reply(message, reply)
 
 
-def _next(stream: Iterator[bytes]) -> Message | None:
+def _next(stream: Iterator[bytes], joined: bool = False) -> Message | None:
     """The next message; None when the server has ended the run."""
     try:
         return decode_message(next(stream))
@@ -120,42 +167,4 @@ def _next(stream: Iterator[bytes]) -> Message | None:
     except ValueError as error:
         raise UsageError(f"what answers there is no federation server ({error}); check --server") from None
     except grpc.RpcError as error:
-        raise _translate(error) from None
-
-
-def _translate(error: grpc.RpcError) -> Exception:
-    """What a broken stream means to the hospital."""
-    code, details = error.code(), error.details()
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return ServerLostError(details)
-    if code == grpc.StatusCode.ABORTED:
-        return RunError(f"the server ended the run: {details}")
-    if code in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
-        return UsageError(
-            f"what answers there is no federation server ({code.name.lower()}: {details}); check --server"
-        )
-    return UsageError(f"the server refused: {details}")
-
-
-def keep_trying(attempt: Callable[[], None], max_wait: float, on_pause: Callable[[int, float, float], None]) -> None:
-    """Call `attempt` until it ends without `ServerLostError`, with growing pauses, `max_wait` seconds at most.
-
-    A successful connection resets the clock: `attempt` may run for hours before it loses the server.
-    `on_pause(attempts, pause, seconds_left)` is told before each pause.
-    """
-    attempts, pause, deadline = 0, FIRST_PAUSE, time.monotonic() + max_wait
-    while True:
-        attempts += 1
-        started = time.monotonic()
-        try:
-            return attempt()
-        except ServerLostError:
-            now = time.monotonic()
-            if now - started > LONGEST_PAUSE:
-                attempts, pause, deadline = 1, FIRST_PAUSE, now + max_wait
-            if now >= deadline:
-                raise RunError(f"no server answered within {max_wait:g} s ({attempts} attempts)") from None
-            pause = min(pause * random.uniform(0.8, 1.2), deadline - now)  # noqa: S311  # jitter, no secret
-            on_pause(attempts, pause, deadline - now)
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+        raise translate(error, joined) from None

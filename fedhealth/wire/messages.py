@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable
 
 from flwr.app import Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
 from flwr.common.serde_utils import metadata_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
@@ -17,20 +18,17 @@ from fedhealth.errors import RunError
 from fedhealth.schema import schema_fingerprint
 
 METHOD = "/fedhealth.Federation/Join"
-PROTOCOL = "1"
+CHECK_METHOD = "/fedhealth.Federation/Check"
+PROTOCOL = "2"
 """Raised whenever an older client could misunderstand a newer server."""
 SERVER_NODE_ID = 1
 RUN_ID = 1
 WELCOME = "query.welcome"
 """Type of the first message down: the run config. It is for the link, not for the app."""
-MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-FAILED = 1
-"""Error code of a reply that a hospital could not give, or that the link made for it."""
-
-CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-]
+ABSENT = ErrorCode.NODE_UNAVAILABLE
+"""Code of an error reply that the link made: nobody there, or no answer in time. The hospital may come back."""
+APP_FAILED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+"""Code of an error reply that the hospital gave itself."""
 
 
 def agreement() -> dict[str, str]:
@@ -85,7 +83,10 @@ def encode_messages(messages: Iterable[Message]) -> list[Parts]:
 def decode_message(payload: bytes) -> Message:
     """Bytes back to a message; a `ValueError` if they are none."""
     try:
-        return message_from_proto(ProtoMessage.FromString(payload))
+        proto = ProtoMessage.FromString(payload)
+        if proto.HasField("content") == proto.HasField("error"):
+            raise ValueError("a message is either content or an error")
+        return message_from_proto(proto)
     except (DecodeError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"not a Flower message ({type(error).__name__})") from error
 
@@ -95,12 +96,12 @@ def failure_reply(request: Message, error: Exception) -> Message:
 
     Only our own words about a run travel; any other error is named by its type, for its text may quote a patient.
     """
-    return error_reply(request, str(error) if isinstance(error, RunError) else type(error).__name__)
+    return error_reply(request, str(error) if isinstance(error, RunError) else type(error).__name__, APP_FAILED)
 
 
-def error_reply(request: Message, reason: str) -> Message:
+def error_reply(request: Message, reason: str, code: int = ABSENT) -> Message:
     """The answer that stands in for a missing one."""
-    return Message(Error(code=FAILED, reason=reason), reply_to=request)
+    return Message(Error(code=code, reason=reason), reply_to=request)
 
 
 def request(content: RecordDict, message_type: str, node_id: int) -> Message:

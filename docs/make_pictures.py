@@ -1,0 +1,90 @@
+"""Make docs/report.png and docs/live.png: a run on the synthetic cohort, in one process, as Chromium shows it.
+
+python -m docs.make_pictures    (needs chromium: apt-get install chromium)
+"""
+
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from fedhealth.errors import RunError
+from fedhealth.terminal import quiet_libraries, say, script, silenced_stderr
+
+DOCS = Path(__file__).parent
+WIDTH = 1120
+LIVE_ROUNDS = 13
+"""The live page is shown after so many of the 20 rounds."""
+
+
+@script
+def main(argv: object = None) -> None:
+    """Run, write the report, take two pictures."""
+    quiet_libraries()
+    from fedhealth.dashboard import Dashboard
+    from fedhealth.events import Began
+    from fedhealth.report import write_report
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        events = run_federation(folder)
+        write_report(folder / "synthetic")
+        take_picture(f"file://{folder / 'synthetic' / 'report.html'}", DOCS / "report.png", height=1180, folder=folder)
+        board = Dashboard(0)
+        (began,) = (event for event in events if isinstance(event, Began))
+        for member in began.members:
+            board.show_link("joined", member.name)
+        for event in events[: 1 + LIVE_ROUNDS]:
+            board.show(event)
+        with board.serving() as address:
+            take_picture(address, DOCS / "live.png", height=840, folder=folder)
+
+
+def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
+    """The default run on four synthetic hospitals; its run folder is `folder / "synthetic"`."""
+    from flwr.app import Context, RecordDict
+
+    import create_dataset
+    from fedhealth import client_app
+    from fedhealth.run_folder import RunKeeper, make_run_folder
+    from fedhealth.server_app import make_server_app
+    from fedhealth.settings import FederationSettings
+    from fedhealth.simulation import InProcessGrid
+
+    with silenced_stderr():
+        if create_dataset.main(["--source", "synthetic", "--out", str(folder / "data")]):
+            raise RunError("the synthetic cohort could not be made")
+    names = ["synthetic-cleveland", "synthetic-hungary", "synthetic-switzerland", "synthetic-va"]
+    nodes = {
+        name: {"data": str(folder / "data" / f"client_{number}.csv"), "name": name}
+        for number, name in enumerate(names, start=1)
+    }
+    config = FederationSettings().to_run_config()
+    events: list = []  # type: ignore[type-arg]
+    run = make_run_folder(folder / "synthetic")
+    app = make_server_app(events.append, RunKeeper(run, keep=1, max_wait=0.0, warn=print).keep)
+    app(InProcessGrid(client_app.app, nodes, config), Context(1, 1, {}, RecordDict(), config))
+    return events
+
+
+def take_picture(address: str, out: Path, height: int, folder: Path) -> None:
+    """What a browser shows of a page."""
+    from PIL import Image
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        raise RunError("chromium is not here; install it (apt-get install chromium)")
+    flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", f"--user-data-dir={folder / 'browser'}"]
+    shot = folder / "shot.png"
+    command = [chromium, *flags, f"--window-size={WIDTH},{height}", "--timeout=2000", f"--screenshot={shot}", address]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603  # our own command
+    content = io.BytesIO()
+    Image.open(shot).convert("RGB").save(content, "PNG", optimize=True)
+    out.write_bytes(content.getvalue())
+    say(f"wrote {out.name}: {len(content.getvalue()) / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

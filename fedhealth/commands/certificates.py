@@ -1,0 +1,31 @@
+"""`python -m fedhealth certificates`: a CA, the server's certificate and the hospitals', a folder each."""
+
+from collections.abc import Sequence
+
+from fedhealth.settings.commands import CertificatesSettings
+from fedhealth.terminal import parse_flags, say, script
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make what is missing and say what goes where."""
+    settings = parse_flags(CertificatesSettings, argv, program="python -m fedhealth certificates")
+    from fedhealth.wire.authority import issue_certificates
+    from fedhealth.wire.identity import day
+
+    ca, server, *hospitals = issue_certificates(
+        settings.out,
+        settings.hospitals,
+        settings.server_names,
+        days=settings.days,
+        ca_days=settings.ca_days,
+        force=settings.force,
+    )
+    for issued in (ca, server, *hospitals):
+        names = f" for {', '.join(issued.server_names)}" if issued.server_names else ""
+        what = "made" if issued.made else "kept as it is (--force makes it anew)" if issued is not ca else "kept"
+        say(f"{issued.folder}: {what}{names}, good until {day(issued.not_after)}")
+    say(f"copy {server.folder} to the server's computer:  python server.py --tls {server.folder} ...")
+    for hospital, name in zip(hospitals, settings.hospitals, strict=True):
+        say(f"copy {hospital.folder} to {name}:  python client.py FILE --name '{name}' --tls {hospital.folder} ...")
+    say(f"{ca.folder / 'ca.key'} stays here and goes nowhere: whoever has it can make hospitals")

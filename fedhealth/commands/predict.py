@@ -1,0 +1,46 @@
+"""`python -m fedhealth predict`: risks of new patients from a run's model."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedhealth.settings.results import PredictSettings
+from fedhealth.terminal import parse_flags, say, script, warn
+
+if TYPE_CHECKING:
+    from fedhealth.data import NewPatients
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the model, check the patients, predict, write."""
+    settings = parse_flags(PredictSettings, argv, program="python -m fedhealth predict")
+    from fedhealth.files import write_file
+    from fedhealth.model_file import read_model
+    from fedhealth.predict import as_csv, as_json, find_notes, predict
+
+    model = read_model(settings.run)
+    patients = read_patients(settings)
+    predictions = predict(model, patients)
+    for line in (*patients.warnings, *find_notes(model, predictions)):
+        warn(line)
+    text = as_csv(predictions) if settings.format == "csv" else as_json(model, predictions)
+    if settings.out is None:
+        say(text.rstrip("\n"))
+    else:
+        write_file(settings.out, text.encode())
+        say(f"wrote {settings.out}: risks of {len(predictions)} patient{'s' * (len(predictions) != 1)}")
+
+
+def read_patients(settings: PredictSettings) -> "NewPatients":
+    """From the file, from standard input or from the flags."""
+    from fedhealth.data import read_new_patient, read_new_patients
+    from fedhealth.data.table import read_file
+
+    if not settings.patients:
+        return read_new_patient(settings.patient())
+    (path,) = settings.patients
+    if str(path) == "-":
+        return read_new_patients(sys.stdin.buffer.read(), Path("standard input"))
+    return read_new_patients(read_file(path), path)

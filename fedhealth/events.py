@@ -1,0 +1,133 @@
+"""What happens in a run, as the server tells it: to the screen, to the run folder, to the link. Records only, no doing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import Strategy
+
+from fedhealth.metrics import Metrics, ScoreHistogram
+from fedhealth.preprocessing import Standardisation
+from fedhealth.settings import FederationSettings
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Not all hospitals are here, or not all who are have answered the question that comes before the rounds.
+
+    `answered` names those who have, once they have said who they are.
+    """
+
+    here: int
+    wanted: int
+    seconds_left: float
+    answered: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A hospital of the federation, as it described itself."""
+
+    node_id: int
+    name: str
+    source: str
+    train_patients: int
+    train_ill: int
+    test_patients: int
+    test_ill: int
+
+    @property
+    def patients(self) -> int:
+        """All its patients."""
+        return self.train_patients + self.test_patients
+
+
+@dataclass(frozen=True)
+class Began:
+    """All hospitals are ready; the rounds begin, or go on after round `done` of a run that was interrupted."""
+
+    settings: FederationSettings
+    members: Sequence[Member]
+    dataset: str
+    done: int = 0
+
+
+@dataclass(frozen=True)
+class Paused:
+    """Too few hospitals trained in this round: it is finished when those who are missing have come back."""
+
+    round_num: int
+    trained: int
+    needed: int
+    missing: Mapping[str, str]
+    """Hospital -> why it is missing."""
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A hospital is out of the run: it gave unsound answers once too often."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What one round was.
+
+    `hospitals` holds those that evaluated; `left_out` says of every other, and of those whose weights are missing from this
+    round's model, why.
+    """
+
+    round_num: int
+    seconds: float
+    train_loss: float
+    union: Metrics
+    hospitals: Mapping[str, Metrics]
+    left_out: Mapping[str, str]
+    left_out_share: float
+    """Share of the federation's training patients that this round's weights have not seen."""
+    clipped: Mapping[str, float] = field(default_factory=dict)
+    """Hospital -> L2 norm of its step, where it was longer than --max-update-norm and was cut."""
+    histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
+    """What each hospital sent; kept for the last round only."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that the server needs to go on after a whole round."""
+
+    round_num: int
+    weights: ArrayRecord
+    standardisation: Standardisation | None
+    strategy: Strategy
+    """With all that it remembers from round to round."""
+    members: Sequence[Member]
+    strikes: Mapping[str, int]
+    dropped: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run has behind it: its last checkpoint and all its rounds up to there."""
+
+    checkpoint: Checkpoint
+    rounds: Sequence[RoundRecord] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over and every hospital has the final model."""
+
+    settings: FederationSettings
+    members: Sequence[Member]
+    dataset: str
+    weights: ArrayRecord
+    standardisation: Standardisation | None
+    rounds: Sequence[RoundRecord]
+    seconds: float
+
+
+Event = Waiting | Began | Paused | Dropped | RoundRecord | Checkpoint | Finished
+OnEvent = Callable[[Event], None]

@@ -1,0 +1,155 @@
+"""Before the rounds: wait for the hospitals, learn who they are, agree on one standardisation and on first weights."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedhealth import preprocessing
+from fedhealth.errors import RunError
+from fedhealth.events import Member, OnEvent, Waiting
+from fedhealth.preprocessing import Standardisation
+from fedhealth.replies import (
+    ABSENT,
+    NOT_SOUND,
+    describe_problem,
+    read_initial_weights,
+    read_member,
+    read_moments,
+    readable,
+)
+from fedhealth.settings import FederationSettings
+
+T = TypeVar("T")
+Read = Callable[[Message], T]
+POLL_SECONDS = 0.02
+REMIND_SECONDS = 10.0
+"""How often the server says again whom it is waiting for."""
+
+
+class Gathering:
+    """The questions before the rounds. All hospitals must answer all of them; one that leaves meanwhile is waited for.
+
+    Parameters
+    ----------
+    wanted : how many hospitals take part.
+    max_wait : seconds that all waiting before the rounds may take together.
+    """
+
+    def __init__(self, grid: Grid, wanted: int, max_wait: float, on_event: OnEvent) -> None:
+        self._grid = grid
+        self._wanted = wanted
+        self._max_wait = max_wait
+        self._deadline = time.monotonic() + max_wait
+        self._next_word = 0.0
+        self._on_event = on_event
+        self._names: dict[int, str] = {}
+
+    def gather_members(self) -> list[Member]:
+        """Wait for all hospitals and for their word that they are ready. In the order of their names.
+
+        Raises
+        ------
+        RunError
+            Hospitals are missing when the time is up, or two have one name.
+        """
+        members: dict[int, Member] = {}
+        while len(members) < self._wanted:
+            while (here := len(self._here())) < self._wanted:
+                self._wait(f"only {here} of {self._wanted} hospitals (--hospitals) came", ())
+            new = self._here() - members.keys()
+            described = self._ask_those_here(sorted(new), "query.describe", RecordDict(), read_member)
+            here_now = self._here()
+            members = {node: member for node, member in {**members, **described}.items() if node in here_now}
+            self._names = {node: member.name for node, member in members.items()}
+            if len(members) < self._wanted:
+                self._wait(f"only {len(members)} of {self._wanted} hospitals were ready", list(self._names.values()))
+        return _check_names(sorted(members.values(), key=lambda member: member.name))
+
+    def agree_on_standardisation(self, settings: FederationSettings) -> Standardisation | None:
+        """Means and deviations for everybody, in two passes over sums; None if each hospital uses its own."""
+        if settings.scaling == "local":
+            return None
+        if settings.scaling == "reference":
+            return preprocessing.reference_standardisation()
+        everybody = sorted(self._names)
+        firsts = self._ask(everybody, "query.first_moments", RecordDict(), read_moments)
+        means = preprocessing.combine_means(firsts)
+        content = RecordDict({"config": ConfigRecord({"means": list(means)})})
+        squares = self._ask(everybody, "query.second_moments", content, read_moments)
+        return preprocessing.combine_standardisation(means, squares)
+
+    def ask_for_initial_weights(self) -> ArrayRecord:
+        """The seeded weights, from one hospital: all would give the same, and the server has no model of its own."""
+        first = min(self._names, key=lambda node: self._names[node])
+        (arrays,) = self._ask([first], "query.initial_weights", RecordDict(), read_initial_weights)
+        return arrays
+
+    def _ask(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> list[T]:
+        """Every node's answer, in the order of node ids."""
+        answers: dict[int, T] = {}
+        while missing := set(nodes) - answers.keys():
+            here = sorted(missing & self._here())
+            answers |= self._ask_those_here(here, question, content, read)
+            if away := ", ".join(sorted(self._names[node] for node in missing - answers.keys())):
+                self._wait(f"{away} left and did not come back", [self._names[node] for node in answers])
+        return [answers[node] for node in sorted(answers)]
+
+    def _ask_those_here(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> dict[int, T]:
+        """Each node's answer, without those who left before they gave one."""
+        messages = [Message(content, dst_node_id=node, message_type=question) for node in nodes]
+        waiting, answers = set(self._grid.push_messages(messages)), dict[int, T]()
+        while waiting:
+            replies = list(self._grid.pull_messages(sorted(waiting)))
+            for reply in replies:
+                waiting.discard(reply.metadata.reply_to_message_id)
+                node = reply.metadata.src_node_id
+                if not (reply.has_error() and reply.error.code in ABSENT):
+                    answers[node] = answer = _read(reply, read, self._names.get(node, "a hospital"), question)
+                    if isinstance(answer, Member):
+                        self._names[node] = answer.name
+            if waiting and not replies:
+                told = [self._names[node] for node in answers if node in self._names]
+                self._wait(f"{len(waiting)} of {len(messages)} hospitals gave no answer to {question}", told)
+        return answers
+
+    def _here(self) -> set[int]:
+        return set(self._grid.get_node_ids())
+
+    def _wait(self, complaint: str, answered: Sequence[str]) -> None:
+        """Sleep for a moment; `complaint` becomes a `RunError` when the time is up."""
+        now = time.monotonic()
+        if now >= self._deadline:
+            raise RunError(f"{complaint} within {self._max_wait:g} s; see --max-wait")
+        if now >= self._next_word:
+            self._on_event(Waiting(len(self._here()), self._wanted, self._deadline - now, sorted(answered)))
+            self._next_word = now + REMIND_SECONDS
+        time.sleep(POLL_SECONDS)
+
+
+def _check_names(members: list[Member]) -> list[Member]:
+    names = [member.name for member in members]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise RunError(f"two hospitals are named {min(doubled)}; start one of them with another --name")
+    return members
+
+
+def _read(reply: Message, read: Read[T], name: str, question: str) -> T:
+    if reply.has_error():
+        raise RunError(f"{name} could not answer {question}: {readable(str(reply.error.reason))}")
+    try:
+        return read(reply)
+    except NOT_SOUND as problem:
+        raise RunError(f"{name} answered {question} without sense: {describe_problem(problem)}") from None
+
+
+def require_same_members(members: Sequence[Member], before: Sequence[Member], dropped: Mapping[str, str]) -> None:
+    """A run goes on with the hospitals and the patients that it began with, or it would be another run."""
+    expected = {member.name: member for member in before if member.name not in dropped}
+    for member in members:
+        if member.name not in expected:
+            raise RunError(f"{member.name} was not in the run that goes on ({', '.join(sorted(expected))} were)")
+        if member != expected[member.name]:
+            raise RunError(f"{member.name} has other patients than when the run began; give it the same file again")

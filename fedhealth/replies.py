@@ -1,0 +1,144 @@
+"""Is an answer sound? Everything that a hospital sends is checked here before anything is made of it."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message
+from flwr.common.constant import ErrorCode
+
+from fedhealth import preprocessing
+from fedhealth.arrays import read_array
+from fedhealth.events import Member
+from fedhealth.metrics import ScoreHistogram, histogram_from_record
+from fedhealth.preprocessing import Moments
+
+T = TypeVar("T")
+
+COUNTS = ("train-patients", "train-ill", "test-patients", "test-ill")
+"""What a hospital tells of its size."""
+LONGEST_REASON = 200
+"""Letters of a hospital's reason that are shown."""
+ABSENT = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
+"""Flower's codes for: nobody there, or no answer in time. The hospital may come back."""
+NOT_SOUND = (ValueError, KeyError, TypeError, EOFError, OSError, OverflowError)
+"""What an answer that makes no sense may raise while it is read."""
+
+
+def readable(text: str) -> str:
+    """What another program sent, made fit for one line of a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_REASON])
+
+
+def describe_problem(problem: Exception) -> str:
+    """Why an answer is not sound, in one line."""
+    return f"no {readable(str(problem))}" if isinstance(problem, KeyError) else readable(str(problem))
+
+
+def read_member(reply: Message) -> Member:
+    """Who answered: name, source, counts."""
+    who, counts = reply.content.config_records["hospital"], reply.content.metric_records["counts"]
+    values = {key: operator.index(counts[key]) for key in COUNTS}  # type: ignore[arg-type]  # raises on a list
+    for part in ("train", "test"):
+        if not 0 <= values[f"{part}-ill"] <= values[f"{part}-patients"]:
+            raise ValueError(f"{values[f'{part}-ill']} of its {values[f'{part}-patients']} {part} patients are ill")
+    if min(values["train-patients"], values["test-patients"]) < 1:
+        raise ValueError("it has no patient to train or to test on")
+    return Member(
+        node_id=reply.metadata.src_node_id,
+        name=readable(str(who["name"])),
+        source=readable(str(who["source"])),
+        **{key.replace("-", "_"): value for key, value in values.items()},
+    )
+
+
+def read_moments(reply: Message) -> Moments:
+    """Counts and sums per number."""
+    record = reply.content.metric_records["moments"]
+    moments = Moments(tuple(record["counts"]), tuple(record["sums"]))  # type: ignore[arg-type]  # lists, as sent
+    if {len(moments.counts), len(moments.sums)} != {preprocessing.NUM_NUMBERS}:
+        raise ValueError("its sums have the wrong length")
+    if not all(map(math.isfinite, (*moments.counts, *moments.sums))):
+        raise ValueError("its sums are not finite")
+    if not all(type(count) is int and count >= 0 for count in moments.counts):
+        raise ValueError("its counts are no counts of patients")
+    return moments
+
+
+def read_initial_weights(reply: Message) -> ArrayRecord:
+    """The weights that a run starts from."""
+    arrays = reply.content.array_records["arrays"]
+    if not arrays:
+        raise ValueError("it sent no weights")
+    check_arrays(arrays, arrays)
+    return arrays
+
+
+def check_trained(reply: Message, global_arrays: ArrayRecord, declared: int) -> None:
+    """Raise one of `NOT_SOUND` unless these are this hospital's weights, trained on as many patients as it declared."""
+    metrics = only_record(reply.content.metric_records, "metrics")
+    check_arrays(only_record(reply.content.array_records, "arrays"), global_arrays)
+    if set(metrics) != {"num-examples", "train-loss"}:
+        raise ValueError("it sent other metrics than num-examples and train-loss")
+    if metrics["num-examples"] != declared:
+        raise ValueError(f"it trained on {metrics['num-examples']} patients but declared {declared}")
+    if not math.isfinite(metrics["train-loss"]):  # type: ignore[arg-type]  # a TypeError is an answer, too
+        raise ValueError("its training loss is not finite")
+
+
+def check_arrays(arrays: ArrayRecord, expected: ArrayRecord) -> None:
+    """Raise one of `NOT_SOUND` unless names, shapes and types are the expected ones and all values finite."""
+    if _describe(arrays) != _describe(expected):
+        raise ValueError("its weights have other names, shapes or types than the model's")
+    for array in arrays.values():
+        values = read_array(array)
+        if (str(values.dtype), values.shape) != (array.dtype, tuple(array.shape)):
+            raise ValueError("its weights are not what they say they are")
+        if not np.all(np.isfinite(values)):
+            raise ValueError("its weights are not finite")
+
+
+def read_histogram(reply: Message, member: Member) -> ScoreHistogram:
+    """A hospital's score histogram, of as many patients as it declared."""
+    histogram = histogram_from_record(only_record(reply.content.metric_records, "metrics"))
+    ill = int(histogram.positives.sum())
+    if (histogram.num_examples, ill) != (member.test_patients, member.test_ill):
+        declared = f"{member.test_patients} ({member.test_ill} ill)"
+        raise ValueError(f"it evaluated {histogram.num_examples} patients ({ill} ill) but declared {declared}")
+    return histogram
+
+
+def clip_update(arrays: ArrayRecord, global_arrays: ArrayRecord, longest: float) -> tuple[ArrayRecord, float | None]:
+    """Cut the step from the global weights to `arrays` to an L2 norm of `longest` over all weights together.
+
+    Returns
+    -------
+    The weights to use, and the step's norm if it was cut.
+    """
+    before = {name: read_array(array) for name, array in global_arrays.items()}
+    steps = {name: read_array(array).astype(np.float64) - before[name] for name, array in arrays.items()}
+    norm = math.sqrt(sum(float(np.sum(step**2)) for step in steps.values()))
+    if norm <= longest:
+        return arrays, None
+    cut = {
+        name: Array((before[name] + step * (longest / norm)).astype(before[name].dtype)) for name, step in steps.items()
+    }
+    return ArrayRecord(cut), norm
+
+
+def only_record(records: Mapping[str, T], key: str) -> T:
+    """The record of that name, which must be the only one: strategies refuse answers that differ in their records."""
+    if set(records) != {key}:
+        raise ValueError(f"it sent {describe_names(list(records))} where {key} was asked for")
+    return records[key]
+
+
+def describe_names(names: Sequence[str]) -> str:
+    """Names in a line, or that there is none."""
+    return readable(", ".join(names)) or "nothing"
+
+
+def _describe(arrays: ArrayRecord) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(name, array.dtype, tuple(array.shape)) for name, array in arrays.items()]

@@ -1,0 +1,93 @@
+"""The files of a run folder -> one record, checked as far as the page needs them.
+
+Only what `run_folder.py` wrote is read: a report can be made anew years later, without the hospitals.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedhealth.errors import UsageError
+from fedhealth.metrics import NUM_BINS, ScoreHistogram, add_histograms, histogram_from_record
+
+ROUND_KEYS = {"round", "seconds", "union", "hospitals", "left_out"}
+
+
+@dataclass(frozen=True, eq=False)
+class RunFiles:
+    """What a run left, or what is known of one that still runs."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """settings.json: version, dataset, hospitals, settings, environment."""
+    history: Sequence[Mapping[str, Any]]
+    """history.jsonl: one entry per round."""
+    summary: Mapping[str, Any]
+    """summary.json; empty while the run is on."""
+    histograms: Mapping[str, ScoreHistogram]
+    """evaluation.json by hospital; empty if there is none."""
+    num_weights: int = 0
+
+    @property
+    def union(self) -> ScoreHistogram | None:
+        """All tested patients together."""
+        return add_histograms(self.histograms.values()) if self.histograms else None
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any patient is invented."""
+        return "synthetic" in str(self.settings["dataset"])
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run folder; one that is none, or is damaged, is a `UsageError`."""
+    if not (folder / "settings.json").is_file() or not (folder / "history.jsonl").is_file():
+        raise UsageError(f"{folder}: holds no run with at least one round; give a folder of runs/")
+    try:
+        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        settings, history = _read_json(folder / "settings.json"), [json.loads(line) for line in lines]
+        check = (settings["settings"]["rounds"], settings["dataset"], settings["hospitals"][0]["name"])
+        if not all(check) or not history or not all(set(entry) >= ROUND_KEYS for entry in history):
+            raise ValueError("an entry is missing")
+        summary = folder / "summary.json"
+        return RunFiles(
+            name=folder.resolve().name,
+            settings=settings,
+            history=history,
+            summary=_read_json(summary) if summary.is_file() else {},
+            histograms=_read_histograms(folder / "evaluation.json"),
+            num_weights=_count_weights(folder / "model.npz"),
+        )
+    except (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, zipfile.BadZipFile) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{folder}: the run's files make no sense ({problem}); give another run folder") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError(f"{path.name} is no JSON object")
+    return content
+
+
+def _read_histograms(path: Path) -> dict[str, ScoreHistogram]:
+    """By hospital; none where an older version wrote no such file, or bins of another width."""
+    if not path.is_file():
+        return {}
+    content = _read_json(path)
+    if content["bins"] != NUM_BINS:
+        return {}
+    return {name: histogram_from_record(record) for name, record in content["hospitals"].items()}
+
+
+def _count_weights(path: Path) -> int:
+    """How many numbers the model has."""
+    if not path.is_file():
+        return 0
+    with np.load(path, allow_pickle=False) as file:
+        return sum(file[name].size for name in file.files if name.startswith("weights/"))

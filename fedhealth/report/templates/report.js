@@ -1,0 +1,17 @@
+"use strict";
+// The slider over thresholds; without it the same numbers stand in a table.
+(function () {
+  var data = document.getElementById("confusion"), slider = document.getElementById("slider");
+  if (!data || !slider) { return; }
+  var rows = JSON.parse(data.textContent);
+  function show() {
+    rows[slider.value].forEach(function (text, place) { document.getElementById("cell" + place).textContent = text; });
+  }
+  document.documentElement.classList.add("js");
+  slider.max = rows.length - 1;
+  slider.value = rows.reduce(function (best, row, place) {
+    return Math.abs(row[0] - 0.5) < Math.abs(rows[best][0] - 0.5) ? place : best;
+  }, 0);
+  slider.addEventListener("input", show);
+  show();
+})();

@@ -1,0 +1,76 @@
+"""What the server sends, checked before a hospital uses it; `replies.py` is the same at the other end.
+
+Each fault is a `RunError`, whose text goes back to the server: it quotes nothing that the server did not say itself.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+from numpy.typing import NDArray
+
+from fedhealth.arrays import read_array
+from fedhealth.errors import RunError
+from fedhealth.preprocessing import NUM_NUMBERS, SMALLEST_STD, Standardisation
+
+LARGEST_NUMBER = 1e6
+"""No mean and no deviation of a patient's numbers is larger, whatever the unit."""
+UNREADABLE = (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError)
+"""What reading another program's array may raise."""
+
+
+def read_round(message: Message) -> int:
+    """The 1-based round that a `train` or `evaluate` message is of."""
+    round_num = read_config(message).get("server-round")
+    if type(round_num) is not int or not 1 <= round_num < 2**31:
+        raise RunError("the server's message makes no sense: it has no round number")
+    return round_num
+
+
+def read_means(message: Message) -> tuple[float, ...]:
+    """The federation's means of the numbers, in `schema.NUMBERS` order."""
+    return _read_numbers(message, "means", -LARGEST_NUMBER)
+
+
+def read_standardisation(message: Message) -> Standardisation:
+    """The federation's means and standard deviations."""
+    return Standardisation(read_means(message), _read_numbers(message, "stds", SMALLEST_STD))
+
+
+def read_weights(message: Message, shapes: Mapping[str, tuple[int, ...]]) -> list[NDArray[np.float32]]:
+    """The global weights in the order of `shapes` (name -> shape), once they are known to be just that."""
+    records = message.content.array_records
+    arrays = records["arrays"] if "arrays" in records else ArrayRecord()
+    if set(arrays) != set(shapes):
+        raise RunError("the server's weights make no sense: they are not those of this model")
+    return [_read_weight(arrays[name], shape) for name, shape in shapes.items()]
+
+
+def read_config(message: Message) -> ConfigRecord:
+    """The message's settings of this one question."""
+    if "config" not in message.content.config_records:
+        raise RunError("the server's message makes no sense: it has no config")
+    return message.content.config_records["config"]
+
+
+def _read_numbers(message: Message, key: str, smallest: float) -> tuple[float, ...]:
+    """One value for each of `schema.NUMBERS`, from `smallest` to `LARGEST_NUMBER`."""
+    values: Any = read_config(message).get(key)
+    if not isinstance(values, list) or len(values) != NUM_NUMBERS:
+        raise RunError(f"the server's {key} make no sense: {NUM_NUMBERS} numbers are needed")
+    if not all(type(value) in (int, float) and smallest <= value <= LARGEST_NUMBER for value in values):
+        raise RunError(f"the server's {key} make no sense: not all are numbers from {smallest:g} to {LARGEST_NUMBER:g}")
+    return tuple(map(float, values))
+
+
+def _read_weight(array: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    try:
+        values = read_array(array)
+    except UNREADABLE:
+        raise RunError("the server's weights make no sense: they cannot be read") from None
+    if (values.dtype, values.shape) != (np.dtype(np.float32), shape):
+        raise RunError("the server's weights make no sense: their types or shapes are not those of this model")
+    if not np.all(np.isfinite(values)):
+        raise RunError("the server's weights make no sense: not all are finite")
+    return values

@@ -1,0 +1,227 @@
+"""A federation of real processes over TLS, each client behind a proxy of its own, and what can be done to it."""
+
+import contextlib
+import json
+import signal
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fedhealth.demo import free_port
+from fedhealth.errors import FedHealthError
+from fedhealth.wire.identity import load_identity
+from fedhealth.wire.link import ServerLostError, join
+from tests.chaos.proxy import Proxy
+from tests.processes import Process, started
+
+HOSPITALS = ("synthetic-cleveland", "synthetic-hungary", "synthetic-switzerland", "synthetic-va")
+PATIENTS = 160
+
+
+def make_ground(folder: Path) -> None:
+    """Data and certificates: of the federation, and of a stranger with a CA of his own."""
+    commands = [
+        ["create_dataset.py", "--source", "synthetic", "--patients", str(PATIENTS), "--out", str(folder / "data")],
+        ["-m", "fedhealth", "certificates", "--hospitals", *HOSPITALS, "evil", "--out", str(folder / "certs")],
+        ["-m", "fedhealth", "certificates", "--hospitals", *HOSPITALS, "--out", str(folder / "strange")],
+    ]
+    for command in commands:
+        with started(*command) as process:
+            assert process.end() == 0, process.output
+
+
+class Federation:
+    """Server and clients; `harm_*` methods hurt one of them and mend it again, returning when the harm is done."""
+
+    def __init__(self, folder: Path, rounds: int, seed: int) -> None:
+        self.folder = folder
+        self.run = folder / "run"
+        self.rounds = rounds
+        self.admitted_strangers = 0
+        self.port = free_port()
+        self._proxies = [Proxy(self.port, seed + number) for number in range(len(HOSPITALS))]
+        self.logs: list[Process] = []
+        self.server = self._start_server()
+        self.server.wait_for("listening on")
+        self.clients = [self._start_client(number) for number in range(len(HOSPITALS))]
+
+    def _start(self, *command: str) -> Process:
+        self.logs.append(Process(*command))
+        return self.logs[-1]
+
+    def _start_server(self) -> Process:
+        place = ["--address", f"127.0.0.1:{self.port}", "--tls", str(self.folder / "certs" / "server")]
+        names = ["--allow", *HOSPITALS]
+        if self.run.exists():
+            return self._start("server.py", *place, "--resume", str(self.run), *names)
+        everybody = ["--hospitals", str(len(HOSPITALS)), "--min-hospitals", str(len(HOSPITALS))]
+        more = ["--rounds", str(self.rounds), "--max-wait", "300", "--round-timeout", "120", "--out", str(self.run)]
+        return self._start("server.py", *place, *everybody, *more, *names)
+
+    def _start_client(self, number: int) -> Process:
+        name = HOSPITALS[number]
+        link = ["--server", f"localhost:{self._proxies[number].port}", "--tls", str(self.folder / "certs" / name)]
+        file = str(self.folder / "data" / f"client_{number + 1}.csv")
+        return self._start("client.py", file, *link, "--max-wait", "300", "--receipts", str(self.folder / "receipts"))
+
+    def wait_for_rounds(self, more: int) -> None:
+        """Return when `more` rounds have ended since now, or the run is over."""
+        before = self.last_round()
+        self.server.wait_until(lambda _: self.last_round() >= min(before + more, self.rounds), f"{more} more rounds")
+
+    def last_round(self) -> int:
+        """The last round that the present server process has told of."""
+        for line in reversed(self.server.lines[-50:]):
+            if line.startswith("round ") and "/" in line:
+                return int(line.split()[1].partition("/")[0])
+        return 0
+
+    def memory(self) -> dict[str, float]:
+        """Resident megabytes of the server and of the first client."""
+        return {
+            who: _resident(each.process.pid) for who, each in (("server", self.server), ("client", self.clients[0]))
+        }
+
+    def end(self) -> None:
+        """Wait until all have ended well by themselves."""
+        assert self.server.end() == 0, self.server.output
+        for client in self.clients:
+            assert client.end() == 0, client.output
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for proxy in self._proxies:
+            proxy.close()
+        for process in self.logs:
+            if process.process.poll() is None:
+                process.process.kill()
+            process.process.wait()
+            process.reader.join()
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The final model's."""
+        with np.load(self.run / "model.npz", allow_pickle=False) as model:
+            return {name: model[name] for name in model.files if name.startswith("weights/")}
+
+    def lost_rounds(self) -> int:
+        """How many of the rounds are missing from the history."""
+        lines = (self.run / "history.jsonl").read_text().splitlines()
+        return len(set(range(1, self.rounds + 1)) - {json.loads(line)["round"] for line in lines})
+
+    # --- harm ---------------------------------------------------------------------------------------------------------
+
+    def harm_kill_client(self, number: int) -> None:
+        self.clients[number].process.kill()
+        self.clients[number].process.wait()
+        self.clients[number] = self._start_client(number)
+
+    def harm_kill_server(self, number: int) -> None:
+        self.server.process.kill()
+        self.server.process.wait()
+        self.server = self._start_server()
+
+    def harm_stop_server_politely(self, number: int) -> None:
+        """SIGTERM; the clients are told and end; all are started again."""
+        self.server.process.send_signal(signal.SIGTERM)
+        assert self.server.end() == 143, self.server.output
+        for client in self.clients:
+            assert client.end() == 1, client.output
+        self.server = self._start_server()
+        self.clients = [self._start_client(each) for each in range(len(HOSPITALS))]
+
+    def harm_hang_client(self, number: int) -> None:
+        client = self.clients[number].process
+        client.send_signal(signal.SIGSTOP)
+        self._knock()  # for the time that a stranger needs
+        client.send_signal(signal.SIGCONT)
+
+    def harm_hang_server(self, number: int) -> None:
+        self.server.process.send_signal(signal.SIGSTOP)
+        self._send(b"anybody there?")  # takes the second that this waits for an answer
+        self.server.process.send_signal(signal.SIGCONT)
+
+    def harm_cut(self, number: int) -> None:
+        self._proxies[number].cut()
+
+    def harm_cut_all(self, number: int) -> None:
+        for proxy in self._proxies:
+            proxy.cut()
+
+    def harm_corrupt(self, number: int) -> None:
+        self._proxies[number].corrupt()
+
+    def harm_hold(self, number: int) -> None:
+        self._proxies[number].hold()
+        self._knock()
+        self._proxies[number].release()
+
+    def harm_garbage(self, number: int) -> None:
+        self._send(np.random.default_rng(number).bytes(4096))
+
+    def harm_replay(self, number: int) -> None:
+        self._send(self._proxies[number].recorded)
+
+    def harm_plain_http(self, number: int) -> None:
+        self._send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    def harm_half_frame(self, number: int) -> None:
+        """A member's certificate, and then half an HTTP/2 frame."""
+        with self._tls(self.folder / "certs" / HOSPITALS[number]) as line:
+            line.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x40\x04\x00\x00\x00\x00\x00half")
+
+    def harm_garbage_inside(self, number: int) -> None:
+        """A member's certificate, and then no HTTP/2 at all."""
+        with self._tls(self.folder / "certs" / HOSPITALS[number]) as line:
+            line.sendall(np.random.default_rng(number).bytes(2000))
+
+    def harm_strange_ca(self, number: int) -> None:
+        self._try_to_join(HOSPITALS[number], self.folder / "strange" / HOSPITALS[number])
+
+    def harm_not_on_the_list(self, number: int) -> None:
+        self._try_to_join("evil", self.folder / "certs" / "evil")
+
+    def harm_another_name(self, number: int) -> None:
+        self._try_to_join(HOSPITALS[number], self.folder / "certs" / "evil")
+
+    def harm_no_tls(self, number: int) -> None:
+        self._try_to_join(HOSPITALS[number], None)
+
+    def _try_to_join(self, name: str, folder: Path | None) -> None:
+        identity = load_identity(folder) if folder else None
+        with (
+            contextlib.suppress(FedHealthError, ServerLostError),
+            join(f"localhost:{self.port}", name, {}, tls=identity),
+        ):
+            self.admitted_strangers += 1
+
+    def _knock(self) -> None:
+        self._try_to_join("evil", self.folder / "certs" / "evil")
+
+    def _send(self, content: bytes) -> None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=20) as line:
+            line.sendall(content)
+            line.settimeout(1)
+            line.recv(1000)
+
+    @contextlib.contextmanager
+    def _tls(self, folder: Path) -> Iterator[ssl.SSLSocket]:
+        context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        context.set_alpn_protocols(["h2"])
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=20) as line,
+            context.wrap_socket(line, server_hostname="localhost") as wrapped,
+        ):
+            yield wrapped
+
+
+def _resident(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+HARMS = sorted(name.removeprefix("harm_") for name in vars(Federation) if name.startswith("harm_"))

@@ -1,0 +1,345 @@
+"""What a hospital refuses to say and to believe, whatever the server asks; asked as the server would."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from fedhealth import client_app, preprocessing
+from fedhealth.data import load_hospital, split_patients
+from fedhealth.schema import FEATURE_NAMES, NUMBERS, TARGET
+from fedhealth.settings import FederationSettings
+from fedhealth.simulation import InProcessGrid
+from fedhealth.sources.synthetic import invent_patients
+
+PACKAGE = Path(client_app.__file__).parent
+NAMES = [column.name for column in NUMBERS]
+CHOL = NAMES.index("chol")
+MEANS, STDS = [50.0, 130.0, 200.0, 140.0, 1.0, 1.0], [10.0] * 6
+
+Ask = Callable[..., Message]
+
+
+def write_hospital(path: Path, num_patients: int = 60, chol_known: int | None = None) -> Path:
+    """A hospital of the first invented patients; only `chol_known` of its training patients have a cholesterol value."""
+    table = invent_patients(400, 3).head(num_patients)[[*FEATURE_NAMES, TARGET]].reset_index(drop=True)
+    table[TARGET] = np.arange(num_patients) % 2
+    table["chol"] = 200.0 + np.arange(num_patients)
+    table.to_csv(path, index=False)
+    if chol_known is not None:
+        train, _ = split_patients(load_hospital(path).patients, 0.25, 0)
+        known = train.features[:chol_known, FEATURE_NAMES.index("chol")]
+        table.loc[~table["chol"].isin(known), "chol"] = np.nan
+        table.to_csv(path, index=False)
+    return path
+
+
+def make_ask(path: Path, node_config: dict[str, Any] | None = None, **run_config: Any) -> Ask:
+    """A function that sends one message to the hospital of `path` and gives its reply."""
+    config = {**FederationSettings().to_run_config(), **{k.replace("_", "-"): v for k, v in run_config.items()}}
+    nodes = {"lakeside": {"data": str(path), "name": "lakeside", **(node_config or {})}}
+    grid = InProcessGrid(client_app.app, nodes, config)
+    (node_id,) = grid.get_node_ids()
+
+    def ask(kind: str, arrays: ArrayRecord | None = None, **config: Any) -> Message:
+        records: dict[str, Any] = {"config": ConfigRecord({key.replace("_", "-"): v for key, v in config.items()})}
+        if arrays is not None:
+            records["arrays"] = arrays
+        message = Message(RecordDict(records), dst_node_id=node_id, message_type=kind)
+        (reply,) = grid.send_and_receive([message])
+        return reply
+
+    return ask
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Path:
+    return write_hospital(tmp_path / "client_1.csv")
+
+
+def moments_of(reply: Message) -> tuple[list[int], list[float]]:
+    record: Any = reply.content.metric_records["moments"]
+    return list(record["counts"]), list(record["sums"])
+
+
+def reason(reply: Message) -> str:
+    assert reply.has_error()
+    assert "\n" not in reply.error.reason
+    return str(reply.error.reason)
+
+
+# --- small counts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("known", "told"), [(0, 0), (1, 0), (4, 0), (5, 5), (6, 6)])
+def test_a_number_that_fewer_than_five_patients_have_is_told_as_if_nobody_had_it(
+    tmp_path: Path, known: int, told: int
+) -> None:
+    path = write_hospital(tmp_path / "client_1.csv", chol_known=known)
+    train, _ = split_patients(load_hospital(path).patients, 0.25, 0)
+    ask = make_ask(path)
+    for reply, exact in (
+        (ask("query.first_moments"), preprocessing.first_moments(train.features)),
+        (ask("query.second_moments", means=MEANS), preprocessing.second_moments(train.features, MEANS)),
+    ):
+        counts, sums = moments_of(reply)
+        assert exact.counts[CHOL] == known
+        assert (counts[CHOL], sums[CHOL]) == (told, exact.sums[CHOL] if told else 0.0)
+        for place in set(range(len(NAMES))) - {CHOL}:
+            assert (counts[place], sums[place]) == (exact.counts[place], exact.sums[place])
+            assert counts[place] > 5
+
+
+@pytest.mark.parametrize(
+    ("server", "own", "told"), [(5, 5, 7), (8, 5, 0), (5, 8, 0), (1, 5, 7), (1, 8, 0), (7, 7, 7), (1, None, 7)]
+)
+def test_the_larger_of_the_servers_and_the_hospitals_own_limit_holds(
+    tmp_path: Path, server: int, own: int | None, told: int
+) -> None:
+    path = write_hospital(tmp_path / "client_1.csv", chol_known=7)
+    ask = make_ask(path, {} if own is None else {"min-count": own}, min_count=server)
+    assert moments_of(ask("query.first_moments"))[0][CHOL] == told
+    assert moments_of(ask("query.second_moments", means=MEANS))[0][CHOL] == told
+
+
+def test_without_a_limit_of_its_own_a_hospital_keeps_to_five_whatever_the_server_asks(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv", chol_known=4)
+    counts, sums = moments_of(make_ask(path, min_count=1)("query.first_moments"))
+    assert (counts[CHOL], sums[CHOL]) == (0, 0.0)
+
+
+def test_a_hospital_that_keeps_a_number_to_itself_still_uses_the_federations_mean_for_it(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv", chol_known=4)
+    weights = make_ask(path)("query.initial_weights").content.array_records["arrays"]
+    moved = []
+    for mean in (200.0, 300.0):
+        means = [*MEANS[:CHOL], mean, *MEANS[CHOL + 1 :]]
+        reply = make_ask(path)("train", weights, means=means, stds=STDS, server_round=1)
+        moved.append(reply.content.array_records["arrays"]["logistic/log_odds/kernel"].numpy())
+    assert not np.array_equal(moved[0], moved[1])
+
+
+EVERYTHING = (
+    "query.describe",
+    "query.first_moments",
+    "query.second_moments",
+    "query.initial_weights",
+    "train",
+    "evaluate",
+)
+
+
+@pytest.mark.parametrize(("num_patients", "test_share"), [(20, 0.25), (16, 0.5), (60, 0.05), (18, 0.25)])
+def test_a_hospital_whose_split_is_too_small_says_only_that(
+    tmp_path: Path, num_patients: int, test_share: float
+) -> None:
+    ask = make_ask(write_hospital(tmp_path / "client_1.csv", num_patients), test_share=test_share)
+    for kind in EVERYTHING:
+        assert reason(ask(kind, ArrayRecord(), means=MEANS, stds=STDS, server_round=1)) == (
+            f"too few patients for --test-share {test_share:g}: fewer than 10 would be left to train on or fewer than 5 to "
+            "test on, and sums and counts would tell of each of them"
+        )
+
+
+def test_the_smallest_hospital_that_may_take_part_does(tmp_path: Path) -> None:
+    ask = make_ask(write_hospital(tmp_path / "client_1.csv", 22))
+    counts: Any = ask("query.describe").content.metric_records["counts"]
+    assert (counts["train-patients"], counts["test-patients"]) == (16, 6)
+
+
+# --- what the server sends --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "the server's means make no sense: 6 numbers are needed"),
+        ({"means": MEANS[:5]}, "means make no sense: 6 numbers"),
+        ({"means": [*MEANS, 1.0]}, "means make no sense: 6 numbers"),
+        ({"means": 3.0}, "means make no sense: 6 numbers"),
+        ({"means": ["a"] * 6}, "means make no sense: not all are numbers from -1e+06 to 1e+06"),
+        ({"means": [float("nan"), *MEANS[1:]]}, "means make no sense: not all"),
+        ({"means": [float("inf"), *MEANS[1:]]}, "means make no sense: not all"),
+        ({"means": [1e155, *MEANS[1:]]}, "means make no sense: not all"),
+        ({"means": MEANS}, "the server's stds make no sense: 6 numbers are needed"),
+        ({"means": MEANS, "stds": [0.0, *STDS[1:]]}, "stds make no sense: not all are numbers from 1e-06 to 1e+06"),
+        ({"means": MEANS, "stds": [-1.0, *STDS[1:]]}, "stds make no sense: not all"),
+        ({"means": MEANS, "stds": [float("nan"), *STDS[1:]]}, "stds make no sense: not all"),
+    ],
+)
+def test_a_standardisation_that_makes_no_sense_is_refused_in_one_line(
+    hospital: Path, config: dict[str, Any], words: str
+) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    for kind in ("train", "evaluate"):
+        assert words in reason(ask(kind, weights, server_round=1, **config))
+    if "stds" not in words:
+        assert words in reason(ask("query.second_moments", **config))
+
+
+def broken(weights: ArrayRecord, change: str) -> ArrayRecord:
+    arrays = {name: array.numpy() for name, array in weights.items()}
+    first = next(iter(arrays))
+    changed = {
+        "missing": {name: value for name, value in arrays.items() if name != first},
+        "one more": {**arrays, "more": arrays[first]},
+        "shape": {**arrays, first: arrays[first].T.copy()},
+        "flat": {**arrays, first: arrays[first].ravel()},
+        "dtype": {**arrays, first: arrays[first].astype(np.float64)},
+        "nan": {**arrays, first: np.full_like(arrays[first], np.nan)},
+        "inf": {**arrays, first: np.full_like(arrays[first], np.inf)},
+        "garbage": arrays,
+        "pickle": arrays,
+    }[change]
+    record = ArrayRecord({name: Array(value) for name, value in changed.items()})
+    if change in ("garbage", "pickle"):
+        data = b"\x93NUMPY garbage" if change == "garbage" else b"\x80\x04K\x01."
+        record[first] = Array(dtype="float32", shape=(32, 16), stype="numpy.ndarray", data=data)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("missing", "they are not those of this model"),
+        ("one more", "they are not those of this model"),
+        ("shape", "their types or shapes are not those of this model"),
+        ("flat", "their types or shapes are not those of this model"),
+        ("dtype", "their types or shapes are not those of this model"),
+        ("nan", "not all are finite"),
+        ("inf", "not all are finite"),
+        ("garbage", "they cannot be read"),
+        ("pickle", "they cannot be read"),
+    ],
+)
+def test_weights_that_are_not_this_models_are_refused_in_one_line(hospital: Path, change: str, words: str) -> None:
+    ask = make_ask(hospital)
+    weights = broken(ask("query.initial_weights").content.array_records["arrays"], change)
+    for kind in ("train", "evaluate"):
+        reply = ask(kind, weights, means=MEANS, stds=STDS, server_round=1)
+        assert reason(reply) == f"the server's weights make no sense: {words}"
+
+
+def test_huge_weights_end_in_one_line_too(hospital: Path) -> None:
+    ask = make_ask(hospital)
+    arrays = ask("query.initial_weights").content.array_records["arrays"]
+    huge = ArrayRecord({name: Array(np.full_like(array.numpy(), 3e38)) for name, array in arrays.items()})
+    for kind in ("train", "evaluate"):
+        reply = ask(kind, huge, means=MEANS, stds=STDS, server_round=1)
+        assert not reply.has_error() or reason(reply).startswith(("training diverged", "the server's weights make no"))
+
+
+@pytest.mark.parametrize("server_round", [0, -1, 2**31, 1.0, "1", [1], None])
+def test_training_needs_the_number_of_its_round(hospital: Path, server_round: Any) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    config = {} if server_round is None else {"server_round": server_round}
+    reply = ask("train", weights, means=MEANS, stds=STDS, **config)
+    assert reason(reply) == "the server's message makes no sense: it has no round number"
+
+
+def test_a_message_without_its_config_is_refused_in_one_line(hospital: Path) -> None:
+    grid = InProcessGrid(client_app.app, {"lakeside": {"data": str(hospital)}}, FederationSettings().to_run_config())
+    (node_id,) = grid.get_node_ids()
+    for kind in ("query.second_moments", "train", "evaluate"):
+        (reply,) = grid.send_and_receive([Message(RecordDict(), dst_node_id=node_id, message_type=kind)])
+        assert reason(reply) == "the server's message makes no sense: it has no config"
+
+
+@pytest.mark.parametrize(
+    ("run_config", "words"),
+    [
+        ({"test_share": 0.001}, "--test-share is 0.001; give a share from 0.05 to 0.5"),
+        ({"min_count": 0}, "--min-count is 0; give 1 or more"),
+        ({"model": "spy"}, "--model is spy"),
+        ({"rows": True}, "unknown key rows"),
+        ({"seed": "x"}, "--seed is 'x'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_one_line(
+    hospital: Path, run_config: dict[str, Any], words: str
+) -> None:
+    for kind in EVERYTHING:
+        told = reason(make_ask(hospital, **run_config)(kind, ArrayRecord()))
+        assert told.startswith("the server's settings make no sense: ")
+        assert words in told
+
+
+# --- what an error may say --------------------------------------------------------------------------------------------
+
+QUOTED = {
+    "client_app": {"error", "settings.test_share", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
+    "requests": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER"},
+}
+"""What the text of a `RunError` may hold: the server's own settings (`error` is of `from_run_config`) and constants."""
+
+
+def raised_run_errors(room: str) -> list[ast.Call]:
+    files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else list((PACKAGE / room).glob("*.py"))
+    assert files
+    return [
+        node
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "RunError"
+    ]
+
+
+@pytest.mark.parametrize("room", QUOTED)
+def test_the_text_of_an_error_that_travels_holds_nothing_of_a_patient(room: str) -> None:
+    calls = raised_run_errors(room)
+    assert calls
+    quoted = {
+        ast.unparse(part.value) for call in calls for part in ast.walk(call) if isinstance(part, ast.FormattedValue)
+    }
+    assert quoted <= QUOTED[room]
+    assert all(isinstance(call.args[0], (ast.Constant, ast.JoinedStr)) for call in calls)
+
+
+@pytest.mark.parametrize(
+    "room", ["data", "preprocessing", "metrics", "arrays", "model", "training", "settings", "schema"]
+)
+def test_no_room_that_holds_patients_raises_an_error_that_travels(room: str) -> None:
+    assert raised_run_errors(room) == []
+
+
+def test_any_other_error_is_named_by_its_type_only(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("patient 17 is 63 years old")
+
+    monkeypatch.setattr(preprocessing, "first_moments", fail)
+    assert reason(make_ask(hospital)("query.first_moments")) == "ValueError"
+
+
+def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv")
+    path.write_text(path.read_text().replace(",200.0,", ",99999,"))
+    assert reason(make_ask(path)("query.describe")) == "DataError"
+
+
+# --- one file, one name -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_checked_is_what_is_trained_on_even_if_the_file_changes_meanwhile(hospital: Path) -> None:
+    checked = client_app.read_hospital(str(hospital), "lakeside")
+    ask = make_ask(hospital)
+    before = moments_of(ask("query.first_moments"))
+    hospital.write_text("not a CSV any more")
+    assert moments_of(ask("query.first_moments")) == before
+    assert not make_ask(hospital, seed=7)("query.describe").has_error()
+    assert client_app.read_hospital(str(hospital), "lakeside") is checked
+
+
+def test_a_hospital_is_described_under_the_name_of_its_node_or_of_its_file(hospital: Path) -> None:
+    who = make_ask(hospital)("query.describe").content.config_records["hospital"]
+    assert dict(who) == {"name": "lakeside", "source": "own"}
+    config = FederationSettings().to_run_config()
+    grid = InProcessGrid(client_app.app, {"x": {"data": str(hospital)}}, config)
+    message = Message(RecordDict(), dst_node_id=grid.get_node_ids()[0], message_type="query.describe")
+    (reply,) = grid.send_and_receive([message])
+    assert reply.content.config_records["hospital"]["name"] == "client_1"
