@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 from fedhealth import preprocessing
 from fedhealth.errors import RunError
 from fedhealth.events import Member, OnEvent, Waiting
-from fedhealth.preprocessing import Standardisation
+from fedhealth.preprocessing import Moments, Standardisation
 from fedhealth.replies import (
     ABSENT,
     NOT_SOUND,
@@ -46,6 +46,7 @@ class Gathering:
         self._next_word = 0.0
         self._on_event = on_event
         self._names: dict[int, str] = {}
+        self._patients: dict[int, int] = {}
 
     def gather_members(self) -> list[Member]:
         """Wait for all hospitals and for their word that they are ready. In the order of their names.
@@ -64,6 +65,7 @@ class Gathering:
             here_now = self._here()
             members = {node: member for node, member in {**members, **described}.items() if node in here_now}
             self._names = {node: member.name for node, member in members.items()}
+            self._patients = {node: member.train_patients for node, member in members.items()}
             if len(members) < self._wanted:
                 self._wait(f"only {len(members)} of {self._wanted} hospitals were ready", list(self._names.values()))
         return _check_names(sorted(members.values(), key=lambda member: member.name))
@@ -74,11 +76,15 @@ class Gathering:
             return None
         if settings.scaling == "reference":
             return preprocessing.reference_standardisation()
+
+        def read(reply: Message) -> Moments:
+            return read_moments(reply, self._patients[reply.metadata.src_node_id])
+
         everybody = sorted(self._names)
-        firsts = self._ask(everybody, "query.first_moments", RecordDict(), read_moments)
+        firsts = self._ask(everybody, "query.first_moments", RecordDict(), read)
         means = preprocessing.combine_means(firsts)
         content = RecordDict({"config": ConfigRecord({"means": list(means)})})
-        squares = self._ask(everybody, "query.second_moments", content, read_moments)
+        squares = self._ask(everybody, "query.second_moments", content, read)
         return preprocessing.combine_standardisation(means, squares)
 
     def ask_for_initial_weights(self) -> ArrayRecord:

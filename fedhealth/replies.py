@@ -54,16 +54,16 @@ def read_member(reply: Message) -> Member:
     )
 
 
-def read_moments(reply: Message) -> Moments:
-    """Counts and sums per number."""
+def read_moments(reply: Message, declared: int) -> Moments:
+    """Counts and sums per number, of no more than the `declared` training patients."""
     record = reply.content.metric_records["moments"]
     moments = Moments(tuple(record["counts"]), tuple(record["sums"]))  # type: ignore[arg-type]  # lists, as sent
     if {len(moments.counts), len(moments.sums)} != {preprocessing.NUM_NUMBERS}:
         raise ValueError("its sums have the wrong length")
     if not all(map(math.isfinite, (*moments.counts, *moments.sums))):
         raise ValueError("its sums are not finite")
-    if not all(type(count) is int and count >= 0 for count in moments.counts):
-        raise ValueError("its counts are no counts of patients")
+    if not all(type(count) is int and 0 <= count <= declared for count in moments.counts):
+        raise ValueError(f"its counts are no counts of its {declared} training patients")
     return moments
 
 

@@ -255,8 +255,9 @@ def test_a_hospital_that_cannot_answer_what_all_must_answer_is_named(question: s
         ("query.describe", "counts", "train-patients", [1], ""),
         ("query.first_moments", "moments", "sums", [1.0], "its sums have the wrong length"),
         ("query.first_moments", "moments", "sums", [np.nan] * 6, "its sums are not finite"),
-        ("query.first_moments", "moments", "counts", [-1] * 6, "its counts are no counts of patients"),
-        ("query.second_moments", "moments", "counts", [0.5] * 6, "its counts are no counts of patients"),
+        ("query.first_moments", "moments", "counts", [-1] * 6, "its counts are no counts of its 1 training patients"),
+        ("query.first_moments", "moments", "counts", [2] * 6, "its counts are no counts of its 1 training patients"),
+        ("query.second_moments", "moments", "counts", [0.5] * 6, "its counts are no counts of its 1 training patients"),
     ],
 )
 def test_an_answer_without_sense_ends_the_run_before_it_begins_and_says_whose_it_was(
