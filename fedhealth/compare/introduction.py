@@ -11,7 +11,8 @@ hospitals cannot have), on the same patients and seeds, by the same program as o
 
 `python -m fedhealth compare --source PATH --choose --out DIR --page docs/results.md`
 
-PATH holds the four UCI files. Tables show the mean over repetitions and, in brackets, its standard deviation between
+PATH holds the four UCI files. Sums over few patients, which real hospitals keep to themselves, count here.
+Tables show the mean over repetitions and, in brackets, its standard deviation between
 them. "Union" is all test patients together, "mean" the unweighted mean over hospitals. "+ intercept": each hospital adds
 one number of its own to the log odds, fitted on its own training rows; it never leaves. "+ finetune": five epochs more
 on its own training rows. Differences carry 95 % intervals of a paired bootstrap over patients. Data of this page: {data}.
