@@ -1,12 +1,11 @@
 """What the scripts share: what is checked before a long run, and what is said of an open door."""
 
+import ipaddress
 import os
 from pathlib import Path
 
 from fedhealth.errors import UsageError
 from fedhealth.terminal import warn
-
-LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
 def require_writable(path: Path, flag: str) -> None:
@@ -21,7 +20,7 @@ def require_writable(path: Path, flag: str) -> None:
 
 def require_safe_address(address: str, encrypted: bool, insecure: bool) -> None:
     """Without TLS only this machine may reach the server, unless its coordinator spells out that he wants it otherwise."""
-    if encrypted or address.startswith(LOOPBACK):
+    if encrypted or _is_own(address.rpartition(":")[0].strip("[]")):
         return
     if not insecure:
         raise UsageError(
@@ -31,3 +30,11 @@ def require_safe_address(address: str, encrypted: bool, insecure: bool) -> None:
     warn(
         f"{address} can be reached from other machines; without TLS anybody there can join and read along (--insecure)"
     )
+
+
+def _is_own(host: str) -> bool:
+    """Whether only this machine can reach that host; a name that begins like a number (127.example.org) is a name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

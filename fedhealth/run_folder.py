@@ -246,8 +246,8 @@ class RunKeeper:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """A finished run needs none."""
-    for path in folder.glob("*.ckpt"):
-        path.unlink()
+    """A finished run needs none; what cannot be removed does no harm."""
     with contextlib.suppress(OSError):
+        for path in folder.glob("*.ckpt"):
+            path.unlink()
         folder.rmdir()

@@ -1,5 +1,8 @@
 """Checkpoints: bit for bit what was written, or noticed."""
 
+import errno
+import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedhealth.checkpoints import read_last_checkpoint, take_state, write_checkpoint
+from fedhealth.errors import UsageError
 from fedhealth.events import Checkpoint, Member
 from fedhealth.preprocessing import Standardisation
 from fedhealth.wire.messages import SERVER_NODE_ID, set_identity, set_message_id
@@ -129,3 +133,125 @@ def test_the_state_of_another_strategy_is_refused(tmp_path: Path) -> None:
     warnings: list[str] = []
     assert read_last_checkpoint(tmp_path, FedAvg(), warnings.append) is None
     assert "FedAvg remembers no" in warnings[0]
+
+
+@pytest.mark.parametrize("make", MAKERS[1:], ids=["FedAvgM", "FedAdagrad", "FedAdam", "FedYogi"])
+def test_a_weight_without_dimensions_is_remembered_as_well(make: Callable[[], Strategy], tmp_path: Path) -> None:
+    undisturbed, weights = make(), ArrayRecord({"scale": Array(np.array(0.5, np.float32))})
+    for round_num in (1, 2):
+        weights = aggregate(undisturbed, round_num, weights)
+    write_checkpoint(tmp_path, Checkpoint(2, weights, None, undisturbed, MEMBERS, {}, {}), keep=1)
+    restored = read_last_checkpoint(tmp_path, make(), pytest.fail)
+    assert restored is not None
+    assert_equal(aggregate(restored.strategy, 3, restored.weights), aggregate(undisturbed, 3, weights))
+
+
+def test_what_a_strategy_remembers_is_all_that_two_of_them_differ_in(tmp_path: Path) -> None:
+    """A strategy that remembers in another way than `take_state` knows would go on wrongly and in silence."""
+    for make in MAKERS:
+        used, fresh = make(), make()
+        aggregate(used, 1, make_checkpoint(used).weights)
+        changed = {
+            name for name, value in vars(used).items() if not callable(value) and repr(value) != repr(vars(fresh)[name])
+        }
+        assert changed == set(take_state(used)[0])
+
+
+def test_all_damaged_is_as_none_and_each_is_named(tmp_path: Path) -> None:
+    for round_num in (1, 2):
+        write_checkpoint(tmp_path, make_checkpoint(FedAvg(), round_num), keep=3)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    warnings: list[str] = []
+    assert read_last_checkpoint(tmp_path, FedAvg(), warnings.append) is None
+    assert [line.split(":")[0].rpartition("/")[2] for line in warnings] == [
+        "round-00000002.ckpt",
+        "round-00000001.ckpt",
+    ]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_a_run_that_went_back_is_not_outlived_by_the_damaged_rounds_ahead_of_it(tmp_path: Path, keep: int) -> None:
+    for round_num in (4, 5, 6):
+        write_checkpoint(tmp_path, make_checkpoint(FedAvg(), round_num), keep=3)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"damaged")
+    write_checkpoint(tmp_path, make_checkpoint(FedAvg(), 1), keep)
+    read = read_last_checkpoint(tmp_path, FedAvg(), pytest.fail)
+    assert read is not None
+    assert read.round_num == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["round-00000001.ckpt"]
+
+
+def seal(content: bytes) -> bytes:
+    return b"fedhealth checkpoint 1 " + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def packed(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options
+    return file.getvalue()
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return pytest.fail, ("the pickle was opened",)
+
+
+ABOUT = np.asarray('{"round": 3, "standardisation": null, "strategy": {}, "members": [], "strikes": {}, "dropped": {}}')
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        packed(about=ABOUT, **{"weights/w": np.array([Bomb()], dtype=object)}),
+        packed(about=np.array([Bomb()], dtype=object)),
+        packed(about=np.asarray("{}")),
+        packed(about=np.asarray("no JSON")),
+        packed(weights=np.ones(3)),
+        b"PK\x03\x04 no archive",
+        b"",
+    ],
+    ids=["pickled weights", "pickled about", "empty about", "no JSON", "no about", "no archive", "nothing"],
+)
+def test_a_file_with_the_right_checksum_and_the_wrong_content_is_refused_and_no_pickle_is_opened(
+    content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "round-00000003.ckpt").write_bytes(seal(content))
+    warnings: list[str] = []
+    assert read_last_checkpoint(tmp_path, FedAvg(), warnings.append) is None
+    assert len(warnings) == 1
+    assert "\n" not in warnings[0]
+
+
+def test_the_checksum_is_all_that_keeps_a_good_content_out(tmp_path: Path) -> None:
+    content = packed(about=ABOUT, **{"weights/w": np.ones(1, np.float32)})
+    (tmp_path / "round-00000003.ckpt").write_bytes(seal(content))
+    assert read_last_checkpoint(tmp_path, FedAvg(), pytest.fail) is not None
+    (tmp_path / "round-00000003.ckpt").write_bytes(seal(content).replace(b"checkpoint 1", b"checkpoint 2"))
+    assert read_last_checkpoint(tmp_path, FedAvg(), lambda line: None) is None
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])
+def test_a_checkpoint_is_there_whole_or_not_at_all(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint(tmp_path, make_checkpoint(FedAvg(), 1), keep=1)
+
+    def cut_the_power(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(call, cut_the_power)
+        write_checkpoint(tmp_path, make_checkpoint(FedAvg(), 2), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["round-00000001.ckpt"]
+
+
+def test_a_full_disk_takes_no_checkpoint_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint(tmp_path, make_checkpoint(FedAvg(), 1), keep=1)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        write_checkpoint(tmp_path, make_checkpoint(FedAvg(), 2), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["round-00000001.ckpt"]

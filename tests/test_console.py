@@ -21,7 +21,7 @@ from fedhealth.console import (
     table_text,
 )
 from fedhealth.errors import RunError
-from fedhealth.events import Event, Waiting
+from fedhealth.events import Dropped, Event, Paused, Waiting
 from fedhealth.metrics import Metrics, compute_metrics, histogram_to_record, score_histogram
 from fedhealth.settings import FederationSettings
 from fedhealth.wire.messages import SERVER_NODE_ID, failure_reply, set_identity, set_message_id
@@ -104,6 +104,29 @@ def test_who_trained_and_did_not_evaluate_costs_no_share_of_the_patients() -> No
     assert lines == ["         left out: va (left the federation)"]
 
 
+def test_whose_step_was_cut_stands_below_the_round_with_its_length() -> None:
+    record = make_round(clipped={"va": 1234.5, "hungary": 5.0}, left_out={"cleveland": "not here"}, left_out_share=0.1)
+    assert round_notes(record) == [
+        "         cut: the step of va, from a norm of 1.23e+03",
+        "         cut: the step of hungary, from a norm of 5",
+        "         left out: cleveland (not here)",
+        "         this round's weights have not seen 10% of the training patients",
+    ]
+
+
+def test_a_round_that_waits_says_how_many_it_needs_who_is_missing_and_for_how_long() -> None:
+    missing = {"va": "left the federation", "hungary": "no answer within 5 s"}
+    assert show(Paused(round_num=7, trained=1, needed=3, missing=missing, seconds_left=24.6)) == [
+        "round 7 waits: 1 of the 3 hospitals that it needs have trained "
+        "(hungary: no answer within 5 s; va: left the federation); giving up in 25 s"
+    ]
+
+
+def test_a_hospital_that_is_dropped_is_named_with_the_reason() -> None:
+    dropped = Dropped("va", "dropped at strike 3 of 3: its weights are not finite")
+    assert show(dropped) == ["dropped: va (dropped at strike 3 of 3: its weights are not finite)"]
+
+
 # --- the header -------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +146,11 @@ def test_the_header_says_on_whose_data_with_which_settings() -> None:
         "seed 7",
     ):
         assert part in text
+
+
+def test_a_run_that_goes_on_says_so_once_and_after_which_round() -> None:
+    assert header_lines(make_began(done=12))[-1] == "going on after round 12"
+    assert not any("going on" in line for line in header_lines(make_began()))
 
 
 @pytest.mark.parametrize(
@@ -225,6 +253,14 @@ def test_an_undefined_auroc_of_all_together_claims_no_exactness() -> None:
     assert not any("exact" in note for note in notes_on({}, union=make_metrics(5, 0)))
 
 
+def test_a_footnote_says_who_is_not_in_the_table_and_why() -> None:
+    # zurich did not train, but did test: it is in the table.
+    left_out = {"hungary": "dropped at strike 3 of 3: its weights are not finite", "zurich": "no answer within 5 s"}
+    record = make_round(union=UNION, hospitals={"zurich": make_metrics(40, 36)}, left_out=left_out)
+    notes = footnotes(make_finished(rounds=[make_round(left_out={"va": "not here"}), record]))
+    assert notes[2:] == ["hungary is not in the table: dropped at strike 3 of 3: its weights are not finite"]
+
+
 def test_the_end_says_how_long_it_took() -> None:
     assert "2 rounds in 0.75 s, 1.8 s in all" in show(make_began(), make_finished())
 
@@ -254,6 +290,21 @@ def test_waiting_names_who_is_here_and_how_long_it_will_last() -> None:
         "waiting for 3 of 4 hospitals (here: cleveland; left: va; giving up in 3580 s)",
         "joined: va",
         "waiting for 2 of 4 hospitals (here: cleveland, va; giving up in 10 s)",
+    ]
+
+
+def test_waiting_for_answers_names_those_who_owe_one() -> None:
+    lines: list[str] = []
+    console = ServerConsole(lines.append)
+    for name in ("va", "hungary", "cleveland"):
+        console.show_link("joined", name)
+    console.show(Waiting(here=3, wanted=3, seconds_left=50.0, answered=["hungary"]))
+    console.show_link("left", "va")
+    console.show(Waiting(here=2, wanted=3, seconds_left=40.0, answered=["hungary"]))
+    assert lines[3:] == [
+        "waiting for an answer of cleveland, va (giving up in 50 s)",
+        "left: va",
+        "waiting for 1 of 3 hospitals (here: cleveland, hungary; left: va; giving up in 40 s)",
     ]
 
 
@@ -320,6 +371,23 @@ def test_the_progress_bar_is_gone_when_the_run_is_over(
     assert "2/2" in output
     assert output.rindex("\x1b[?25h") < output.index("2 rounds in"), "the cursor stays hidden"
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
+
+
+def test_the_cursor_comes_back_when_the_run_fails_and_later_lines_are_seen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A run that ends by an error never shows `Finished`: closing the console is all that it gets.
+    output = show_in_terminal(capsys, monkeypatch, make_began(), make_round(1))
+    assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
+    assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")
+    lines: list[str] = []
+    console = ServerConsole(lines.append)
+    console.show(make_began())
+    console.close()
+    console.show_link("left", "va")
+    console.close()
+    assert lines[-1] == "left: va"
+    capsys.readouterr()
 
 
 # --- in the hospital --------------------------------------------------------------------------------------------------

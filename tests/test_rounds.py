@@ -1,6 +1,8 @@
 """FedAvg by hand, and what the recorder makes of answers, errors, silence and offences."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -15,14 +17,17 @@ from hypothesis import strategies as st
 
 from fedhealth import rounds as recorder_module
 from fedhealth.errors import MISBEHAVED, RunError
-from fedhealth.events import Checkpoint, Dropped, Event, Member, Paused, RoundRecord
+from fedhealth.events import Checkpoint, Dropped, Event, Finished, Member, Paused, RoundRecord
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.replies import clip_update
 from fedhealth.rounds import RoundRecorder, Rules
+from fedhealth.server_app import federate
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
 from fedhealth.strategies import make_strategy
 from fedhealth.wire.messages import SERVER_NODE_ID, error_reply, node_id_of, set_identity, set_message_id
+from tests.toy_hospitals import Clock as ToyClock
+from tests.toy_hospitals import Tamper, Toy, stop_clocks, three_hospitals
 
 
 def arrays_of(elements: st.SearchStrategy[float]) -> st.SearchStrategy[np.ndarray]:
@@ -483,3 +488,280 @@ def test_no_step_is_longer_than_the_limit_and_a_short_one_is_left_alone(
     else:
         assert norm == pytest.approx(true_norm)
         assert np.linalg.norm(taken) <= longest * (1 + 1e-4) + 1e-4
+
+
+# --- a whole run in which hospitals come and go -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> ToyClock:
+    return stop_clocks(monkeypatch)
+
+
+def federate_toys(toy: Toy, max_wait: float = 60.0, **settings: Any) -> list[Any]:
+    """All events of a run of three hospitals, which all must train, up to its end or the error that ended it."""
+    events: list[Any] = []
+    asked = {"hospitals": 3, "rounds": 3, "min_hospitals": 3, **settings}
+    try:
+        federate(toy.grid, FederationSettings(**asked), events.append, max_wait)
+    except RunError as error:
+        assert "\n" not in str(error)
+        events.append(error)
+    return events
+
+
+def those(events: list[Any], kind: type[Any]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def outcome(events: list[Any]) -> tuple[bytes, list[RoundRecord]]:
+    """(final weights, rounds without seconds)."""
+    (finished,) = those(events, Finished)
+    return finished.weights["w"].data, [replace(each, seconds=0.0, histograms={}) for each in finished.rounds]
+
+
+def cut_off(toy: Toy, name: str, round_num: int, kind: str = "train") -> None:
+    """The hospital leaves while it trains in that round, so that its answer is lost."""
+
+    def leave(what: str, names: list[str]) -> None:
+        if what == kind and name in names and toy.kinds().count(kind) == 3 * (round_num - 1):
+            toy.grid.away.add(name)
+            toy.grid.lost[name, kind] = "left the federation"
+
+    toy.grid.on_send = leave
+
+
+def come_back(toy: Toy) -> None:
+    toy.grid.away.clear()
+    toy.grid.lost.clear()
+
+
+@pytest.mark.parametrize("name", ["cleveland", "hungary", "va"])
+def test_a_round_is_finished_when_the_missing_hospital_is_back_and_is_bit_for_bit_the_same(
+    name: str, clock: ToyClock
+) -> None:
+    undisturbed = outcome(federate_toys(three_hospitals()))
+    toy = three_hospitals()
+    cut_off(toy, name, round_num=2)
+    clock.later(25, lambda: come_back(toy))
+    events = federate_toys(toy)
+    assert outcome(events) == undisturbed
+    assert [sorted(names) for kind, names in toy.grid.sent if kind == "train"] == [
+        ["cleveland", "hungary", "va"],
+        ["cleveland", "hungary", "va"],
+        [name],
+        ["cleveland", "hungary", "va"],
+    ]
+    pauses = those(events, Paused)
+    assert [(pause.round_num, pause.trained, pause.needed) for pause in pauses] == [(2, 2, 3)] * 3
+    assert [dict(pause.missing) for pause in pauses] == [{name: "left the federation"}] * 3
+    assert [round(pause.seconds_left) for pause in pauses] == [60, 50, 40]
+
+
+def test_a_round_waits_before_it_begins_and_names_only_those_who_are_away(clock: ToyClock) -> None:
+    undisturbed = outcome(federate_toys(three_hospitals()))
+    toy = three_hospitals()
+
+    def leave(kind: str, names: list[str]) -> None:
+        if kind == "evaluate" and toy.kinds().count("evaluate") == 0:
+            toy.grid.away.update(("hungary", "va"))
+
+    toy.grid.on_send = leave
+    clock.later(12, lambda: toy.grid.away.remove("va"))
+    clock.later(24, lambda: toy.grid.away.remove("hungary"))
+    events = federate_toys(toy)
+    assert outcome(events) == undisturbed
+    assert [(p.round_num, p.trained, dict(p.missing)) for p in those(events, Paused)] == [
+        (2, 0, {"hungary": "not here", "va": "not here"}),
+        (2, 0, {"hungary": "not here", "va": "not here"}),
+        (2, 0, {"hungary": "not here"}),
+    ]
+    assert toy.asked("train", 2) == ["cleveland", "hungary", "va"]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_round_whose_hospital_does_not_come_back_ends_the_run_with_one_line() -> None:
+    toy = three_hospitals()
+    cut_off(toy, "va", round_num=2)
+    events = federate_toys(toy, max_wait=25.0)
+    assert [round(pause.seconds_left) for pause in those(events, Paused)] == [25, 15, 5]
+    assert str(events[-1]) == (
+        "round 2: 2 of the 3 hospitals that it needs (--min-hospitals) trained (va: left the federation), "
+        "and not enough came back within 25 s (--max-wait)"
+    )
+    assert len(those(events, RoundRecord)) == 1
+
+
+def test_a_hospital_that_is_here_and_never_answers_is_asked_neither_in_a_hot_loop_nor_for_ever(
+    clock: ToyClock,
+) -> None:
+    toy = three_hospitals()
+    toy.grid.lost["va", "train"] = "no answer within 5 s"
+    events = federate_toys(toy, max_wait=25.0)
+    assert isinstance(events[-1], RunError)
+    assert len([names for kind, names in toy.grid.sent if kind == "train"]) <= clock.naps + 1
+    assert clock.now == pytest.approx(1025, abs=1)
+    assert toy.asked("train", 1).count("cleveland") == 1
+    assert str(events[-1]).startswith("round 1: 2 of the 3 hospitals")
+
+
+def test_the_time_to_come_back_begins_anew_with_each_cut(clock: ToyClock) -> None:
+    toy = three_hospitals()
+    cuts = [0]
+
+    def train_for_an_hour(kind: str, names: list[str]) -> None:
+        if kind != "train" or "va" not in names or cuts[0] == 3:
+            return
+        cuts[0] += 1
+        clock.now += 3600
+        toy.grid.away.add("va")
+        toy.grid.lost["va", "train"] = "left the federation"
+        clock.later(20, lambda: come_back(toy))
+
+    toy.grid.on_send = train_for_an_hour
+    events = federate_toys(toy, max_wait=25.0, rounds=1)
+    assert len(those(events, Finished)) == 1
+    assert cuts == [3]
+
+
+def test_a_hospital_that_fails_by_itself_is_named_beside_the_one_that_left(clock: ToyClock) -> None:
+    toy = three_hospitals()
+    toy.hospitals["hungary"].faults["train"] = MemoryError()
+    cut_off(toy, "va", round_num=1)
+    clock.later(5, lambda: come_back(toy))
+    events = federate_toys(toy, min_hospitals=3)
+    assert str(events[-1]) == (
+        "round 1: 1 of the 3 hospitals that it needs (--min-hospitals) trained "
+        "(hungary: MemoryError; va: left the federation)"
+    )
+    assert toy.asked("train", 1) == ["cleveland", "hungary", "va"]
+
+
+def test_one_that_fails_by_itself_does_not_keep_the_round_from_waiting_for_one_that_left(clock: ToyClock) -> None:
+    toy = three_hospitals()
+    toy.hospitals["hungary"].faults["train"] = MemoryError()
+    cut_off(toy, "va", round_num=1)
+    clock.later(5, lambda: come_back(toy))
+    events = federate_toys(toy, min_hospitals=2, rounds=1)
+    assert [pause.missing for pause in those(events, Paused)] == [{"va": "left the federation"}]
+    (record,) = those(events, RoundRecord)
+    assert record.left_out == {"hungary": "MemoryError"}
+    assert toy.asked("train", 1) == ["cleveland", "hungary", "va", "va"]
+
+
+def test_enough_hospitals_do_not_wait_for_the_rest(clock: ToyClock) -> None:
+    toy = three_hospitals()
+    cut_off(toy, "va", round_num=2)
+    events = federate_toys(toy, min_hospitals=2)
+    assert those(events, Paused) == []
+    assert clock.naps == 0
+    assert [record.left_out for record in those(events, RoundRecord)] == [
+        {},
+        {"va": "left the federation"},
+        {"va": "not here"},
+    ]
+
+
+# --- strikes in a whole run -------------------------------------------------------------------------------------------
+
+
+def spoil(values: list[float], name: str = "w") -> Tamper:
+    def tamper(answer: RecordDict) -> RecordDict:
+        return RecordDict({**answer, "arrays": ArrayRecord({name: Array(np.array(values, np.float32))})})
+
+    return tamper
+
+
+def claim(**metrics: Any) -> Tamper:
+    def tamper(answer: RecordDict) -> RecordDict:
+        record = dict(answer.metric_records["metrics"])
+        record.update({key.replace("_", "-"): value for key, value in metrics.items()})
+        return RecordDict({**answer, "metrics": MetricRecord(record)})
+
+    return tamper
+
+
+def add_record(answer: RecordDict) -> RecordDict:
+    return RecordDict({**answer, "more": ConfigRecord({"chol": 233})})
+
+
+def add_arrays(answer: RecordDict) -> RecordDict:
+    return RecordDict({**answer, "more": ArrayRecord()})
+
+
+UNSOUND = [
+    ("train", spoil([np.nan])),
+    ("train", spoil([np.inf])),
+    ("train", spoil([0.5, 0.5])),
+    ("train", spoil([0.5], name="v")),
+    ("train", claim(num_examples=1000)),
+    ("train", claim(num_examples=0)),
+    ("train", claim(train_loss=math.nan)),
+    ("train", claim(age=61)),
+    ("train", add_arrays),
+    ("train", lambda answer: None),
+    ("evaluate", claim(num_examples=1000)),
+    ("evaluate", claim(positives=[0] * 200, num_examples=3)),
+    ("evaluate", claim(log_loss=math.nan)),
+    ("evaluate", lambda answer: None),
+]
+
+
+@pytest.mark.parametrize(("kind", "lie"), UNSOUND)
+def test_every_unsound_answer_is_a_strike_and_costs_the_others_nothing(kind: str, lie: Tamper) -> None:
+    toy = three_hospitals()
+    toy.hospitals["va"].lies[kind] = lie
+    events = federate_toys(toy, min_hospitals=2, rounds=4, strikes=3)
+    checkpoints = those(events, Checkpoint)
+    assert [checkpoint.strikes for checkpoint in checkpoints] == [{"va": 1}, {"va": 2}, {"va": 3}, {"va": 3}]
+    reasons = [record.left_out["va"] for record in those(events, RoundRecord)]
+    assert [set(record.left_out) for record in those(events, RoundRecord)] == [{"va"}] * 4
+    assert [reason.endswith(f"; strike {number} of 3") for number, reason in enumerate(reasons[:2], 1)] == [True] * 2
+    assert reasons[2] == reasons[3]
+    assert reasons[2].startswith("dropped at strike 3 of 3: ")
+    assert those(events, Dropped) == [Dropped("va", reasons[2])]
+    assert len(those(events, Finished)) == 1
+    assert [len(toy.asked("train", number)) for number in (1, 2, 3, 4)] == [3, 3, 3, 2]
+    assert [len(toy.asked("evaluate", number)) for number in (3, 4)] == [2 if kind == "train" else 3, 2]
+
+
+def test_absence_failures_and_silence_are_no_strikes() -> None:
+    toy = three_hospitals()
+    toy.grid.lost["va", "train"] = "no answer within 5 s"
+    toy.grid.lost["va", "evaluate"] = "left the federation"
+    toy.hospitals["hungary"].faults["train"] = ValueError("chol 233")
+    toy.hospitals["hungary"].faults["evaluate"] = RunError("the server's weights make no sense")
+    events = federate_toys(toy, min_hospitals=1, rounds=5, strikes=1)
+    assert [dict(checkpoint.strikes) for checkpoint in those(events, Checkpoint)] == [{}] * 5
+    assert those(events, Dropped) == []
+    last = those(events, RoundRecord)[-1]
+    assert last.left_out == {"hungary": "ValueError", "va": "no answer within 5 s"}
+
+
+def test_a_round_with_too_few_left_ends_the_run_and_says_who_was_dropped_and_why() -> None:
+    toy = three_hospitals()
+    toy.hospitals["va"].lies["evaluate"] = claim(num_examples=9)
+    events = federate_toys(toy, rounds=3, strikes=1)
+    assert those(events, Paused) == []
+    assert str(events[-1]) == (
+        "round 2: 0 of the 3 hospitals that it needs (--min-hospitals) trained "
+        "(va: dropped at strike 1 of 1: the bins do not add up to num-examples)"
+    )
+
+
+def test_a_hospital_that_is_dropped_while_the_round_waits_for_it_ends_the_waiting(clock: ToyClock) -> None:
+    toy = three_hospitals()
+    cut_off(toy, "va", round_num=1)
+    toy.hospitals["va"].lies["train"] = spoil([np.nan])
+    clock.later(5, lambda: come_back(toy))
+    events = federate_toys(toy, strikes=1)
+    (dropped,) = those(events, Dropped)
+    assert dropped.name == "va"
+    assert str(events[-1]).endswith("(va: dropped at strike 1 of 1: its weights are not finite)")
+    assert toy.asked("train", 1) == ["cleveland", "hungary", "va", "va"]
+
+
+def test_a_record_of_settings_beside_the_answer_changes_nothing() -> None:
+    toy = three_hospitals()
+    toy.hospitals["va"].lies["train"] = add_record
+    assert outcome(federate_toys(toy)) == outcome(federate_toys(three_hospitals()))

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord
 
 from fedhealth import __version__
 from fedhealth.errors import UsageError
-from fedhealth.events import Began, Event, Finished, Member, RoundRecord, Waiting
+from fedhealth.events import Began, Dropped, Event, Finished, Member, Paused, RoundRecord, Waiting
 from fedhealth.files import write_file
 from fedhealth.metrics import Metrics, add_histograms, compute_metrics, score_histogram
 from fedhealth.preprocessing import Standardisation, encoded_names
@@ -153,9 +153,36 @@ def test_the_history_grows_by_one_line_per_round_and_is_there_before_the_run_end
     assert not (tmp_path / "summary.json").exists()
 
 
-def test_waiting_leaves_nothing_behind(tmp_path: Path) -> None:
-    keep_event(tmp_path, Waiting(here=1, wanted=4, seconds_left=10.0))
+@pytest.mark.parametrize(
+    "event",
+    [
+        Waiting(here=1, wanted=4, seconds_left=10.0),
+        Paused(round_num=1, trained=0, needed=2, missing={"va": "not here"}, seconds_left=10.0),
+        Dropped("va", "why"),
+        make_began(done=7),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_waiting_dropping_and_going_on_leave_nothing_behind(tmp_path: Path, event: Event) -> None:
+    keep_event(tmp_path, event)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_cannot_be_removed_does_not_spoil_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "round-00000002.ckpt").write_bytes(b"")
+    unlink = Path.unlink
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        if self.suffix == ".ckpt":
+            raise PermissionError(13, "Permission denied", str(self))
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    keep_event(tmp_path, make_finished())
+    assert (tmp_path / "summary.json").exists()
 
 
 # --- model.npz --------------------------------------------------------------------------------------------------------

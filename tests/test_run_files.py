@@ -1,0 +1,61 @@
+"""A round on paper and back: a run that goes on reads its history as it was."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedhealth.events import RoundRecord
+from fedhealth.metrics import Metrics
+from fedhealth.run_files import history_json, round_from_json, strict_json
+from tests.test_run_folder import make_round
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+some_metrics = st.builds(
+    Metrics,
+    num_examples=st.integers(0, 10**9),
+    num_ill=st.integers(0, 10**9),
+    **dict.fromkeys(
+        ("loss", "auroc", "auroc_bound", "accuracy", "sensitivity", "specificity", "brier", "ece"), st.none() | numbers
+    ),
+)
+records = st.builds(
+    RoundRecord,
+    round_num=st.integers(1, 10**6),
+    seconds=numbers,
+    train_loss=numbers,
+    union=some_metrics,
+    hospitals=st.dictionaries(st.text(), some_metrics, max_size=3),
+    left_out=st.dictionaries(st.text(), st.text(), max_size=3),
+    left_out_share=numbers,
+    clipped=st.dictionaries(st.text(), numbers, max_size=3),
+)
+
+
+@given(record=records)
+def test_a_round_comes_back_from_its_line_bit_for_bit(record: RoundRecord) -> None:
+    line = strict_json(history_json(record))
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+    assert round_from_json(json.loads(line)) == record
+
+
+def test_an_undefined_loss_comes_back_undefined() -> None:
+    back = round_from_json(json.loads(strict_json(history_json(replace(make_round(), train_loss=math.nan)))))
+    assert math.isnan(back.train_loss)
+
+
+def test_histograms_are_not_in_the_history() -> None:
+    assert "histograms" not in history_json(make_round())
+
+
+@pytest.mark.parametrize("key", list(history_json(make_round())))
+def test_a_line_that_lacks_something_is_no_round(key: str) -> None:
+    content: dict[str, Any] = history_json(make_round())
+    del content[key]
+    with pytest.raises(KeyError):
+        round_from_json(content)
