@@ -29,8 +29,6 @@ from fedhealth.wire.options import client_options
 Weights = Mapping[str, NDArray[np.float32]]
 
 TRAIN_PATIENTS, TEST_PATIENTS = 150, 50
-NUM_HIDDEN = 16
-"""As in `fedhealth.model`, which is not imported because Keras comes with it; `benchmarks.payload` compares."""
 BIG_SHAPES = {f"layer_{number}/kernel": (1000, 1250) for number in range(4)}
 """20 MB of float32 in a few big arrays."""
 
@@ -131,10 +129,8 @@ def default_weights() -> Weights:
     """Weights with the names and shapes of the default model's."""
     num_inputs = len(encoded_names(missing_indicators=True))
     shapes = {
-        "mlp/hidden/kernel": (num_inputs, NUM_HIDDEN),
-        "mlp/hidden/bias": (NUM_HIDDEN,),
-        "mlp/log_odds/kernel": (NUM_HIDDEN, 1),
-        "mlp/log_odds/bias": (1,),
+        "logistic/log_odds/kernel": (num_inputs, 1),
+        "logistic/log_odds/bias": (1,),
     }
     return _random_weights(shapes)
 
@@ -156,7 +152,8 @@ def contents(weights: Weights) -> dict[str, RecordDict]:
     generator = np.random.default_rng(0)
     labels = np.arange(TEST_PATIENTS) % 2
     histogram = score_histogram(np.clip(generator.normal(0.35 + 0.3 * labels, 0.2), 0, 1), labels)
-    moments = MetricRecord({"counts": [TRAIN_PATIENTS] * NUM_NUMBERS, "sums": [50.0 * TRAIN_PATIENTS] * NUM_NUMBERS})
+    # Of fewer patients than any hospital of the benchmarks declares.
+    moments = MetricRecord({"counts": [10] * NUM_NUMBERS, "sums": [500.0] * NUM_NUMBERS})
     return {
         "query.first_moments": RecordDict({"moments": moments}),
         "query.second_moments": RecordDict({"moments": moments}),

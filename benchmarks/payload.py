@@ -68,11 +68,12 @@ def main(settings: Settings) -> None:
 def require_same_model(weights: "Weights") -> None:
     """The light hospitals' idea of the default model must be the real one's, built here by Keras."""
     from fedhealth.preprocessing import encoded_names
+    from fedhealth.settings import FederationSettings
 
     with silenced_stderr():
         from fedhealth.model import build_model, weight_names
 
-    model = build_model(name="mlp", num_inputs=len(encoded_names(missing_indicators=True)), seed=0)
+    model = build_model(name=FederationSettings().model, num_inputs=len(encoded_names(missing_indicators=True)), seed=0)
     real = dict(zip(weight_names(model), (tuple(weight.shape) for weight in model.weights), strict=True))
     if real != {name: weight.shape for name, weight in weights.items()}:
         raise SystemExit(f"benchmarks/light_hospitals.py: the default model is now {real}")

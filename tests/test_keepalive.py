@@ -3,105 +3,146 @@
 import select
 import socket
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from flwr.app import Context, Message, RecordDict
 
+from fedhealth.wire import hub, link, options
 from fedhealth.wire.authority import issue_certificates
+from fedhealth.wire.grid import GrpcGrid
 from fedhealth.wire.identity import Identity, load_identity
 from fedhealth.wire.link import join
+from fedhealth.wire.retry import ServerLostError
 from tests.test_wire import Federation, double, make_app
 
 pytestmark = pytest.mark.enable_socket
-KEEPALIVE, FORGETS_AFTER = 0.1, 0.6
-"""Seconds between pings, and of silence until the router forgets a connection: as 30 s are to a router's few minutes."""
-ENOUGH_PULSES = 16
-"""Signs of life through the router during one training: some 0.8 s of pings from both ends, and more than it forgives."""
+Identities = tuple[Identity | None, Identity | None]
 PATIENCE = 20
+both_kinds = pytest.mark.parametrize("identities", ["plain", "tls"], indirect=True)
+plain_only = pytest.mark.parametrize("identities", ["plain"], indirect=True)
+
+
+@pytest.fixture
+def identities(request: pytest.FixtureRequest, tmp_path: Path) -> Identities:
+    """The server's and the hospital's."""
+    if request.param == "plain":
+        return None, None
+    issue_certificates(tmp_path, ["va"], ["127.0.0.1"], days=365, ca_days=3650, force=False)
+    return load_identity(tmp_path / "server"), load_identity(tmp_path / "va")
 
 
 class ForgetfulRouter:
-    """Carries bytes both ways and drops a connection without a word once it was silent for `FORGETS_AFTER` seconds."""
+    """Carries one connection's bytes both ways and drops it once it was silent for `forgets_after` seconds."""
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, forgets_after: float) -> None:
+        self._forgets_after = forgets_after
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._server_port = server_port
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.forgot = threading.Event()
-        self.pulses = 0
-        self.pulse = threading.Condition()
+        self.server_port = 0
+        self.forgot = False
+        self._pulse = threading.Condition()
 
     def carry(self) -> None:
-        """One connection, until either end closes it or it is forgotten."""
+        """Until either end closes the connection or it is forgotten."""
         inside, _ = self._listener.accept()
-        with inside, socket.create_connection(("127.0.0.1", self._server_port)) as outside:
+        self._listener.close()  # a hospital that is cut off cannot come back through it
+        with inside, socket.create_connection(("127.0.0.1", self.server_port)) as outside:
             other = {inside: outside, outside: inside}
-            while ready := select.select([inside, outside], [], [], FORGETS_AFTER)[0]:
+            while ready := select.select([inside, outside], [], [], self._forgets_after)[0]:
                 for end in ready:
                     if not (chunk := end.recv(65536)):
                         return
                     other[end].sendall(chunk)
-                with self.pulse:
-                    self.pulses += 1
-                    self.pulse.notify_all()
-            self.forgot.set()
+                self._tell()
+        self.forgot = True
+        self._tell()
 
-    def wait_for_pulses(self, more: int) -> bool:
-        """Wait until the router has carried something `more` times, or has forgotten the connection."""
-        with self.pulse:
-            enough = self.pulses + more
-            return self.pulse.wait_for(lambda: self.pulses >= enough or self.forgot.is_set(), PATIENCE)
+    def _tell(self) -> None:
+        with self._pulse:
+            self._pulse.notify_all()
 
-    def close(self) -> None:
-        self._listener.close()
-
-
-@contextmanager
-def routed(server_port: int) -> Iterator[ForgetfulRouter]:
-    router = ForgetfulRouter(server_port)
-    with ThreadPoolExecutor(1) as pool:
-        carrying = pool.submit(router.carry)
-        try:
-            yield router
-        finally:
-            carrying.result(PATIENCE)
-            router.close()
+    def wait(self, seconds: float) -> None:
+        """Until it has carried something so much later, or has forgotten the connection."""
+        until = time.monotonic() + seconds
+        with self._pulse:
+            assert self._pulse.wait_for(lambda: self.forgot or time.monotonic() >= until, PATIENCE)
 
 
-@pytest.fixture(scope="module")
-def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("keepalive") / "certs"
-    issue_certificates(out, ["va"], ["127.0.0.1"], days=365, ca_days=3650, force=False)
-    return out
+def train_through_a_router(
+    router: ForgetfulRouter, identities: Identities, seconds: float
+) -> tuple[Message, BaseException | None]:
+    """One question, while the hospital trains in silence: the reply, and how the hospital's link ended."""
+    server, hospital = identities
+    fed = Federation()
+    fed.grid = GrpcGrid({}, 1, fed._on_change, server)
+    carrying = fed.pool.submit(router.carry)
 
+    def train(message: Message, context: Context) -> RecordDict:
+        router.wait(seconds)
+        return double(message, context)
 
-def identities(certs: Path, encrypted: bool) -> tuple[Identity | None, Identity | None]:
-    return (load_identity(certs / "server"), load_identity(certs / "va")) if encrypted else (None, None)
+    def take_part() -> None:
+        with join(router.address, "va", {"name": "va"}, tls=hospital) as connection:
+            connection.serve(make_app(train), lambda message, reply: None, lambda error: None)
 
-
-def train_through_a_router(fed: Federation, tls: Identity | None) -> tuple[Message, BaseException | None, bool]:
-    """One question while the hospital trains in silence: the reply, how its link ended, and whether it was forgotten."""
-    with fed.grid.listening("127.0.0.1:0") as address, routed(int(address.rpartition(":")[2])) as router:
-
-        def train(message: Message, context: Context) -> RecordDict:
-            if not router.wait_for_pulses(ENOUGH_PULSES):
-                raise TimeoutError
-            return double(message, context)
-
-        def take_part() -> None:
-            with join(router.address, "va", {"name": "va"}, tls=tls) as connection:
-                joined.set()
-                connection.serve(make_app(train), lambda message, reply: done.set(), lambda error: None)
-
-        joined, done = threading.Event(), threading.Event()
-        hospital = fed.pool.submit(take_part)
-        assert joined.wait(PATIENCE)
+    with fed.grid.listening("127.0.0.1:0") as address:
+        router.server_port = int(address.rpartition(":")[2])
+        taking_part = fed.pool.submit(take_part)
+        fed.wait_for("joined", "va")
         (reply,) = fed.ask(fed.grid.get_node_ids(), timeout=PATIENCE)
-        forgot = router.forgot.is_set()
-        if forgot:
-            return reply, hospital.exception(PATIENCE), forgot
-    return reply, hospital.exception(PATIENCE), forgot
+    ended = taking_part.exception(PATIENCE)
+    carrying.result(PATIENCE)
+    fed.pool.shutdown()
+    return reply, ended
+
+
+def ping_every(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "KEEPALIVE_SECONDS", seconds)
+
+
+def never_ping(room: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One end of the link only answers pings."""
+    choose = getattr(room, name)
+    others = lambda *args: [option for option in choose(*args) if option[0] != "grpc.keepalive_time_ms"]  # noqa: E731
+    monkeypatch.setattr(room, name, others)
+
+
+@both_kinds
+def test_a_long_training_is_no_dead_connection(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
+    ping_every(0.1, monkeypatch)
+    router = ForgetfulRouter(forgets_after=0.7)
+    reply, ended = train_through_a_router(router, identities, seconds=1.1)
+    assert (reply.has_error(), ended, router.forgot) == (False, None, False)
+
+
+@plain_only
+def test_the_servers_pings_are_enough(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
+    ping_every(0.1, monkeypatch)
+    never_ping(link, "client_options", monkeypatch)
+    router = ForgetfulRouter(forgets_after=0.7)
+    reply, ended = train_through_a_router(router, identities, seconds=1.1)
+    assert (reply.has_error(), ended, router.forgot) == (False, None, False)
+
+
+@plain_only
+def test_the_hospitals_pings_are_enough(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
+    ping_every(1.0, monkeypatch)  # gRPC lets no client ping more often
+    never_ping(hub, "server_options", monkeypatch)
+    router = ForgetfulRouter(forgets_after=1.8)
+    reply, ended = train_through_a_router(router, identities, seconds=2.5)
+    assert (reply.has_error(), ended, router.forgot) == (False, None, False)
+
+
+@both_kinds
+def test_without_keep_alive_the_same_training_is_cut_off(
+    identities: Identities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ping_every(1000, monkeypatch)
+    router = ForgetfulRouter(forgets_after=0.7)
+    reply, ended = train_through_a_router(router, identities, seconds=1.1)
+    assert reply.error.reason == "left the federation"
+    assert isinstance(ended, ServerLostError)
+    assert router.forgot
