@@ -39,7 +39,7 @@ ROOMS: dict[str, Imports] = {
     "model": ({"numpy", "keras"}, {"preprocessing", "settings"}),
     "training": ({"numpy", "keras", "tensorflow"}, {"model", "settings"}),
     # federation
-    "wire": ({"cryptography", "flwr", "google", "grpc", "numpy"}, {"errors", "schema"}),
+    "wire": ({"cryptography", "flwr", "grpc", "numpy"}, {"errors", "schema"}),
     "simulation": ({"flwr"}, {"wire"}),
     "events": ({"flwr"}, {"metrics", "preprocessing", "settings"}),
     "replies": ({"flwr", "numpy"}, {"arrays", "events", "metrics", "preprocessing"}),

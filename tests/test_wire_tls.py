@@ -370,6 +370,28 @@ def test_a_program_with_a_certificate_that_speaks_no_http2_is_refused(certs: Pat
         fed.goes_on()
 
 
+@pytest.mark.parametrize("name", [None, "\x1b[31mred"])
+def test_a_certificate_without_a_fit_name_is_refused(
+    certs: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    with federation(certs) as fed:
+        monkeypatch.setattr(door, "name_of", lambda certificate: name)
+        with knock(fed, load_identity(certs / "va"), greeted=False):
+            told_once(fed, "its certificate names nobody, or several")
+        fed.goes_on()
+
+
+def test_a_certificate_that_only_openssl_can_read_is_refused(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(certificate: x509.Certificate) -> str:
+        raise ValueError("invalid utf-8")
+
+    with federation(certs) as fed:
+        monkeypatch.setattr(door, "name_of", fail)
+        with knock(fed, load_identity(certs / "va"), greeted=False):
+            told_once(fed, "its certificate cannot be read")
+        fed.goes_on()
+
+
 def test_tls_below_1_3_is_refused(certs: Path) -> None:
     with federation(certs) as fed:
         context = load_identity(certs / "va").client_context()

@@ -68,7 +68,7 @@ def answer_check(question: bytes, run_config: Mapping[str, Any], refusal: str | 
         raise ValueError(f"more than {MOST_CANARY_BYTES} bytes of weights")
     try:
         arrays = [_unpack(packed) + np.float32(1) for packed in json.loads(question)["arrays"]]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(type(error).__name__) from None
     answer = {
         **vars(own_facts()),
@@ -116,7 +116,7 @@ def _read_answer(answer: bytes, started: datetime, seconds: float) -> ServerChec
             arrays=[_unpack(packed) for packed in said["arrays"]],
             seconds=seconds,
         )
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise UsageError("what answers there is no federation server (not its kind of check); check --server") from None
 
 

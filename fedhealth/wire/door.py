@@ -133,7 +133,10 @@ class Door:
 
     def _read_name(self, stream: TlsStream) -> tuple[str, str]:
         """(name, why it may not come in)."""
-        name = name_of(x509.load_der_x509_certificate(stream.certificate))
+        try:
+            name = name_of(x509.load_der_x509_certificate(stream.certificate))
+        except ValueError:  # OpenSSL takes what a stricter reader does not
+            return "", "its certificate cannot be read"
         if name is None or not name.isprintable():
             return "", "its certificate names nobody, or several"
         if stream.protocol != "h2":
