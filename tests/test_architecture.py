@@ -47,7 +47,8 @@ ROOMS: dict[str, Imports] = {
     "strategies": ({"flwr", "numpy"}, {"arrays", "control_variates", "settings"}),
     "rounds": ({"flwr"}, {"errors", "events", "metrics", "replies"}),
     "gathering": ({"flwr"}, {"errors", "events", "preprocessing", "replies", "settings"}),
-    "server_app": ({"flwr"}, {"events", "gathering", "preprocessing", "rounds", "settings", "strategies"}),
+    "closing": ({"flwr"}, {"events", "replies"}),
+    "server_app": ({"flwr"}, {"closing", "events", "gathering", "preprocessing", "rounds", "settings", "strategies"}),
     "requests": ({"numpy", "flwr"}, {"arrays", "errors", "preprocessing"}),
     "participant": ({"numpy", "flwr"}, {"data", "errors", "preprocessing", "requests", "settings", "training"}),
     "client_app": (
