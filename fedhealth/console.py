@@ -43,11 +43,16 @@ def count(number: int, noun: str) -> str:
 
 def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
     """One aligned line per round: metrics of all test patients together."""
-    width, answered = len(str(rounds)), hospitals - len(record.left_out)
+    width, asked = len(str(rounds)), len(record.asked) or hospitals
+    answered = asked - len(set(record.left_out) & set(record.asked) if record.asked else record.left_out)
+    metrics = (
+        f"loss {number(record.union.loss)}   AUROC {number(record.union.auroc)}   "
+        f"accuracy {number(record.union.accuracy, 2)}"
+        if record.hospitals or record.left_out
+        else f"training loss {number(record.train_loss)}, not evaluated"
+    )
     return (
-        f"round {record.round_num:>{width}}/{rounds}   loss {number(record.union.loss)}   "
-        f"AUROC {number(record.union.auroc)}   accuracy {number(record.union.accuracy, 2)}   "
-        f"hospitals {answered}/{hospitals}   {record.seconds:.2f} s"
+        f"round {record.round_num:>{width}}/{rounds}   {metrics}   hospitals {answered}/{asked}   {record.seconds:.2f} s"
     )
 
 

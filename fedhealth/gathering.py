@@ -94,14 +94,14 @@ class Gathering:
         return arrays
 
     def _ask(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> list[T]:
-        """Every node's answer, in the order of node ids."""
+        """Every node's answer, in the order of names: an engine may number its nodes anew in every run."""
         answers: dict[int, T] = {}
         while missing := set(nodes) - answers.keys():
             here = sorted(missing & self._here())
             answers |= self._ask_those_here(here, question, content, read)
             if away := ", ".join(sorted(self._names[node] for node in missing - answers.keys())):
                 self._wait(f"{away} left and did not come back", [self._names[node] for node in answers])
-        return [answers[node] for node in sorted(answers)]
+        return [answers[node] for node in sorted(answers, key=lambda node: self._names[node])]
 
     def _ask_those_here(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> dict[int, T]:
         """Each node's answer, without those who left before they gave one."""

@@ -15,6 +15,7 @@ from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Member
 from fedhealth.gathering import Gathering, require_same_members
 from fedhealth.preprocessing import Standardisation
 from fedhealth.rounds import RoundRecorder, Rules
+from fedhealth.sampling import Plan
 from fedhealth.settings import FederationSettings
 from fedhealth.strategies import make_strategy
 
@@ -98,7 +99,8 @@ def run_rounds(
             on_event(checkpoint)
 
     rules = Rules(settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait)
-    recorder = RoundRecorder(past.checkpoint, rules, keep_round)
+    plan = Plan(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
+    recorder = RoundRecorder(past.checkpoint, rules, keep_round, plan)
     config = to_config(checkpoint.standardisation)
     recorder.start(
         grid=grid,

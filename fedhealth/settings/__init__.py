@@ -11,7 +11,8 @@ from fedhealth.settings.commands import (
     Protocol,
     ReceiptsSettings,
 )
-from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName
+from fedhealth.settings.engine import EngineSettings
+from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName, share_of
 from fedhealth.settings.scripts import UCI_URL, ClientSettings, DatasetSettings, ServerSettings, Split
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "CompareSettings",
     "DatasetSettings",
     "DoctorSettings",
+    "EngineSettings",
     "FederationSettings",
     "ModelName",
     "Protocol",
@@ -32,4 +34,5 @@ __all__ = [
     "StrategyName",
     "parse_address",
     "require",
+    "share_of",
 ]
