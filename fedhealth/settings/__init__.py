@@ -14,6 +14,7 @@ from fedhealth.settings.commands import (
 from fedhealth.settings.engine import EngineSettings
 from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName, share_of
 from fedhealth.settings.scripts import UCI_URL, ClientSettings, DatasetSettings, ServerSettings, Split
+from fedhealth.settings.simulate import SimulateSettings
 
 __all__ = [
     "LONGEST_WAIT",
@@ -30,6 +31,7 @@ __all__ = [
     "ReceiptsSettings",
     "Scaling",
     "ServerSettings",
+    "SimulateSettings",
     "Split",
     "StrategyName",
     "parse_address",
