@@ -31,6 +31,7 @@ from fedhealth.data import (
 from fedhealth.errors import RunError, UsageError
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.preprocessing import Moments, Standardisation
+from fedhealth.quiet import quiet_tensorflow
 from fedhealth.requests import read_means, read_round, read_standardisation, read_weights
 from fedhealth.settings import FederationSettings
 from fedhealth.steering import find_steering, keep_control
@@ -178,6 +179,7 @@ def train_further(
 
 
 def _participant(context: Context) -> Participant:
+    quiet_tensorflow()  # Flower's own engines start this process, not our scripts
     name = context.node_config.get("name")
     try:
         settings = FederationSettings.from_run_config(context.run_config)

@@ -53,9 +53,7 @@ def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
         if record.hospitals or record.left_out
         else f"training loss {number(record.train_loss)}, not evaluated"
     )
-    return (
-        f"round {record.round_num:>{width}}/{rounds}   {metrics}   hospitals {answered}/{asked}   {record.seconds:.2f} s"
-    )
+    return f"round {record.round_num:>{width}}/{rounds}   {metrics}   hospitals {answered}/{asked}   {record.seconds:.2f} s"
 
 
 def round_notes(record: RoundRecord) -> list[str]:
@@ -84,7 +82,9 @@ def header_lines(began: Began) -> list[str]:
     names = ", ".join(f"{member.name} ({member.patients})" for member in began.members)
     sizes = sorted(member.patients for member in began.members)
     if len(sizes) > MANY:
-        names = f"{len(sizes):,}, of {'to'.join(f' {size} ' for size in sorted({sizes[0], sizes[-1]})).strip()} patients"
+        names = (
+            f"{len(sizes):,}, of {'to'.join(f' {size} ' for size in sorted({sizes[0], sizes[-1]})).strip()} patients"
+        )
     train, test = (sum(getattr(m, f"{part}_patients") for m in began.members) for part in ("train", "test"))
     return [
         f"data: {describe_source(began.dataset)}",

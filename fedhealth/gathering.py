@@ -1,6 +1,7 @@
 """Before the rounds: wait for the hospitals, learn who they are, agree on one standardisation and on first weights."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -136,8 +137,8 @@ class Gathering:
 
 
 def _check_names(members: list[Member]) -> list[Member]:
-    names = [member.name for member in members]
-    if doubled := {name for name in names if names.count(name) > 1}:
+    names = Counter(member.name for member in members)
+    if doubled := [name for name, number in names.items() if number > 1]:
         raise RunError(f"two hospitals are named {min(doubled)}; start one of them with another --name")
     return members
 

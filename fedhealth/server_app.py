@@ -5,7 +5,7 @@ stands elsewhere.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -24,15 +24,18 @@ def make_server_app(*listeners: OnEvent, max_wait: float = 3600.0, past: Past | 
     """The app; the `listeners` hear of everything that happens, one after the other, on the app's thread."""
     server_app = ServerApp()
 
-    def on_event(event: Event) -> None:
-        for listener in listeners:
-            listener(event)
-
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
-        federate(grid, FederationSettings.from_run_config(context.run_config), on_event, max_wait, past)
+        settings = FederationSettings.from_run_config(context.run_config)
+        federate(grid, settings, lambda event: tell(listeners, event), max_wait, past)
 
     return server_app
+
+
+def tell(listeners: Iterable[OnEvent], event: Event) -> None:
+    """Let all hear of it, one after the other."""
+    for listener in listeners:
+        listener(event)
 
 
 def federate(
@@ -131,4 +134,14 @@ def to_config(standardisation: Standardisation | None) -> ConfigRecord:
     return ConfigRecord({"means": list(standardisation.means), "stds": list(standardisation.stds)})
 
 
-app = make_server_app()
+app = ServerApp()
+"""For Flower's own engines (`flwr run`)."""
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """A run without a script of ours around it."""
+    from fedhealth.flower_run import opened_flower_run
+
+    with opened_flower_run(grid, context.run_config) as run:
+        federate(grid, run.settings, lambda event: tell(run.listeners, event), run.max_wait)

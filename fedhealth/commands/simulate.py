@@ -64,9 +64,7 @@ def count_hospitals(settings: SimulateSettings) -> int:
 
 
 @contextlib.contextmanager
-def opened_grid(
-    settings: SimulateSettings, federation: FederationSettings
-) -> "Iterator[InProcessGrid | WorkersGrid]":
+def opened_grid(settings: SimulateSettings, federation: FederationSettings) -> "Iterator[InProcessGrid | WorkersGrid]":
     """The hospitals, in this process or shared out."""
     from fedhealth.simulation import InProcessGrid
     from fedhealth.simulation.workers import working_grid
