@@ -55,7 +55,7 @@ class Seat:
 
 def take_seat(settings: ClientSettings) -> Seat:
     """Check everything that can be checked without a server: flags, certificate, file."""
-    from fedhealth.client_app import read_hospital
+    from fedhealth.participant import read_hospital
 
     if settings.save_model:
         require_writable(settings.save_model, "save-model")

@@ -175,7 +175,6 @@ def description(name: str) -> RecordDict:
     counts = MetricRecord(
         {
             "train-patients": TRAIN_PATIENTS,
-            "train-ill": TRAIN_PATIENTS // 2,
             "test-patients": TEST_PATIENTS,
             "test-ill": TEST_PATIENTS // 2,
         }

@@ -1,7 +1,7 @@
 """SCAFFOLD's control variates: the direction in which a hospital drifts, so that it can be taken out of its steps.
 
 Karimireddy et al. 2020, "SCAFFOLD: stochastic controlled averaging for federated learning", algorithm 1, option II.
-Server and hospital compute the hospital's new variate from the same numbers, so it need not travel.
+Whoever knows the weights that a hospital got and gave back can compute its new variate, so it need not travel.
 """
 
 from collections.abc import Sequence

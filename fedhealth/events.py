@@ -32,7 +32,6 @@ class Member:
     name: str
     source: str
     train_patients: int
-    train_ill: int
     test_patients: int
     test_ill: int
 

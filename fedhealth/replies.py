@@ -17,7 +17,7 @@ from fedhealth.preprocessing import Moments
 
 T = TypeVar("T")
 
-COUNTS = ("train-patients", "train-ill", "test-patients", "test-ill")
+COUNTS = ("train-patients", "test-patients", "test-ill")
 """What a hospital tells of its size."""
 LONGEST_REASON = 200
 """Letters of a hospital's reason that are shown."""
@@ -41,9 +41,8 @@ def read_member(reply: Message) -> Member:
     """Who answered: name, source, counts."""
     who, counts = reply.content.config_records["hospital"], reply.content.metric_records["counts"]
     values = {key: operator.index(counts[key]) for key in COUNTS}  # type: ignore[arg-type]  # raises on a list
-    for part in ("train", "test"):
-        if not 0 <= values[f"{part}-ill"] <= values[f"{part}-patients"]:
-            raise ValueError(f"{values[f'{part}-ill']} of its {values[f'{part}-patients']} {part} patients are ill")
+    if not 0 <= values["test-ill"] <= values["test-patients"]:
+        raise ValueError(f"{values['test-ill']} of its {values['test-patients']} test patients are ill")
     if min(values["train-patients"], values["test-patients"]) < 1:
         raise ValueError("it has no patient to train or to test on")
     return Member(

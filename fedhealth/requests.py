@@ -16,6 +16,10 @@ from fedhealth.preprocessing import NUM_NUMBERS, SMALLEST_STD, Standardisation
 
 LARGEST_NUMBER = 1e6
 """No mean and no deviation of a patient's numbers is larger, whatever the unit."""
+LARGEST_PULL = 100.0
+"""No pull of FedProx is stronger."""
+CORRECTION = "correction"
+"""The record of a `train` message that holds SCAFFOLD's c - c_i."""
 UNREADABLE = (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError)
 """What reading another program's array may raise."""
 
@@ -38,13 +42,31 @@ def read_standardisation(message: Message) -> Standardisation:
     return Standardisation(read_means(message), _read_numbers(message, "stds", SMALLEST_STD))
 
 
-def read_weights(message: Message, shapes: Mapping[str, tuple[int, ...]]) -> list[NDArray[np.float32]]:
-    """The global weights in the order of `shapes` (name -> shape), once they are known to be just that."""
+def read_weights(
+    message: Message, shapes: Mapping[str, tuple[int, ...]], record: str = "arrays"
+) -> list[NDArray[np.float32]]:
+    """The global weights in the order of `shapes` (name -> shape), once they are known to be just that.
+
+    `record` names another set of the same shapes.
+    """
     records = message.content.array_records
-    arrays = records["arrays"] if "arrays" in records else ArrayRecord()
+    arrays = records[record] if record in records else ArrayRecord()
     if set(arrays) != set(shapes):
         raise RunError("the server's weights make no sense: they are not those of this model")
     return [_read_weight(arrays[name], shape) for name, shape in shapes.items()]
+
+
+def read_correction(message: Message, shapes: Mapping[str, tuple[int, ...]]) -> list[NDArray[np.float32]] | None:
+    """What SCAFFOLD adds to every gradient, if the message asks for it."""
+    return read_weights(message, shapes, CORRECTION) if CORRECTION in message.content.array_records else None
+
+
+def read_proximal_mu(message: Message) -> float:
+    """FedProx's pull back to the global weights; 0 for none."""
+    proximal_mu = read_config(message).get("proximal-mu", 0.0)
+    if type(proximal_mu) not in (int, float) or not 0 <= proximal_mu <= LARGEST_PULL:  # type: ignore[operator]
+        raise RunError(f"the server's proximal-mu makes no sense: a number from 0 to {LARGEST_PULL:g} is needed")
+    return float(proximal_mu)  # type: ignore[arg-type]
 
 
 def read_config(message: Message) -> ConfigRecord:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
+from fedhealth.closing import ask_of_final_model
 from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Member, OnEvent, Past, RoundRecord
 from fedhealth.gathering import Gathering, require_same_members
 from fedhealth.preprocessing import Standardisation
@@ -62,7 +63,8 @@ def federate(
     past = past or Past(first_checkpoint(gathering, settings, members))
     checkpoint, rounds = run_rounds(grid, settings, on_event, max_wait, past)
     final = RecordDict({"arrays": checkpoint.weights, "config": to_config(checkpoint.standardisation)})
-    hand_out(grid, [m for m in members if m.name not in checkpoint.dropped], final, settings.round_timeout)
+    staying = [member for member in members if member.name not in checkpoint.dropped]
+    ask_of_final_model(grid, staying, "query.finish", final, lambda *_: None, timeout=settings.round_timeout)
     seconds = time.perf_counter() - started
     on_event(Finished(settings, members, dataset, checkpoint.weights, checkpoint.standardisation, rounds, seconds))
 
@@ -114,17 +116,6 @@ def run_rounds(
         evaluate_config=ConfigRecord(dict(config)),
     )
     return checkpoint, rounds
-
-
-def hand_out(grid: Grid, members: Sequence[Member], final: RecordDict, timeout: float) -> None:
-    """Send the final model to every hospital that is still here."""
-    here = set(grid.get_node_ids())
-    messages = [
-        Message(final, dst_node_id=member.node_id, message_type="query.finish")
-        for member in members
-        if member.node_id in here
-    ]
-    list(grid.send_and_receive(messages, timeout=timeout))
 
 
 def to_config(standardisation: Standardisation | None) -> ConfigRecord:

@@ -8,6 +8,7 @@ import functools
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,20 @@ from fedhealth.quiet import quiet_tensorflow
 
 Settings = TypeVar("Settings")
 STOPS = (signal.SIGINT, signal.SIGTERM)
+PLAIN_WORDS = (
+    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*?); ", r"\1 is \2; give a whole number; "),
+    (r"Error parsing (\S+): could not convert string to float: (.*?); ", r"\1 is \2; give a number; "),
+    (
+        r"Error parsing (\S+): no type matching {None}\|INT .*? from \[(.*?)\]\. .*?; (?=For)",
+        r"\1 is \2; give a whole number; ",
+    ),
+    (
+        r"Error parsing (\S+): no type matching {None}\|FLOAT .*? from \[(.*?)\]\. .*?; (?=For)",
+        r"\1 is \2; give a number; ",
+    ),
+    (r"Argument helptext: .*(?=For full helptext)", ""),
+)
+"""What Python says of a value that is no number, and what we say."""
 
 
 class Script(Protocol):
@@ -64,7 +79,10 @@ def _unbox(text: str) -> str:
     """One line from tyro's boxed complaint: frame, title and rules go, words stay."""
     lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
     words = " ".join(";" if set(line) <= {"─"} else line for line in lines if line)
-    return words.replace(" ; ", "; ").replace("Perhaps you", "perhaps you")
+    words = words.replace(" ; ", "; ").replace("Perhaps you", "perhaps you")
+    for pattern, plain in PLAIN_WORDS:
+        words = re.sub(pattern, plain, words)
+    return words
 
 
 def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:

@@ -76,7 +76,7 @@ def make_record(round_num: int, names: tuple[str, ...] = NAMES, **changes: objec
 
 def make_members(names: tuple[str, ...] = NAMES, source: str = "synthetic") -> list[Member]:
     """Hospitals of 60 patients to train on and as many tested ones as `make_record` has."""
-    return [Member(100 + place, name, source, 60, 30, 22 if place == 2 else 40, 20) for place, name in enumerate(names)]
+    return [Member(100 + place, name, source, 60, 22 if place == 2 else 40, 20) for place, name in enumerate(names)]
 
 
 def write_run(

@@ -19,7 +19,7 @@ from fedhealth.events import Checkpoint, Member
 from fedhealth.preprocessing import Standardisation
 from fedhealth.wire.messages import SERVER_NODE_ID, set_identity, set_message_id
 
-MEMBERS = [Member(101, "cleveland", "uci", 6, 3, 2, 1), Member(102, "Zürich / 病院", "own", 8, 6, 2, 2)]
+MEMBERS = [Member(101, "cleveland", "uci", 6, 2, 1), Member(102, "Zürich / 病院", "own", 8, 2, 2)]
 SCALE = Standardisation((54.1, 1 / 3, 0.0, -1e-300, 1e300, 0.7), (9.0, 17.0, 50.0, 22.0, 1.1, 0.9))
 MAKERS: list[Callable[[], Strategy]] = [
     FedAvg,

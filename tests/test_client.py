@@ -72,13 +72,14 @@ def test_another_name_than_the_certificates_is_one_line(file: Path, tls: Path) -
 def test_a_hospital_is_described_as_it_joins(
     file: Path, name: str | None, found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fedhealth import client_app
+
+    from fedhealth import participant
 
     seat = client.take_seat(ClientSettings(file=file, name=name))
     assert seat.hospital.name == found
     assert capsys.readouterr().out.startswith(f"{found}: ")
     config = {key: value for key, value in seat.node_config.items() if key != "min-count"}
-    assert client_app.read_hospital(config["data"], config.get("name")) is seat.hospital
+    assert participant.read_hospital(config["data"], config.get("name")) is seat.hospital
 
 
 def test_the_hospitals_own_limit_reaches_its_app(file: Path) -> None:

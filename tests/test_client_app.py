@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fedhealth import client_app, preprocessing
+from fedhealth import client_app, participant, preprocessing
 from fedhealth.data import load_hospital, split_patients
 from fedhealth.schema import FEATURE_NAMES, NUMBERS, TARGET
 from fedhealth.settings import FederationSettings
@@ -234,6 +234,25 @@ def test_huge_weights_end_in_one_line_too(hospital: Path) -> None:
         assert not reply.has_error() or reason(reply).startswith(("training diverged", "the server's weights make no"))
 
 
+@pytest.mark.parametrize("change", ["missing", "shape", "nan", "pickle"])
+def test_what_is_to_be_added_to_every_gradient_is_checked_like_the_weights(hospital: Path, change: str) -> None:
+    grid = InProcessGrid(client_app.app, {"lakeside": {"data": str(hospital)}}, FederationSettings().to_run_config())
+    (node_id,) = grid.get_node_ids()
+    weights = make_ask(hospital)("query.initial_weights").content.array_records["arrays"]
+    config = ConfigRecord({"means": MEANS, "stds": STDS, "server-round": 1})
+    content = RecordDict({"arrays": weights, "correction": broken(weights, change), "config": config})
+    (reply,) = grid.send_and_receive([Message(content, dst_node_id=node_id, message_type="train")])
+    assert reason(reply).startswith("the server's weights make no sense: ")
+
+
+@pytest.mark.parametrize("proximal_mu", [-0.1, 101.0, float("nan"), "1", True])
+def test_a_pull_that_is_no_pull_is_refused_in_one_line(hospital: Path, proximal_mu: Any) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    reply = ask("train", weights, means=MEANS, stds=STDS, server_round=1, proximal_mu=proximal_mu)
+    assert reason(reply) == "the server's proximal-mu makes no sense: a number from 0 to 100 is needed"
+
+
 @pytest.mark.parametrize("server_round", [0, -1, 2**31, 1.0, "1", [1], None])
 def test_training_needs_the_number_of_its_round(hospital: Path, server_round: Any) -> None:
     ask = make_ask(hospital)
@@ -272,9 +291,10 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(
 
 # --- what an error may say --------------------------------------------------------------------------------------------
 
-QUOTED = {
-    "client_app": {"error", "settings.test_share", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
-    "requests": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER"},
+QUOTED: dict[str, set[str]] = {
+    "client_app": set(),
+    "participant": {"error", "settings.test_share", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
+    "requests": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER", "LARGEST_PULL"},
 }
 """What the text of a `RunError` may hold: the server's own settings (`error` is of `from_run_config`) and constants."""
 
@@ -326,13 +346,13 @@ def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path) -> None:
 
 
 def test_what_was_checked_is_what_is_trained_on_even_if_the_file_changes_meanwhile(hospital: Path) -> None:
-    checked = client_app.read_hospital(str(hospital), "lakeside")
+    checked = participant.read_hospital(str(hospital), "lakeside")
     ask = make_ask(hospital)
     before = moments_of(ask("query.first_moments"))
     hospital.write_text("not a CSV any more")
     assert moments_of(ask("query.first_moments")) == before
     assert not make_ask(hospital, seed=7)("query.describe").has_error()
-    assert client_app.read_hospital(str(hospital), "lakeside") is checked
+    assert participant.read_hospital(str(hospital), "lakeside") is checked
 
 
 def test_a_hospital_is_described_under_the_name_of_its_node_or_of_its_file(hospital: Path) -> None:

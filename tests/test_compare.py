@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from fedhealth import client_app
+from fedhealth import client_app, participant
 from fedhealth.commands.compare import main
 from fedhealth.compare.cases import (
     Case,
@@ -119,7 +119,7 @@ def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path)
     assert model.standardisation == finished.standardisation
     for ours, theirs in zip(model.weights, finished.weights.values(), strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
-    assert client_app._IN_MEMORY == {}
+    assert participant._IN_MEMORY == {}
 
 
 def test_a_hospital_in_memory_trains_on_its_training_patients_and_tests_the_others(
@@ -127,18 +127,18 @@ def test_a_hospital_in_memory_trains_on_its_training_patients_and_tests_the_othe
 ) -> None:
     name, patients = next(iter(hospitals.items()))
     train, test = (take(patients, places).patients for places in (np.arange(30), np.arange(30, 41)))
-    client_app.hold_in_memory("memory:test", Hospital(name, name, patients, "study", ()), train, test)
+    participant.hold_in_memory("memory:test", Hospital(name, name, patients, "study", ()), train, test)
     try:
         events: list[Event] = []
         settings = FederationSettings(hospitals=1, rounds=1)
         grid = InProcessGrid(client_app.app, {name: {"data": "memory:test", "name": name}}, settings.to_run_config())
         federate(grid, settings, events.append, max_wait=1.0)
     finally:
-        client_app.forget_in_memory("memory:test")
+        participant.forget_in_memory("memory:test")
     began = events[0]
     assert isinstance(began, Began)
-    counts = [(m.name, m.source, m.train_patients, m.train_ill, m.test_patients, m.test_ill) for m in began.members]
-    assert counts == [(name, "study", 30, int(train.labels.sum()), 11, int(test.labels.sum()))]
+    counts = [(m.name, m.source, m.train_patients, m.test_patients, m.test_ill) for m in began.members]
+    assert counts == [(name, "study", 30, 11, int(test.labels.sum()))]
 
 
 def test_every_method_tests_the_same_patients(hospitals: dict[str, Patients]) -> None:

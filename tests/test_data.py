@@ -240,6 +240,13 @@ def test_a_bad_given_name_is_refused(write: Write, name: str) -> None:
         load_hospital(write(), name=name)
 
 
+@pytest.mark.parametrize("name", ["union", "All together", " mean "])
+def test_no_hospital_is_called_what_stands_for_all_of_them(write: Write, name: str) -> None:
+    line = f'--name is "{name}", which tables call all hospitals together; give another --name'
+    with pytest.raises(UsageError, match=f"^{line}$"):
+        load_hospital(write(), name=name)
+
+
 def test_a_bad_name_in_the_file_is_refused_unless_one_is_given(write: Write) -> None:
     path = write(to_csv([{**patient, HOSPITAL: "north\nwing"} for patient in invent_patients()]))
     line = 'the hospital\'s name is "north\\nwing"; give --name 1 to 100 printable characters'

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import Strategy
 
@@ -43,7 +43,7 @@ class Server:
         nodes = {node_id_of(name): name for name in self.names}
         self.strategy: Strategy = make_strategy(settings)
         counts = dict(zip(nodes, self.patients, strict=True))
-        members = [Member(node, name, "own", counts[node], 1, 1, 1) for node, name in nodes.items()]
+        members = [Member(node, name, "own", counts[node], 1, 1) for node, name in nodes.items()]
         start_here = Checkpoint(0, ArrayRecord(), None, self.strategy, members, {}, {})
         self.recorder = RoundRecorder(start_here, Rules(max_wait=0.05), lambda event: None)
         self.grid = InProcessGrid(ClientApp(), {name: {} for name in self.names}, {})
@@ -149,14 +149,19 @@ def test_qfedavg_counts_a_hospital_with_a_high_loss_more() -> None:
     assert server.round([1], [-1], [1], [-1], losses=[0.9, 0.1, 0.9, 0.1]) == pytest.approx([expected])
 
 
-def test_scaffold_sends_the_shared_variate_and_updates_it_by_the_papers_formula() -> None:
+def test_scaffold_sends_each_hospital_the_mean_drift_less_its_own_by_the_papers_formula() -> None:
     settings = make_settings("scaffold", learning_rate=0.5, batch_size=5, local_epochs=1, server_learning_rate=1.0)
     server = Server(settings, [1.0], patients=[10, 10, 10, 30])
     assert server.round([0], [2], [1], [3]) == pytest.approx([(10 * 0 + 10 * 2 + 10 * 1 + 30 * 3) / 60])
-    assert server.sent[0].content.array_records["control"]["w"].numpy() == pytest.approx([0.0])
+    assert corrections(server) == pytest.approx([0.0, 0.0, 0.0, 0.0])
     server.round([2], [2], [2], [2])
-    # c_i' - c_i = (x - y_i) / (K * 0.5) - c with c = 0 and K = 2, 2, 2, 6: 1, -1, 0, -2/3; by patients: -20 / 60.
-    assert server.sent[0].content.array_records["control"]["w"].numpy() == pytest.approx([-1 / 3])
+    # c_i' - c_i = (x - y_i) / (K * 0.5) - c with c = 0 and K = 2, 2, 2, 6: 1, -1, 0, -2/3; by patients: c = -20 / 60.
+    assert corrections(server) == pytest.approx([-1 / 3 - 1, -1 / 3 + 1, -1 / 3, -1 / 3 + 2 / 3])
+
+
+def corrections(server: Server) -> list[float]:
+    messages = sorted(server.sent, key=lambda message: message.metadata.dst_node_id)
+    return [float(message.content.array_records["correction"]["w"].numpy()[0]) for message in messages]
 
 
 def test_scaffold_moves_by_the_servers_rate_and_counts_the_absent_as_unchanged() -> None:
@@ -235,26 +240,22 @@ def test_scaffold_gets_closer_to_one_place_than_fedavg_when_hospitals_drift(hosp
     assert near < 0.2 * far
 
 
-def test_the_servers_variate_is_the_mean_of_the_hospitals_own(hospitals: dict[str, Path]) -> None:
-    settings = FederationSettings(hospitals=4, strategy="scaffold", rounds=4, batch_size=16)
-    finished, grid = run(hospitals, settings)
-    members = finished[-1].members  # type: ignore[union-attr]
-    kept: list[Context] = [grid._contexts[member.node_id] for member in members]
-    own = [np.concatenate([a.numpy().ravel() for a in each.state.array_records["control"].values()]) for each in kept]
-    mean = np.average(own, axis=0, weights=[member.train_patients for member in members])
-    # What the server would send in a fifth round, from the weights alone.
-    captured: list[np.ndarray] = []
-    longer = FederationSettings(hospitals=4, strategy="scaffold", rounds=5, batch_size=16)
+def test_what_scaffold_adds_to_the_hospitals_gradients_adds_up_to_nothing(hospitals: dict[str, Path]) -> None:
+    """The server's variate is the mean of the hospitals' own, by patients, as long as all take part in every round."""
+    settings = FederationSettings(hospitals=4, strategy="scaffold", rounds=5, batch_size=16)
+    sent: dict[int, np.ndarray] = {}
     original = InProcessGrid._deliver
 
     def deliver(self: InProcessGrid, message: Message) -> str:
         if message.metadata.message_type == "train":
-            control = message.content.array_records["control"]
-            captured.append(np.concatenate([array.numpy().ravel() for array in control.values()]))
+            arrays = message.content.array_records["correction"].values()
+            sent[message.metadata.dst_node_id] = np.concatenate([array.numpy().ravel() for array in arrays])
         return original(self, message)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InProcessGrid, "_deliver", deliver)
-        run(hospitals, longer)
-    np.testing.assert_allclose(captured[-1], mean, atol=1e-5)
-    assert np.abs(mean).max() > 1e-3
+        finished, _ = run(hospitals, settings)
+    members = finished[-1].members  # type: ignore[union-attr]
+    extras, patients = [sent[member.node_id] for member in members], [member.train_patients for member in members]
+    np.testing.assert_allclose(np.average(extras, axis=0, weights=patients), 0, atol=1e-5)
+    assert np.abs(extras).max() > 1e-2

@@ -122,7 +122,7 @@ WEIGHTS = {
     "logistic/log_odds/bias": ("float32", (1,)),
 }
 MOMENTS = {"moments": {"counts": (int, 6), "sums": (float, 6)}}
-COUNTS = {"train-patients": int, "train-ill": int, "test-patients": int, "test-ill": int}
+COUNTS = {"train-patients": int, "test-patients": int, "test-ill": int}
 HISTOGRAM = {
     "num-examples": int,
     "positives": (int, 200),

@@ -50,8 +50,8 @@ def test_members_come_in_the_order_of_their_names_with_all_that_they_said() -> N
     toy = make_toy(ToyHospital("va", [70]), ToyHospital("cleveland", [50, 60], source="uci"))
     gathering, events = start(toy, wanted=2)
     assert gathering.gather_members() == [
-        Member(node_id_of("cleveland"), "cleveland", "uci", 2, 1, 4, 1),
-        Member(node_id_of("va"), "va", "own", 1, 1, 4, 1),
+        Member(node_id_of("cleveland"), "cleveland", "uci", 2, 4, 1),
+        Member(node_id_of("va"), "va", "own", 1, 4, 1),
     ]
     assert events == []
 
@@ -250,7 +250,7 @@ def test_a_hospital_that_cannot_answer_what_all_must_answer_is_named(question: s
 @pytest.mark.parametrize(
     ("question", "part", "key", "value", "told"),
     [
-        ("query.describe", "counts", "train-ill", 99, "99 of its 1 train patients are ill"),
+        ("query.describe", "counts", "test-ill", 99, "99 of its 4 test patients are ill"),
         ("query.describe", "counts", "test-ill", -1, "-1 of its 4 test patients are ill"),
         ("query.describe", "counts", "train-patients", [1], ""),
         ("query.first_moments", "moments", "sums", [1.0], "its sums have the wrong length"),

@@ -31,7 +31,7 @@ from fedhealth.replies import (
 )
 from fedhealth.wire.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
 
-VA = Member(node_id_of("va"), "va", "own", 60, 20, 3, 1)
+VA = Member(node_id_of("va"), "va", "own", 60, 3, 1)
 MODEL = {"k": np.array([[1, 2], [3, 4]], np.float32), "b": np.array([5, 6], np.float32)}
 Check = Callable[[Message], Any]
 
@@ -175,7 +175,7 @@ def test_the_first_weights_must_be_some_and_finite() -> None:
 
 
 def described(**changes: Any) -> RecordDict:
-    counts = {"train-patients": 60, "train-ill": 20, "test-patients": 3, "test-ill": 1}
+    counts = {"train-patients": 60, "test-patients": 3, "test-ill": 1}
     counts.update({key.replace("_", "-"): value for key, value in changes.items()})
     who = ConfigRecord({"name": "va", "source": "own"})
     return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
@@ -188,9 +188,9 @@ def test_a_hospital_is_as_it_describes_itself() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"train_ill": 61}, "61 of its 60 train patients are ill"),
+        ({"test_ill": 4}, "4 of its 3 test patients are ill"),
         ({"test_ill": -1}, "-1 of its 3 test patients are ill"),
-        ({"train_patients": 0, "train_ill": 0}, "it has no patient to train or to test on"),
+        ({"train_patients": 0}, "it has no patient to train or to test on"),
         ({"test_patients": 0, "test_ill": 0}, "it has no patient to train or to test on"),
         ({"train_patients": 60.5}, ""),
         ({"train_patients": [60]}, ""),
@@ -273,7 +273,7 @@ def test_histograms_of_others_or_of_nobody_are_not_sound(metrics: dict[str, Any]
 
 names = st.sampled_from(["arrays", "metrics", "moments", "counts", "hospital", "w", ""]) | st.text(max_size=5)
 trained_keys, evaluated_keys = ["num-examples", "train-loss"], ["positives", "negatives", "log-loss", "squared-error"]
-other_keys = ["counts", "sums", "train-patients", "train-ill", "test-patients", "test-ill"]
+other_keys = ["counts", "sums", "train-patients", "test-patients", "test-ill"]
 keys = st.sampled_from([*trained_keys, *evaluated_keys, *other_keys])
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats() | st.sampled_from([0, 1, 3, 60])
 values = numbers | st.lists(st.integers(-5, 5), max_size=8) | st.lists(st.floats(), max_size=8)

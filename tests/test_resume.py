@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,15 +15,14 @@ from unittest import mock
 import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
-from flwr.serverapp.strategy import FedAdam
 
-from fedhealth import run_folder, strategies
+from fedhealth import run_folder
 from fedhealth.errors import RunError, UsageError
 from fedhealth.events import Checkpoint, Dropped, Event, Finished, RoundRecord
 from fedhealth.files import append_line
 from fedhealth.run_folder import RunKeeper, opened_run
 from fedhealth.server_app import make_server_app
-from fedhealth.settings import ServerSettings
+from fedhealth.settings import ServerSettings, StrategyName
 from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID
 from tests.toy_hospitals import Toy, ToyHospital, make_toy
 
@@ -91,27 +90,21 @@ def read_run(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]], dict
     return weights, history, summary
 
 
-def asked_for(out: Path) -> ServerSettings:
-    return ServerSettings(hospitals=3, rounds=ROUNDS, out=out)
+def asked_for(out: Path, strategy: StrategyName = "fedadam") -> ServerSettings:
+    return ServerSettings(hospitals=3, rounds=ROUNDS, strategy=strategy, out=out)
 
 
-@pytest.fixture(params=["fedavg", "fedadam"])
-def strategy(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever is asked for, this strategy answers: one without and one with a memory."""
-    maker = FedAdam if request.param == "fedadam" else strategies.STRATEGIES["fedavg"]
-    with mock.patch.dict(strategies.STRATEGIES, {"fedavg": maker}):
-        yield
-
-
-@pytest.mark.usefixtures("strategy")
+@pytest.mark.parametrize("strategy", ["fedavg", "fedadam", "fedadagrad", "scaffold"])
 @pytest.mark.parametrize("kept", [False, True], ids=["before it is kept", "after it is kept"])
-def test_a_run_that_is_killed_at_any_event_ends_as_if_it_had_not_been(tmp_path: Path, kept: bool) -> None:
-    calm = len(run(asked_for(tmp_path / "calm")))
+def test_a_run_that_is_killed_at_any_event_ends_as_if_it_had_not_been(
+    tmp_path: Path, kept: bool, strategy: StrategyName
+) -> None:
+    calm = len(run(asked_for(tmp_path / "calm", strategy)))
     expected = read_run(tmp_path / "calm")
     for kill_at in range(1, calm + 1):
         folder = tmp_path / f"killed at {kill_at}"
         with pytest.raises(Killed):
-            run(asked_for(folder), kill_at, kept)
+            run(asked_for(folder, strategy), kill_at, kept)
         if (folder / "summary.json").exists():
             assert (kept, kill_at) == (True, calm)
         elif (folder / "settings.json").exists():

@@ -102,7 +102,7 @@ def make_recorder(
 ) -> RoundRecorder:
     """`tested` has for each hospital how many test patients it declared, and how many of them ill (default: 1 and 1)."""
     members = [
-        Member(node, name, "own", TRAIN_PATIENTS[node], 1, *(tested or ONE_ILL)[name]) for node, name in NAMES.items()
+        Member(node, name, "own", TRAIN_PATIENTS[node], *(tested or ONE_ILL)[name]) for node, name in NAMES.items()
     ]
     start = Checkpoint(0, ArrayRecord(), None, make_strategy(FederationSettings(strategy="fedavg")), members, {}, {})
     quick = Rules(**{"min_hospitals": 1, "max_wait": 0.05, **rules})
@@ -422,7 +422,7 @@ def test_silence_and_failure_are_no_offence_but_breaking_the_links_rules_is() ->
 
 
 def test_offences_before_an_interruption_are_remembered() -> None:
-    members = [Member(node, name, "own", TRAIN_PATIENTS[node], 1, 1, 1) for node, name in NAMES.items()]
+    members = [Member(node, name, "own", TRAIN_PATIENTS[node], 1, 1) for node, name in NAMES.items()]
     start = Checkpoint(
         7,
         ArrayRecord(),

@@ -41,7 +41,7 @@ def make_round(round_num: int = 1, **changes: Any) -> RoundRecord:
 
 
 def make_began(**changes: Any) -> Began:
-    members = [Member(101, "cleveland", "uci", 6, 3, 2, 1), Member(102, "va", "uci", 8, 6, 2, 2)]
+    members = [Member(101, "cleveland", "uci", 6, 2, 1), Member(102, "va", "uci", 8, 2, 2)]
     return replace(Began(FederationSettings(hospitals=2, rounds=2), members, "uci"), **changes)
 
 

@@ -70,7 +70,7 @@ def test_the_members_are_as_they_described_themselves_in_the_order_of_their_name
         ("va", 1, 5),
     ]
     assert [member.node_id for member in began.members] == [node_id_of(n) for n in ("cleveland", "hungary", "va")]
-    assert (began.members[0].train_ill, began.members[0].test_patients, began.members[0].test_ill) == (1, 4, 1)
+    assert (began.members[0].test_patients, began.members[0].test_ill) == (4, 1)
     assert began.dataset == "own+uci"
 
 

@@ -32,6 +32,21 @@ def complaint_about(kind: type[Any], argv: Sequence[str]) -> str:
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--rounds", "abc"], "--rounds is 'abc'; give a whole number; "),
+        (["--rounds", "3.5"], "--rounds is '3.5'; give a whole number; "),
+        (["--learning-rate", "x"], "--learning-rate is 'x'; give a number; "),
+        (["--dashboard", "on"], "--dashboard is 'on'; give a whole number; "),
+    ],
+)
+def test_a_value_that_is_no_number_is_told_in_plain_words(argv: list[str], told: str) -> None:
+    line = complaint_about(ServerSettings, argv)
+    assert line.startswith(told)
+    assert line.removeprefix(told).startswith("For full helptext, see "), "nothing else is told"
+
+
 def test_flags_become_settings() -> None:
     argv = ["--hospitals", "2", "--learning-rate", "0.5", "--no-missing-indicators", "--out", "runs/a", "--verbose"]
     expected = ServerSettings(

@@ -117,7 +117,7 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
     """What an honest hospital answers."""
     features = make_features(hospital.ages)
     if kind == "query.describe":
-        counts = {"train-patients": len(hospital.ages), "train-ill": 1, "test-patients": HEALTHY + ILL, "test-ill": ILL}
+        counts = {"train-patients": len(hospital.ages), "test-patients": HEALTHY + ILL, "test-ill": ILL}
         who = ConfigRecord({"name": hospital.name, "source": hospital.source})
         return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
     if kind.endswith("_moments"):

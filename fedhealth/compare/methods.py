@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth import client_app
+from fedhealth import client_app, participant
 from fedhealth.arrays import read_array
 from fedhealth.compare.cases import Case, Rows
 from fedhealth.data import Hospital, Patients
@@ -44,7 +44,7 @@ class Model:
 
     def log_odds(self, patients: Patients) -> NDArray[np.float64]:
         """Log odds of disease (num_patients,)."""
-        risks = client_app.predict_risks(self.weights, patients, self.standardisation, self.settings)
+        risks = participant.predict_risks(self.weights, patients, self.standardisation, self.settings)
         clipped = np.clip(risks.astype(np.float64), SMALLEST_RISK, 1 - SMALLEST_RISK)
         return np.log(clipped) - np.log1p(-clipped)
 
@@ -59,13 +59,13 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Mode
         for name, key in keys.items():
             patients = train[name].patients
             # What is tested while training decides nothing; the test patients are not even shown to the run.
-            client_app.hold_in_memory(key, Hospital(name, name, patients, "study", ()), patients, patients)
+            participant.hold_in_memory(key, Hospital(name, name, patients, "study", ()), patients, patients)
         nodes = {name: {"data": key, "name": name, "min-count": 1} for name, key in keys.items()}
         grid = InProcessGrid(client_app.app, nodes, chosen.to_run_config())
         federate(grid, chosen, events.append, max_wait=1.0)
     finally:
         for key in keys.values():
-            client_app.forget_in_memory(key)
+            participant.forget_in_memory(key)
     finished = events[-1]
     if not isinstance(finished, Finished) or finished.standardisation is None:
         raise ValueError("a study needs a run that ends, with a common standardisation")
@@ -106,7 +106,7 @@ def with_personal(method: str, model: Model, case: Case, finetune: bool) -> Iter
 
 def finetune_model(model: Model, patients: Patients) -> Model:
     """A few epochs more on one hospital's own patients."""
-    weights = client_app.train_further(model.weights, patients, model.standardisation, model.settings, FINETUNE_EPOCHS)
+    weights = participant.train_further(model.weights, patients, model.standardisation, model.settings, FINETUNE_EPOCHS)
     return dataclasses.replace(model, weights=weights)
 
 

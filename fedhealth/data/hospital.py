@@ -17,6 +17,8 @@ from fedhealth.schema import FEATURE_NAMES, HOSPITAL, SYNTHETIC_PREFIX, TARGET
 
 FULL_DATASET = "full_dataset.csv"
 """Holds all patients of a data set, whoever examined them."""
+TOTALS = ("all together", "union", "mean")
+"""What no hospital can be called, or a reader would take it for all of them."""
 REPEATED_SHARE = 0.05
 """More repeated rows than this are worth a warning."""
 
@@ -95,6 +97,8 @@ def check_name(name: str, said: str) -> str:
     name = name.strip()
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise UsageError(f"{said}; give --name 1 to 100 printable characters")
+    if name.lower() in TOTALS:
+        raise UsageError(f"{said}, which tables call all hospitals together; give another --name")
     return name
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
@@ -14,14 +14,16 @@ from fedhealth.control_variates import control_change, count_steps
 from fedhealth.settings import FederationSettings
 from fedhealth.strategies.adapted import EVERYBODY
 
+Arrays = dict[str, NDArray[Any]]
+
 
 class Scaffold(FedAvg):
     """SCAFFOLD, option II, all hospitals in every round (Karimireddy et al. 2020, algorithm 1).
 
-    The shared variate c travels with every train message. A hospital keeps its own c_i, starting from 0, and adds c - c_i to
-    every gradient; how its c_i changed follows from the weights that it sends back, so nothing more needs to travel.
-    Hospitals count by their training patients, here as in FedAvg (the paper's objective counts them alike). A hospital that
-    restarts or joins anew begins with c_i = 0 again, while c remembers what it was: its next steps are corrected by too much.
+    A hospital's variate c_i follows from the weights that were sent to it and came back, so the server keeps it, and sends
+    each hospital what to add to every gradient: c - c_i. A hospital remembers nothing; one that is cut off, starts anew or
+    answers too late stays in step. Hospitals count by their training patients, here as in FedAvg (the paper's objective
+    counts them alike).
     """
 
     def __init__(self, settings: FederationSettings) -> None:
@@ -31,20 +33,19 @@ class Scaffold(FedAvg):
         self.batch_size = settings.batch_size
         self.local_epochs = settings.local_epochs
         self.learning_rate = settings.learning_rate
-        self.sent: dict[str, NDArray[Any]] | None = None
-        self.control: dict[str, NDArray[Any]] | None = None
+        self.sent: Arrays | None = None
+        self.control: Arrays | None = None
+        self.own: Arrays = {}
+        """The hospitals' variates: "<node id>/<name of the weight>" -> values; 0 before its first round."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Send the shared variate beside the weights."""
+        """Send each hospital its correction beside the weights."""
         self.sent = {name: read_array(array) for name, array in arrays.items()}
         if self.control is None:
             self.control = {name: np.zeros_like(values) for name, values in self.sent.items()}
-        messages = list(super().configure_train(server_round, arrays, config, grid))
-        for message in messages[:1]:  # all messages share one content
-            message.content["control"] = ArrayRecord({name: Array(values) for name, values in self.control.items()})
-        return messages
+        return [self._corrected(message) for message in super().configure_train(server_round, arrays, config, grid)]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -54,23 +55,39 @@ class Scaffold(FedAvg):
         arrays, metrics = super().aggregate_train(server_round, held)
         if arrays is None or self.sent is None or self.control is None:
             return arrays, metrics
-        names, sent, shared = list(self.sent), self.sent, self.control
-        changes, patients = zip(*(self._change(reply, names) for reply in held), strict=True)
+        sent, shared = self.sent, self.control
+        changes, patients = zip(*(self._change(reply) for reply in held), strict=True)
         share = len(held) / max(self.hospitals, len(held)) / sum(patients)
         factors = [np.float32(share * count) for count in patients]
         self.control = {
-            name: shared[name] + sum(factor * change[place] for factor, change in zip(factors, changes, strict=True))
-            for place, name in enumerate(names)
+            name: shared[name] + sum(factor * change[name] for factor, change in zip(factors, changes, strict=True))
+            for name in sent
         }
+        for reply, change in zip(held, changes, strict=True):
+            node = reply.metadata.src_node_id
+            self.own |= {f"{node}/{name}": self._own(node, name) + moved for name, moved in change.items()}
         rate = np.float32(self.server_learning_rate)
         moved = {name: sent[name] + rate * (array.numpy() - sent[name]) for name, array in arrays.items()}
         return ArrayRecord({name: Array(values) for name, values in moved.items()}), metrics
 
-    def _change(self, reply: Message, names: list[str]) -> tuple[list[NDArray[np.float32]], int]:
+    def _corrected(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        correction = {name: Array(mean - self._own(node, name)) for name, mean in (self.control or {}).items()}
+        content = RecordDict({**message.content, "correction": ArrayRecord(correction)})
+        return Message(content, dst_node_id=node, message_type=message.metadata.message_type)
+
+    def _own(self, node: int, name: str) -> NDArray[Any]:
+        own = self.own.get(f"{node}/{name}")
+        return np.zeros_like((self.control or {})[name]) if own is None else own
+
+    def _change(self, reply: Message) -> tuple[dict[str, NDArray[np.float32]], int]:
         """How the hospital's own variate changed, and its number of patients."""
         (arrays,), (metrics,) = reply.content.array_records.values(), reply.content.metric_records.values()
         patients = int(metrics["num-examples"])  # type: ignore[arg-type]  # the recorder has checked it
         steps = count_steps(patients, self.batch_size, self.local_epochs)
-        shared, sent = ([part[name] for name in names] for part in (self.control or {}, self.sent or {}))
-        trained = [read_array(arrays[name]) for name in names]
-        return control_change(shared, sent, trained, steps, self.learning_rate), patients
+        names, control, sent = list(self.sent or {}), self.control or {}, self.sent or {}
+        shared, before = [control[name] for name in names], [sent[name] for name in names]
+        changes = control_change(
+            shared, before, [read_array(arrays[name]) for name in names], steps, self.learning_rate
+        )
+        return dict(zip(names, changes, strict=True)), patients

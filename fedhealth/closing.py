@@ -1,0 +1,47 @@
+"""After the rounds: what the hospitals are asked of the final model, and the model itself for each of them."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedhealth.events import Member
+from fedhealth.replies import NOT_SOUND, describe_problem, readable
+
+T = TypeVar("T")
+
+
+def ask_of_final_model(
+    grid: Grid,
+    members: Sequence[Member],
+    question: str,
+    content: RecordDict,
+    read: Callable[[Message, Member], T],
+    *,
+    timeout: float,
+) -> tuple[dict[str, T], dict[str, str]]:
+    """Ask every member that is still here, once: the run is over, so nobody is waited for beyond `timeout` seconds.
+
+    `read` raises one of `NOT_SOUND` if an answer makes no sense.
+
+    Returns
+    -------
+    The answers by hospital, and for each other hospital why there is none.
+    """
+    here, by_node = set(grid.get_node_ids()), {member.node_id: member for member in members}
+    messages = [Message(content, dst_node_id=node, message_type=question) for node in by_node if node in here]
+    answers: dict[str, T] = {}
+    silent = {member.name: "not here" for member in members}
+    for reply in grid.send_and_receive(messages, timeout=timeout):
+        member = by_node[reply.metadata.src_node_id]
+        if reply.has_error():
+            silent[member.name] = readable(str(reply.error.reason))
+            continue
+        try:
+            answers[member.name] = read(reply, member)
+        except NOT_SOUND as problem:
+            silent[member.name] = describe_problem(problem)
+            continue
+        del silent[member.name]
+    return answers, silent

@@ -1,0 +1,177 @@
+"""A hospital's part in one federation: its patients as this federation splits and encodes them, and what trains on them.
+
+All of it is kept by what it depends on, so a message costs what it asks for and nothing is read or traced twice.
+TensorFlow is imported by whoever first needs it.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flwr.app import Context, Message
+from numpy.typing import NDArray
+
+from fedhealth import preprocessing
+from fedhealth.data import (
+    FEWEST_TO_TEST,
+    FEWEST_TO_TRAIN,
+    Hospital,
+    Patients,
+    enough_patients,
+    load_hospital,
+    split_patients,
+)
+from fedhealth.errors import RunError, UsageError
+from fedhealth.preprocessing import Standardisation
+from fedhealth.quiet import quiet_tensorflow
+from fedhealth.requests import read_standardisation
+from fedhealth.settings import FederationSettings
+
+if TYPE_CHECKING:
+    from fedhealth.simulation.hospitals import Place
+    from fedhealth.training import Examples, Trainer, Weights
+
+KEPT_HOSPITALS = 1024
+"""How many hospitals one process keeps prepared (a client has one; simulations have many)."""
+LEAST_COUNT = 5
+"""Sums over fewer patients stay here where the hospital gave no limit of its own (node config `min-count`)."""
+
+_IN_MEMORY: "dict[str, tuple[Hospital, Patients, Patients]]" = {}
+"""Hospitals without a file, by what stands for its path in their node config: see `hold_in_memory`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Participant:
+    """One hospital's part in one federation."""
+
+    hospital: Hospital
+    settings: FederationSettings
+    train: Patients
+    test: Patients
+
+
+def hold_in_memory(key: str, hospital: Hospital, train: Patients, test: Patients) -> None:
+    """Let the node config `data = key` mean these patients, split like this, instead of a CSV's path (for studies)."""
+    _IN_MEMORY[key] = (hospital, train, test)
+
+
+def forget_in_memory(key: str) -> None:
+    """Undo `hold_in_memory`; a key must not be used again for other patients."""
+    del _IN_MEMORY[key]
+
+
+def find_participant(context: Context) -> Participant:
+    """Who takes part here, by the node config and the run config; a `RunError` if its settings make no sense."""
+    quiet_tensorflow()  # Flower's own engines start this process, not our scripts
+    name = context.node_config.get("name")
+    try:
+        settings = FederationSettings.from_run_config(context.run_config)
+    except UsageError as error:
+        raise RunError(f"the server's settings make no sense: {error}") from None
+    if "data" not in context.node_config:
+        from fedhealth.simulation.hospitals import find_place
+
+        return _take_virtual_part(find_place(context.node_config, context.run_config), settings)
+    return _take_part(str(context.node_config["data"]), None if name is None else str(name), settings)
+
+
+@lru_cache(maxsize=KEPT_HOSPITALS)
+def read_hospital(path: str, name: str | None = None) -> Hospital:
+    """The hospital of a CSV, read and checked once in a process: what was checked is what is trained on."""
+    return load_hospital(Path(path), name)
+
+
+@lru_cache(maxsize=KEPT_HOSPITALS)
+def _take_part(path: str, name: str | None, settings: FederationSettings) -> Participant:
+    if path in _IN_MEMORY:
+        return Participant(_IN_MEMORY[path][0], settings, *_IN_MEMORY[path][1:])
+    return _split(read_hospital(path, name), settings)
+
+
+@lru_cache(maxsize=KEPT_HOSPITALS)
+def _take_virtual_part(place: "Place", settings: FederationSettings) -> Participant:
+    """A hospital of a simulation."""
+    from fedhealth.simulation.hospitals import load_virtual
+
+    return _split(load_virtual(place), settings)
+
+
+def _split(hospital: Hospital, settings: FederationSettings) -> Participant:
+    train, test = split_patients(hospital.patients, test_share=settings.test_share, seed=settings.seed)
+    if not enough_patients(train, test):
+        raise RunError(
+            f"too few patients for --test-share {settings.test_share:g}: fewer than {FEWEST_TO_TRAIN} would be left to "
+            f"train on or fewer than {FEWEST_TO_TEST} to test on, and sums and counts would tell of each of them"
+        )
+    return Participant(hospital, settings, train, test)
+
+
+def find_min_count(context: Context) -> int:
+    """The larger of what the server asks for and the hospital's own limit, which no server can lower."""
+    own = context.node_config.get("min-count", LEAST_COUNT)
+    if type(own) is not int or own < 1:
+        raise UsageError(f"min-count is {own} in the node config; give 1 or more")
+    return max(own, FederationSettings.from_run_config(context.run_config).min_count)
+
+
+def find_trainer(settings: FederationSettings) -> "Trainer":
+    """The model of this federation, ready to train; hospitals of one process share it."""
+    return _make_trainer(
+        num_inputs=count_inputs(settings),
+        model_name=settings.model,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        hidden=settings.hidden,
+        weight_decay=settings.weight_decay,
+    )
+
+
+@lru_cache(maxsize=16)
+def _make_trainer(**choices: Any) -> "Trainer":
+    """Kept by what it depends on: runs that differ in anything else share what was traced."""
+    from fedhealth.training import Trainer
+
+    return Trainer(**choices)
+
+
+@lru_cache(maxsize=2 * KEPT_HOSPITALS)
+def prepare(patients: Patients, missing_indicators: bool, standardisation: Standardisation) -> "Examples":
+    """The patients as the model takes them."""
+    from fedhealth.training import Examples
+
+    encoded = preprocessing.encode(patients.features, missing_indicators)
+    return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
+
+
+def find_standardisation(part: Participant, message: Message) -> Standardisation:
+    """The standardisation that came with the message, or (scaling local) the hospital's own."""
+    if part.settings.scaling == "local":
+        return preprocessing.local_standardisation(part.train.features)
+    return read_standardisation(message)
+
+
+def count_inputs(settings: FederationSettings) -> int:
+    """How many inputs the model has."""
+    return len(preprocessing.encoded_names(settings.missing_indicators))
+
+
+def predict_risks(
+    weights: "Weights", patients: Patients, standardisation: Standardisation, settings: FederationSettings
+) -> NDArray[np.float32]:
+    """Risks (num_patients,) by a model with these weights."""
+    inputs = prepare(patients, settings.missing_indicators, standardisation).inputs
+    return find_trainer(settings).predict(weights, inputs)
+
+
+def train_further(
+    weights: "Weights", patients: Patients, standardisation: Standardisation, settings: FederationSettings, epochs: int
+) -> "Weights":
+    """Weights after some epochs more on these patients."""
+    from fedhealth.training import shuffled_orders
+
+    examples = prepare(patients, settings.missing_indicators, standardisation)
+    orders = shuffled_orders(num_patients=len(patients), num_epochs=epochs, seed=[settings.seed])
+    return find_trainer(settings).train(weights, examples, orders)[0]
