@@ -132,7 +132,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """A run without a script of ours around it."""
-    from fedhealth.flower_run import opened_flower_run
+    from fedhealth.flower_run.server_side import opened_flower_run
 
     with opened_flower_run(grid, context.run_config) as run:
         federate(grid, run.settings, lambda event: tell(run.listeners, event), run.max_wait)

@@ -9,9 +9,7 @@ from fedhealth.settings import FederationSettings, SimulateSettings
 from fedhealth.terminal import parse_flags, quiet_libraries, say, script, silenced_stderr, warn
 
 if TYPE_CHECKING:
-    from flwr.clientapp import ClientApp
-
-    from fedhealth.simulation import InProcessGrid
+    from fedhealth.simulation import HospitalApp, InProcessGrid
     from fedhealth.simulation.workers import WorkersGrid
 
 LONGEST_WAIT = 60.0
@@ -79,7 +77,7 @@ def opened_grid(settings: SimulateSettings, federation: FederationSettings) -> "
             yield grid
 
 
-def load_app() -> "ClientApp":
+def load_app() -> "HospitalApp":
     """The hospitals' app with TensorFlow, quietly; called once in every process that has hospitals."""
     quiet_libraries()
     from fedhealth.client_app import app

@@ -4,6 +4,6 @@
 two as for Flower's own simulation engine.
 """
 
-from fedhealth.simulation.grid import InProcessGrid
+from fedhealth.simulation.grid import HospitalApp, InProcessGrid
 
-__all__ = ["InProcessGrid"]
+__all__ = ["HospitalApp", "InProcessGrid"]

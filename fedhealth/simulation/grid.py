@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, failure_reply, node_id_of, set_message_id
 from fedhealth.wire.one_run import OneRunGrid
 
+HospitalApp = ClientApp
 NodeConfigs = Mapping[str, Mapping[str, Any]]
 """What a hospital is called by the grid -> its node config."""
 

@@ -99,7 +99,7 @@ def plan_group(hospital: str, group: str) -> GroupPlan:
         shift, scale = find_shift(correlations[index, -1], patterns, name)
         columns.append(plan_column(name, shift, scale, find_column(cohort, hospital, group, name), ends))
     return GroupPlan(
-        mixing=np.linalg.cholesky(correlations).T,
+        mixing=np.asarray(np.linalg.cholesky(correlations).T, dtype=np.float64),
         columns=columns,
         missing_edges=find_edges(list(patterns.values())),
         missing=np.array([[name in pattern_columns(pattern) for name in COLUMNS] for pattern in patterns]),

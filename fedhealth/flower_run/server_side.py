@@ -1,10 +1,11 @@
-"""What `flwr run` needs beside the two apps: a place for the words and files of a run that no script of ours started.
+"""At the server: a place for the words and files of a run that no script of ours started.
 
 Flower's SuperLink starts the server's app in a process of its own, whose output `flwr run --stream` shows.
 """
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ def opened_flower_run(grid: Grid, run_config: Mapping[str, Any]) -> Iterator[Flo
             keeper = RunKeeper(folder, 1, MAX_WAIT, warn, link="Flower")
             yield FlowerRun(settings, (lambda event: _keep(keeper, event), console.show))
         say(f"run folder: {folder} (python -m fedhealth report {folder} makes report.html and MODEL_CARD.md)")
-    except FedHealthError as error:
-        say(f"error: {error}")
+    except FedHealthError:
+        sys.tracebacklimit = 0  # Flower shows the error with a page of our code; this leaves the one line that helps
         raise
 
 
