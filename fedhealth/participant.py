@@ -25,7 +25,6 @@ from fedhealth.data import (
 )
 from fedhealth.errors import RunError, UsageError
 from fedhealth.preprocessing import Standardisation
-from fedhealth.quiet import quiet_tensorflow
 from fedhealth.requests import read_standardisation
 from fedhealth.settings import FederationSettings
 
@@ -64,7 +63,6 @@ def forget_in_memory(key: str) -> None:
 
 def find_participant(context: Context) -> Participant:
     """Who takes part here, by the node config and the run config; a `RunError` if its settings make no sense."""
-    quiet_tensorflow()  # Flower's own engines start this process, not our scripts
     name = context.node_config.get("name")
     try:
         settings = FederationSettings.from_run_config(context.run_config)

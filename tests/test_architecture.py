@@ -42,7 +42,7 @@ ROOMS: dict[str, Imports] = {
     # federation
     "wire": ({"cryptography", "flwr", "grpc", "numpy"}, {"errors", "schema"}),
     "simulation": ({"flwr"}, {"data", "errors", "settings", "sources", "wire"}),
-    "flower_run": ({"flwr"}, {"console", "errors", "events", "run_folder", "settings", "terminal", "wire"}),
+    "flower_run": ({"flwr"}, {"console", "errors", "events", "quiet", "run_folder", "settings", "terminal", "wire"}),
     "events": ({"flwr"}, {"metrics", "preprocessing", "settings"}),
     "replies": ({"flwr", "numpy"}, {"arrays", "events", "metrics", "preprocessing"}),
     "control_variates": ({"numpy"}, set()),
@@ -61,7 +61,7 @@ ROOMS: dict[str, Imports] = {
     "requests": ({"numpy", "flwr"}, {"arrays", "errors", "preprocessing"}),
     "participant": (
         {"numpy", "flwr"},
-        {"data", "errors", "preprocessing", "quiet", "requests", "settings", "simulation", "training"},
+        {"data", "errors", "preprocessing", "requests", "settings", "simulation", "training"},
     ),
     "client_app": (
         {"numpy", "flwr"},

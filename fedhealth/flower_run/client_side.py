@@ -1,4 +1,4 @@
-"""At a hospital: what a failure says to the server.
+"""At a hospital: what a failure says to the server, and what TensorFlow is told before its first import.
 
 Flower's engines send the text of any error to the server, and that of ours may quote a patient's values.
 """
@@ -9,6 +9,7 @@ from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 
 from fedhealth.errors import FedHealthError
+from fedhealth.quiet import quiet_tensorflow
 from fedhealth.wire.messages import RUN_ID, failure_reply
 
 
@@ -17,6 +18,7 @@ def answer_in_own_words(message: Message, context: Context, call_next: ClientApp
 
     Our own engines (which number their only run) do the same themselves.
     """
+    quiet_tensorflow()  # whoever started this process may be Flower; our scripts have done it before
     try:
         return call_next(message, context)
     except Exception as error:
