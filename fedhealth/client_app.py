@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 
 from fedhealth import preprocessing
 from fedhealth.errors import RunError
+from fedhealth.flower_run.client_side import answer_in_own_words
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.participant import (
     count_inputs,
@@ -31,7 +32,7 @@ from fedhealth.requests import read_correction, read_means, read_proximal_mu, re
 if TYPE_CHECKING:
     from fedhealth.training import Steering, Trainer, Weights
 
-app = ClientApp()
+app = ClientApp(mods=[answer_in_own_words])
 
 
 @app.query("describe")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SYNTHETIC = "SYNTHETIC patients, invented from published statistics: no result below is about real people"
 FEW_PATIENTS = 10
 """Fewer tested patients of one class than this, and an AUROC is mostly chance."""
+MANY = 20
+"""More hospitals than this are not listed one by one."""
 LINK_WORDS = {"awaited": "still waiting for", "late": "too late, and thrown away: an answer of"}
 """What a change on the link is called on the screen, where its own name would not do."""
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
@@ -43,12 +45,15 @@ def count(number: int, noun: str) -> str:
 
 def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
     """One aligned line per round: metrics of all test patients together."""
-    width, answered = len(str(rounds)), hospitals - len(record.left_out)
-    return (
-        f"round {record.round_num:>{width}}/{rounds}   loss {number(record.union.loss)}   "
-        f"AUROC {number(record.union.auroc)}   accuracy {number(record.union.accuracy, 2)}   "
-        f"hospitals {answered}/{hospitals}   {record.seconds:.2f} s"
+    width, asked = len(str(rounds)), len(record.asked) or hospitals
+    answered = asked - len(set(record.left_out) & set(record.asked) if record.asked else record.left_out)
+    metrics = (
+        f"loss {number(record.union.loss)}   AUROC {number(record.union.auroc)}   "
+        f"accuracy {number(record.union.accuracy, 2)}"
+        if record.hospitals or record.left_out
+        else f"training loss {number(record.train_loss)}, not evaluated"
     )
+    return f"round {record.round_num:>{width}}/{rounds}   {metrics}   hospitals {answered}/{asked}   {record.seconds:.2f} s"
 
 
 def round_notes(record: RoundRecord) -> list[str]:
@@ -75,6 +80,11 @@ def header_lines(began: Began) -> list[str]:
     """What is about to happen, on whose data."""
     settings = began.settings
     names = ", ".join(f"{member.name} ({member.patients})" for member in began.members)
+    sizes = sorted(member.patients for member in began.members)
+    if len(sizes) > MANY:
+        names = (
+            f"{len(sizes):,}, of {'to'.join(f' {size} ' for size in sorted({sizes[0], sizes[-1]})).strip()} patients"
+        )
     train, test = (sum(getattr(m, f"{part}_patients") for m in began.members) for part in ("train", "test"))
     return [
         f"data: {describe_source(began.dataset)}",
@@ -91,7 +101,8 @@ def table_text(finished: Finished, terminal: bool) -> str:
     """Metrics of the final model per hospital, the union of all test patients in the last line."""
     last = finished.rounds[-1]
     patients = {member.name: member.patients for member in finished.members}
-    lines = [_table_line(name, patients[name], metrics) for name, metrics in last.hospitals.items()]
+    listed = last.hospitals if len(last.hospitals) <= MANY else {}
+    lines = [_table_line(name, patients[name], metrics) for name, metrics in listed.items()]
     union = _table_line("all together", sum(patients[name] for name in last.hospitals), last.union)
     return format_table(HEADINGS, [*lines, union], text_columns=1, terminal=terminal, total=True)
 
@@ -110,6 +121,8 @@ def footnotes(finished: Finished) -> list[str]:
             f"AUROC of all together is exact to within {last.union.auroc_bound:.4f} (it comes from histograms)"
         )
     notes += [f"{name} is not in the table: {reason}" for name, reason in _absent(last).items()]
+    if len(last.hospitals) > MANY:
+        return [*notes, _spread_note(last)]
     for name, metrics in last.hospitals.items():
         fewer, word = min((metrics.num_ill, "ill"), (metrics.num_examples - metrics.num_ill, "healthy"))
         if fewer == 0:
@@ -117,6 +130,25 @@ def footnotes(finished: Finished) -> list[str]:
         elif fewer < FEW_PATIENTS:
             notes.append(f"AUROC of {name} says little: it rests on {count(fewer, f'{word} patient')}")
     return notes
+
+
+def _spread_note(last: RoundRecord) -> str:
+    """How different many hospitals are, in one line."""
+    own = sorted(metrics.auroc for metrics in last.hospitals.values() if metrics.auroc is not None)
+    if not own:
+        return f"no one of the {len(last.hospitals):,} hospitals has an AUROC of its own"
+    low, middle, high = (own[round(share * (len(own) - 1))] for share in (0.05, 0.5, 0.95))
+    return (
+        f"the hospitals' own AUROC: median {middle:.3f}, nine in ten between {low:.3f} and {high:.3f} (each says little: few "
+        "patients); all of them are in summary.json"
+    )
+
+
+def pace_line(finished: Finished) -> str:
+    """How fast a simulation was; a hospital-round is one hospital's training in one round, with what evaluation it had."""
+    seconds = sum(record.seconds for record in finished.rounds)
+    trained = sum(len(record.asked) or len(finished.members) for record in finished.rounds)
+    return f"{trained:,} hospital-rounds, {trained / seconds:,.0f} per second"
 
 
 def _absent(last: RoundRecord) -> dict[str, str]:

@@ -89,6 +89,8 @@ class RoundRecord:
     """Share of the federation's training patients that this round's weights have not seen."""
     clipped: Mapping[str, float] = field(default_factory=dict)
     """Hospital -> L2 norm of its step, where it was longer than --max-update-norm and was cut."""
+    asked: Sequence[str] = ()
+    """Who was asked to train, where that was not everybody (--fraction)."""
     histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
     """What each hospital sent; kept for the last round only."""
 

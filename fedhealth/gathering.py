@@ -1,6 +1,7 @@
 """Before the rounds: wait for the hospitals, learn who they are, agree on one standardisation and on first weights."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -94,14 +95,14 @@ class Gathering:
         return arrays
 
     def _ask(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> list[T]:
-        """Every node's answer, in the order of node ids."""
+        """Every node's answer, in the order of names: an engine may number its nodes anew in every run."""
         answers: dict[int, T] = {}
         while missing := set(nodes) - answers.keys():
             here = sorted(missing & self._here())
             answers |= self._ask_those_here(here, question, content, read)
             if away := ", ".join(sorted(self._names[node] for node in missing - answers.keys())):
                 self._wait(f"{away} left and did not come back", [self._names[node] for node in answers])
-        return [answers[node] for node in sorted(answers)]
+        return [answers[node] for node in sorted(answers, key=lambda node: self._names[node])]
 
     def _ask_those_here(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> dict[int, T]:
         """Each node's answer, without those who left before they gave one."""
@@ -136,8 +137,8 @@ class Gathering:
 
 
 def _check_names(members: list[Member]) -> list[Member]:
-    names = [member.name for member in members]
-    if doubled := {name for name in names if names.count(name) > 1}:
+    names = Counter(member.name for member in members)
+    if doubled := [name for name, number in names.items() if number > 1]:
         raise RunError(f"two hospitals are named {min(doubled)}; start one of them with another --name")
     return members
 

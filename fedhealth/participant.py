@@ -29,9 +29,10 @@ from fedhealth.requests import read_standardisation
 from fedhealth.settings import FederationSettings
 
 if TYPE_CHECKING:
+    from fedhealth.simulation.hospitals import Place
     from fedhealth.training import Examples, Trainer, Weights
 
-KEPT_HOSPITALS = 64
+KEPT_HOSPITALS = 1024
 """How many hospitals one process keeps prepared (a client has one; simulations have many)."""
 LEAST_COUNT = 5
 """Sums over fewer patients stay here where the hospital gave no limit of its own (node config `min-count`)."""
@@ -67,6 +68,10 @@ def find_participant(context: Context) -> Participant:
         settings = FederationSettings.from_run_config(context.run_config)
     except UsageError as error:
         raise RunError(f"the server's settings make no sense: {error}") from None
+    if "data" not in context.node_config:
+        from fedhealth.simulation.hospitals import find_place
+
+        return _take_virtual_part(find_place(context.node_config, context.run_config), settings)
     return _take_part(str(context.node_config["data"]), None if name is None else str(name), settings)
 
 
@@ -80,7 +85,18 @@ def read_hospital(path: str, name: str | None = None) -> Hospital:
 def _take_part(path: str, name: str | None, settings: FederationSettings) -> Participant:
     if path in _IN_MEMORY:
         return Participant(_IN_MEMORY[path][0], settings, *_IN_MEMORY[path][1:])
-    hospital = read_hospital(path, name)
+    return _split(read_hospital(path, name), settings)
+
+
+@lru_cache(maxsize=KEPT_HOSPITALS)
+def _take_virtual_part(place: "Place", settings: FederationSettings) -> Participant:
+    """A hospital of a simulation."""
+    from fedhealth.simulation.hospitals import load_virtual
+
+    return _split(load_virtual(place), settings)
+
+
+def _split(hospital: Hospital, settings: FederationSettings) -> Participant:
     train, test = split_patients(hospital.patients, test_share=settings.test_share, seed=settings.seed)
     if not enough_patients(train, test):
         raise RunError(

@@ -25,6 +25,7 @@ from fedhealth.replies import (
     read_histogram,
     readable,
 )
+from fedhealth.sampling import PartOfGrid, Plan
 
 POLL_SECONDS = 0.05
 REMIND_SECONDS = 10.0
@@ -59,7 +60,7 @@ class RoundRecorder(Strategy):
     strikes, dropped : what is held against whom by now, by name.
     """
 
-    def __init__(self, start: Checkpoint, rules: Rules, on_event: OnEvent) -> None:
+    def __init__(self, start: Checkpoint, rules: Rules, on_event: OnEvent, plan: Plan | None = None) -> None:
         self.arrays = start.weights
         self.strikes = Counter(start.strikes)
         self.dropped = dict(start.dropped)
@@ -67,6 +68,8 @@ class RoundRecorder(Strategy):
         self._members = {member.node_id: member for member in start.members}
         self._done = start.round_num
         self._rules = rules
+        self._plan = plan or Plan()
+        self._asked: set[int] = set()
         self._on_event = on_event
         self._started = 0.0
         self._train_loss = 0.0
@@ -82,13 +85,19 @@ class RoundRecorder(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask every hospital that is here to train, as soon as enough are."""
+        """Ask every hospital that is here and drawn to train, as soon as enough are."""
         round_num = self._done + server_round
         self._started, self.arrays, self._grid, self._clipped = time.perf_counter(), arrays, grid, {}
-        self._left_out = {node: self.dropped[m.name] for node, m in self._members.items() if m.name in self.dropped}
-        self._wait_for_members(round_num, {}, self._active(), time.monotonic())
-        self._send = lambda: self._to_active(self._strategy.configure_train(round_num, arrays, config, grid))
-        return self._send()
+        self._left_out, self._asked = self._told_dropped(), self._draw(round_num)
+        self._wait_for_members(round_num, {}, self._asked, time.monotonic())
+
+        def send() -> list[Message]:
+            here = self._asked & self._here()  # Flower's own sampling would wait for a hospital for ever and in silence
+            part = PartOfGrid(grid, here)
+            return list(self._strategy.configure_train(round_num, arrays, config, part)) if here else []
+
+        self._send = send
+        return send()
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -101,18 +110,20 @@ class RoundRecorder(Strategy):
             Those who are here cannot train, or those who left do not come back within `max_wait`.
         """
         round_num = self._done + server_round
-        sound, self._left_out, absent = self._sort_out(replies, self._check_trained)
+        sound, left_out, absent = self._sort_out(replies, self._check_trained, self._asked)
+        self._left_out = left_out | self._told_dropped()
         since = time.monotonic()
         while len(sound) < self._needed():
             self._wait_for_members(round_num, sound, absent, since)
             messages = [message for message in self._send() if message.metadata.dst_node_id in absent]
             late = self._grid.send_and_receive(messages, timeout=self._rules.round_timeout) if self._grid else []
-            more, news, absent = self._sort_out(late, self._check_trained, among=absent)
+            more, news, absent = self._sort_out(late, self._check_trained, absent)
             sound |= more
             self._left_out = {n: r for n, r in {**self._left_out, **news}.items() if n not in more}
             if not more:
                 time.sleep(POLL_SECONDS)  # whoever is here and gives no answer is not asked in a hot loop
-        trained = [sound[node] for node in sorted(sound)]
+        # By name: an engine may number its nodes anew in every run, and sums depend on the order in the last bit.
+        trained = [sound[node] for node in self._members if node in sound]
         arrays, metrics = self._strategy.aggregate_train(round_num, trained)
         self._train_loss = float(metrics["train-loss"]) if metrics else float("nan")  # type: ignore[arg-type]
         self.arrays = self.arrays if arrays is None else arrays
@@ -121,10 +132,11 @@ class RoundRecorder(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask every hospital that is here to evaluate the new global weights."""
-        if not self._active() & set(grid.get_node_ids()):
-            return []  # Flower's own sampling would wait for a hospital for ever and in silence
-        return self._to_active(self._strategy.configure_evaluate(self._done + server_round, arrays, config, grid))
+        """Ask every hospital that is here to evaluate the new global weights, if it is the round for it."""
+        here, round_num = self._active() & set(grid.get_node_ids()), self._done + server_round
+        if not here or not self._plan.evaluates_after(round_num):
+            return []
+        return self._strategy.configure_evaluate(round_num, arrays, config, PartOfGrid(grid, here))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the histograms and report the round."""
@@ -134,19 +146,21 @@ class RoundRecorder(Strategy):
             member = self._members[reply.metadata.src_node_id]
             histograms[member.name] = read_histogram(reply, member)
 
-        _, silent, _ = self._sort_out(replies, keep_histogram)
-        unseen = sum(self._members[node].train_patients for node in self._left_out)
+        round_num, silent = self._done + server_round, dict[int, str]()
+        if self._plan.evaluates_after(round_num):
+            silent = self._sort_out(replies, keep_histogram, self._active())[1] | self._told_dropped()
         left_out = {**silent, **self._left_out}
         self._on_event(
             RoundRecord(
-                round_num=self._done + server_round,
+                round_num=round_num,
                 seconds=time.perf_counter() - self._started,
                 train_loss=self._train_loss,
                 union=compute_metrics(add_histograms(histograms.values())),
                 hospitals={name: compute_metrics(histograms[name]) for name in sorted(histograms)},
                 left_out={self._members[node].name: left_out[node] for node in self._members if node in left_out},
-                left_out_share=unseen / sum(member.train_patients for member in self._members.values()),
+                left_out_share=self._patients(self._left_out) / self._patients(self._asked | self._left_out.keys()),
                 clipped=self._clipped,
+                asked=sorted(self._members[node].name for node in self._asked) if self._plan.fraction < 1 else (),
                 histograms=histograms,
             )
         )
@@ -157,12 +171,22 @@ class RoundRecorder(Strategy):
     def _active(self) -> set[int]:
         return {node for node, member in self._members.items() if member.name not in self.dropped}
 
-    def _to_active(self, messages: Iterable[Message]) -> list[Message]:
+    def _told_dropped(self) -> dict[int, str]:
+        return {node: self.dropped[m.name] for node, m in self._members.items() if m.name in self.dropped}
+
+    def _draw(self, round_num: int) -> set[int]:
+        """Who is to train in this round: all, or as many as the plan says, by lot."""
         active = self._active()
-        return [message for message in messages if message.metadata.dst_node_id in active]
+        if self._plan.fraction == 1:
+            return active
+        names = self._plan.draw(round_num, [self._members[node].name for node in active], len(self._members))
+        return {node for node in active if self._members[node].name in names}
 
     def _needed(self) -> int:
-        return min(self._rules.min_hospitals, len(self._members))
+        return min(self._rules.min_hospitals, self._plan.count(len(self._members)))
+
+    def _patients(self, nodes: Iterable[int]) -> int:
+        return sum(self._members[node].train_patients for node in nodes)
 
     def _here(self) -> set[int]:
         return set(self._grid.get_node_ids()) if self._grid else set()
@@ -198,10 +222,9 @@ class RoundRecorder(Strategy):
     # --- what they answer ---------------------------------------------------------------------------------------------
 
     def _sort_out(
-        self, replies: Iterable[Message], check: Callable[[Message], None], among: set[int] | None = None
+        self, replies: Iterable[Message], check: Callable[[Message], None], asked: set[int]
     ) -> tuple[dict[int, Message], dict[int, str], set[int]]:
-        """Sound replies by node id; for every other hospital the reason; and those of them who may still come back."""
-        asked = self._active() if among is None else among
+        """Sound replies by node id; for every other asked hospital the reason; and those who may still come back."""
         sound, reasons, absent = {}, dict.fromkeys(asked, "not here"), set(asked)
         for reply in replies:
             node = reply.metadata.src_node_id
@@ -222,8 +245,6 @@ class RoundRecorder(Strategy):
             sound[node] = reply
             del reasons[node]
             absent.discard(node)
-        if among is None:
-            reasons |= {n: self.dropped[m.name] for n, m in self._members.items() if n not in asked}
         return sound, reasons, absent
 
     def _read_error(self, reply: Message) -> str:

@@ -63,6 +63,7 @@ def history_json(record: RoundRecord) -> dict[str, Any]:
         "left_out": dict(record.left_out),
         "left_out_share": record.left_out_share,
         "clipped": dict(record.clipped),
+        **({"asked": list(record.asked)} if record.asked else {}),
     }
 
 
@@ -78,6 +79,7 @@ def round_from_json(content: dict[str, Any]) -> RoundRecord:
         left_out=content["left_out"],
         left_out_share=content["left_out_share"],
         clipped=content["clipped"],
+        asked=content.get("asked", ()),
     )
 
 

@@ -52,17 +52,24 @@ def opened_run(settings: ServerSettings, warn: Callable[[str], None]) -> Iterato
 
     A run that wrote nothing leaves no folder behind.
     """
-    folder = settings.resume or make_run_folder(settings.out)
-    with held(folder):
+    with held(settings.resume) if settings.resume else new_run_folder(settings.out) as folder:
         try:
             yield resume_run(folder, settings, warn) if settings.resume else Run(folder, settings.federation())
         except (KeyboardInterrupt, RunError) as error:
             if (folder / "settings.json").exists() and not (folder / "summary.json").exists():
                 error.add_note(f"go on with: python server.py --resume {folder}")
             raise
-        finally:
-            if not settings.resume:
-                remove_empty(folder, *([] if settings.out else [folder.parent]))
+
+
+@contextlib.contextmanager
+def new_run_folder(out: Path | None) -> Iterator[Path]:
+    """A new run folder, held while the block runs; if nothing was written, it is gone afterwards."""
+    folder = make_run_folder(out)
+    try:
+        with held(folder):
+            yield folder
+    finally:
+        remove_empty(folder, *([] if out else [folder.parent]))
 
 
 def remove_empty(*folders: Path) -> None:
@@ -96,7 +103,7 @@ def _unused(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[Path]:
     """Keep other servers out of the folder; the lock goes with the process, however it ends."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -107,7 +114,7 @@ def held(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"{folder}: another server is running in it; stop that one first") from None
-        yield
+        yield folder
     finally:
         os.close(descriptor)
 

@@ -5,7 +5,7 @@ stands elsewhere.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from flwr.app import ConfigRecord, Context, RecordDict
@@ -16,6 +16,7 @@ from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Member
 from fedhealth.gathering import Gathering, require_same_members
 from fedhealth.preprocessing import Standardisation
 from fedhealth.rounds import RoundRecorder, Rules
+from fedhealth.sampling import Plan
 from fedhealth.settings import FederationSettings
 from fedhealth.strategies import make_strategy
 
@@ -24,15 +25,18 @@ def make_server_app(*listeners: OnEvent, max_wait: float = 3600.0, past: Past | 
     """The app; the `listeners` hear of everything that happens, one after the other, on the app's thread."""
     server_app = ServerApp()
 
-    def on_event(event: Event) -> None:
-        for listener in listeners:
-            listener(event)
-
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
-        federate(grid, FederationSettings.from_run_config(context.run_config), on_event, max_wait, past)
+        settings = FederationSettings.from_run_config(context.run_config)
+        federate(grid, settings, lambda event: tell(listeners, event), max_wait, past)
 
     return server_app
+
+
+def tell(listeners: Iterable[OnEvent], event: Event) -> None:
+    """Let all hear of it, one after the other."""
+    for listener in listeners:
+        listener(event)
 
 
 def federate(
@@ -100,7 +104,8 @@ def run_rounds(
             on_event(checkpoint)
 
     rules = Rules(settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait)
-    recorder = RoundRecorder(past.checkpoint, rules, keep_round)
+    plan = Plan(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
+    recorder = RoundRecorder(past.checkpoint, rules, keep_round, plan)
     config = to_config(checkpoint.standardisation)
     recorder.start(
         grid=grid,
@@ -120,4 +125,14 @@ def to_config(standardisation: Standardisation | None) -> ConfigRecord:
     return ConfigRecord({"means": list(standardisation.means), "stds": list(standardisation.stds)})
 
 
-app = make_server_app()
+app = ServerApp()
+"""For Flower's own engines (`flwr run`)."""
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """A run without a script of ours around it."""
+    from fedhealth.flower_run.server_side import opened_flower_run
+
+    with opened_flower_run(grid, context.run_config) as run:
+        federate(grid, run.settings, lambda event: tell(run.listeners, event), run.max_wait)

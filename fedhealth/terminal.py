@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from fedhealth.errors import FedHealthError, UsageError
+from fedhealth.quiet import quiet_tensorflow
 
 Settings = TypeVar("Settings")
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -162,16 +163,11 @@ def silenced_stderr() -> Iterator[None]:
 def quiet_libraries(verbose: bool = False) -> None:
     """Keep the libraries from calling home and from talking; before the first import of flwr, grpc or TensorFlow.
 
-    Flower reads `FLWR_TELEMETRY_ENABLED` when it is imported. One thread per operation: the models are tiny, four
-    clients may share two cores, and sums come out in the same order every time.
+    Flower reads `FLWR_TELEMETRY_ENABLED` when it is imported.
     """
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    quiet_tensorflow()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Flower sets the level of its logger when it is imported, but leaves this switch alone.
     logging.getLogger("flwr").disabled = not verbose

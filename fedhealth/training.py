@@ -71,6 +71,7 @@ class Trainer:
         orders = tf.TensorSpec(shape=(None, None), dtype=tf.int32)
         # Traced once, here, for open lengths: nothing can be traced again, whatever the size of a hospital.
         self._train = tf.function(self._train_batches).get_concrete_function(vector, inputs, labels, orders)
+        self._is_warm = False
         self._steered: tf.types.experimental.ConcreteFunction | None = None
         self._predict = tf.function(self._predict_risks).get_concrete_function(vector, inputs)
 
@@ -80,6 +81,9 @@ class Trainer:
 
     def warm_up(self) -> None:
         """Run both functions once, on one invented patient, so that the first round costs what every round costs."""
+        if self._is_warm:
+            return
+        self._is_warm = True
         weights = self.initial_weights()
         inputs = np.zeros((1, self.model.input_shape[1]), dtype=np.float32)
         self.train(weights, Examples(inputs, np.zeros(1, dtype=np.float32)), np.zeros((1, 1), dtype=np.int32))

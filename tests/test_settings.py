@@ -16,13 +16,14 @@ from fedhealth.settings import (
     ClientSettings,
     CompareSettings,
     DatasetSettings,
+    EngineSettings,
     FederationSettings,
     ServerSettings,
     StrategyName,
     parse_address,
 )
 
-ALL_SETTINGS = (FederationSettings, ServerSettings, ClientSettings, DatasetSettings, CompareSettings)
+ALL_SETTINGS = (FederationSettings, ServerSettings, ClientSettings, DatasetSettings, CompareSettings, EngineSettings)
 CSV: dict[str, Any] = {"file": Path("client_1.csv")}
 WHOLE, SHARE, SEED = "1 or more", "a share from 0.05 to 0.5", "a whole number from 0 to 2147483647"
 RATE, SECONDS, PORT = (
@@ -41,6 +42,12 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"hospitals": 0}, f"--hospitals is 0; give {WHOLE}"),
     (FederationSettings, {"rounds": 0}, f"--rounds is 0; give {WHOLE}"),
     (FederationSettings, {"rounds": -3}, f"--rounds is -3; give {WHOLE}"),
+    (FederationSettings, {"fraction": 0.0}, "--fraction is 0.0; give a share above 0, at most 1"),
+    (FederationSettings, {"fraction": 1.1}, "--fraction is 1.1; give a share above 0, at most 1"),
+    (FederationSettings, {"evaluate_every": -1}, "--evaluate-every is -1; give 0 or more"),
+    (EngineSettings, {"out": "runs/x"}, "--out is runs/x; give an absolute path"),
+    (EngineSettings, {"data": "data"}, "--data is data; give an absolute path"),
+    (EngineSettings, {"patients": 19}, "--patients is 19; give a number from 20 to 1000000"),
     (FederationSettings, {"local_epochs": 0}, f"--local-epochs is 0; give {WHOLE}"),
     (FederationSettings, {"batch_size": 0}, f"--batch-size is 0; give {WHOLE}"),
     (FederationSettings, {"learning_rate": 0.0}, f"--learning-rate is 0.0; give {RATE}"),
@@ -111,7 +118,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
     free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose"}
-    tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy"}
+    tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy", "out"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 
 
@@ -136,6 +143,10 @@ def test_the_last_good_value_is_accepted(kind: type[Any], values: dict[str, Any]
         (
             {"strategy": "bulyan", "malicious": 1},
             "--strategy bulyan with --malicious 1 needs at least 7 hospitals, --hospitals is 4; give another strategy",
+        ),
+        (
+            {"strategy": "krum", "malicious": 1, "hospitals": 100, "fraction": 0.04},
+            "--strategy krum with --malicious 1 needs at least 5 hospitals, --fraction 0.04 of 100 is 4;",
         ),
         ({"strategy": "krum", "malicious": 1}, "--strategy krum with --malicious 1 needs at least 5 hospitals"),
         (

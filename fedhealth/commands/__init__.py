@@ -3,6 +3,7 @@
 COMMANDS: dict[str, str] = {
     "certificates": "make the certificates of a federation (TLS)",
     "doctor": "ask from a hospital's computer whether it is ready to take part",
+    "simulate": "a whole federation on this machine, of some or very many hospitals",
     "receipts": "check a hospital's record of what has left it, and sum it up",
     "predict": "risk of heart disease for new patients, from a run's model",
     "export": "a run's model for other programs (Keras, ONNX, TensorFlow Lite)",

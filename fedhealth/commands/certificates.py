@@ -1,6 +1,7 @@
 """`python -m fedhealth certificates`: a CA, the server's certificate and the hospitals', a folder each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from fedhealth.settings.commands import CertificatesSettings
 from fedhealth.terminal import parse_flags, say, script
@@ -28,4 +29,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     say(f"copy {server.folder} to the server's computer:  python server.py --tls {server.folder} ...")
     for hospital, name in zip(hospitals, settings.hospitals, strict=True):
         say(f"copy {hospital.folder} to {name}:  python client.py FILE --name '{name}' --tls {hospital.folder} ...")
+    if settings.supernodes:
+        tell_supernode_keys([issued.folder for issued in hospitals], settings.force)
     say(f"{ca.folder / 'ca.key'} stays here and goes nowhere: whoever has it can make hospitals")
+
+
+def tell_supernode_keys(folders: Iterable[Path], force: bool) -> None:
+    """Make the keys of Flower's SuperNodes and say where each goes."""
+    from fedhealth.wire.supernode_keys import PRIVATE, PUBLIC, ensure_supernode_keys
+
+    for folder in folders:
+        made = ensure_supernode_keys(folder, force=force)
+        say(f"{folder / PRIVATE}: {'made' if made else 'kept'}; register it at the SuperLink:")
+        say(f"  flwr supernode register {folder / PUBLIC} NAME-OF-THE-SUPERLINK")

@@ -7,13 +7,14 @@ No row leaves this room except to whoever called it in the same process; no mode
 The lines of a `DataError` quote patients' values: they are for the hospital's own screen and go to nobody else.
 """
 
-from fedhealth.data.hospital import Hospital, load_hospital
+from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital
 from fedhealth.data.patients import FEWEST_TO_TEST, FEWEST_TO_TRAIN, Patients, enough_patients, split_patients
 from fedhealth.data.unlabelled import NewPatients, read_new_patient, read_new_patients
 
 __all__ = [
     "FEWEST_TO_TEST",
     "FEWEST_TO_TRAIN",
+    "FULL_DATASET",
     "Hospital",
     "NewPatients",
     "Patients",

@@ -11,8 +11,10 @@ from fedhealth.settings.commands import (
     Protocol,
     ReceiptsSettings,
 )
-from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName
+from fedhealth.settings.engine import EngineSettings
+from fedhealth.settings.federation import FederationSettings, ModelName, Scaling, StrategyName, share_of
 from fedhealth.settings.scripts import UCI_URL, ClientSettings, DatasetSettings, ServerSettings, Split
+from fedhealth.settings.simulate import SimulateSettings
 
 __all__ = [
     "LONGEST_WAIT",
@@ -22,14 +24,17 @@ __all__ = [
     "CompareSettings",
     "DatasetSettings",
     "DoctorSettings",
+    "EngineSettings",
     "FederationSettings",
     "ModelName",
     "Protocol",
     "ReceiptsSettings",
     "Scaling",
     "ServerSettings",
+    "SimulateSettings",
     "Split",
     "StrategyName",
     "parse_address",
     "require",
+    "share_of",
 ]

@@ -35,6 +35,8 @@ class CertificatesSettings:
     """How long the CA is good for."""
     force: bool = False
     """Make the server's and the named hospitals' certificates anew (renewal); the CA stays."""
+    supernodes: bool = False
+    """Also make each hospital's key pair for Flower's SuperNode (only for flwr run: docs/deployment.md)."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from fedhealth.errors import UsageError
-from fedhealth.settings.checks import LONGEST_WAIT, require
+from fedhealth.settings.checks import LONGEST_WAIT, read_values, require
+from fedhealth.settings.engine import ENGINE_KEYS
 
 Scaling = Literal["federated", "reference", "local"]
 ModelName = Literal["mlp", "logistic"]
@@ -34,6 +35,11 @@ def fewest_hospitals(settings: "FederationSettings") -> int:
     """
     needs = {"krum": 2 * settings.malicious + 3, "multikrum": 2 * settings.malicious + 3}
     return {**needs, "bulyan": 4 * settings.malicious + 3}.get(settings.strategy, 1)
+
+
+def share_of(hospitals: int, fraction: float) -> int:
+    """How many hospitals a fraction of them is: at least one."""
+    return max(1, round(fraction * hospitals))
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,10 @@ class FederationSettings:
     """Tell the model which values are missing: it predicts better, partly by what a doctor saw no need to measure."""
     test_share: float = 0.25
     """Share of each hospital's patients that is held out for evaluation and never trained on."""
+    fraction: float = 1.0
+    """Share of the hospitals that train in a round, drawn anew for each (at least 1; all of them evaluate)."""
+    evaluate_every: int = 1
+    """Evaluate after every so many rounds, and always after the last; 0: only after the last."""
     round_timeout: float = 3600.0
     """Seconds that the server waits for a hospital's answer before going on without it."""
     min_hospitals: int = 2
@@ -93,6 +103,8 @@ class FederationSettings:
         """Check every value; a wrong one is a `UsageError`."""
         require(self.hospitals >= 1, "hospitals", self.hospitals, "1 or more")
         require(self.rounds >= 1, "rounds", self.rounds, "1 or more")
+        require(0 < self.fraction <= 1, "fraction", self.fraction, "a share above 0, at most 1")
+        require(self.evaluate_every >= 0, "evaluate-every", self.evaluate_every, "0 or more")
         require(self.local_epochs >= 1, "local-epochs", self.local_epochs, "1 or more")
         require(self.batch_size >= 1, "batch-size", self.batch_size, "1 or more")
         require(0 < self.learning_rate <= 100, "learning-rate", self.learning_rate, "a number above 0, at most 100")
@@ -131,16 +143,27 @@ class FederationSettings:
                 "--strategy bulyan with --malicious 0 is a plain mean; give --malicious 1 or more (1 needs 7 hospitals), "
                 "or --strategy fedavg"
             )
-        if self.strategy == "fedtrimmedavg" and int(self.trim_share * self.hospitals) == 0:
+        trained = self.trained_per_round
+        if self.strategy == "fedtrimmedavg" and int(self.trim_share * trained) == 0:
             raise UsageError(
-                f"--trim-share is {self.trim_share:g}, which cuts nobody off among {self.hospitals} hospitals; "
-                f"give {min(0.49, 1 / self.hospitals):.2g} or more with 3 hospitals at least, or --strategy fedavg"
+                f"--trim-share is {self.trim_share:g}, which cuts nobody off among {trained} hospitals; "
+                f"give {min(0.49, 1 / trained):.2g} or more with 3 hospitals at least, or --strategy fedavg"
             )
-        if self.hospitals < fewest:
+        if trained < fewest:
             raise UsageError(
                 f"--strategy {self.strategy} with --malicious {self.malicious} needs at least {fewest} hospitals, "
-                f"--hospitals is {self.hospitals}; give another strategy (fedmedian works with any number)"
+                f"{self._trained_text()}; give another strategy (fedmedian works with any number)"
             )
+
+    def _trained_text(self) -> str:
+        if self.fraction == 1:
+            return f"--hospitals is {self.hospitals}"
+        return f"--fraction {self.fraction:g} of {self.hospitals} is {self.trained_per_round}"
+
+    @property
+    def trained_per_round(self) -> int:
+        """How many hospitals are asked to train in a round, if all are there."""
+        return share_of(self.hospitals, self.fraction)
 
     def to_run_config(self) -> dict[str, bool | int | float | str]:
         """As Flower's run config: kebab-case keys, plain values."""
@@ -156,15 +179,9 @@ class FederationSettings:
             A key that is no setting, or a value out of its range or of another type.
         """
         known = {f.name.replace("_", "-"): f for f in dataclasses.fields(FederationSettings)}
-        if unknown := sorted(set(run_config) - set(known)):
+        if unknown := sorted(set(run_config) - set(known) - ENGINE_KEYS):
             raise UsageError(f"run config: unknown key {unknown[0]}; known are {', '.join(known)}")
-        values: dict[str, Any] = {}
-        for key, given in run_config.items():
-            expected = type(known[key].default)
-            # TOML and protobuf may turn 1.0 into 1; a bool is never meant as a number.
-            value = float(given) if expected is float and type(given) is int else given
-            require(type(value) is expected, key, repr(value), f"a value of type {expected.__name__}")
-            values[known[key].name] = value
+        values = read_values(run_config, {key: known[key] for key in run_config if key in known})
         for name, allowed in (("model", ModelName), ("strategy", StrategyName), ("scaling", Scaling)):
             choices = allowed.__args__  # type: ignore[attr-defined]  # typing.Literal has it
             if name in values:

@@ -131,7 +131,13 @@ def invent_group(
 
 
 def allow_for_missing(draws: FloatArray, correlation: float, patterns: dict[str, int], name: str) -> FloatArray:
-    """Rescale draws to be standard normal among the patients in whom `name` is observed, shape (num_patients,).
+    """Rescale draws to be standard normal among the patients in whom `name` is observed, shape (num_patients,)."""
+    shift, scale = find_shift(correlation, patterns, name)
+    return np.asarray((draws - shift) / scale, dtype=np.float64)
+
+
+def find_shift(correlation: float, patterns: dict[str, int], name: str) -> tuple[float, float]:
+    """Mean and deviation of a column's draws among the patients in whom it is observed.
 
     The table describes observed values, and the observed are no random part of all: if a variable has correlation r with
     u, the one that decides what is missing, its mean among them is r E[u] and its variance 1 - r^2 (1 - Var[u]).
@@ -140,7 +146,7 @@ def allow_for_missing(draws: FloatArray, correlation: float, patterns: dict[str,
 
     observed = np.array([name not in pattern_columns(pattern) for pattern in patterns])
     if observed.all() or not observed.any():
-        return draws
+        return 0.0, 1.0
     shares = np.array(list(patterns.values())) / sum(patterns.values())
     edges = norm.ppf(np.append(0, np.cumsum(list(patterns.values())) / sum(patterns.values())))
     density = norm.pdf(edges)
@@ -150,7 +156,7 @@ def allow_for_missing(draws: FloatArray, correlation: float, patterns: dict[str,
     mean = (density[:-1] - density[1:])[observed].sum() / shares[observed].sum()
     square = (shares + slopes[:-1] - slopes[1:])[observed].sum() / shares[observed].sum()
     variance = square - mean**2
-    return np.asarray((draws - correlation * mean) / np.sqrt(1 - correlation**2 * (1 - variance)), dtype=np.float64)
+    return float(correlation * mean), float(np.sqrt(1 - correlation**2 * (1 - variance)))
 
 
 def find_column(cohort: Cohort, hospital: str, group: str, name: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _krum(settings: FederationSettings) -> Strategy:
 
 def _multikrum(settings: FederationSettings) -> Strategy:
     """Multi-Krum: the mean of the n - f - 2 hospitals with the best Krum scores (Blanchard et al. 2017, section 6)."""
-    chosen = settings.hospitals - settings.malicious - 2
+    chosen = settings.trained_per_round - settings.malicious - 2
     return MultiKrum(**EVERYBODY, num_malicious_nodes=settings.malicious, num_nodes_to_select=chosen)
 
 
