@@ -133,7 +133,8 @@ def federate_files(files: dict[str, Path], **settings: object) -> dict[str, np.n
     events: list[Event] = []
     grid = InProcessGrid(client_app.app, nodes, config)
     make_server_app(events.append)(grid, grid.context)
-    assert isinstance(finished := events[-1], Finished)
+    finished = events[-1]
+    assert isinstance(finished, Finished)
     return {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
 
 
