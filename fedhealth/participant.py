@@ -4,13 +4,14 @@ All of it is kept by what it depends on, so a message costs what it asks for and
 TensorFlow is imported by whoever first needs it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.app import Context, Message
+from flwr.app import Array, ArrayRecord, Context, Message
 from numpy.typing import NDArray
 
 from fedhealth import preprocessing
@@ -22,22 +23,25 @@ from fedhealth.data import (
     enough_patients,
     load_hospital,
     split_patients,
+    split_patients_apart,
 )
 from fedhealth.errors import RunError, UsageError
 from fedhealth.preprocessing import Standardisation
-from fedhealth.requests import read_standardisation
+from fedhealth.privacy import Budget, Randomness, budget_path
+from fedhealth.requests import read_correction, read_proximal_mu, read_standardisation
 from fedhealth.settings import FederationSettings
 
 if TYPE_CHECKING:
+    from fedhealth.private_training import PrivateTrainer
     from fedhealth.simulation.hospitals import Place
-    from fedhealth.training import Examples, Trainer, Weights
+    from fedhealth.training import Examples, Steering, Trainer, Weights
 
 KEPT_HOSPITALS = 1024
 """How many hospitals one process keeps prepared (a client has one; simulations have many)."""
 LEAST_COUNT = 5
 """Sums over fewer patients stay here where the hospital gave no limit of its own (node config `min-count`)."""
 
-_IN_MEMORY: "dict[str, tuple[Hospital, Patients, Patients]]" = {}
+_IN_MEMORY: "dict[str, tuple[Hospital, Patients, Patients, Sequence[int] | None]]" = {}
 """Hospitals without a file, by what stands for its path in their node config: see `hold_in_memory`."""
 
 
@@ -51,9 +55,14 @@ class Participant:
     test: Patients
 
 
-def hold_in_memory(key: str, hospital: Hospital, train: Patients, test: Patients) -> None:
-    """Let the node config `data = key` mean these patients, split like this, instead of a CSV's path (for studies)."""
-    _IN_MEMORY[key] = (hospital, train, test)
+def hold_in_memory(
+    key: str, hospital: Hospital, train: Patients, test: Patients, noise_seed: Sequence[int] | None = None
+) -> None:
+    """Let the node config `data = key` mean these patients, split like this, instead of a CSV's path (for studies).
+
+    `noise_seed` makes the noise of differential privacy repeatable, and so worth nothing but as a study.
+    """
+    _IN_MEMORY[key] = (hospital, train, test, noise_seed)
 
 
 def forget_in_memory(key: str) -> None:
@@ -84,7 +93,7 @@ def read_hospital(path: str, name: str | None = None) -> Hospital:
 @lru_cache(maxsize=KEPT_HOSPITALS)
 def _take_part(path: str, name: str | None, settings: FederationSettings) -> Participant:
     if path in _IN_MEMORY:
-        return Participant(_IN_MEMORY[path][0], settings, *_IN_MEMORY[path][1:])
+        return Participant(_IN_MEMORY[path][0], settings, *_IN_MEMORY[path][1:3])
     return _split(read_hospital(path, name), settings)
 
 
@@ -97,6 +106,10 @@ def _take_virtual_part(place: "Place", settings: FederationSettings) -> Particip
 
 
 def _split(hospital: Hospital, settings: FederationSettings) -> Participant:
+    if settings.private:  # noise stands for every patient, so no number of them is too small
+        return Participant(
+            hospital, settings, *split_patients_apart(hospital.patients, settings.test_share, settings.seed)
+        )
     train, test = split_patients(hospital.patients, test_share=settings.test_share, seed=settings.seed)
     if not enough_patients(train, test):
         raise RunError(
@@ -112,6 +125,23 @@ def find_min_count(context: Context) -> int:
     if type(own) is not int or own < 1:
         raise UsageError(f"min-count is {own} in the node config; give 1 or more")
     return max(own, FederationSettings.from_run_config(context.run_config).min_count)
+
+
+def find_budget(context: Context, limit: float | None) -> Budget:
+    """What has been told of these patients: the ledger beside their CSV; without a CSV it dies with the process."""
+    path = context.node_config.get("data")
+    return Budget(None if path is None or path in _IN_MEMORY else budget_path(Path(str(path))), limit)
+
+
+def find_randomness(context: Context) -> Randomness:
+    """Noise that nobody can foresee; repeatable only for the patients of a study, who are public or invented."""
+    path = context.node_config.get("data")
+    if path is not None:
+        return Randomness(_IN_MEMORY[str(path)][3] if path in _IN_MEMORY else None)
+    from fedhealth.simulation.hospitals import find_place
+
+    place = find_place(context.node_config, context.run_config)
+    return Randomness(None if place.engine.data else [place.seed, place.number])
 
 
 def find_trainer(settings: FederationSettings) -> "Trainer":
@@ -135,6 +165,18 @@ def _make_trainer(**choices: Any) -> "Trainer":
     return Trainer(**choices)
 
 
+def find_private_trainer(settings: FederationSettings) -> "PrivateTrainer":
+    """The same model with noisy steps."""
+    return _make_private_trainer(find_trainer(settings))
+
+
+@lru_cache(maxsize=16)
+def _make_private_trainer(trainer: "Trainer") -> "PrivateTrainer":
+    from fedhealth.private_training import PrivateTrainer
+
+    return PrivateTrainer(trainer)
+
+
 @lru_cache(maxsize=2 * KEPT_HOSPITALS)
 def prepare(patients: Patients, missing_indicators: bool, standardisation: Standardisation) -> "Examples":
     """The patients as the model takes them."""
@@ -149,6 +191,24 @@ def find_standardisation(part: Participant, message: Message) -> Standardisation
     if part.settings.scaling == "local":
         return preprocessing.local_standardisation(part.train.features)
     return read_standardisation(message)
+
+
+def find_steering(message: Message, trainer: "Trainer") -> "Steering | None":
+    """What the strategy asks for beside plain descent, if anything."""
+    from fedhealth.training import Steering
+
+    proximal_mu, correction = read_proximal_mu(message), read_correction(message, shapes_of(trainer))
+    return Steering(proximal_mu, correction) if proximal_mu or correction else None
+
+
+def shapes_of(trainer: "Trainer") -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the model's weights, in order."""
+    return {name: tuple(weight.shape) for name, weight in zip(trainer.weight_names, trainer.model.weights, strict=True)}
+
+
+def to_arrays(weights: "Weights", trainer: "Trainer") -> ArrayRecord:
+    """Weights as they travel."""
+    return ArrayRecord({name: Array(weight) for name, weight in zip(trainer.weight_names, weights, strict=True)})
 
 
 def count_inputs(settings: FederationSettings) -> int:

@@ -16,6 +16,8 @@ from fedhealth.model import NUM_HIDDEN, build_model, weight_names
 from fedhealth.settings import ModelName
 
 Weights = list[NDArray[np.float32]]
+Steer = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+"""Gradients -> gradients."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,27 +105,33 @@ class Trainer:
         The new weights, and the mean loss (nats per patient, with class weights if there are any, without penalties) over all
         batches as they were met.
         """
-        start, inputs, labels = _to_vector(weights), tf.constant(examples.inputs), tf.constant(examples.labels)
+        start, inputs, labels = to_vector(weights), tf.constant(examples.inputs), tf.constant(examples.labels)
         if steering is None:
             trained, loss = self._train(start, inputs, labels, tf.constant(orders))
         else:
             trained, loss = self._trace_steered()(
-                start, inputs, labels, tf.constant(orders), _to_tensors(steering, start)
+                start, inputs, labels, tf.constant(orders), to_tensors(steering, start)
             )
-        parts = np.split(trained.numpy(), np.cumsum(self._sizes)[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)], float(loss)
+        return self.to_weights(trained), float(loss)
+
+    def to_weights(self, vector: tf.Tensor) -> Weights:
+        """All weights out of their one vector."""
+        parts = np.split(vector.numpy(), np.cumsum(self._sizes)[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def predict(self, weights: Sequence[NDArray[np.float32]], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Risk (num_patients,) of each row of standardised `inputs`."""
-        risks: NDArray[np.float32] = self._predict(_to_vector(weights), tf.constant(inputs)).numpy()
+        risks: NDArray[np.float32] = self._predict(to_vector(weights), tf.constant(inputs)).numpy()
         return risks
 
-    def _split(self, vector: tf.Tensor) -> list[tf.Tensor]:
+    def split(self, vector: tf.Tensor) -> list[tf.Tensor]:
+        """The same inside a traced function."""
         parts = tf.split(vector, self._sizes)
         return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def _assign(self, vector: tf.Tensor) -> None:
-        for variable, part in zip(self.model.weights, self._split(vector), strict=True):
+    def assign(self, vector: tf.Tensor) -> None:
+        """Let the model have these weights."""
+        for variable, part in zip(self.model.weights, self.split(vector), strict=True):
             variable.assign(part)
 
     def _trace_steered(self) -> "tf.types.experimental.ConcreteFunction":
@@ -149,18 +157,24 @@ class Trainer:
         orders: tf.Tensor,
         steering: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`steering` is what `_to_tensors` gives."""
-        proximal_mu, correction, class_weights = steering
-        starts, extras = self._split(vector), self._split(correction)
-
-        def steer(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-            parts = zip(gradients, self.model.trainable_variables, starts, extras, strict=True)
-            return [gradient + proximal_mu * (now - start) + extra for gradient, now, start, extra in parts]
+        """`steering` is what `to_tensors` gives."""
+        class_weights, steer = steering[2], self.steer_from(vector, steering)
 
         def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             return self._step(inputs, labels, tf.gather(class_weights, tf.cast(labels, tf.int32)), steer)
 
         return self._visit(vector, inputs, labels, orders, step)
+
+    def steer_from(self, vector: tf.Tensor, steering: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> Steer:
+        """What turns gradients as `steering` asks for, from the weights in `vector` on."""
+        proximal_mu, correction, _ = steering
+        starts, extras = self.split(vector), self.split(correction)
+
+        def steer(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+            parts = zip(gradients, self.model.trainable_variables, starts, extras, strict=True)
+            return [gradient + proximal_mu * (now - start) + extra for gradient, now, start, extra in parts]
+
+        return steer
 
     def _visit(
         self,
@@ -171,7 +185,7 @@ class Trainer:
         step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Take `step` on every batch of every epoch, from the weights in `vector`: the new vector and the mean loss."""
-        self._assign(vector)
+        self.assign(vector)
         num_epochs, num_patients = tf.shape(orders)[0], tf.shape(orders)[1]
         summed = tf.constant(0.0)
         for epoch in tf.range(num_epochs):
@@ -187,33 +201,38 @@ class Trainer:
         inputs: tf.Tensor,
         labels: tf.Tensor,
         patient_weights: tf.Tensor | None = None,
-        steer: Callable[[list[tf.Tensor]], list[tf.Tensor]] | None = None,
+        steer: Steer | None = None,
     ) -> tf.Tensor:
-        """One gradient step; kernels decay (L2), biases do not, so that nobody's prevalence is pulled to a half."""
-        variables = self.model.trainable_variables
+        """One gradient step."""
         with tf.GradientTape() as tape:
             loss = self.loss(labels[:, tf.newaxis], self.model(inputs, training=True), sample_weight=patient_weights)
-        gradients = tape.gradient(loss, variables)
+        self.apply(tape.gradient(loss, self.model.trainable_variables), steer)
+        return loss
+
+    def apply(self, gradients: list[tf.Tensor], steer: Steer | None) -> None:
+        """A step down these gradients; kernels decay (L2), biases do not, so that nobody's prevalence is pulled to 0.5."""
+        variables = self.model.trainable_variables
         if self.weight_decay:
             gradients = [
                 gradient + self.weight_decay * variable if variable.name == "kernel" else gradient
                 for gradient, variable in zip(gradients, variables, strict=True)
             ]
         self.optimizer.apply(steer(gradients) if steer else gradients, variables)
-        return loss
 
     def _predict_risks(self, vector: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
-        self._assign(vector)
+        self.assign(vector)
         return tf.sigmoid(self.model(inputs, training=False))[:, 0]
 
 
-def _to_tensors(steering: Steering, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    correction = tf.zeros_like(start) if steering.correction is None else _to_vector(steering.correction)
+def to_tensors(steering: Steering, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`steering` as the traced functions take it."""
+    correction = tf.zeros_like(start) if steering.correction is None else to_vector(steering.correction)
     class_weights = tf.constant(steering.class_weights, dtype=tf.float32)
     return tf.constant(steering.proximal_mu, dtype=tf.float32), correction, class_weights
 
 
-def _to_vector(weights: Sequence[NDArray[np.float32]]) -> tf.Tensor:
+def to_vector(weights: Sequence[NDArray[np.float32]]) -> tf.Tensor:
+    """All weights as one vector."""
     return tf.constant(np.concatenate([weight.ravel() for weight in weights]))
 
 

@@ -37,8 +37,10 @@ ROOMS: dict[str, Imports] = {
     "preprocessing": ({"numpy"}, {"schema"}),
     "metrics": ({"numpy"}, set()),
     "recalibration": ({"numpy"}, set()),
+    "privacy": ({"numpy", "dp_accounting"}, {"errors", "files", "metrics", "settings"}),
     "model": ({"numpy", "keras"}, {"preprocessing", "settings"}),
     "training": ({"numpy", "keras", "tensorflow"}, {"model", "settings"}),
+    "private_training": ({"numpy", "tensorflow"}, {"training"}),
     # federation
     "wire": ({"cryptography", "flwr", "grpc", "numpy"}, {"errors", "schema"}),
     "simulation": ({"flwr"}, {"data", "errors", "settings", "sources", "wire"}),
@@ -61,11 +63,18 @@ ROOMS: dict[str, Imports] = {
     "requests": ({"numpy", "flwr"}, {"arrays", "errors", "preprocessing"}),
     "participant": (
         {"numpy", "flwr"},
-        {"data", "errors", "preprocessing", "requests", "settings", "simulation", "training"},
+        {
+            *("data", "errors", "preprocessing", "privacy", "private_training", "requests", "settings", "simulation"),
+            "training",
+        },
+    ),
+    "private_answers": (
+        {"numpy", "flwr"},
+        {"errors", "metrics", "participant", "privacy", "private_training", "requests", "training"},
     ),
     "client_app": (
         {"numpy", "flwr"},
-        {"errors", "flower_run", "metrics", "participant", "preprocessing", "requests", "training"},
+        {"errors", "flower_run", "metrics", "participant", "preprocessing", "private_answers", "requests", "training"},
     ),
     "receipts": ({"flwr"}, {"errors"}),
     "audit": (set(), {"errors", "receipts", "tables"}),
@@ -86,7 +95,7 @@ ROOMS: dict[str, Imports] = {
     "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics"}),
     "live_run": (set(), {"events", "report", "run_files"}),
     "dashboard": ({"starlette", "uvicorn"}, {"errors", "events", "live_run", "report"}),
-    "console": ({"flwr", "rich"}, {"events", "metrics", "tables"}),
+    "console": ({"flwr", "rich"}, {"events", "metrics", "settings", "tables"}),
     "demo": (set(), set()),
     "compare": (
         {"numpy", "pandas", "sklearn", "matplotlib"},

@@ -45,6 +45,11 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"fraction": 0.0}, "--fraction is 0.0; give a share above 0, at most 1"),
     (FederationSettings, {"fraction": 1.1}, "--fraction is 1.1; give a share above 0, at most 1"),
     (FederationSettings, {"evaluate_every": -1}, "--evaluate-every is -1; give 0 or more"),
+    (FederationSettings, {"dp_epsilon": -1.0}, "--dp-epsilon is -1.0; give a number from 0 (no promise) to 100"),
+    (FederationSettings, {"dp_noise": -0.5}, "--dp-noise is -0.5; give a number from 0 to 10000"),
+    (FederationSettings, {"dp_delta": 1.0}, "--dp-delta is 1.0; give a share above 0, below 1"),
+    (FederationSettings, {"dp_clip": 0.0}, "--dp-clip is 0.0; give a number above 0, at most 10000"),
+    (ClientSettings, {**CSV, "max_epsilon": 0.0}, "--max-epsilon is 0.0; give a number above 0, at most 1000"),
     (EngineSettings, {"out": "runs/x"}, "--out is runs/x; give an absolute path"),
     (EngineSettings, {"data": "data"}, "--data is data; give an absolute path"),
     (EngineSettings, {"patients": 19}, "--patients is 19; give a number from 20 to 1000000"),
@@ -117,7 +122,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
-    free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose"}
+    free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose", "reset_budget"}
     tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy", "out"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 
@@ -164,6 +169,34 @@ def test_a_strategy_that_cannot_work_is_refused_with_the_reason(values: dict[str
         FederationSettings(**values)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"dp_noise": 1.0}, "--dp-epsilon and --dp-noise each decide the noise; give one of them"),
+        ({"scaling": "local"}, "--scaling local and --dp-epsilon exclude each other: each hospital's own means"),
+        (
+            {"strategy": "qfedavg"},
+            "--strategy qfedavg and --dp-epsilon exclude each other: it weighs hospitals by their",
+        ),
+        ({"evaluate_every": 5}, "--evaluate-every 5 and --dp-epsilon exclude each other: every evaluation tells"),
+    ],
+)
+def test_what_differential_privacy_does_not_cover_is_refused_with_the_reason(values: dict[str, Any], line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        FederationSettings(dp_epsilon=3.0, **values)
+    assert str(caught.value).startswith(line)
+
+
+@pytest.mark.parametrize("promise", [{"dp_epsilon": 3.0}, {"dp_noise": 4.0}])
+def test_under_differential_privacy_no_moments_are_asked_for_and_there_is_one_evaluation(
+    promise: dict[str, float],
+) -> None:
+    private = FederationSettings(**promise)  # type: ignore[arg-type]
+    assert (private.private, private.scaling, private.evaluate_every) == (True, "reference", 0)
+    assert FederationSettings.from_run_config(private.to_run_config()) == private
+    assert not FederationSettings().private
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,14 @@ The lines of a `DataError` quote patients' values: they are for the hospital's o
 """
 
 from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital
-from fedhealth.data.patients import FEWEST_TO_TEST, FEWEST_TO_TRAIN, Patients, enough_patients, split_patients
+from fedhealth.data.patients import (
+    FEWEST_TO_TEST,
+    FEWEST_TO_TRAIN,
+    Patients,
+    enough_patients,
+    split_patients,
+    split_patients_apart,
+)
 from fedhealth.data.unlabelled import NewPatients, read_new_patient, read_new_patients
 
 __all__ = [
@@ -23,4 +30,5 @@ __all__ = [
     "read_new_patient",
     "read_new_patients",
     "split_patients",
+    "split_patients_apart",
 ]

@@ -1,5 +1,6 @@
 """Patients in memory and their split into train and test; knows nothing of files."""
 
+import hashlib
 import struct
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from fedhealth.errors import UsageError
 SPLIT_STREAM = 0x5B117
 """Keeps the split's random numbers apart from every other use of the same seed."""
 USUAL_SHARE = 0.25
+ABSENT = -1e9
+"""Stands for a missing value where a row is hashed; no measurement is so small."""
 FEWEST_TO_TRAIN, FEWEST_TO_TEST = 10, 5
 """Below these a sum over the training patients, or a count of the test patients, says too much about each of them."""
 
@@ -54,6 +57,19 @@ def split_patients(patients: Patients, test_share: float, seed: int) -> tuple[Pa
         is_test[members[: min(round(test_share * len(members)), len(members) - 1)]] = True
     if not is_test.any():
         is_test[max(classes, key=len)[0]] = True
+    return select_patients(patients, ~is_test), select_patients(patients, is_test)
+
+
+def split_patients_apart(patients: Patients, test_share: float, seed: int) -> tuple[Patients, Patients]:
+    """Split so that one patient's side depends on no other patient: by a hash of the row. (train, test); either may be empty.
+
+    Differential privacy asks what changes if one patient is added: here, that patient's side and nothing else. (The ordinary
+    split deals out everybody anew.) Equal rows are on the same side.
+    """
+    rows = np.column_stack([np.nan_to_num(patients.features, nan=ABSENT), patients.labels])
+    word = struct.pack(">qd", seed, test_share)
+    draws = [int.from_bytes(hashlib.sha256(word + row.tobytes()).digest()[:8]) / 2**64 for row in rows]
+    is_test = np.asarray(draws) < test_share
     return select_patients(patients, ~is_test), select_patients(patients, is_test)
 
 

@@ -127,6 +127,10 @@ class CompareSettings:
     """Also write the tables as a page of documentation, with figures beside it."""
     choose: bool = False
     """Also choose the settings anew inside every case, on its training rows only (takes several times as long)."""
+    dp_epsilon: tuple[float, ...] = ()
+    """Also run the first strategy under differential privacy with each of these epsilons."""
+    dp_delta: float = FederationSettings.dp_delta
+    """The delta that goes with them."""
     rounds: int = FederationSettings.rounds
     """Federated rounds."""
     local_epochs: int = FederationSettings.local_epochs
@@ -141,6 +145,8 @@ class CompareSettings:
         require(1 <= self.seeds <= 100, "seeds", self.seeds, "a number from 1 to 100")
         require(bool(self.protocol), "protocol", "empty", "at least one")
         require(bool(self.strategy), "strategy", "empty", "at least one")
+        for epsilon in self.dp_epsilon:
+            require(0 < epsilon <= 100, "dp-epsilon", epsilon, "numbers above 0, at most 100")
         for strategy in self.strategy:
             self.federation(strategy)
 
@@ -152,4 +158,10 @@ class CompareSettings:
             local_epochs=self.local_epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            dp_delta=self.dp_delta,
         )
+
+    def flags(self) -> str:
+        """The flags that decide what the tables hold, beside source and protocol, as they are typed."""
+        private = f" --dp-epsilon {' '.join(f'{each:g}' for each in self.dp_epsilon)} --dp-delta {self.dp_delta:g}"
+        return " --choose" * self.choose + private * bool(self.dp_epsilon)

@@ -97,7 +97,15 @@ class FederationSettings:
     min_count: int = 5
     """A hospital keeps to itself the count and sum of a measurement that fewer of its patients have."""
     seed: int = 0
-    """Same seed, same weights, bit for bit."""
+    """Same seed, same weights, bit for bit (but for --dp-epsilon, whose noise nobody may foresee)."""
+    dp_epsilon: float = 0.0
+    """Differential privacy: how much all that leaves a hospital in this run may tell of any one patient. 0: no promise."""
+    dp_delta: float = 1e-4
+    """The chance that the promise of --dp-epsilon fails; it must be below one in the patients of the smallest hospital."""
+    dp_clip: float = 2.0
+    """Longest gradient (L2 norm) of one patient under differential privacy; a longer one is cut."""
+    dp_noise: float = 0.0
+    """Noise of each step in units of --dp-clip, instead of --dp-epsilon; each hospital then tells what epsilon that is."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
@@ -128,6 +136,45 @@ class FederationSettings:
         require(0 <= self.weight_decay <= 1, "weight-decay", self.weight_decay, "a number from 0 to 1")
         require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
         self._check_strategy()
+        self._check_privacy()
+
+    def _check_privacy(self) -> None:
+        """Refuse what differential privacy does not cover, with the reason."""
+        require(0 <= self.dp_epsilon <= 100, "dp-epsilon", self.dp_epsilon, "a number from 0 (no promise) to 100")
+        require(0 <= self.dp_noise <= 1e4, "dp-noise", self.dp_noise, "a number from 0 to 10000")
+        require(0 < self.dp_delta < 1, "dp-delta", self.dp_delta, "a share above 0, below 1")
+        require(0 < self.dp_clip <= 1e4, "dp-clip", self.dp_clip, "a number above 0, at most 10000")
+        if not self.private:
+            return
+        if self.dp_epsilon and self.dp_noise:
+            raise UsageError("--dp-epsilon and --dp-noise each decide the noise; give one of them")
+        for flag, wrong, reason in (
+            (
+                "scaling local",
+                self.scaling == "local",
+                "each hospital's own means and deviations would tell of its patients",
+            ),
+            (
+                "strategy qfedavg",
+                self.strategy == "qfedavg",
+                "it weighs hospitals by their losses, which no noise covers",
+            ),
+            (
+                f"evaluate-every {self.evaluate_every}",
+                self.evaluate_every > 1,
+                "every evaluation tells of those who are tested, so there is one, after the last round",
+            ),
+        ):
+            if wrong:
+                raise UsageError(f"--{flag} and --dp-epsilon exclude each other: {reason}; leave one out")
+        # Sums of measurements stay at home, and there is one evaluation: what the settings say is what is done.
+        object.__setattr__(self, "scaling", "reference")
+        object.__setattr__(self, "evaluate_every", 0)
+
+    @property
+    def private(self) -> bool:
+        """Whether each patient is promised differential privacy."""
+        return self.dp_epsilon > 0 or self.dp_noise > 0
 
     def _check_strategy(self) -> None:
         """Refuse what the strategy cannot do, with the reason, before anybody waits for anybody."""

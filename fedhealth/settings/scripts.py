@@ -75,6 +75,10 @@ class ClientSettings:
     """The folder for the record of everything that leaves this process (default: receipts/ beside the CSV)."""
     min_count: int = 5
     """Sums over fewer patients than this stay in this hospital; the server can ask for more, never for less."""
+    max_epsilon: float | None = None
+    """Take part under differential privacy only, and only until all runs together have told this much of a patient."""
+    reset_budget: bool = False
+    """Put aside what is written down of earlier runs beside the CSV and count from 0: only for patients who are new."""
     save_model: Path | None = None
     """Write the final model here as a self-contained .keras file."""
     verbose: bool = False
@@ -84,6 +88,8 @@ class ClientSettings:
         """Check every value; a wrong one is a `UsageError`."""
         parse_address(self.server, "server")
         require(self.min_count >= 1, "min-count", self.min_count, "1 or more")
+        limit = self.max_epsilon
+        require(limit is None or 0 < limit <= 1000, "max-epsilon", limit, "a number above 0, at most 1000")
         require(0 <= self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds, 0 or more, 30 days at most")
         if self.save_model is not None:
             require(self.save_model.suffix == ".keras", "save-model", self.save_model, "a path that ends in .keras")
