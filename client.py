@@ -67,7 +67,11 @@ def take_seat(settings: ClientSettings) -> Seat:
         name = identity.name
         if settings.name not in (None, name):
             raise UsageError(f"--name is {settings.name}, but {settings.tls} holds the certificate of {name}")
-    node_config = {"data": str(settings.file), "min-count": settings.min_count, **({"name": name} if name else {})}
+    if settings.reset_budget:
+        forget_budget(settings)
+    given = {"name": name, "max-epsilon": settings.max_epsilon}
+    node_config = {"data": str(settings.file), "min-count": settings.min_count}
+    node_config |= {key: value for key, value in given.items() if value is not None}
     hospital = read_hospital(str(settings.file), name)
     source = f" (so says its certificate; the file says {hospital.name_in_file})" if identity else ""
     shown = source if hospital.name != hospital.name_in_file else ""
@@ -79,16 +83,25 @@ def take_seat(settings: ClientSettings) -> Seat:
     return Seat(settings, hospital, identity, node_config)
 
 
+def forget_budget(settings: ClientSettings) -> None:
+    """Put aside what was told of the patients of this file by earlier runs."""
+    from fedhealth.privacy import reset_budget
+
+    if aside := reset_budget(settings.file):
+        warn(f"what earlier runs have told of these patients no longer counts (--reset-budget); it is in {aside}")
+
+
 def take_part(seat: Seat, receipts: "Receipts", attempt: "Attempt") -> None:
     """Join first, so that the server sees this hospital at once; import TensorFlow while the others join."""
     from fedhealth.client_app import app
     from fedhealth.console import client_line
+    from fedhealth.private_answers import spent_line
     from fedhealth.wire.link import join
 
     server, name = seat.settings.server, seat.hospital.name
 
     def on_reply(message: "Message", reply: "Message") -> None:
-        if line := client_line(message, reply):
+        if line := client_line(message, reply) or spent_line(message, connection.context):
             say(line)
         if message.metadata.message_type == "query.finish":
             keep_model(seat.settings, message, connection.context)

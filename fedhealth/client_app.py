@@ -8,10 +8,10 @@ anew for each message, just goes on. TensorFlow is imported by the first message
 """
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedhealth import preprocessing
@@ -23,16 +23,17 @@ from fedhealth.participant import (
     find_min_count,
     find_participant,
     find_standardisation,
+    find_steering,
     find_trainer,
     prepare,
+    shapes_of,
+    to_arrays,
 )
 from fedhealth.preprocessing import Moments
-from fedhealth.requests import read_correction, read_means, read_proximal_mu, read_round, read_weights
+from fedhealth.private_answers import answer_privately
+from fedhealth.requests import read_means, read_round, read_weights
 
-if TYPE_CHECKING:
-    from fedhealth.training import Steering, Trainer, Weights
-
-app = ClientApp(mods=[answer_in_own_words])
+app = ClientApp(mods=[answer_in_own_words, answer_privately])
 
 
 @app.query("describe")
@@ -69,7 +70,7 @@ def second_moments(message: Message, context: Context) -> Message:
 def initial_weights(message: Message, context: Context) -> Message:
     """The seeded weights; every hospital would give the same."""
     trainer = find_trainer(find_participant(context).settings)
-    return Message(RecordDict({"arrays": _to_arrays(trainer.initial_weights(), trainer)}), reply_to=message)
+    return Message(RecordDict({"arrays": to_arrays(trainer.initial_weights(), trainer)}), reply_to=message)
 
 
 @app.train()
@@ -82,12 +83,12 @@ def train(message: Message, context: Context) -> Message:
     examples = prepare(part.train, part.settings.missing_indicators, find_standardisation(part, message))
     seed = [part.settings.seed, read_round(message), zlib.crc32(part.hospital.name.encode())]
     orders = shuffled_orders(num_patients=len(part.train), num_epochs=part.settings.local_epochs, seed=seed)
-    sent = read_weights(message, _shapes(trainer))
-    weights, loss = trainer.train(sent, examples, orders, _find_steering(message, trainer))
+    sent = read_weights(message, shapes_of(trainer))
+    weights, loss = trainer.train(sent, examples, orders, find_steering(message, trainer))
     if not (np.isfinite(loss) and all(np.all(np.isfinite(weight)) for weight in weights)):
         raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
     metrics = MetricRecord({"num-examples": len(part.train), "train-loss": loss})
-    return Message(RecordDict({"arrays": _to_arrays(weights, trainer), "metrics": metrics}), reply_to=message)
+    return Message(RecordDict({"arrays": to_arrays(weights, trainer), "metrics": metrics}), reply_to=message)
 
 
 @app.evaluate()
@@ -96,7 +97,7 @@ def evaluate(message: Message, context: Context) -> Message:
     part = find_participant(context)
     trainer = find_trainer(part.settings)
     examples = prepare(part.test, part.settings.missing_indicators, find_standardisation(part, message))
-    risks = trainer.predict(read_weights(message, _shapes(trainer)), examples.inputs)
+    risks = trainer.predict(read_weights(message, shapes_of(trainer)), examples.inputs)
     if not np.all(np.isfinite(risks)):
         raise RunError("the server's weights make no sense: they give risks that are no numbers")
     metrics = MetricRecord(histogram_to_record(score_histogram(risks, examples.labels)))
@@ -114,28 +115,12 @@ def final_model(message: Message, context: Context) -> dict[str, Any]:
     part = find_participant(context)
     return {
         "name": part.settings.model,
-        "weights": read_weights(message, _shapes(find_trainer(part.settings))),
+        "weights": read_weights(message, shapes_of(find_trainer(part.settings))),
         "num_inputs": count_inputs(part.settings),
         "standardisation": find_standardisation(part, message),
     }
 
 
-def _find_steering(message: Message, trainer: "Trainer") -> "Steering | None":
-    """What the strategy asks for beside plain descent, if anything."""
-    from fedhealth.training import Steering
-
-    proximal_mu, correction = read_proximal_mu(message), read_correction(message, _shapes(trainer))
-    return Steering(proximal_mu, correction) if proximal_mu or correction else None
-
-
 def _moments_reply(message: Message, moments: Moments) -> Message:
     record = MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})
     return Message(RecordDict({"moments": record}), reply_to=message)
-
-
-def _to_arrays(weights: "Weights", trainer: "Trainer") -> ArrayRecord:
-    return ArrayRecord({name: Array(weight) for name, weight in zip(trainer.weight_names, weights, strict=True)})
-
-
-def _shapes(trainer: "Trainer") -> dict[str, tuple[int, ...]]:
-    return {name: tuple(weight.shape) for name, weight in zip(trainer.weight_names, trainer.model.weights, strict=True)}

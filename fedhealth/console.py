@@ -4,14 +4,16 @@ Texts are made by plain functions; `ServerConsole` only decides where they go: a
 by line into a pipe.
 """
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
-from fedhealth.events import Began, Dropped, Event, Finished, Paused, RoundRecord, Waiting
+from fedhealth.events import Began, Dropped, Event, Finished, Member, Paused, RoundRecord, Waiting
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
+from fedhealth.settings import FederationSettings
 from fedhealth.tables import format_table
 
 if TYPE_CHECKING:
@@ -47,11 +49,12 @@ def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
     """One aligned line per round: metrics of all test patients together."""
     width, asked = len(str(rounds)), len(record.asked) or hospitals
     answered = asked - len(set(record.left_out) & set(record.asked) if record.asked else record.left_out)
+    train_loss = "" if math.isnan(record.train_loss) else f"training loss {number(record.train_loss)}, "
     metrics = (
         f"loss {number(record.union.loss)}   AUROC {number(record.union.auroc)}   "
         f"accuracy {number(record.union.accuracy, 2)}"
         if record.hospitals or record.left_out
-        else f"training loss {number(record.train_loss)}, not evaluated"
+        else f"{train_loss}not evaluated"
     )
     return f"round {record.round_num:>{width}}/{rounds}   {metrics}   hospitals {answered}/{asked}   {record.seconds:.2f} s"
 
@@ -89,12 +92,31 @@ def header_lines(began: Began) -> list[str]:
     return [
         f"data: {describe_source(began.dataset)}",
         f"hospitals: {names}",
-        f"patients: {train} to train on, {test} held out for evaluation; no row leaves a hospital",
+        f"patients: {_patients_text(train, test, settings.private)}; no row leaves a hospital",
         f"training: {settings.model}, {settings.strategy}, {count(settings.rounds, 'round')} of "
         f"{count(settings.local_epochs, 'local epoch')}, batches of {settings.batch_size}, "
         f"learning rate {settings.learning_rate:g}, {settings.scaling} scaling, seed {settings.seed}",
+        *([f"privacy: {promise(settings, began.members)}"] if settings.private else []),
         *([f"going on after round {began.done}"] if began.done else []),
     ]
+
+
+def _patients_text(train: int, test: int, private: bool) -> str:
+    return (
+        f"about {train} to train on (noisy counts)"
+        if private
+        else f"{train} to train on, {test} held out for evaluation"
+    )
+
+
+def promise(settings: FederationSettings, members: Sequence[Member]) -> str:
+    """What differential privacy promises, in words that need no statistics."""
+    epsilon = max(member.epsilon or 0.0 for member in members)
+    return (
+        f"epsilon {epsilon:.3g}, delta {settings.dp_delta:g} for each patient: seeing all that leaves the hospitals changes "
+        f"the odds that he took part by a factor of {math.exp(epsilon):.3g} at most, but for a chance of "
+        f"{settings.dp_delta:g}"
+    )
 
 
 def table_text(finished: Finished, terminal: bool) -> str:
@@ -116,9 +138,14 @@ def footnotes(finished: Finished) -> list[str]:
     """What a careful reader of the table should know."""
     last = finished.rounds[-1]
     notes = ["metrics are of the tested patients, who were never trained on, at a risk threshold of 0.5"]
-    if last.union.auroc_bound is not None:
+    if last.union.auroc_bound is not None and not finished.settings.private:
         notes.append(
             f"AUROC of all together is exact to within {last.union.auroc_bound:.4f} (it comes from histograms)"
+        )
+    if finished.settings.private:
+        notes.append(
+            "under differential privacy all counts of patients carry noise, and risks are told in 10 groups: every "
+            "figure is rough, and the more so the fewer patients stand behind it"
         )
     notes += [f"{name} is not in the table: {reason}" for name, reason in _absent(last).items()]
     if len(last.hospitals) > MANY:

@@ -4,6 +4,7 @@ Each step is a question with a one-line answer. Nothing of a patient leaves: the
 are toy numbers in the shape of the model's weights.
 """
 
+import dataclasses
 import datetime
 import os
 import socket
@@ -207,7 +208,9 @@ def train_alone(file: Path, name: str, settings: FederationSettings) -> None:
     from fedhealth.preprocessing import reference_standardisation
     from fedhealth.simulation import InProcessGrid
 
-    grid = InProcessGrid(app, {name: {"data": str(file), "name": name}}, settings.to_run_config())
+    # Nothing leaves here, so nothing of the patients' privacy budget is spent.
+    rehearsal = dataclasses.replace(settings, dp_epsilon=0.0, dp_noise=0.0)
+    grid = InProcessGrid(app, {name: {"data": str(file), "name": name}}, rehearsal.to_run_config())
     (node,) = grid.get_node_ids()
     scale = reference_standardisation()
     config = ConfigRecord({"means": list(scale.means), "stds": list(scale.stds), "server-round": 1})

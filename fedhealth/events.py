@@ -34,6 +34,8 @@ class Member:
     train_patients: int
     test_patients: int
     test_ill: int
+    epsilon: float | None = None
+    """What its patients are promised under differential privacy; `train_patients` is then noisy, no other count told."""
 
     @property
     def patients(self) -> int:

@@ -19,6 +19,7 @@ from fedhealth.replies import (
     read_initial_weights,
     read_member,
     read_moments,
+    read_private_member,
     readable,
 )
 from fedhealth.settings import FederationSettings
@@ -36,12 +37,14 @@ class Gathering:
     Parameters
     ----------
     wanted : how many hospitals take part.
+    private : whether they describe themselves under differential privacy.
     max_wait : seconds that all waiting before the rounds may take together.
     """
 
-    def __init__(self, grid: Grid, wanted: int, max_wait: float, on_event: OnEvent) -> None:
+    def __init__(self, grid: Grid, wanted: int, max_wait: float, on_event: OnEvent, private: bool = False) -> None:
         self._grid = grid
         self._wanted = wanted
+        self._read_member = read_private_member if private else read_member
         self._max_wait = max_wait
         self._deadline = time.monotonic() + max_wait
         self._next_word = 0.0
@@ -62,7 +65,7 @@ class Gathering:
             while (here := len(self._here())) < self._wanted:
                 self._wait(f"only {here} of {self._wanted} hospitals (--hospitals) came", ())
             new = self._here() - members.keys()
-            described = self._ask_those_here(sorted(new), "query.describe", RecordDict(), read_member)
+            described = self._ask_those_here(sorted(new), "query.describe", RecordDict(), self._read_member)
             here_now = self._here()
             members = {node: member for node, member in {**members, **described}.items() if node in here_now}
             self._names = {node: member.name for node, member in members.items()}

@@ -37,6 +37,16 @@ def describe_problem(problem: Exception) -> str:
     return f"no {readable(str(problem))}" if isinstance(problem, KeyError) else readable(str(problem))
 
 
+def read_private_member(reply: Message) -> Member:
+    """Who answered under differential privacy: name, source, a noisy count, what its patients are promised."""
+    who, counts = reply.content.config_records["hospital"], reply.content.metric_records["counts"]
+    patients, epsilon = operator.index(counts["train-patients"]), counts["epsilon"]  # type: ignore[arg-type]
+    if patients < 1 or type(epsilon) is not float or not epsilon > 0:
+        raise ValueError("its count or its epsilon is no number above 0")
+    name, source = readable(str(who["name"])), readable(str(who["source"]))
+    return Member(reply.metadata.src_node_id, name, source, patients, test_patients=0, test_ill=0, epsilon=epsilon)
+
+
 def read_member(reply: Message) -> Member:
     """Who answered: name, source, counts."""
     who, counts = reply.content.config_records["hospital"], reply.content.metric_records["counts"]
@@ -75,15 +85,19 @@ def read_initial_weights(reply: Message) -> ArrayRecord:
     return arrays
 
 
-def check_trained(reply: Message, global_arrays: ArrayRecord, declared: int) -> None:
-    """Raise one of `NOT_SOUND` unless these are this hospital's weights, trained on as many patients as it declared."""
+def check_trained(reply: Message, global_arrays: ArrayRecord, declared: int, private: bool = False) -> None:
+    """Raise one of `NOT_SOUND` unless these are this hospital's weights, trained on as many patients as it declared.
+
+    Under differential privacy (`private`) no loss comes with them.
+    """
+    expected = {"num-examples"} if private else {"num-examples", "train-loss"}
     metrics = only_record(reply.content.metric_records, "metrics")
     check_arrays(only_record(reply.content.array_records, "arrays"), global_arrays)
-    if set(metrics) != {"num-examples", "train-loss"}:
-        raise ValueError("it sent other metrics than num-examples and train-loss")
+    if set(metrics) != expected:
+        raise ValueError(f"it sent other metrics than {' and '.join(sorted(expected))}")
     if metrics["num-examples"] != declared:
         raise ValueError(f"it trained on {metrics['num-examples']} patients but declared {declared}")
-    if not math.isfinite(metrics["train-loss"]):  # type: ignore[arg-type]  # a TypeError is an answer, too
+    if not private and not math.isfinite(metrics["train-loss"]):  # type: ignore[arg-type]  # a TypeError is an answer, too
         raise ValueError("its training loss is not finite")
 
 
@@ -100,8 +114,10 @@ def check_arrays(arrays: ArrayRecord, expected: ArrayRecord) -> None:
 
 
 def read_histogram(reply: Message, member: Member) -> ScoreHistogram:
-    """A hospital's score histogram, of as many patients as it declared."""
+    """A hospital's score histogram, of as many patients as it declared (if it did)."""
     histogram = histogram_from_record(only_record(reply.content.metric_records, "metrics"))
+    if member.epsilon is not None:
+        return histogram
     ill = int(histogram.positives.sum())
     if (histogram.num_examples, ill) != (member.test_patients, member.test_ill):
         declared = f"{member.test_patients} ({member.test_ill} ill)"

@@ -4,6 +4,7 @@ It lets only sound answers through, waits for the hospitals that a round needs a
 same for every strategy, here once.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -125,7 +126,7 @@ class RoundRecorder(Strategy):
         # By name: an engine may number its nodes anew in every run, and sums depend on the order in the last bit.
         trained = [sound[node] for node in self._members if node in sound]
         arrays, metrics = self._strategy.aggregate_train(round_num, trained)
-        self._train_loss = float(metrics["train-loss"]) if metrics else float("nan")  # type: ignore[arg-type]
+        self._train_loss = float(metrics.get("train-loss", math.nan)) if metrics else math.nan  # type: ignore[arg-type]
         self.arrays = self.arrays if arrays is None else arrays
         return arrays, metrics
 
@@ -263,7 +264,7 @@ class RoundRecorder(Strategy):
 
     def _check_trained(self, reply: Message) -> None:
         member = self._members[reply.metadata.src_node_id]
-        check_trained(reply, self.arrays, member.train_patients)
+        check_trained(reply, self.arrays, member.train_patients, private=member.epsilon is not None)
         if self._rules.max_update_norm:
             arrays = reply.content.array_records["arrays"]
             reply.content["arrays"], norm = clip_update(arrays, self.arrays, self._rules.max_update_norm)

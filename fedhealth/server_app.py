@@ -52,7 +52,7 @@ def federate(
     dropped = past.checkpoint.dropped if past else {}
     for name, reason in dropped.items():
         on_event(Dropped(name, reason))
-    gathering = Gathering(grid, settings.hospitals - len(dropped), max_wait, on_event)
+    gathering = Gathering(grid, settings.hospitals - len(dropped), max_wait, on_event, settings.private)
     members = gathering.gather_members()
     if past:
         require_same_members(members, past.checkpoint.members, dropped)

@@ -1,5 +1,6 @@
 """What `MODEL_CARD.md` says beyond the page: limits of the data, privacy that was really on, tables as Markdown."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -76,7 +77,22 @@ def privacy_lines(run: RunFiles) -> list[str]:
         lines.append(f"Hospitals kept sums over fewer than {settings['min-count']} patients to themselves.")
     link = run.settings.get("environment", {}).get("link")
     lines.append(f"The link: {escape_markdown(link)}." if link else "Whether the link was encrypted is not recorded.")
-    lines.append(
-        "No differential privacy and no secure aggregation: a curious server may learn something from weights and histograms."
-    )
-    return lines
+    return [*lines, *promise_lines(run)]
+
+
+def promise_lines(run: RunFiles) -> list[str]:
+    """What differential privacy promised, in words for a clinician; that there was none, if so."""
+    promised = [member["epsilon"] for member in run.settings["hospitals"] if member.get("epsilon")]
+    if not promised:
+        return [
+            "No differential privacy and no secure aggregation: a curious server may learn something from weights and "
+            "histograms."
+        ]
+    epsilon, delta = max(promised), run.settings["settings"]["dp-delta"]
+    return [
+        f"Differential privacy for each patient: epsilon {epsilon:.3g}, delta {delta:g}. Whoever sees all "
+        "that left the hospitals, and knows every other patient, can move the odds that a patient took part by a factor of "
+        f"{math.exp(epsilon):.3g} at most, but for a chance of {delta:g} (DP-SGD; accounted by privacy loss distributions).",
+        "Counts of patients carry noise and risks were told in 10 groups, so the figures here are rough.",
+        "No secure aggregation: the server saw each hospital's noisy weights.",
+    ]

@@ -86,6 +86,7 @@ def run_parts(run: RunFiles) -> dict[str, Any]:
         "tested": tested,
         "ill": ill,
         "matrix": draw_matrix("who took part in which round", tables.participation(run)) if run.history else "",
+        "promise": card.promise_lines(run),
         "source": tables.describe_source(str(run.settings["dataset"])),
     }
 

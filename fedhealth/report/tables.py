@@ -181,16 +181,24 @@ def departures(run: RunFiles) -> list[Row]:
     """What left the hospitals, as far as the run folder tells: kinds of messages, numbers in each, how many came."""
     members, settings = run.settings["hospitals"], run.settings["settings"]
     weights = f"{run.num_weights:,}" if run.num_weights else "n/a"
+    private = any(member.get("epsilon") for member in members)
     used = sum(name not in entry["left_out"] for entry in run.history for name in _names(run))
     tested = sum(len(entry["hospitals"]) for entry in run.history)
-    rows: list[Row] = [
-        ("describe", "counts of patients and ill patients, to train and to test on", "4", str(len(members)))
-    ]
+    described = (
+        "a noisy count of patients to train on" if private else "counts of patients to train on, to test on, ill"
+    )
+    rows: list[Row] = [("describe", described, "1" if private else "3", str(len(members)))]
     if settings["scaling"] == "federated":
         rows.append(("moments", "per number: how many patients have it, and a sum", "12", str(2 * len(members))))
     rows.append(("first weights", "the seeded model before any training, from one hospital", weights, "1"))
-    rows.append(("weights", "the model after training in the hospital", weights, f"{used:,} used"))
-    rows.append(("evaluation", "counts per bin of risk (2 x 200), two sums, the number tested", "403", f"{tested:,}"))
+    noisy = ", with noise" if private else ""
+    rows.append(("weights", f"the model after training in the hospital{noisy}", weights, f"{used:,} used"))
+    counts = (
+        "noisy counts per group of risk (2 x 10)"
+        if private
+        else "counts per bin of risk (2 x 200), two sums, the number tested"
+    )
+    rows.append(("evaluation", counts, "20" if private else "403", f"{tested:,}"))
     return rows
 
 
