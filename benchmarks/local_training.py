@@ -94,6 +94,8 @@ def stock_model(settings: FederationSettings, num_inputs: int) -> "keras.Model":
 
 def training_ways(examples: "Examples") -> dict[str, Way]:
     """One epoch in one fixed order, from the same weights: name -> what gives the new weights."""
+    from fedhealth.privacy import Randomness
+    from fedhealth.private_training import NoisySteps, PrivateTrainer
     from fedhealth.training import Trainer, shuffled_orders
 
     settings = FederationSettings()
@@ -115,8 +117,16 @@ def training_ways(examples: "Examples") -> dict[str, Way]:
         fit_model.fit(inputs, labels, epochs=1, batch_size=size, shuffle=False, verbose=0)
         return list(fit_model.get_weights())
 
+    private, randomness = PrivateTrainer(trainer), Randomness()
+
+    def train_privately() -> "Weights":
+        batches = [randomness.choose(NUM_TRAIN, size / NUM_TRAIN) for _ in range(-(-NUM_TRAIN // size))]
+        noise = randomness.gaussian((len(batches), private.num_weights))
+        return private.train(start, examples, NoisySteps(batches, noise, settings.dp_clip, 5.0, size))
+
     return {
         "train, ours": lambda: trainer.train(start, examples, orders)[0],
+        "train, differential privacy": train_privately,
         "train, train_on_batch": train_on_batches,
         "train, model.fit": fit,
     }

@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         seeds=settings.seeds,
         say=say,
         choose=settings.choose,
+        epsilons=settings.dp_epsilon,
     )
     say(console_text(study, sys.stdout.isatty()))
-    for written in keep_study(study, settings.out, settings.page, settings.choose):
+    for written in keep_study(study, settings.out, settings.page, settings.flags()):
         say(f"written: {written}")

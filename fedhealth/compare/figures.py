@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedhealth.compare.methods import AT_EPSILON
 from fedhealth.compare.scoring import Tested, join
 from fedhealth.compare.study import Study
 from fedhealth.files import write_file
@@ -19,10 +20,15 @@ WIDTH, HEIGHT = 7.5, 3.2
 
 def write_figures(study: Study, protocol: str, methods: Sequence[str], folder: Path) -> list[str]:
     """Draw the pictures of one protocol; returns their file names."""
-    names = [f"{protocol}-auroc.svg", f"{protocol}-calibration.svg"]
-    write_figure(draw_auroc(study, protocol, methods), folder / names[0])
-    write_figure(draw_calibration(study, protocol, methods), folder / names[1])
-    return names
+    figures = {
+        f"{protocol}-auroc.svg": draw_auroc(study, protocol, methods),
+        f"{protocol}-calibration.svg": draw_calibration(study, protocol, methods),
+    }
+    if any(result.epsilon and result.protocol == protocol for result in study.results):
+        figures[f"{protocol}-privacy.svg"] = draw_price(study, protocol)
+    for name, figure in figures.items():
+        write_figure(figure, folder / name)
+    return list(figures)
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
@@ -54,6 +60,37 @@ def draw_auroc(study: Study, protocol: str, methods: Sequence[str]) -> "Figure":
     axes.set_ylabel("AUROC")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    return figure
+
+
+def draw_price(study: Study, protocol: str) -> "Figure":
+    """Accuracy (mean over hospitals) and AUROC (union) against epsilon, with and without a private intercept.
+
+    Bars of one standard deviation over repetitions; lines for the same method without differential privacy.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    wanted = (("mean", "accuracy"), ("union", "auroc"))
+    for place, (hospital, metric) in enumerate(wanted, start=1):
+        axes = figure.add_subplot(1, 2, place)
+        found = [r for r in study.results if (r.protocol, r.hospital, r.metric) == (protocol, hospital, metric)]
+        for colour, ending in (("tab:blue", ""), ("tab:orange", " + intercept")):
+            told = {r.epsilon: r for r in found if r.epsilon and r.method.endswith("intercept") == bool(ending)}
+            without = next(iter(told.values())).method.partition(AT_EPSILON)[0] + ending
+            (line,) = [r.mean for r in found if r.method == without]
+            means, spreads = [r.mean for r in told.values()], [r.std for r in told.values()]
+            label = f"private{ending}"
+            axes.errorbar(list(told), means, spreads, fmt="o-", color=colour, label=label, capsize=2, markersize=4)
+            axes.axhline(line, color=colour, linewidth=0.8, linestyle="--", label=f"not private{ending}")
+            epsilons = list(told)
+        axes.set_xscale("log")
+        axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
+        axes.minorticks_off()
+        axes.set_xlabel("epsilon (smaller: more private)")
+        axes.set_title(f"{metric if metric == 'accuracy' else 'AUROC'}, {hospital} of hospitals", fontsize=9)
+        axes.grid(axis="y", alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 

@@ -29,6 +29,8 @@ PLAIN_RATE = 3.0
 """Where no server adapts the steps (alone, in one place, the other strategies), hospitals take three times the learning rate;
 on training rows that did better than the same."""
 FINETUNE_EPOCHS = 5
+AT_EPSILON = ", epsilon "
+"""Stands in a method's name between the strategy and what its patients are promised."""
 SMALLEST_RISK = 1e-7
 
 _numbers = itertools.count()
@@ -56,10 +58,11 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Mode
     # Every patient counts in a study; a real hospital keeps sums over fewer than five to itself.
     chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1)
     try:
-        for name, key in keys.items():
+        for place, (name, key) in enumerate(keys.items()):
             patients = train[name].patients
             # What is tested while training decides nothing; the test patients are not even shown to the run.
-            participant.hold_in_memory(key, Hospital(name, name, patients, "study", ()), patients, patients)
+            hospital, noise_seed = Hospital(name, name, patients, "study", ()), [chosen.seed, place, len(patients)]
+            participant.hold_in_memory(key, hospital, patients, patients, noise_seed)
         nodes = {name: {"data": key, "name": name, "min-count": 1} for name, key in keys.items()}
         grid = InProcessGrid(client_app.app, nodes, chosen.to_run_config())
         federate(grid, chosen, events.append, max_wait=1.0)
@@ -73,9 +76,9 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Mode
 
 
 def run_case(
-    case: Case, settings: FederationSettings, strategies: Sequence[StrategyName]
+    case: Case, settings: FederationSettings, strategies: Sequence[StrategyName], epsilons: Sequence[float] = ()
 ) -> Iterator[tuple[str, Risks]]:
-    """Method name -> risks of all test patients, one method after the other."""
+    """Method name -> risks of all test patients, one method after the other; `epsilons` are tried with the first strategy."""
     base = dataclasses.replace(settings, seed=case.seed, missing_indicators=case.missing_indicators)
     rate = PLAIN_RATE * settings.learning_rate
     alone = dataclasses.replace(base, strategy="fedavg", hospitals=1, learning_rate=rate)
@@ -86,6 +89,10 @@ def run_case(
         fitting = base if strategy in ADAPTIVE else dataclasses.replace(base, learning_rate=rate)
         model = train_model(case.train, dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train)))
         yield from with_personal(f"federated {strategy}", model, case, finetune=True)
+        for epsilon in epsilons if strategy == strategies[0] else ():
+            private = dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train), dp_epsilon=epsilon)
+            method = f"federated {strategy}{AT_EPSILON}{epsilon:g}"
+            yield from with_personal(method, train_model(case.train, private), case, finetune=False)
     yield from with_personal("central", train_model({"central": pool(case.train)}, alone), case, finetune=False)
 
 
@@ -102,6 +109,12 @@ def with_personal(method: str, model: Model, case: Case, finetune: bool) -> Iter
         tuned = {name: finetune_model(model, patients) for name, patients in own.items()}
         risks = {name: to_risks(tuned[name].log_odds(rows.patients)) for name, rows in case.test.items()}
         yield f"{method} + finetune", risks
+
+
+def epsilon_of(method: str) -> float | None:
+    """What the method promises each patient; None if nothing."""
+    _, at, rest = method.partition(AT_EPSILON)
+    return float(rest.partition(" ")[0]) if at else None
 
 
 def finetune_model(model: Model, patients: Patients) -> Model:

@@ -12,7 +12,6 @@ from fedhealth.tables import format_table
 
 SHOWN = (UNION, MEAN)
 METRIC_NAMES = {"accuracy": "accuracy", "auroc": "AUROC", "brier": "Brier", "ece": "ECE"}
-ALL_PROTOCOLS = "the whole page: python -m fedhealth compare --source PATH --choose --out DIR --page docs/results.md"
 TITLES = {
     "flamby": "FLamby's benchmark: 740 patients, 13 columns, one split, five trainings",
     "cv": "Cross-validation: 920 patients, five folds, five seeds",
@@ -94,12 +93,12 @@ def protocols_of(study: Study) -> list[str]:
     return list(dict.fromkeys(result.protocol for result in study.results))
 
 
-def write_page(study: Study, path: Path, introduction: Callable[[Study], str], choose: bool) -> None:
-    """The page, and its figures in a folder of the same name beside it."""
-    parts = [introduction(study)]
+def write_page(study: Study, path: Path, introduction: Callable[[Study, str], str], flags: str) -> None:
+    """The page, and its figures in a folder of the same name beside it; `flags` are those of its commands."""
+    parts = [introduction(study, flags)]
     for protocol in protocols_of(study):
         flag = protocol.split("-")[0] if protocol.startswith("small") else protocol
-        command = f"python -m fedhealth compare --source PATH --protocol {flag}{' --choose' * choose} --out DIR"
+        command = f"python -m fedhealth compare --source PATH --protocol {flag}{flags} --out DIR"
         parts.append(f"## {TITLES.get(protocol, protocol)}\n")
         for make in (union_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)

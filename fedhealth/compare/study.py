@@ -21,7 +21,7 @@ from fedhealth.compare.cases import (
 from fedhealth.compare.choice import run_chosen
 from fedhealth.compare.differences import Difference, Repetition, compare
 from fedhealth.compare.flamby import flamby_cases
-from fedhealth.compare.methods import run_case
+from fedhealth.compare.methods import epsilon_of, run_case
 from fedhealth.compare.scoring import Tested, join, score
 from fedhealth.files import write_file
 from fedhealth.settings import FederationSettings, StrategyName
@@ -43,6 +43,8 @@ class Result:
     mean: float
     std: float
     n: int
+    epsilon: float | None = None
+    """What the method promised each patient (differential privacy); None for the others."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Study:
 
     def to_json(self) -> list[dict[str, Any]]:
         """The results as plain records."""
-        return [asdict(result) for result in self.results]
+        records = [asdict(result) for result in self.results]
+        return [{key: value for key, value in record.items() if value is not None} for record in records]
 
     def differences_json(self) -> list[dict[str, Any]]:
         """The differences as plain records."""
@@ -78,8 +81,11 @@ def load_patients(source: str, *, url: str, raw_folder: Path, say: Say) -> tuple
     return loaded, raw_folder if source in ("auto", "uci") else Path(source)
 
 
-def keep_study(study: Study, out: Path, page: Path | None, choose: bool) -> list[Path]:
-    """Write results.json, differences.json and figures into `out`, and the page if one is asked for; the paths written."""
+def keep_study(study: Study, out: Path, page: Path | None, flags: str) -> list[Path]:
+    """Write results.json, differences.json and figures into `out`, and the page if one is asked for; the paths written.
+
+    `flags` are those that the page's commands need beside the protocol.
+    """
     from fedhealth.compare.figures import write_figures
     from fedhealth.compare.introduction import introduce
     from fedhealth.compare.page import pictured, protocols_of, write_page
@@ -90,7 +96,7 @@ def keep_study(study: Study, out: Path, page: Path | None, choose: bool) -> list
     for protocol in protocols_of(study):
         write_figures(study, protocol, pictured(study, protocol), out)
     if page is not None:
-        write_page(study, page, introduce, choose)
+        write_page(study, page, introduce, flags)
     return [*files, *([page] if page is not None else [])]
 
 
@@ -104,9 +110,11 @@ def run_study(
     seeds: int,
     say: Say,
     choose: bool = False,
+    epsilons: Sequence[float] = (),
 ) -> Study:
     """All protocols, one after the other; `path` is where FLamby's protocol reads the raw files.
 
+    The first strategy is also run under differential privacy, once for each of `epsilons`.
     With `choose`, the settings are also chosen anew inside every case, on its training rows (`choice.py`).
     """
     tested: dict[tuple[str, str], list[Repetition]] = {}
@@ -114,7 +122,7 @@ def run_study(
     for protocol in protocols:
         for name, cases in make_cases(protocol, source, path, seeds):
             chosen: list[str] = []
-            found = run_protocol(cases, settings, strategies, chosen if choose else None)
+            found = run_protocol(cases, settings, strategies, chosen if choose else None, epsilons)
             choices |= {name: Counter(chosen)} if chosen else {}
             for method, repetitions in found.items():
                 tested[name, method] = repetitions
@@ -144,11 +152,12 @@ def run_protocol(
     settings: FederationSettings,
     strategies: Sequence[StrategyName],
     chosen: list[str] | None,
+    epsilons: Sequence[float] = (),
 ) -> dict[str, list[Repetition]]:
     """Method -> its repetitions; the folds of a repetition are put together. Choices, if any, are appended to `chosen`."""
     parts: dict[str, dict[int, dict[str, list[Tested]]]] = {}
     for case in cases:
-        methods = [run_case(case, settings, strategies)]
+        methods = [run_case(case, settings, strategies, epsilons)]
         methods += [] if chosen is None else [run_chosen(case, settings, chosen)]
         for method, risks in itertools.chain(*methods):
             repetition = parts.setdefault(method, {}).setdefault(case.repetition, {})
@@ -168,7 +177,8 @@ def summarise(protocol: str, method: str, repetitions: Sequence[Repetition]) -> 
     for hospital, metric in scores[0]:
         values = [each[hospital, metric] for each in scores if (hospital, metric) in each]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        results.append(Result(protocol, method, hospital, metric, float(np.mean(values)), spread, len(values)))
+        mean, count, epsilon = float(np.mean(values)), len(values), epsilon_of(method)
+        results.append(Result(protocol, method, hospital, metric, mean, spread, count, epsilon))
     return results
 
 
@@ -178,7 +188,7 @@ def all_differences(
     """Each federated method less local and less central (a personal one less the central one made personal alike)."""
     found: dict[tuple[str, str, str], Sequence[Difference]] = {}
     for (protocol, method), repetitions in tested.items():
-        if not method.startswith("federated"):
+        if not method.startswith("federated") or epsilon_of(method) is not None:
             continue
         central = "central + intercept" if "+" in method else "central"
         for reference in ("local", central):
