@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedhealth.data import NewPatients
+from fedhealth.errors import UsageError
 from fedhealth.model_file import SavedModel, predict_risks
 from fedhealth.preprocessing import Standardisation
+from fedhealth.recalibration import fit_prevalence
 from fedhealth.schema import FEATURE_NAMES, NUMBERS
 
+SMALLEST_RISK = 1e-7
 FAR_STDS = 4.0
 """So many deviations from the training mean, and a value is worth a warning."""
 HEADINGS = ("row", "risk", "missing", "unusual")
@@ -37,13 +40,50 @@ class Prediction:
     """Numbers further than `FAR_STDS` deviations from the mean: outside what the model was trained on."""
 
 
-def predict(model: SavedModel, patients: NewPatients) -> list[Prediction]:
-    """One `Prediction` per patient, in their order."""
-    risks = predict_risks(model, patients.features).tolist()
+@dataclass(frozen=True)
+class Prevalence:
+    """How many of the patients are ill: of those the model learnt from, and here (estimated)."""
+
+    trained: float
+    here: float
+
+
+def predict(model: SavedModel, patients: NewPatients, prevalence: Prevalence | None = None) -> list[Prediction]:
+    """One `Prediction` per patient, in their order; for another `prevalence` than the model's, if one is given."""
+    known = predict_risks(model, patients.features)
+    risks = (known if prevalence is None else move_risks(known, prevalence)).tolist()
     missing = _names_where(np.isnan(patients.features), FEATURE_NAMES)
     numbers = [column.name for column in NUMBERS]
     unusual = _names_where(find_unusual(patients.features, model.standardisation), numbers)
     return [Prediction(*each) for each in zip(patients.rows, risks, missing, unusual, strict=True)]
+
+
+def find_prevalence(model: SavedModel, patients: NewPatients) -> Prevalence:
+    """How many of these patients are ill, estimated from their features alone (`recalibration.fit_prevalence`).
+
+    Raises
+    ------
+    UsageError
+        It is not known how many ill patients the model learnt from.
+    """
+    trained = model.about.get("prevalence")
+    if not isinstance(trained, float) or not 0 < trained < 1:
+        raise UsageError("--adapt-prevalence: the model does not say how many of its patients were ill; leave it out")
+    here, _ = fit_prevalence(_log_odds(predict_risks(model, patients.features)), trained)
+    return Prevalence(trained, here)
+
+
+def move_risks(risks: NDArray[np.float32], prevalence: Prevalence) -> NDArray[np.float64]:
+    """Risks of a model that learnt at one prevalence, for patients with another (Elkan 2001, theorem 2)."""
+    here, trained = prevalence.here, prevalence.trained
+    odds = _log_odds(risks) + np.log(here / (1 - here)) - np.log(trained / (1 - trained))
+    moved: NDArray[np.float64] = 1 / (1 + np.exp(-odds))
+    return moved
+
+
+def _log_odds(risks: NDArray[np.float32]) -> NDArray[np.float64]:
+    clipped = np.clip(risks.astype(np.float64), SMALLEST_RISK, 1 - SMALLEST_RISK)
+    return np.log(clipped) - np.log1p(-clipped)
 
 
 def find_unusual(features: NDArray[np.float64], training: Standardisation) -> NDArray[np.bool_]:
@@ -91,6 +131,15 @@ def find_notes(model: SavedModel, predictions: Sequence[Prediction]) -> list[str
 def _of_whom(found: Sequence[tuple[str, ...]], total: int, column: str) -> str:
     """Which values, of one patient; else how many patients, and where to look."""
     return f": {', '.join(found[0])}" if total == 1 else f" in {len(found)} of {total} patients (column {column})"
+
+
+def prevalence_note(prevalence: Prevalence, patients: int) -> str:
+    """What was done to the risks, and when that is right."""
+    return (
+        f"risks are those for a hospital where {prevalence.here:.0%} are ill, as is estimated of these {patients} patients "
+        f"from their features alone (the model learnt where {prevalence.trained:.0%} were); right if illness looks the same "
+        "here"
+    )
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 INTERCEPT_PRIOR = 0.3
 """Precision of the belief that a hospital needs no intercept of its own: a normal with standard deviation 1.8 log odds."""
+PREVALENCE_BELIEF = 100.0
+"""So many patients' worth of belief that a new hospital's prevalence is the federation's; found by leaving each training
+hospital out in turn (log loss without any belief is worse than without the correction: the estimate then runs to 0 or 1)."""
 MOST_STEPS = 50
+MOST_ITERATIONS = 1000
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4), 161))
 """The temperatures that are tried: a quarter to four, each 1.7 % more than the last."""
 
@@ -43,6 +47,29 @@ def fit_temperature(positives: NDArray[np.int64], negatives: NDArray[np.int64], 
     scaled = log_odds[np.newaxis] / TEMPERATURES[:, np.newaxis]
     losses = (positives * np.logaddexp(0, -scaled) + negatives * np.logaddexp(0, scaled)).sum(axis=1)
     return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def fit_prevalence(
+    log_odds: NDArray[np.floating], trained: float, belief: float = PREVALENCE_BELIEF
+) -> tuple[float, float]:
+    """How many of some patients are ill, from their `log_odds` (num_patients,) alone: no label is needed.
+
+    Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities", section 2.2
+    (EM), here with a Beta prior at the prevalence `trained` of those the model learnt from. Right as far as the ill look
+    alike here and there, and so do the healthy.
+
+    Returns
+    -------
+    The prevalence, and what to add to every log odds so that risks fit it.
+    """
+    base, prevalence = np.log(trained / (1 - trained)), trained
+    for _ in range(MOST_ITERATIONS):
+        move = float(np.log(prevalence / (1 - prevalence)) - base)
+        risks = 1 / (1 + np.exp(-(np.asarray(log_odds, dtype=np.float64) + move)))
+        before, prevalence = prevalence, float(risks.sum() + belief * trained) / (len(risks) + belief)
+        if abs(prevalence - before) < 1e-9:
+            break
+    return prevalence, float(np.log(prevalence / (1 - prevalence)) - base)
 
 
 def class_weights(num_healthy: int, num_ill: int) -> tuple[float, float]:

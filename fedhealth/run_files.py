@@ -108,7 +108,7 @@ def write_model(path: Path, finished: Finished) -> None:
     """The final weights with all that is needed to use them; read with `numpy.load(path)`, no pickle inside.
 
     Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numbers (absent with local scaling), `inputs`
-    (names of the encoded features), and `about` (JSON: settings, dataset, schema).
+    (names of the encoded features), and `about` (JSON: settings, dataset, schema, share of ill patients).
     """
     arrays = {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
     if finished.standardisation:
@@ -116,6 +116,8 @@ def write_model(path: Path, finished: Finished) -> None:
         arrays["stds"] = np.asarray(finished.standardisation.stds)
     arrays["inputs"] = np.asarray(encoded_names(finished.settings.missing_indicators))
     about = settings_json(Began(finished.settings, finished.members, finished.dataset))
+    tested = finished.rounds[-1].union
+    about["prevalence"] = tested.num_ill / tested.num_examples if tested.num_examples else None
     arrays["about"] = np.asarray(json.dumps(about))
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options

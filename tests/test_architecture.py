@@ -90,7 +90,7 @@ ROOMS: dict[str, Imports] = {
         {"checkpoints", "errors", "events", "files", "run_files", "schema", "settings", "strategies"},
     ),
     "model_file": ({"numpy"}, {"errors", "preprocessing", "schema"}),
-    "predict": ({"numpy"}, {"data", "model_file", "preprocessing", "schema"}),
+    "predict": ({"numpy"}, {"data", "errors", "model_file", "preprocessing", "recalibration", "schema"}),
     "export": ({"numpy", "onnx"}, {"errors", "files", "model", "model_file", "preprocessing"}),
     "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics"}),
     "live_run": (set(), {"events", "report", "run_files"}),

@@ -168,7 +168,12 @@ def test_an_intercept_changes_risks_and_never_the_order_inside_a_hospital(hospit
 
 def test_a_new_hospital_can_neither_train_alone_nor_be_personal(hospitals: dict[str, Patients]) -> None:
     case = next(new_hospital_cases(hospitals, seeds=1))
-    assert list(dict(run_case(case, QUICK, ("fedavg",)))) == ["federated fedavg", "central"]
+    assert list(dict(run_case(case, QUICK, ("fedavg",)))) == [
+        "federated fedavg",
+        "federated fedavg + prevalence",
+        "central",
+        "central + prevalence",
+    ]
 
 
 def test_choosing_settings_never_looks_at_test_patients(
@@ -263,6 +268,7 @@ def test_the_command_leaves_results_differences_figures_and_a_page(
         ("cv", "central"),
         ("cv", "central + intercept"),
         ("new-hospital", "central"),
+        ("new-hospital", "central + prevalence"),
     }
     assert sorted(path.name for path in out.glob("*.svg")) == [
         f"{protocol}-{kind}.svg" for protocol in ("cv", "new-hospital") for kind in ("auroc", "calibration")
@@ -275,6 +281,21 @@ def test_the_command_leaves_results_differences_figures_and_a_page(
     assert "INVENTED" in shown.out
     assert "INVENTED" in text
     assert "federated fedavg + intercept" in shown.out
+
+
+def test_privacy_is_tried_with_the_first_strategy_and_shown_with_its_epsilon(tmp_path: Path) -> None:
+    flags = ["--source", "synthetic", "--protocol", "cv", "--strategy", "fedavg", "scaffold", "--rounds", "2"]
+    flags += ["--dp-epsilon", "1", "8", "--dp-delta", "0.001", "--seeds", "1"]
+    assert main([*flags, "--out", str(tmp_path), "--page", str(tmp_path / "page.md")]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    private = {(result["method"], result["epsilon"]) for result in results if "epsilon" in result}
+    assert private == {
+        (f"federated fedavg, epsilon {epsilon}{personal}", epsilon)
+        for epsilon in (1, 8)
+        for personal in ("", " + intercept")
+    }
+    assert (tmp_path / "cv-privacy.svg").is_file()
+    assert "--protocol cv --dp-epsilon 1 8 --dp-delta 0.001 --out DIR`" in (tmp_path / "page.md").read_text()
 
 
 def test_flambys_protocol_without_the_uci_files_is_refused_in_one_line(

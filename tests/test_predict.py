@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from fedhealth.data import read_new_patient, read_new_patients
 from fedhealth.data.unlabelled import code_of
 from fedhealth.errors import DataError, UsageError
 from fedhealth.model_file import CHUNK, SavedModel, predict_risks, read_model
-from fedhealth.predict import find_notes, find_unusual, predict
+from fedhealth.predict import find_notes, find_prevalence, find_unusual, predict
 from fedhealth.preprocessing import NUM_NUMBERS, Standardisation, encode, encoded_names
 from fedhealth.schema import CATEGORIES, FEATURE_NAMES, FEATURES
 from tests.run_folders import make_features, write_run
@@ -259,6 +260,33 @@ def test_standard_input_and_flags_give_the_risk_of_the_file(
     main(["predict", str(run), "--age", "63", "--sex", "male", "--cp", "asymptomatic"])
     from_flags = capsys.readouterr().out.splitlines()[1].split(",")[1]
     assert from_file == from_input == from_flags
+
+
+def test_risks_of_a_new_hospital_move_to_its_own_prevalence_and_the_screen_says_so(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(write_csv(tmp_path / "p.csv", *[FULL] * 60))
+    main(["predict", str(run), file])
+    before = float(capsys.readouterr().out.splitlines()[1].split(",")[1])
+    assert main(["predict", str(run), file, "--adapt-prevalence"]) == 0
+    out, err = capsys.readouterr()
+    after = {float(line.split(",")[1]) for line in out.splitlines()[1:]}
+    assert len(after) == 1
+    told = re.search(
+        r"where (\d+)% are ill, as is estimated of these 60 patients .*\(the model learnt where (\d+)% were\)", err
+    )
+    assert told is not None
+    here, trained = int(told[1]), int(told[2])
+    # Sixty patients all alike: their prevalence, and each one's risk, moves to the side on which the model sees them.
+    assert (here > trained) == (before > trained / 100)
+    assert (min(after) > before) == (here > trained)
+
+
+def test_a_model_that_does_not_say_how_many_were_ill_cannot_be_adapted(run: Path, tmp_path: Path) -> None:
+    model = read_model(run)
+    old = SavedModel(model.layers, model.standardisation, model.missing_indicators, {**model.about, "prevalence": None})
+    with pytest.raises(UsageError, match="does not say how many of its patients were ill"):
+        find_prevalence(old, read_new_patient({"age": "63", "sex": "male", "cp": "asymptomatic"}))
 
 
 def test_json_says_what_the_model_is(run: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from fedhealth.metrics.clinical import bin_log_odds
 from fedhealth.recalibration import (
     class_weights,
     fit_intercept,
+    fit_prevalence,
     fit_temperature,
     shift_log_odds,
     soften,
@@ -86,3 +87,28 @@ def test_corrected_weights_are_the_corrected_model() -> None:
 
     assert log_odds(shift_log_odds(weights, by=0.25)) == pytest.approx(log_odds(weights) + 0.25)
     assert log_odds(soften(weights, temperature=2.0)) == pytest.approx(log_odds(weights) / 2)
+
+
+def two_classes(num_patients: int, prevalence: float) -> np.ndarray:
+    """Log odds of a model that learnt at a prevalence of one half: the ill at +1, the healthy at -1, deviation sqrt(2)."""
+    generator = np.random.default_rng(1)
+    ill = generator.random(num_patients) < prevalence
+    return np.where(ill, 1.0, -1.0) + generator.normal(scale=np.sqrt(2), size=num_patients)
+
+
+@pytest.mark.parametrize("true", [0.1, 0.36, 0.5, 0.94])
+def test_the_prevalence_of_new_patients_is_found_without_a_label(true: float) -> None:
+    found, move = fit_prevalence(two_classes(20_000, true), trained=0.5, belief=1.0)
+    assert found == pytest.approx(true, abs=0.02)
+    assert move == pytest.approx(np.log(found / (1 - found)), abs=1e-9)
+
+
+def test_few_patients_move_the_belief_a_little_and_nobody_moves_it_not_at_all() -> None:
+    everybody_ill = np.full(5, 8.0)
+    assert fit_prevalence(everybody_ill, trained=0.4)[0] == pytest.approx((5 + 40) / 105, abs=1e-3)
+    assert fit_prevalence(np.array([]), trained=0.4) == (pytest.approx(0.4), pytest.approx(0.0))
+
+
+def test_patients_like_those_trained_on_stay_as_they_are() -> None:
+    log_odds = two_classes(50_000, 0.5)
+    assert abs(fit_prevalence(log_odds, trained=0.5)[1]) < 0.05

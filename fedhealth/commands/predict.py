@@ -18,12 +18,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_flags(PredictSettings, argv, program="python -m fedhealth predict")
     from fedhealth.files import write_file
     from fedhealth.model_file import read_model
-    from fedhealth.predict import as_csv, as_json, find_notes, predict
+    from fedhealth.predict import as_csv, as_json, find_notes, find_prevalence, predict, prevalence_note
 
     model = read_model(settings.run)
     patients = read_patients(settings)
-    predictions = predict(model, patients)
-    for line in (*patients.warnings, *find_notes(model, predictions)):
+    prevalence = find_prevalence(model, patients) if settings.adapt_prevalence else None
+    predictions = predict(model, patients, prevalence)
+    moved = [prevalence_note(prevalence, len(predictions))] if prevalence else []
+    for line in (*patients.warnings, *find_notes(model, predictions), *moved):
         warn(line)
     text = as_csv(predictions) if settings.format == "csv" else as_json(model, predictions)
     if settings.out is None:

@@ -84,7 +84,7 @@ def subset(rows: Rows, places: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
 
 
 def inner_loss(cases: Sequence[Case], settings: FederationSettings) -> float:
-    """Mean log loss per patient over the folds, of the global model and of the one with an intercept (if it can have one)."""
+    """Mean log loss per patient over the folds, of the global model and of the one corrected for each hospital."""
     total, patients = 0.0, 0
     for case in cases:
         chosen = dataclasses.replace(

@@ -17,7 +17,7 @@ from fedhealth.compare.cases import Case, Rows
 from fedhealth.data import Hospital, Patients
 from fedhealth.events import Event, Finished
 from fedhealth.preprocessing import Standardisation
-from fedhealth.recalibration import fit_intercept
+from fedhealth.recalibration import fit_intercept, fit_prevalence
 from fedhealth.server_app import federate
 from fedhealth.settings import FederationSettings, StrategyName
 from fedhealth.simulation import InProcessGrid
@@ -97,10 +97,13 @@ def run_case(
 
 
 def with_personal(method: str, model: Model, case: Case, finetune: bool) -> Iterator[tuple[str, Risks]]:
-    """The model as it is, and made personal in each hospital by that hospital's own training rows."""
+    """The model as it is, and made personal in each hospital: by its own training rows, or without any label if it is new."""
     global_odds = {name: model.log_odds(rows.patients) for name, rows in case.test.items()}
     yield method, {name: to_risks(odds) for name, odds in global_odds.items()}
     if not case.test.keys() <= case.train.keys():
+        trained = float(pool(case.train).patients.labels.mean())
+        moved = {name: odds + fit_prevalence(odds, trained)[1] for name, odds in global_odds.items()}
+        yield f"{method} + prevalence", {name: to_risks(odds) for name, odds in moved.items()}
         return
     own = {name: case.train[name].patients for name in case.test}
     shifts = {name: fit_intercept(model.log_odds(patients), patients.labels) for name, patients in own.items()}

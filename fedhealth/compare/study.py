@@ -190,7 +190,8 @@ def all_differences(
     for (protocol, method), repetitions in tested.items():
         if not method.startswith("federated") or epsilon_of(method) is not None:
             continue
-        central = "central + intercept" if "+" in method else "central"
+        _, personal, how = method.partition(" + ")
+        central = f"central + {'prevalence' if how == 'prevalence' else 'intercept'}" if personal else "central"
         for reference in ("local", central):
             if (protocol, reference) in tested:
                 found[protocol, method, reference] = compare(repetitions, tested[protocol, reference])

@@ -28,6 +28,8 @@ class PredictSettings:
     """Write here instead of to the screen."""
     format: TableFormat = "csv"
     """csv: one line per patient; json: the same with notes about the model."""
+    adapt_prevalence: bool = False
+    """Move the risks to these patients' own share of ill ones, estimated without any label: for a hospital that is new."""
     age: str | None = None
     """Years."""
     sex: str | None = None
@@ -65,7 +67,7 @@ class PredictSettings:
 
     def patient(self) -> dict[str, str]:
         """The one patient's features that were given."""
-        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[4:]}
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[5:]}
         return {name: text for name, text in named.items() if text is not None}
 
 
