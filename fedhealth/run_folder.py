@@ -65,11 +65,13 @@ def opened_run(settings: ServerSettings, warn: Callable[[str], None]) -> Iterato
 def new_run_folder(out: Path | None) -> Iterator[Path]:
     """A new run folder, held while the block runs; if nothing was written, it is gone afterwards."""
     folder = make_run_folder(out)
-    try:
-        with held(folder):
+    with held(folder):
+        try:
             yield folder
-    finally:
-        remove_empty(folder, *([] if out else [folder.parent]))
+        finally:
+            remove_empty(
+                folder, *([] if out else [folder.parent])
+            )  # while it is ours: it may be another server's after
 
 
 def remove_empty(*folders: Path) -> None:
