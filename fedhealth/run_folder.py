@@ -27,6 +27,7 @@ from fedhealth.run_files import (
     strict_json,
     summary_json,
     write_json,
+    write_long_json,
     write_model,
 )
 from fedhealth.schema import schema_fingerprint
@@ -220,7 +221,7 @@ class RunKeeper:
                 self._write(lambda: write_model(self._folder / "model.npz", event))
                 if histograms := event.rounds[-1].histograms:
                     evaluation = evaluation_json(histograms)
-                    self._write(lambda: write_json(self._folder / "evaluation.json", evaluation))
+                    self._write(lambda: write_long_json(self._folder / "evaluation.json", evaluation))
                 self._write(lambda: write_json(self._folder / "summary.json", summary_json(event)))
                 self._wait_for_room()
                 remove_checkpoints(self._folder / CHECKPOINTS)
