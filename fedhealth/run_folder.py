@@ -27,6 +27,7 @@ from fedhealth.run_files import (
     strict_json,
     summary_json,
     write_json,
+    write_long_json,
     write_model,
 )
 from fedhealth.schema import schema_fingerprint
@@ -65,11 +66,13 @@ def opened_run(settings: ServerSettings, warn: Callable[[str], None]) -> Iterato
 def new_run_folder(out: Path | None) -> Iterator[Path]:
     """A new run folder, held while the block runs; if nothing was written, it is gone afterwards."""
     folder = make_run_folder(out)
-    try:
-        with held(folder):
+    with held(folder):
+        try:
             yield folder
-    finally:
-        remove_empty(folder, *([] if out else [folder.parent]))
+        finally:
+            remove_empty(
+                folder, *([] if out else [folder.parent])
+            )  # while it is ours: it may be another server's after
 
 
 def remove_empty(*folders: Path) -> None:
@@ -218,7 +221,7 @@ class RunKeeper:
                 self._write(lambda: write_model(self._folder / "model.npz", event))
                 if histograms := event.rounds[-1].histograms:
                     evaluation = evaluation_json(histograms)
-                    self._write(lambda: write_json(self._folder / "evaluation.json", evaluation))
+                    self._write(lambda: write_long_json(self._folder / "evaluation.json", evaluation))
                 self._write(lambda: write_json(self._folder / "summary.json", summary_json(event)))
                 self._wait_for_room()
                 remove_checkpoints(self._folder / CHECKPOINTS)

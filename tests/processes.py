@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 120.0
-"""Seconds after which a process that should have spoken or ended is a failure."""
+PATIENCE = 300.0
+"""Seconds of silence after which a process that should have spoken or ended is a failure: no machine is that busy."""
 
 
 class Process:
@@ -26,6 +26,7 @@ class Process:
             text=True,
         )
         self.lines: list[str] = []
+        self.has_ended = False
         self.spoke = threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -36,24 +37,35 @@ class Process:
             with self.spoke:
                 self.lines.append(line.rstrip("\n"))
                 self.spoke.notify_all()
+        with self.spoke:
+            self.has_ended = True
+            self.spoke.notify_all()
 
     def wait_for(self, text: str) -> str:
         """The first line that holds `text`."""
-        with self.spoke:
-            found = self.spoke.wait_for(lambda: [line for line in self.lines if text in line], timeout=PATIENCE)
-            assert found, f"no line with {text!r} in:\n{self.output}"
-            return found[0]
+        self.wait_until(lambda lines: any(text in line for line in lines), f"line with {text!r}")
+        return next(line for line in self.lines if text in line)
 
     def wait_until(self, true: Callable[[list[str]], bool], what: str) -> None:
-        """Return as soon as `true(lines)`; it is asked again at every new line."""
+        """Return as soon as `true(lines)`; it is asked again at every new line, for as long as new lines come."""
         with self.spoke:
-            assert self.spoke.wait_for(lambda: true(self.lines), timeout=PATIENCE), f"no {what} in:\n{self.output}"
+            while not true(self.lines):
+                assert self._hear_more(), f"no {what} in:\n{self.output}"
 
     def end(self) -> int:
         """The exit code, once it has ended by itself."""
-        code = self.process.wait(timeout=PATIENCE)
+        with self.spoke:
+            while not self.has_ended:
+                assert self._hear_more(), f"no end in:\n{self.output}"
         self.reader.join()
-        return code
+        return self.process.wait(timeout=PATIENCE)
+
+    def _hear_more(self) -> bool:
+        """Wait for a new line or the end of all lines; whether there was one."""
+        heard = len(self.lines)
+        if self.has_ended:
+            return False
+        return self.spoke.wait_for(lambda: len(self.lines) > heard or self.has_ended, timeout=PATIENCE)
 
     @property
     def output(self) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import PATIENCE
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fedhealth"
 SCRIPTS = ("server", "client", "create_dataset")
@@ -216,7 +218,7 @@ def test_no_room_imports_a_script() -> None:
 def run_python(program: str, folder: Path) -> str:
     """What a fresh interpreter prints that finds our files but starts in another folder."""
     run = [sys.executable, "-B", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"]
-    done = subprocess.run(run, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(run, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

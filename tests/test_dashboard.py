@@ -17,6 +17,7 @@ from fedhealth.events import Began, Finished, Waiting
 from fedhealth.live_run import LiveRun
 from fedhealth.preprocessing import reference_standardisation
 from fedhealth.settings import FederationSettings
+from tests.processes import PATIENCE
 from tests.run_folders import NAMES, make_members, make_record, make_weights
 
 SETTINGS = FederationSettings(hospitals=4, rounds=3)
@@ -106,7 +107,7 @@ def address(board: Dashboard) -> Iterator[str]:
 
 def read_frames(address: str, frames: list[str], first: threading.Event) -> None:
     """All server-sent events until the server ends them."""
-    with httpx.stream("GET", f"{address}events", timeout=20) as answer:
+    with httpx.stream("GET", f"{address}events", timeout=PATIENCE) as answer:
         text = ""
         for part in answer.iter_text():
             text += part
@@ -125,13 +126,13 @@ def test_a_viewer_follows_the_run_to_its_end(monkeypatch: pytest.MonkeyPatch) ->
     with board.serving() as address:
         viewer = threading.Thread(target=read_frames, args=(address, frames, first))
         viewer.start()
-        assert first.wait(20)
+        assert first.wait(PATIENCE)
         assert "Waiting for hospitals" in frames[0]
         board.show(BEGAN)
         for number in (1, 2, 3):
             board.show(make_record(number))
         board.show(make_finished())
-    viewer.join(20)
+    viewer.join(PATIENCE)
     assert not viewer.is_alive()
     assert frames[-1] == "event: end\ndata: finished"
     assert "The run has ended" in frames[-2]
@@ -143,7 +144,7 @@ def test_a_viewer_follows_the_run_to_its_end(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_happens_is_taken_in_while_nobody_looks(board: Dashboard, address: str) -> None:
     taken_in = threading.Event()
     board._remember(taken_in.set)
-    assert taken_in.wait(20)
+    assert taken_in.wait(PATIENCE)
 
 
 @pytest.mark.enable_socket
@@ -151,7 +152,7 @@ def test_the_page_alone_shows_the_run_so_far(board: Dashboard, address: str) -> 
     board.show(BEGAN)
     board.show(make_record(1))
     board.show_link("refused", "<script>alert(1)</script>")
-    answer = httpx.get(address, timeout=20)
+    answer = httpx.get(address, timeout=PATIENCE)
     assert "Round 1 of 3" in answer.text
     assert "SYNTHETIC" in answer.text
     assert "<script>alert" not in answer.text
@@ -161,9 +162,9 @@ def test_the_page_alone_shows_the_run_so_far(board: Dashboard, address: str) -> 
 @pytest.mark.enable_socket
 def test_only_this_machine_may_ask_and_nobody_may_tell(address: str) -> None:
     assert address.startswith("http://127.0.0.1:")
-    assert httpx.get(address, headers={"Host": "evil.example"}, timeout=20).status_code == 400
-    assert httpx.post(address, timeout=20).status_code == 405
-    assert httpx.get(f"{address}../settings.json", timeout=20).status_code == 404
+    assert httpx.get(address, headers={"Host": "evil.example"}, timeout=PATIENCE).status_code == 400
+    assert httpx.post(address, timeout=PATIENCE).status_code == 405
+    assert httpx.get(f"{address}../settings.json", timeout=PATIENCE).status_code == 404
 
 
 @pytest.mark.enable_socket
@@ -184,7 +185,7 @@ def test_a_browser_shows_the_live_page_without_a_complaint(
         "--enable-logging=stderr",
     ]
     command = [chromium, *flags, f"--window-size={width},900", "--timeout=1500", "--dump-dom", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert "Round 1 of 3" in done.stdout
     assert '<p class="soft" id="connection" role="status">Live.</p>' in done.stdout, "the script ran"
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -16,11 +16,12 @@ from fedhealth.wire.grid import GrpcGrid
 from fedhealth.wire.identity import Identity, load_identity
 from fedhealth.wire.link import join
 from fedhealth.wire.retry import ServerLostError
+from tests.processes import PATIENCE
 from tests.test_wire import Federation, double, make_app
 
 pytestmark = pytest.mark.enable_socket
 Identities = tuple[Identity | None, Identity | None]
-PATIENCE = 20
+
 both_kinds = pytest.mark.parametrize("identities", ["plain", "tls"], indirect=True)
 plain_only = pytest.mark.parametrize("identities", ["plain"], indirect=True)
 

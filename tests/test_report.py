@@ -35,6 +35,7 @@ from fedhealth.report.curves import (
 from fedhealth.report.reading import read_run
 from fedhealth.report.svg import Series, draw_chart, find_ticks
 from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation
+from tests.processes import PATIENCE
 from tests.run_folders import NAMES, make_histogram, make_record, write_run
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{7*7}} | a", "</script><!--")
@@ -371,7 +372,7 @@ def dump_page(page: Path, folder: Path, *flags: str) -> tuple[str, list[str]]:
         pytest.skip("needs chromium (apt-get install chromium)")
     always = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--enable-logging=stderr"]
     command = [chromium, *always, *flags, "--dump-dom", f"file://{page}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 

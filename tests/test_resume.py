@@ -24,6 +24,7 @@ from fedhealth.run_folder import RunKeeper, opened_run
 from fedhealth.server_app import make_server_app
 from fedhealth.settings import ServerSettings, StrategyName
 from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID
+from tests.processes import PATIENCE
 from tests.toy_hospitals import Toy, ToyHospital, make_toy
 
 ROOT = Path(__file__).parent.parent
@@ -440,7 +441,7 @@ for round_num, most in ((2, size + 10), (3, size + 20), (4, resource.RLIM_INFINI
 
 def test_a_real_limit_on_the_size_of_files_cuts_no_line_in_two(tmp_path: Path) -> None:
     program = [sys.executable, "-c", LITTLE_ROOM, str(tmp_path)]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     assert (
         done.stdout.splitlines()

@@ -2,16 +2,19 @@
 
 import json
 import math
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedhealth.events import RoundRecord
-from fedhealth.metrics import Metrics
-from fedhealth.run_files import history_json, round_from_json, strict_json
+from fedhealth.metrics import Metrics, score_histogram
+from fedhealth.run_files import evaluation_json, history_json, round_from_json, strict_json, write_long_json
 from tests.test_run_folder import make_round
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -59,3 +62,16 @@ def test_a_line_that_lacks_something_is_no_round(key: str) -> None:
     del content[key]
     with pytest.raises(KeyError):
         round_from_json(content)
+
+
+def test_the_histograms_of_very_many_hospitals_are_written_in_little_memory(tmp_path: Path) -> None:
+    histogram = score_histogram(np.linspace(0, 1, 40), np.arange(40) % 2)
+    content = evaluation_json({f"hospital {number}": histogram for number in range(1000)})
+    tracemalloc.start()
+    try:
+        write_long_json(tmp_path / "evaluation.json", content)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10e6
+    assert json.loads((tmp_path / "evaluation.json").read_bytes()) == content

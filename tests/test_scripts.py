@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedhealth.demo import free_port
-from tests.processes import Process, started
+from tests.processes import PATIENCE, Process, started
 
 pytestmark = [pytest.mark.processes, pytest.mark.enable_socket]
 
@@ -177,7 +177,7 @@ def test_a_busy_port_and_a_stranger_at_the_port_are_one_line_each(data: Path, tm
                 f"error: cannot listen on {address}: the port is taken or the host is not this machine; "
                 "give another one with --address"
             ]
-        curl = f"import http.client; http.client.HTTPConnection('{address}', timeout=20).request('GET', '/')"
+        curl = f"import http.client; http.client.HTTPConnection('{address}', timeout={PATIENCE}).request('GET', '/')"
         with started("-c", curl) as stranger:
             stranger.end()
         assert server.process.poll() is None

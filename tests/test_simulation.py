@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from fedhealth.simulation import InProcessGrid
 from fedhealth.simulation.hospitals import Place, find_place, list_hospital_files, load_virtual
 from fedhealth.simulation.workers import working_grid
 from tests.hospital_files import write_hospitals
-from tests.processes import Process
+from tests.processes import Process, started
 
 NODES = {f"hospital {number}": {"partition-id": number} for number in range(5)}
 
@@ -78,7 +79,7 @@ def test_a_supernode_without_data_is_told_how_to_name_them() -> None:
 
 
 def load_echo() -> ClientApp:
-    """An app without TensorFlow: it fails for hospital 3 and dies if it is told to."""
+    """An app without TensorFlow: it fails for hospital 3, and dies or dawdles if it is told to."""
     app = ClientApp()
 
     @app.train()
@@ -86,6 +87,8 @@ def load_echo() -> ClientApp:
         number = context.node_config["partition-id"]
         if message.content.get("die"):
             os._exit(9)
+        if message.content.get("dawdle"):
+            time.sleep(0.3)
         if number == 3:
             raise RunError("no wish to train")
         return Message(RecordDict(), reply_to=message)
@@ -116,6 +119,13 @@ def test_a_process_that_dies_is_told_in_one_line() -> None:
         pytest.raises(RunError, match=r"a process of the simulation ended too early \(exit code 9\)"),
     ):
         ask(grid, RecordDict({"die": ConfigRecord({"now": True})}))
+
+
+def test_a_process_whose_answer_nobody_waits_for_any_more_ends_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    with working_grid(load_echo, NODES, {}, processes=1) as grid:
+        dawdle = RecordDict({"dawdle": ConfigRecord({"now": True})})
+        grid._workers[0].ask([Message(dawdle, dst_node_id=grid.get_node_ids()[0], message_type="train")])
+    assert capfd.readouterr().err == ""
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -212,9 +222,28 @@ def test_hospitals_too_small_to_share_anything_are_refused_in_one_line(
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_ctrl_c_ends_it_in_one_line_and_leaves_nobody_behind(tmp_path: Path, processes: str) -> None:
     flags = ["--hospitals", "8", "--rounds", "100000", "--processes", processes, "--out", str(tmp_path / "run")]
-    run = Process("-m", "fedhealth", "simulate", *flags)
-    run.wait_for("round      2/100000")
-    run.process.send_signal(signal.SIGINT)
-    assert run.end() == 130
-    assert run.lines[-1] == "stopped by Ctrl-C"
-    assert not any("Traceback" in line for line in run.lines)
+    with started("-m", "fedhealth", "simulate", *flags) as run:
+        run.wait_for("round      2/100000")
+        press_ctrl_c(run, at_least=0)
+        assert run.end() == 130
+        assert run.lines[-1] == "stopped by Ctrl-C"
+        assert "Traceback" not in run.output
+
+
+@pytest.mark.processes
+def test_ctrl_c_while_the_processes_start_is_one_line_too(tmp_path: Path) -> None:
+    with started("-m", "fedhealth", "simulate", "--processes", "2", "--out", str(tmp_path / "run")) as run:
+        press_ctrl_c(run, at_least=3)  # the two, and the one that multiprocessing has for itself
+        assert run.end() == 130
+        assert run.lines == ["stopped by Ctrl-C"]
+    assert not (tmp_path / "run").exists()
+
+
+def press_ctrl_c(run: Process, at_least: int) -> None:
+    """As a terminal does: to the process and to those that it has started, as soon as it has started so many."""
+    pid = run.process.pid
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    while run.process.poll() is None and len(listed.read_text().split()) < at_least:
+        time.sleep(0.01)
+    for each in [*map(int, listed.read_text().split()), pid]:
+        os.kill(each, signal.SIGINT)

@@ -16,6 +16,7 @@ import pytest
 from fedhealth.errors import DataError, RunError, UsageError
 from fedhealth.settings import ClientSettings, DatasetSettings, ServerSettings
 from fedhealth.terminal import parse_flags, quiet_libraries, say, script, silenced_stderr, warn
+from tests.processes import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 
@@ -234,7 +235,7 @@ def test_a_reader_that_goes_away_causes_no_traceback() -> None:
         assert process.stdout.readline() == b"a line that nobody reads\n"
         process.stdout.close()
         told = process.stderr.read()
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=PATIENCE) == 1
     assert told == b""
 
 
@@ -273,7 +274,7 @@ def stop(afterwards: str, *signals: int) -> tuple[int, list[str], str]:
         for number in signals:
             lines.append(process.stdout.readline().strip())
             process.send_signal(number)
-        rest, errors = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=PATIENCE)
         return process.returncode, [*lines, *rest.splitlines()], errors
 
 
@@ -387,7 +388,7 @@ def test_flower_hears_the_switches_that_keep_it_from_calling_home() -> None:
     )
     environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "1", "FLWR_DISABLE_UPDATE_CHECK": "0"}
     run = [sys.executable, "-c", program]
-    told = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    told = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert told.stdout.split() == ["0", "1"]
 
 

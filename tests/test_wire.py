@@ -18,6 +18,7 @@ from fedhealth.wire import grid, hub, link, messages, options
 from fedhealth.wire.grid import GrpcGrid
 from fedhealth.wire.link import join
 from fedhealth.wire.retry import LONGEST_PAUSE, Attempt, ServerLostError, keep_trying
+from tests.processes import PATIENCE
 
 pytestmark = pytest.mark.enable_socket
 NAMES = ("cleveland", "hungary", "switzerland", "va")
@@ -58,7 +59,7 @@ class Federation:
     def wait_for(self, what: str, who: str, count: int = 1) -> None:
         with self.changed:
             assert self.changed.wait_for(
-                lambda: sum(w == what and who in text for w, text in self.changes) >= count, timeout=20
+                lambda: sum(w == what and who in text for w, text in self.changes) >= count, timeout=PATIENCE
             ), f"no {what} {who} in {self.changes}"
 
     def start(self, name: str, app: ClientApp) -> "Future[None]":
@@ -93,7 +94,7 @@ def test_every_hospital_answers_and_replies_come_in_the_order_of_node_ids_whoeve
             orders.append([reply.metadata.src_node_id for reply in replies])
             for reply in replies:
                 np.testing.assert_array_equal(reply.content.array_records["arrays"]["w"].numpy(), [2, 2, 2])
-        assert all(future.result(timeout=20) is None for future in futures)
+        assert all(future.result(timeout=PATIENCE) is None for future in futures)
     assert orders[0] == orders[1] == sorted(messages.node_id_of(name) for name in NAMES)
 
 
@@ -114,7 +115,7 @@ def test_a_second_hospital_of_one_name_is_refused_and_the_first_goes_on() -> Non
     with federation() as fed:
         fed.start("va", make_app(double))
         with pytest.raises(UsageError, match="named va is already here; give this one another --name"):
-            fed.start("va", make_app(double)).result(timeout=20)
+            fed.start("va", make_app(double)).result(timeout=PATIENCE)
         assert len(fed.ask(fed.grid.get_node_ids())) == 1
 
 
@@ -200,7 +201,7 @@ def test_a_hospital_that_leaves_while_it_is_asked_is_an_error_reply_at_once() ->
         leaving = fed.pool.submit(leave)
         fed.wait_for("joined", "va")
         replies = fed.ask(fed.grid.get_node_ids(), timeout=None)
-        leaving.result(timeout=20)
+        leaving.result(timeout=PATIENCE)
         assert asked.is_set()
         reasons = {reply.metadata.src_node_id: reply.error.reason for reply in replies if reply.has_error()}
         assert reasons == {messages.node_id_of("va"): "left the federation"}
@@ -222,7 +223,7 @@ def test_a_hospital_that_does_not_answer_in_time_is_an_error_reply() -> None:
     release = threading.Event()
 
     def wait(message: Message, context: Context) -> RecordDict:
-        release.wait(20)
+        release.wait(PATIENCE)
         return double(message, context)
 
     with federation() as fed:
@@ -249,7 +250,7 @@ def test_when_the_run_fails_the_hospitals_are_told_why() -> None:
         future = fed.start("va", make_app(double))
         raise RunError("too few hospitals")
     with pytest.raises(RunError, match="the server ended the run: too few hospitals"):
-        future.result(timeout=20)
+        future.result(timeout=PATIENCE)
 
 
 def test_a_stranger_that_sends_garbage_is_shown_the_door_and_the_others_go_on() -> None:
@@ -278,7 +279,7 @@ def test_a_hospital_cannot_answer_for_another() -> None:
             return double(message, context)
 
         def honest(message: Message, context: Context) -> RecordDict:
-            forged.wait(20)
+            forged.wait(PATIENCE)
             return RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(3, dtype=np.float32))})})
 
         outboxes = {}

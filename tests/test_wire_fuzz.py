@@ -21,9 +21,9 @@ from fedhealth.wire.grid import GrpcGrid
 from fedhealth.wire.identity import load_identity
 from fedhealth.wire.link import join
 from fedhealth.wire.messages import ProtoMessage, decode_message
+from tests.processes import PATIENCE
 from tests.test_wire import Federation, double, make_app
 
-PATIENCE = 20
 quick = settings(max_examples=300, deadline=None, derandomize=True)
 few = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -27,10 +27,10 @@ from fedhealth.wire.grid import GrpcGrid
 from fedhealth.wire.identity import Identity, load_identity
 from fedhealth.wire.link import join
 from fedhealth.wire.retry import Attempt, ServerLostError, keep_trying
+from tests.processes import PATIENCE
 from tests.test_wire import Federation, double, make_app
 
 pytestmark = pytest.mark.enable_socket
-PATIENCE = 20
 
 
 def issue(out: Path, *hospitals: str, server: str = "127.0.0.1", days: float = 365) -> Path:

@@ -1,9 +1,11 @@
 """A `Grid` whose hospitals answer in a few processes of this machine, each with a share of them."""
 
+import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -18,6 +20,7 @@ from fedhealth.wire.one_run import OneRunGrid
 
 LoadApp = Callable[[], ClientApp]
 """A function at the top of a module, which each process calls: the app itself cannot travel between processes."""
+STOPS = (signal.SIGINT, signal.SIGTERM)
 LAST_SECONDS = 5.0
 """How long a process may take to end by itself."""
 
@@ -35,7 +38,8 @@ def working_grid(
         for share in shares:
             ours, theirs = spawn.Pipe()
             process = spawn.Process(target=_serve, args=(theirs, load_app, share, run_config), daemon=True)
-            process.start()
+            with _unstopped():
+                process.start()
             theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
             workers.append(Worker(process, ours, frozenset(map(node_id_of, share))))
         yield WorkersGrid(workers, run_config)
@@ -122,13 +126,29 @@ def _by_node(replies: Iterable[Message]) -> list[Message]:
     return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
 
 
+@contextmanager
+def _unstopped() -> Iterator[None]:
+    """Ctrl-C is for us, and not before a process is started as a whole: it inherits that it does not hear it."""
+    resource_tracker.ensure_running()  # or `start` would start that, which lets Ctrl-C through again
+    heard: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Another thread of ours may hear what this one does not, and Python would stop this one.
+    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for each in heard[:1]:
+            signal.raise_signal(each)
+
+
 def _serve(pipe: "Connection[Any, Any]", load_app: LoadApp, share: NodeConfigs, run_config: Mapping[str, Any]) -> None:
-    """What a process does: answer until nobody asks any more. Ctrl-C is for the one that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What a process does: answer until nobody asks, or listens, any more."""
     hospitals = Hospitals(load_app(), share, run_config)
-    while True:
-        try:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
             messages = pipe.recv()
-        except (EOFError, OSError):
-            return
-        pipe.send([hospitals.answer(message) for message in messages])
+            replies = [hospitals.answer(message) for message in messages]
+            pipe.send(replies)

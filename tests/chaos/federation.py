@@ -87,8 +87,6 @@ class Federation:
 
     def end(self) -> None:
         """Wait until all have ended well by themselves, however many rounds are left."""
-        while self.last_round() < self.rounds and self.server.process.poll() is None:
-            self.wait_for_rounds(100)
         assert self.server.end() == 0, self.server.output
         for client in self.clients:
             assert client.end() == 0, client.output
