@@ -9,6 +9,7 @@ from flwr.serverapp.strategy import Strategy
 from fedhealth.metrics import Metrics, ScoreHistogram
 from fedhealth.preprocessing import Standardisation
 from fedhealth.settings import FederationSettings
+from fedhealth.subgroups import Subgroups
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ class Finished:
     standardisation: Standardisation | None
     rounds: Sequence[RoundRecord]
     seconds: float
+    subgroups: Subgroups | None = None
+    """What was told by sex and age band, if it was asked for."""
 
 
 Event = Waiting | Began | Paused | Dropped | RoundRecord | Checkpoint | Finished

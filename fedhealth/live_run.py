@@ -65,6 +65,7 @@ class LiveRun:
             history=self.history,
             summary=summary_json(self.finished) if self.finished else {},
             histograms=last.histograms if last else {},
+            subgroups=self.finished.subgroups if self.finished else None,
         )
 
     def states(self) -> list[tuple[str, str, str]]:

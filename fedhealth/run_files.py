@@ -22,6 +22,7 @@ from fedhealth.files import write_file
 from fedhealth.metrics import NUM_BINS, Metrics, ScoreHistogram, histogram_to_record
 from fedhealth.preprocessing import encoded_names
 from fedhealth.schema import schema_fingerprint
+from fedhealth.subgroups import subgroups_to_json
 
 SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
 
@@ -97,6 +98,7 @@ def summary_json(finished: Finished) -> dict[str, Any]:
         },
         "left_out": dict(last.left_out),
         "round_seconds": [record.seconds for record in finished.rounds],
+        **({"subgroups": subgroups_to_json(finished.subgroups)} if finished.subgroups else {}),
     }
 
 

@@ -314,7 +314,8 @@ def test_the_card_says_what_it_must(tmp_path: Path) -> None:
     card = (tmp_path / "MODEL_CARD.md").read_text()
     headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
     assert headings == [
-        *("Model", "Intended use", "Not intended", "Data", "Metrics", "Calibration", "Limits", "Privacy in this run"),
+        *("Model", "Intended use", "Not intended", "Data", "Metrics", "Calibration", "Subgroups", "Limits"),
+        "Privacy in this run",
     ]
     assert "No medical device" in card
     assert "examined in four hospitals in the 1980s" in card

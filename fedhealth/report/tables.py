@@ -191,6 +191,9 @@ def departures(run: RunFiles) -> list[Row]:
     rows.append(("first weights", "the seeded model before any training, from one hospital", weights, "1"))
     rows.append(("weights", "the model after training in the hospital", weights, f"{used:,} used"))
     rows.append(("evaluation", "counts per bin of risk (2 x 200), two sums, the number tested", "403", f"{tested:,}"))
+    if run.subgroups:
+        what = "by sex and age band: ill and healthy, called ill and called healthy at 0.5; no small group"
+        rows.append(("subgroups", what, "20 at most", f"{len(run.subgroups.told):,}"))
     return rows
 
 

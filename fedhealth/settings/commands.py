@@ -152,4 +152,5 @@ class CompareSettings:
             local_epochs=self.local_epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            subgroups=False,
         )

@@ -96,6 +96,8 @@ class FederationSettings:
     """Longest step (L2 norm of new minus old weights) a hospital may take in a round; a longer one is cut. 0: no limit."""
     min_count: int = 5
     """A hospital keeps to itself the count and sum of a measurement that fewer of its patients have."""
+    subgroups: bool = True
+    """After the rounds, count in each hospital who is called ill by sex and by age band; small groups stay untold."""
     seed: int = 0
     """Same seed, same weights, bit for bit."""
 
