@@ -108,6 +108,8 @@ class Checkpoint:
     members: Sequence[Member]
     strikes: Mapping[str, int]
     dropped: Mapping[str, str]
+    histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
+    """What each hospital sent in this round: after the last one, all of the end's figures come from it."""
 
 
 @dataclass(frozen=True)

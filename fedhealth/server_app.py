@@ -89,6 +89,7 @@ def run_rounds(
 ) -> tuple[Checkpoint, list[RoundRecord]]:
     """The rounds that are still to run; the last checkpoint and the records of all rounds."""
     checkpoint, rounds = past.checkpoint, list(past.rounds)
+    rounds[-1:] = [replace(last, histograms=checkpoint.histograms) for last in rounds[-1:]]
 
     def keep_round(event: Event) -> None:
         nonlocal checkpoint
@@ -102,6 +103,7 @@ def run_rounds(
                 weights=recorder.arrays,
                 strikes=dict(recorder.strikes),
                 dropped=dict(recorder.dropped),
+                histograms=event.histograms,
             )
             on_event(checkpoint)
 

@@ -75,7 +75,7 @@ ROOMS: dict[str, Imports] = {
         {"client_app", "data", "errors", "preprocessing", "settings", "simulation", "terminal", "training", "wire"},
     ),
     # what is told of a run
-    "checkpoints": ({"flwr", "numpy"}, {"arrays", "events", "files", "preprocessing"}),
+    "checkpoints": ({"flwr", "numpy"}, {"arrays", "events", "files", "metrics", "preprocessing"}),
     "run_files": ({"numpy"}, {"events", "files", "metrics", "preprocessing", "schema", "subgroups"}),
     "run_folder": (
         set(),

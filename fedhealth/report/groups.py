@@ -65,6 +65,6 @@ def subgroup_notes(run: RunFiles) -> list[str]:
         "Tested patients, the final model, a risk threshold of 0.5; intervals: 95 % (Wilson). A hospital tells nothing of a "
         f"group that is small ({SMALL_COUNT} patients are the least) nor of what would give it away by subtraction, so these "
         "are not all tested patients.",
-        "Groups differ in who is ill and in which hospitals they were tested, not in sex or age alone.",
+        "Groups differ in more than sex or age: in how many are ill, and in the hospitals that examined them.",
         *notes,
     ]
