@@ -87,6 +87,7 @@ ROOMS: dict[str, Imports] = {
     "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics", "subgroups"}),
     "live_run": (set(), {"events", "report", "run_files"}),
     "dashboard": ({"starlette", "uvicorn"}, {"errors", "events", "live_run", "report"}),
+    "tracking": ({"mlflow", "tensorboardX"}, {"errors", "events", "run_files"}),
     "console": ({"flwr", "rich"}, {"events", "metrics", "tables"}),
     "demo": (set(), set()),
     "compare": (
