@@ -89,7 +89,7 @@ ROOMS: dict[str, Imports] = {
     "dashboard": ({"starlette", "uvicorn"}, {"errors", "events", "live_run", "report"}),
     "tracking": ({"mlflow", "tensorboardX"}, {"errors", "events", "run_files"}),
     "console": ({"flwr", "rich"}, {"events", "metrics", "tables"}),
-    "demo": (set(), set()),
+    "demo": (set(), {"terminal"}),
     "compare": (
         {"numpy", "pandas", "sklearn", "matplotlib"},
         {
