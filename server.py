@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fedhealth.console import ServerConsole
     from fedhealth.dashboard import Dashboard
     from fedhealth.events import Event, Past
+    from fedhealth.tracking import Tracker
     from fedhealth.wire.grid import GrpcGrid
 
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     require_safe_address(settings.address, encrypted=settings.tls is not None, insecure=settings.insecure)
     tls = load_identity(settings.tls) if settings.tls else None
-    with opened_run(settings, warn) as run, opened_screens(settings.dashboard, run.folder.name) as screens:
+    with opened_run(settings, warn) as run, opened_screens(settings, run.folder) as screens:
         on_link = partial(show_link, screens)
         grid = GrpcGrid(run.settings.to_run_config(), run.settings.hospitals, on_link, tls, settings.allow)
         guard_again(grid, run.past)
@@ -46,21 +47,28 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def opened_screens(port: int | None, name: str) -> "Iterator[list[ServerConsole | Dashboard]]":
-    """The terminal, and beside it the live page if a port for it was given."""
+def opened_screens(settings: ServerSettings, folder: Path) -> "Iterator[list[ServerConsole | Dashboard | Tracker]]":
+    """The terminal; beside it the live page and the tracking, if they were asked for."""
     from fedhealth.console import ServerConsole
 
     with contextlib.ExitStack() as stack:
-        screens: list[ServerConsole | Dashboard] = [stack.enter_context(contextlib.closing(ServerConsole(say)))]
-        if port is not None:
+        screens: list[ServerConsole | Dashboard | Tracker] = [
+            stack.enter_context(contextlib.closing(ServerConsole(say)))
+        ]
+        if settings.track != "none":
+            from fedhealth import tracking
+
+            screens.append(stack.enter_context(tracking.tracking(settings.track, folder, warn)))
+            say(f"tracking; to look at it: {tracking.viewer_command(settings.track, folder)}")
+        if settings.dashboard is not None:
             from fedhealth import dashboard
 
-            screens.append(page := dashboard.Dashboard(port, name))
+            screens.append(page := dashboard.Dashboard(settings.dashboard, folder.name))
             say(f"live page: {stack.enter_context(page.serving())}")
         yield screens
 
 
-def show_link(screens: "Sequence[ServerConsole | Dashboard]", what: str, who: str) -> None:
+def show_link(screens: "Sequence[ServerConsole | Dashboard | Tracker]", what: str, who: str) -> None:
     """Who joined, left or was refused, on every screen."""
     for screen in screens:
         screen.show_link(what, who)

@@ -28,7 +28,7 @@ def help_text() -> str:
     lines = [f"  {name:<{width}}   {what}" for name, what in COMMANDS.items()]
     more = [
         "python -m fedhealth COMMAND --help tells its flags, with an example to paste.",
-        "Tab completion: python -m fedhealth COMMAND --tyro-print-completion bash (or zsh, tcsh).",
+        "Tab completion: python -m fedhealth completion > completion.bash && source completion.bash (bash).",
         "Exit codes: 0 done, 1 failed, 2 wrong flags or files, 130 stopped by Ctrl-C. NO_COLOR=1 switches colours off.",
     ]
     return "\n".join(["usage: python -m fedhealth COMMAND ...", "", *lines, "", *more])

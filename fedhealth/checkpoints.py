@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fedhealth.arrays import read_array
 from fedhealth.events import Checkpoint, Member
 from fedhealth.files import write_file
+from fedhealth.metrics import NUM_BINS, ScoreHistogram
 from fedhealth.preprocessing import Standardisation
 
 FORMAT = b"fedhealth checkpoint 1 "
@@ -50,7 +51,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         "dropped": dict(checkpoint.dropped),
     }
     content = io.BytesIO()
-    np.savez(content, about=np.asarray(json.dumps(about)), **weights, **state)  # type: ignore[arg-type]  # see run_folder
+    bins = {f"histograms/{name}": pack_histogram(each) for name, each in checkpoint.histograms.items()}
+    np.savez(content, about=np.asarray(json.dumps(about)), **weights, **state, **bins)  # type: ignore[arg-type]  # see run_folder
     seal = FORMAT + hashlib.sha256(content.getbuffer()).hexdigest().encode() + b"\n"
     path = folder / f"round-{checkpoint.round_num:08}.ckpt"
     write_file(path, seal + content.getvalue())
@@ -81,6 +83,7 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
         weights = {key.removeprefix("weights/"): arrays[key] for key in arrays.files if key.startswith("weights/")}
+        bins = {key.removeprefix("histograms/"): arrays[key] for key in arrays.files if key.startswith("histograms/")}
         give_state(strategy, about["strategy"], {key: arrays[key] for key in arrays.files})
     scale = about["standardisation"]
     return Checkpoint(
@@ -91,7 +94,21 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         members=[Member(**member) for member in about["members"]],
         strikes=about["strikes"],
         dropped=about["dropped"],
+        histograms={name: unpack_histogram(values) for name, values in bins.items()},
     )
+
+
+def pack_histogram(histogram: ScoreHistogram) -> NDArray[np.float64]:
+    """Counts and sums as one array; a count of people is exact in it."""
+    return np.concatenate(
+        [histogram.positives, histogram.negatives, [histogram.log_loss, histogram.squared_error]], dtype=np.float64
+    )
+
+
+def unpack_histogram(values: NDArray[np.float64]) -> ScoreHistogram:
+    """Back from `pack_histogram`."""
+    positives, negatives = values[: 2 * NUM_BINS].astype(np.int64).reshape(2, NUM_BINS)
+    return ScoreHistogram(positives, negatives, float(values[-2]), float(values[-1]))
 
 
 def take_state(strategy: Strategy) -> tuple[dict[str, str], Arrays]:

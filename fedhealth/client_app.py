@@ -8,7 +8,7 @@ anew for each message, just goes on. TensorFlow is imported by the first message
 """
 
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -19,6 +19,7 @@ from fedhealth.errors import RunError
 from fedhealth.flower_run.client_side import answer_in_own_words
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.participant import (
+    Participant,
     count_inputs,
     find_min_count,
     find_participant,
@@ -32,6 +33,12 @@ from fedhealth.participant import (
 from fedhealth.preprocessing import Moments
 from fedhealth.private_answers import answer_privately
 from fedhealth.requests import read_means, read_round, read_weights
+from fedhealth.subgroups import count_subgroups
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fedhealth.training import Examples
 
 app = ClientApp(mods=[answer_in_own_words, answer_privately])
 
@@ -95,13 +102,21 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global weights on the test patients; back goes a histogram of risks by label."""
     part = find_participant(context)
-    trainer = find_trainer(part.settings)
-    examples = prepare(part.test, part.settings.missing_indicators, find_standardisation(part, message))
-    risks = trainer.predict(read_weights(message, shapes_of(trainer)), examples.inputs)
-    if not np.all(np.isfinite(risks)):
-        raise RunError("the server's weights make no sense: they give risks that are no numbers")
+    risks, examples = _predict_tested(part, message)
     metrics = MetricRecord(histogram_to_record(score_histogram(risks, examples.labels)))
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+@app.query("subgroups")
+def subgroups(message: Message, context: Context) -> Message:
+    """Count who of the test patients is called ill, by sex and age band; what is small stays untold."""
+    part = find_participant(context)
+    if not part.settings.subgroups:
+        raise RunError("the server asks for subgroups, which its own settings exclude (--no-subgroups)")
+    risks, _ = _predict_tested(part, message)
+    told = count_subgroups(part.test.features, part.test.labels, risks, find_min_count(context))
+    record = MetricRecord({group: list(outcomes.counts()) for group, outcomes in told.items()})
+    return Message(RecordDict({"subgroups": record}), reply_to=message)
 
 
 @app.query("finish")
@@ -119,6 +134,16 @@ def final_model(message: Message, context: Context) -> dict[str, Any]:
         "num_inputs": count_inputs(part.settings),
         "standardisation": find_standardisation(part, message),
     }
+
+
+def _predict_tested(part: Participant, message: Message) -> "tuple[NDArray[np.float32], Examples]":
+    """Risks of the test patients by the weights that the message brings; and the patients as the model takes them."""
+    trainer = find_trainer(part.settings)
+    examples = prepare(part.test, part.settings.missing_indicators, find_standardisation(part, message))
+    risks = trainer.predict(read_weights(message, shapes_of(trainer)), examples.inputs)
+    if not np.all(np.isfinite(risks)):
+        raise RunError("the server's weights make no sense: they give risks that are no numbers")
+    return risks, examples
 
 
 def _moments_reply(message: Message, moments: Moments) -> Message:

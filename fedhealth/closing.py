@@ -7,7 +7,9 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedhealth.events import Member
-from fedhealth.replies import NOT_SOUND, describe_problem, readable
+from fedhealth.replies import NOT_SOUND, describe_problem, read_subgroups, readable
+from fedhealth.settings import FederationSettings
+from fedhealth.subgroups import Subgroups
 
 T = TypeVar("T")
 
@@ -45,3 +47,20 @@ def ask_of_final_model(
             continue
         del silent[member.name]
     return answers, silent
+
+
+def ask_for_subgroups(
+    grid: Grid, members: Sequence[Member], final: RecordDict, settings: FederationSettings
+) -> Subgroups | None:
+    """How the final model does by sex and age band; None if that was switched off."""
+    if not settings.subgroups:
+        return None
+    told, silent = ask_of_final_model(
+        grid,
+        members,
+        "query.subgroups",
+        final,
+        lambda reply, member: read_subgroups(reply, member, settings.min_count),
+        timeout=settings.round_timeout,
+    )
+    return Subgroups(told, silent)

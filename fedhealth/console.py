@@ -274,6 +274,9 @@ def client_line(message: Message, reply: Message) -> str | None:
         return f"could not answer {kind}; the federation goes on without this answer"
     if kind == "query.describe":
         return "ready; waiting for the other hospitals"
+    if kind == "query.subgroups":
+        told = reply.content.metric_records["subgroups"]
+        return f"told how own test patients fare by sex and age band: {', '.join(told) or 'no group is large enough'}"
     if kind != "evaluate":
         return None
     round_num = int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type]

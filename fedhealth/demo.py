@@ -12,15 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from fedhealth.terminal import script
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.1
 
 
-def main() -> int:
+@script
+def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of the first process that failed, or 0."""
     print("$ python create_dataset.py", flush=True)
     if failed := subprocess.run([sys.executable, "create_dataset.py"], cwd=ROOT, check=False).returncode:

@@ -9,6 +9,7 @@ from flwr.serverapp.strategy import Strategy
 from fedhealth.metrics import Metrics, ScoreHistogram
 from fedhealth.preprocessing import Standardisation
 from fedhealth.settings import FederationSettings
+from fedhealth.subgroups import Subgroups
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class Checkpoint:
     members: Sequence[Member]
     strikes: Mapping[str, int]
     dropped: Mapping[str, str]
+    histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
+    """What each hospital sent in this round: after the last one, all of the end's figures come from it."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ class Finished:
     standardisation: Standardisation | None
     rounds: Sequence[RoundRecord]
     seconds: float
+    subgroups: Subgroups | None = None
+    """What was told by sex and age band, if it was asked for."""
 
 
 Event = Waiting | Began | Paused | Dropped | RoundRecord | Checkpoint | Finished

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedhealth.events import Began, Event, Finished, RoundRecord, Waiting
 from fedhealth.report.reading import RunFiles
-from fedhealth.run_files import history_json, settings_json, summary_json
+from fedhealth.run_files import history_json, settings_json
 
 MOST_REFUSED = 5
 NOTHING_YET: Mapping[str, Any] = {"dataset": "", "hospitals": (), "settings": {"rounds": 1}, "version": ""}
@@ -63,8 +63,9 @@ class LiveRun:
             name=self.name,
             settings=self.settings,
             history=self.history,
-            summary=summary_json(self.finished) if self.finished else {},
+            summary={"seconds": self.finished.seconds} if self.finished else {},
             histograms=last.histograms if last else {},
+            subgroups=self.finished.subgroups if self.finished else None,
         )
 
     def states(self) -> list[tuple[str, str, str]]:

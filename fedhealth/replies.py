@@ -14,6 +14,7 @@ from fedhealth.arrays import read_array
 from fedhealth.events import Member
 from fedhealth.metrics import ScoreHistogram, histogram_from_record
 from fedhealth.preprocessing import Moments
+from fedhealth.subgroups import Told, check_subgroups, read_outcomes
 
 T = TypeVar("T")
 
@@ -123,6 +124,14 @@ def read_histogram(reply: Message, member: Member) -> ScoreHistogram:
         declared = f"{member.test_patients} ({member.test_ill} ill)"
         raise ValueError(f"it evaluated {histogram.num_examples} patients ({ill} ill) but declared {declared}")
     return histogram
+
+
+def read_subgroups(reply: Message, member: Member, least: int) -> Told:
+    """Outcomes by subgroup, none of fewer than `least` of the test patients that the hospital declared."""
+    record = only_record(reply.content.metric_records, "subgroups")
+    told = {group: read_outcomes(group, counts) for group, counts in record.items()}
+    check_subgroups(told, member.test_patients, member.test_ill, least)
+    return told
 
 
 def clip_update(arrays: ArrayRecord, global_arrays: ArrayRecord, longest: float) -> tuple[ArrayRecord, float | None]:

@@ -19,9 +19,19 @@ import numpy as np
 from fedhealth import __version__
 from fedhealth.events import Began, Finished, RoundRecord
 from fedhealth.files import write_file
-from fedhealth.metrics import NUM_BINS, Metrics, ScoreHistogram, histogram_to_record
+from fedhealth.metrics import (
+    NUM_BINS,
+    Metrics,
+    ScoreHistogram,
+    add_histograms,
+    bootstrap_intervals,
+    compute_clinical_metrics,
+    flat_metrics,
+    histogram_to_record,
+)
 from fedhealth.preprocessing import encoded_names
 from fedhealth.schema import schema_fingerprint
+from fedhealth.subgroups import subgroups_to_json
 
 SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
 
@@ -86,22 +96,32 @@ def round_from_json(content: dict[str, Any]) -> RoundRecord:
 def summary_json(finished: Finished) -> dict[str, Any]:
     """The run in one page: the metrics of the last round, union and per hospital."""
     last = finished.rounds[-1]
+    union = add_histograms(last.histograms.values())
+    clinical = compute_clinical_metrics(union)
     patients = {member.name: member.patients for member in finished.members}
     return {
         "dataset": finished.dataset,
         "rounds": len(finished.rounds),
         "seconds": finished.seconds,
-        "metrics": _summary_metrics(last.union),
+        "metrics": {**_summary_metrics(last.union), **flat_metrics(clinical)},
+        "intervals": bootstrap_intervals(union),
+        "decision_curve": [asdict(point) for point in clinical.decision_curve],
         "hospitals": {
-            name: {**_summary_metrics(metrics), "patients": patients[name]} for name, metrics in last.hospitals.items()
+            name: {**_summary_metrics(metrics), **_clinical(last, name), "patients": patients[name]}
+            for name, metrics in last.hospitals.items()
         },
         "left_out": dict(last.left_out),
         "round_seconds": [record.seconds for record in finished.rounds],
+        **({"subgroups": subgroups_to_json(finished.subgroups)} if finished.subgroups else {}),
     }
 
 
 def _summary_metrics(metrics: Metrics) -> dict[str, float | None]:
     return {key: getattr(metrics, key) for key in SUMMARY_METRICS}
+
+
+def _clinical(last: RoundRecord, name: str) -> dict[str, float | None]:
+    return flat_metrics(compute_clinical_metrics(last.histograms.get(name, add_histograms([]))))
 
 
 def write_model(path: Path, finished: Finished) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedhealth.closing import ask_of_final_model
+from fedhealth.closing import ask_for_subgroups, ask_of_final_model
 from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Member, OnEvent, Past, RoundRecord
 from fedhealth.gathering import Gathering, require_same_members
 from fedhealth.preprocessing import Standardisation
@@ -64,9 +64,11 @@ def federate(
     checkpoint, rounds = run_rounds(grid, settings, on_event, max_wait, past)
     final = RecordDict({"arrays": checkpoint.weights, "config": to_config(checkpoint.standardisation)})
     staying = [member for member in members if member.name not in checkpoint.dropped]
+    subgroups = ask_for_subgroups(grid, staying, final, settings)
     ask_of_final_model(grid, staying, "query.finish", final, lambda *_: None, timeout=settings.round_timeout)
     seconds = time.perf_counter() - started
-    on_event(Finished(settings, members, dataset, checkpoint.weights, checkpoint.standardisation, rounds, seconds))
+    model = (checkpoint.weights, checkpoint.standardisation)
+    on_event(Finished(settings, members, dataset, *model, rounds, seconds, subgroups))
 
 
 def first_checkpoint(gathering: Gathering, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:
@@ -87,6 +89,7 @@ def run_rounds(
 ) -> tuple[Checkpoint, list[RoundRecord]]:
     """The rounds that are still to run; the last checkpoint and the records of all rounds."""
     checkpoint, rounds = past.checkpoint, list(past.rounds)
+    rounds[-1:] = [replace(last, histograms=checkpoint.histograms) for last in rounds[-1:]]
 
     def keep_round(event: Event) -> None:
         nonlocal checkpoint
@@ -100,6 +103,7 @@ def run_rounds(
                 weights=recorder.arrays,
                 strikes=dict(recorder.strikes),
                 dropped=dict(recorder.dropped),
+                histograms=event.histograms,
             )
             on_event(checkpoint)
 

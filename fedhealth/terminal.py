@@ -56,7 +56,7 @@ def parse_flags(settings_class: type[Settings], argv: Sequence[str] | None, prog
         with contextlib.redirect_stderr(complaint), colour_as_wished():
             return tyro.cli(settings_class, prog=program, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
     except SystemExit as end:
-        if end.code == 0:
+        if not end.code:  # None, where tyro has printed a completion
             raise
         raise UsageError(_unbox(complaint.getvalue())) from None
 

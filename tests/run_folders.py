@@ -11,6 +11,7 @@ from fedhealth.metrics import ScoreHistogram, add_histograms, compute_metrics, s
 from fedhealth.preprocessing import Standardisation, encoded_names, reference_standardisation
 from fedhealth.schema import CATEGORIES, FEATURES
 from fedhealth.settings import FederationSettings
+from fedhealth.subgroups import Subgroups
 from tests.run_keeping import keep_event
 
 NAMES = ("cleveland", "hungary", "switzerland", "va")
@@ -85,6 +86,8 @@ def write_run(
     records: list[RoundRecord] | None = None,
     standardisation: Standardisation | None = reference_standardisation(),  # noqa: B008  # frozen
     dataset: str = "synthetic",
+    *,
+    subgroups: Subgroups | None = None,
     **choice: object,
 ) -> Path:
     """A finished run of three rounds; returns the folder."""
@@ -96,6 +99,7 @@ def write_run(
     keep_event(folder, Began(settings, members, dataset))
     for record in rounds:
         keep_event(folder, record)
-    finished = Finished(settings, members, dataset, make_weights(settings), standardisation, rounds, seconds=1.75)
+    weights = make_weights(settings)
+    finished = Finished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups)
     keep_event(folder, finished)
     return folder

@@ -47,14 +47,15 @@ ROOMS: dict[str, Imports] = {
     "wire": ({"cryptography", "flwr", "grpc", "numpy"}, {"errors", "schema"}),
     "simulation": ({"flwr"}, {"data", "errors", "settings", "sources", "wire"}),
     "flower_run": ({"flwr"}, {"console", "errors", "events", "quiet", "run_folder", "settings", "terminal", "wire"}),
-    "events": ({"flwr"}, {"metrics", "preprocessing", "settings"}),
-    "replies": ({"flwr", "numpy"}, {"arrays", "events", "metrics", "preprocessing"}),
+    "subgroups": ({"numpy"}, {"schema"}),
+    "events": ({"flwr"}, {"metrics", "preprocessing", "settings", "subgroups"}),
+    "replies": ({"flwr", "numpy"}, {"arrays", "events", "metrics", "preprocessing", "subgroups"}),
     "control_variates": ({"numpy"}, set()),
     "strategies": ({"flwr", "numpy"}, {"arrays", "control_variates", "settings"}),
     "sampling": ({"flwr", "numpy"}, {"settings"}),
     "rounds": ({"flwr"}, {"errors", "events", "metrics", "replies", "sampling"}),
     "gathering": ({"flwr"}, {"errors", "events", "preprocessing", "replies", "settings"}),
-    "closing": ({"flwr"}, {"events", "replies"}),
+    "closing": ({"flwr"}, {"events", "replies", "settings", "subgroups"}),
     "server_app": (
         {"flwr"},
         {
@@ -76,7 +77,10 @@ ROOMS: dict[str, Imports] = {
     ),
     "client_app": (
         {"numpy", "flwr"},
-        {"errors", "flower_run", "metrics", "participant", "preprocessing", "private_answers", "requests", "training"},
+        {
+            *("errors", "flower_run", "metrics", "participant", "preprocessing", "private_answers", "requests"),
+            *("subgroups", "training"),
+        },
     ),
     "receipts": ({"flwr"}, {"errors"}),
     "audit": (set(), {"errors", "receipts", "tables"}),
@@ -85,8 +89,8 @@ ROOMS: dict[str, Imports] = {
         {"client_app", "data", "errors", "preprocessing", "settings", "simulation", "terminal", "training", "wire"},
     ),
     # what is told of a run
-    "checkpoints": ({"flwr", "numpy"}, {"arrays", "events", "files", "preprocessing"}),
-    "run_files": ({"numpy"}, {"events", "files", "metrics", "preprocessing", "schema"}),
+    "checkpoints": ({"flwr", "numpy"}, {"arrays", "events", "files", "metrics", "preprocessing"}),
+    "run_files": ({"numpy"}, {"events", "files", "metrics", "preprocessing", "schema", "subgroups"}),
     "run_folder": (
         set(),
         {"checkpoints", "errors", "events", "files", "run_files", "schema", "settings", "strategies"},
@@ -94,11 +98,12 @@ ROOMS: dict[str, Imports] = {
     "model_file": ({"numpy"}, {"errors", "preprocessing", "schema"}),
     "predict": ({"numpy"}, {"data", "errors", "model_file", "preprocessing", "recalibration", "schema"}),
     "export": ({"numpy", "onnx"}, {"errors", "files", "model", "model_file", "preprocessing"}),
-    "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics"}),
+    "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics", "subgroups"}),
     "live_run": (set(), {"events", "report", "run_files"}),
     "dashboard": ({"starlette", "uvicorn"}, {"errors", "events", "live_run", "report"}),
+    "tracking": ({"mlflow", "tensorboardX"}, {"errors", "events", "run_files"}),
     "console": ({"flwr", "rich"}, {"events", "metrics", "settings", "tables"}),
-    "demo": (set(), set()),
+    "demo": (set(), {"terminal"}),
     "compare": (
         {"numpy", "pandas", "sklearn", "matplotlib"},
         {

@@ -15,10 +15,13 @@ from fedhealth.metrics import (
     compute_calibration,
     compute_clinical_metrics,
     compute_decision_curve,
+    compute_metrics,
     compute_pr_auc,
+    flat_metrics,
     score_histogram,
     sensitivity_at_specificity,
 )
+from fedhealth.metrics.bootstrap import resampled_metrics
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -37,10 +40,10 @@ def patients(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def make_cohort(
-    num_patients: int = 3000, slope: float = 1.0, intercept: float = 0.0
+    num_patients: int = 3000, slope: float = 1.0, intercept: float = 0.0, seed: int = 0
 ) -> tuple[NDArray[np.float64], ...]:
     """Risks, and labels drawn with log odds `intercept + slope * predicted log odds`."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     log_odds = generator.normal(scale=1.5, size=num_patients)
     true_risks = 1 / (1 + np.exp(-(intercept + slope * log_odds)))
     return 1 / (1 + np.exp(-log_odds)), (generator.random(num_patients) < true_risks).astype(float)
@@ -133,6 +136,35 @@ def test_clinical_metrics_of_hospitals_together_are_those_of_the_pooled_patients
     risks, labels = make_cohort(400)
     parts = [score_histogram(risks[part], labels[part]) for part in np.array_split(np.arange(400), 3)]
     assert compute_clinical_metrics(add_histograms(parts)) == compute_clinical_metrics(score_histogram(risks, labels))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_metrics_of_many_draws_at_once_are_those_of_each_by_itself(seed: int) -> None:
+    histograms = [score_histogram(*make_cohort(size, seed=seed)) for size in (40, 90, 400)]
+    ill, healthy = (np.stack([getattr(each, name) for each in histograms]) for name in ("positives", "negatives"))
+    at_once = resampled_metrics(ill, healthy)
+    for place, histogram in enumerate(histograms):
+        alone = {**vars(compute_metrics(histogram)), **flat_metrics(compute_clinical_metrics(histogram))}
+        for name in set(at_once) - {"brier", "loss"}:
+            assert at_once[name][place] == pytest.approx(alone[name], abs=1e-9), name
+        assert at_once["brier"][place] == pytest.approx(alone["brier"], abs=0.0051)
+
+
+def test_separated_classes_have_no_calibration_line_in_any_draw() -> None:
+    histogram = score_histogram([0.1] * 20 + [0.9] * 20, [0] * 20 + [1] * 20)
+    intervals = bootstrap_intervals(histogram, num_draws=50)
+    assert intervals["calibration_slope"] is intervals["calibration_intercept"] is None
+    assert intervals["auroc"] == (1.0, 1.0)
+
+
+def test_an_interval_of_brier_score_and_loss_is_about_their_exact_values() -> None:
+    histogram = score_histogram(*make_cohort(600))
+    metrics, intervals = compute_metrics(histogram), bootstrap_intervals(histogram)
+    for name in ("brier", "loss"):
+        interval, value = intervals[name], getattr(metrics, name)
+        assert interval is not None
+        assert interval[0] < value < interval[1]
+        assert sum(interval) / 2 == pytest.approx(value, abs=0.003)
 
 
 def test_bootstrap_intervals_are_repeatable_hold_the_estimate_and_narrow_with_patients() -> None:

@@ -18,11 +18,19 @@ from sklearn.metrics import roc_auc_score
 
 from fedhealth.__main__ import main
 from fedhealth.errors import UsageError
-from fedhealth.metrics import NUM_BINS, ScoreHistogram, add_histograms, compute_metrics, score_histogram
+from fedhealth.metrics import (
+    NUM_BINS,
+    ScoreHistogram,
+    add_histograms,
+    compute_clinical_metrics,
+    compute_metrics,
+    flat_metrics,
+    score_histogram,
+)
 from fedhealth.report import compare_runs, write_report
+from fedhealth.report.clinical import MANY, benefit_rows, clinical_rows
 from fedhealth.report.curves import (
     Group,
-    bootstrap_intervals,
     count_outcomes,
     decision_points,
     find_outcomes,
@@ -132,18 +140,6 @@ def test_a_wilson_interval_is_the_textbooks() -> None:
     assert wilson_interval(0, 10)[0] == 0.0
 
 
-def test_bootstrap_intervals_hold_the_metric_and_are_as_wide_as_theory_says() -> None:
-    histogram = make_histogram(400, 400, seed=3)
-    metrics, intervals = compute_metrics(histogram), bootstrap_intervals(histogram)
-    for name, (low, high) in intervals.items():
-        assert low < getattr(metrics, name) < high, name
-    low, high = intervals["accuracy"]
-    assert metrics.accuracy is not None
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(metrics.accuracy * (1 - metrics.accuracy) / 800), rel=0.1)
-    assert bootstrap_intervals(histogram) == intervals
-    assert bootstrap_intervals(make_histogram(20, 0, seed=0)) == {}
-
-
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +176,35 @@ def test_only_a_single_untold_count_needs_another_one() -> None:
     assert find_untold({"a": metrics(40, 20), "b": metrics(30, 15)}) == set()
     assert find_untold({"a": metrics(40, 20), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"b", "c"}
     assert find_untold({"a": metrics(40, 2), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"a", "c"}
+
+
+def test_every_hospital_has_its_figures_with_intervals_unless_they_rest_on_few(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path))
+    rows = {row[0]: row[1:] for row in clinical_rows(run)}
+    assert list(rows) == [*NAMES, "all together"]
+    assert rows["switzerland"] == ("few",) * 5
+    union = run.union
+    assert union is not None
+    exact = flat_metrics(compute_clinical_metrics(union))
+    for text, key in zip(rows["all together"], ["", "pr_auc", "sensitivity_at_90", "calibration_slope"], strict=False):
+        value, low, high = (float(number) for number in re.findall(r"-?\d\.\d{3}", text))
+        assert low < value < high
+        assert not key or value == pytest.approx(exact[key], abs=5e-4)
+
+
+def test_many_hospitals_get_no_intervals_of_their_own(tmp_path: Path) -> None:
+    names = tuple(f"hospital {number}" for number in range(MANY + 1))
+    assert clinical_rows(read_run(write_run(tmp_path, names, [make_record(1, names)]))) == []
+
+
+def test_net_benefit_is_told_per_hundred_patients_in_whole_numbers(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path))
+    rows = {row[0]: row[1:] for row in benefit_rows(run)}
+    union = run.union
+    assert union is not None
+    ill, healthy = int(union.positives.sum()), int(union.negatives.sum())
+    assert rows["0.20"][1] == f"{100 * (ill - healthy / 4) / (ill + healthy):.0f}"
+    assert all(re.fullmatch(r"-?\d+", cell) for row in rows.values() for cell in row)
 
 
 def test_who_took_part_is_told_by_round(tmp_path: Path) -> None:
@@ -245,7 +270,7 @@ def test_a_hostile_name_stays_text_everywhere(tmp_path: Path) -> None:
     card = (tmp_path / "0" / "MODEL_CARD.md").read_text()
     assert "<script" not in card and "<img" not in card
     table = [line for line in card.splitlines() if line.startswith("|") and "few" in line]
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 10 for line in table)
+    assert all(len(re.findall(r"(?<!\\)\|", line)) in (10, 7) for line in table)
 
 
 def test_the_browser_may_run_our_script_and_no_other(tmp_path: Path) -> None:
@@ -315,7 +340,8 @@ def test_the_card_says_what_it_must(tmp_path: Path) -> None:
     card = (tmp_path / "MODEL_CARD.md").read_text()
     headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
     assert headings == [
-        *("Model", "Intended use", "Not intended", "Data", "Metrics", "Calibration", "Limits", "Privacy in this run"),
+        *("Model", "Intended use", "Not intended", "Data", "Metrics", "Calibration", "Subgroups", "Limits"),
+        "Privacy in this run",
     ]
     assert "No medical device" in card
     assert "examined in four hospitals in the 1980s" in card

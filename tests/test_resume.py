@@ -78,8 +78,8 @@ def run(
     return events
 
 
-def read_run(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]], dict[str, Any]]:
-    """(weights, history without seconds, summary without seconds)."""
+def read_run(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]], dict[str, Any], bytes]:
+    """(weights, history without seconds, summary without seconds, evaluation)."""
     with np.load(folder / "model.npz", allow_pickle=False) as model:
         weights = {name: model[name].tobytes() for name in model.files if name != "about"}
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
@@ -88,7 +88,7 @@ def read_run(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]], dict
         del record["seconds"]
     assert len(summary.pop("round_seconds")) == ROUNDS
     del summary["seconds"]
-    return weights, history, summary
+    return weights, history, summary, (folder / "evaluation.json").read_bytes()
 
 
 def asked_for(out: Path, strategy: StrategyName = "fedadam") -> ServerSettings:
@@ -122,7 +122,7 @@ def test_offences_and_long_steps_are_the_same_after_an_interruption_at_any_event
     asked = ServerSettings(hospitals=3, rounds=ROUNDS, strikes=3, max_update_norm=0.125, out=tmp_path / "calm")
     calm = len(run(asked, make=hospitals_of_which_one_offends))
     expected = read_run(tmp_path / "calm")
-    _, history, _ = expected
+    _, history, _, _ = expected
     assert [record["left_out"]["hungary"].split(";")[0][:11] for record in history] == ["its weights"] * 2 + [
         "dropped at "
     ] * 2

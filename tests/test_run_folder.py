@@ -74,7 +74,10 @@ def read_json(path: Path) -> Any:
 def test_the_summary_says_in_one_page_what_the_run_achieved(tmp_path: Path) -> None:
     keep_event(tmp_path, make_finished())
     summary = read_json(tmp_path / "summary.json")
-    assert set(summary) == {"dataset", "rounds", "seconds", "metrics", "hospitals", "left_out", "round_seconds"}
+    assert set(summary) == {
+        *("dataset", "rounds", "seconds", "metrics", "hospitals", "left_out", "round_seconds"),
+        *("intervals", "decision_curve"),
+    }
     assert (summary["dataset"], summary["rounds"], summary["seconds"]) == ("uci", 2, 1.75)
     assert summary["round_seconds"] == [0.25, 0.5]
     assert set(summary["metrics"]) >= ASKED_FOR
@@ -98,6 +101,19 @@ def test_the_summary_gives_each_hospital_the_same_metrics_and_all_its_patients(t
     assert summary["hospitals"]["cleveland"]["patients"] == 8
     assert summary["hospitals"]["va"]["patients"] == 10
     assert summary["hospitals"]["va"]["accuracy"] == 0.5
+
+
+def test_the_summary_has_what_a_doctor_asks_for_with_intervals(tmp_path: Path) -> None:
+    histograms = {"cleveland": score_histogram([0.9, 0.3, 0.7, 0.1], [1, 1, 0, 0])}
+    keep_event(tmp_path, make_finished(rounds=[make_round(1, histograms=histograms)]))
+    summary = read_json(tmp_path / "summary.json")
+    assert summary["metrics"]["pr_auc"] == pytest.approx((1 + 2 / 3) / 2)
+    assert summary["metrics"]["sensitivity_at_90"] == 0.5
+    assert summary["intervals"]["sensitivity"] == [0.0, 1.0]
+    assert summary["hospitals"]["cleveland"]["pr_auc"] == summary["metrics"]["pr_auc"]
+    assert summary["hospitals"]["va"]["pr_auc"] is None
+    at_half = next(point for point in summary["decision_curve"] if point["threshold"] == 0.5)
+    assert (at_half["model"], at_half["everybody"]) == (0.0, 0.0)
 
 
 def test_an_undefined_metric_is_null(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_hospitals_are_asked_in_the_order_of_the_run() -> None:
         "query.initial_weights",
         *["train"] * 3,
         *["evaluate"] * 3,
+        *["query.subgroups"] * 3,
         *["query.finish"] * 3,
     ]
 
@@ -243,7 +244,8 @@ def test_a_run_that_goes_on_says_after_which_round_and_asks_nothing_that_was_agr
     assert [type(event) for event in events] == [Began, RoundRecord, Checkpoint, Finished]
     assert isinstance(events[0], Began)
     assert events[0].done == 2
-    assert toy.kinds() == [*["query.describe"] * 3, *["train"] * 3, *["evaluate"] * 3, *["query.finish"] * 3]
+    rest = [*["train"] * 3, *["evaluate"] * 3, *["query.subgroups"] * 3, *["query.finish"] * 3]
+    assert toy.kinds() == [*["query.describe"] * 3, *rest]
     assert {config["server-round"] for config in toy.configs("train") + toy.configs("evaluate")} == {3}
     assert [record.round_num for record in finished_of(events).rounds] == [1, 2, 3]
 
@@ -251,7 +253,7 @@ def test_a_run_that_goes_on_says_after_which_round_and_asks_nothing_that_was_agr
 def test_a_run_that_has_all_its_rounds_behind_it_only_hands_out_the_model() -> None:
     events, toy = run(three_hospitals(), rounds=2), three_hospitals()
     finished = finished_of(go_on(toy, past_of(events, 2), rounds=2))
-    assert toy.kinds() == [*["query.describe"] * 3, *["query.finish"] * 3]
+    assert toy.kinds() == [*["query.describe"] * 3, *["query.subgroups"] * 3, *["query.finish"] * 3]
     np.testing.assert_array_equal(finished.weights["w"].numpy(), finished_of(events).weights["w"].numpy())
     assert [record.round_num for record in finished.rounds] == [1, 2]
 

@@ -129,8 +129,8 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
         return RecordDict({"moments": MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})})
     if kind == "query.initial_weights":
         return RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})})
-    if kind == "query.finish":
-        return RecordDict()
+    if kind in ("query.subgroups", "query.finish"):
+        return RecordDict({"subgroups": MetricRecord()} if kind == "query.subgroups" else {})
     weight = message.content.array_records["arrays"]["w"].numpy()
     if kind == "train":
         arrays = ArrayRecord({"w": Array(np.asarray(weight + np.float32(hospital.step)))})
@@ -159,7 +159,7 @@ def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class:
 
     app.train()(answer)
     app.evaluate()(answer)
-    for question in ("describe", "first_moments", "second_moments", "initial_weights", "finish"):
+    for question in ("describe", "first_moments", "second_moments", "initial_weights", "subgroups", "finish"):
         app.query(question)(answer)
     return Toy(grid_class(app, by_key), {hospital.name: hospital for hospital in hospitals}, heard)
 

@@ -9,5 +9,6 @@ COMMANDS: dict[str, str] = {
     "export": "a run's model for other programs (Keras, ONNX, TensorFlow Lite)",
     "report": "report.html and MODEL_CARD.md of a run; several runs compared",
     "compare": "what federation is worth: each hospital alone, federated, all rows in one place",
+    "completion": "tab completion for bash, of the scripts and of these commands",
 }
 """Command -> what it does, in the order of the help page; the module of that name here holds its `main`."""

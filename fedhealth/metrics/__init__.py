@@ -13,6 +13,7 @@ from fedhealth.metrics.clinical import (
     compute_clinical_metrics,
     compute_decision_curve,
     compute_pr_auc,
+    flat_metrics,
     sensitivity_at_specificity,
 )
 from fedhealth.metrics.histogram import (
@@ -48,6 +49,7 @@ __all__ = [
     "compute_decision_curve",
     "compute_metrics",
     "compute_pr_auc",
+    "flat_metrics",
     "histogram_from_record",
     "histogram_to_record",
     "score_histogram",

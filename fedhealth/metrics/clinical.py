@@ -65,6 +65,19 @@ def compute_clinical_metrics(histogram: ScoreHistogram) -> ClinicalMetrics:
     )
 
 
+def flat_metrics(metrics: ClinicalMetrics) -> dict[str, float | None]:
+    """All but the decision curve by the names that files and tables have for them."""
+    line = metrics.calibration
+    return {
+        "pr_auc": metrics.pr_auc,
+        "sensitivity_at_90": metrics.sensitivity_at_90,
+        "threshold_at_90": metrics.threshold_at_90,
+        "calibration_slope": line.slope if line else None,
+        "calibration_intercept": line.intercept if line else None,
+        "calibration_in_the_large": line.in_the_large if line else None,
+    }
+
+
 def compute_pr_auc(histogram: ScoreHistogram) -> float | None:
     """Average precision over the bins from the highest risk down; None without an ill and a healthy patient.
 

@@ -63,7 +63,6 @@ def limit_lines(run: RunFiles) -> list[str]:
         lines.append("Hospitals brought files of their own: their data sheets are with them.")
     if run.settings["settings"]["missing-indicators"]:
         lines.append(INDICATOR_LIMIT)
-    lines.append("Subgroups (sex, age band) were not measured: hospitals sent no counts by subgroup.")
     return lines
 
 

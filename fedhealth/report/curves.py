@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedhealth.metrics import NUM_BINS, ScoreHistogram
 
@@ -20,7 +19,6 @@ ROUNDING = 5
 FEWEST_FOR_ROC = 20
 """Ill, and healthy, tested patients; with fewer, a curve of rounded counts would have less than four steps."""
 RELIABILITY_GROUPS = 10
-RESAMPLES = 1000
 Point = tuple[float, float]
 
 
@@ -189,45 +187,3 @@ def decision_points(outcomes: Sequence[Outcome]) -> tuple[list[Point], list[Poin
         [(each.threshold, net_benefit(each, each.threshold)) for each in within],
         [(threshold, net_benefit(outcomes[0], threshold)) for threshold in thresholds],
     )
-
-
-def bootstrap_intervals(histogram: ScoreHistogram, seed: int = 0) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals (Efron 1979) of the metrics over `RESAMPLES` draws of as many patients from the histogram.
-
-    Brier score and loss are resampled with every risk at the middle of its bin, and the interval moves by what that changes.
-    """
-    counts = np.concatenate([histogram.positives, histogram.negatives])
-    total = int(counts.sum())
-    if not histogram.positives.sum() or not histogram.negatives.sum():
-        return {}
-    draws = np.random.default_rng(seed).multinomial(total, counts / total, size=RESAMPLES)
-    found = _resampled_metrics(draws[:, :NUM_BINS], draws[:, NUM_BINS:])
-    here = _resampled_metrics(histogram.positives[None], histogram.negatives[None])
-    exact = {"brier": histogram.squared_error / total, "loss": histogram.log_loss / total}
-    return {
-        name: _interval(values, exact[name] - float(here[name][0]) if name in exact else 0.0)
-        for name, values in found.items()
-    }
-
-
-def _interval(values: NDArray[np.float64], shift: float) -> tuple[float, float]:
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low) + shift, float(high) + shift
-
-
-def _resampled_metrics(ill: NDArray[np.int64], healthy: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Each metric (num_draws,) of histograms (num_draws, NUM_BINS)."""
-    middles, half = (np.arange(NUM_BINS) + 0.5) / NUM_BINS, NUM_BINS // 2
-    num_ill, num_healthy = ill.sum(axis=1), healthy.sum(axis=1)
-    total = num_ill + num_healthy
-    found_ill, found_healthy = ill[:, half:].sum(axis=1), healthy[:, :half].sum(axis=1)
-    wins = (ill * (np.cumsum(healthy, axis=1) - healthy / 2)).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may lack a class; nanpercentile leaves it out
-        return {
-            "auroc": wins / (num_ill * num_healthy),
-            "accuracy": (found_ill + found_healthy) / total,
-            "sensitivity": found_ill / num_ill,
-            "specificity": found_healthy / num_healthy,
-            "brier": (ill @ (1 - middles) ** 2 + healthy @ middles**2) / total,
-            "loss": -(ill @ np.log(middles) + healthy @ np.log(1 - middles)) / total,
-        }

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from fedhealth.files import write_file
-from fedhealth.report import card, tables
+from fedhealth.report import card, clinical, groups, tables
 from fedhealth.report.charts import Charts, comparison_charts, run_charts
 from fedhealth.report.curves import FEWEST_FOR_ROC, SMALL_COUNT
 from fedhealth.report.reading import RunFiles, read_run
@@ -80,6 +80,8 @@ def run_parts(run: RunFiles) -> dict[str, Any]:
     charts: Charts = run_charts(run)
     return {
         "tables": tables,
+        "groups": groups,
+        "clinical": clinical,
         "charts": charts,
         "metrics": tables.metric_rows(run) if run.history else [],
         "confusion": tables.confusion_rows(run),

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedhealth.errors import UsageError
 from fedhealth.metrics import NUM_BINS, ScoreHistogram, add_histograms, histogram_from_record
+from fedhealth.subgroups import Subgroups, subgroups_from_json
 
 ROUND_KEYS = {"round", "seconds", "union", "hospitals", "left_out"}
 
@@ -32,6 +33,8 @@ class RunFiles:
     histograms: Mapping[str, ScoreHistogram]
     """evaluation.json by hospital; empty if there is none."""
     num_weights: int = 0
+    subgroups: Subgroups | None = None
+    """By sex and age band, if it was asked for."""
 
     @property
     def union(self) -> ScoreHistogram | None:
@@ -54,14 +57,15 @@ def read_run(folder: Path) -> RunFiles:
         check = (settings["settings"]["rounds"], settings["dataset"], settings["hospitals"][0]["name"])
         if not all(check) or not history or not all(set(entry) >= ROUND_KEYS for entry in history):
             raise ValueError("an entry is missing")
-        summary = folder / "summary.json"
+        summary = _read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
         return RunFiles(
             name=folder.resolve().name,
             settings=settings,
             history=history,
-            summary=_read_json(summary) if summary.is_file() else {},
+            summary=summary,
             histograms=_read_histograms(folder / "evaluation.json"),
             num_weights=_count_weights(folder / "model.npz"),
+            subgroups=subgroups_from_json(summary["subgroups"]) if "subgroups" in summary else None,
         )
     except (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, zipfile.BadZipFile) as error:
         problem = f"{type(error).__name__}: {error}"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from fedhealth.metrics import bootstrap_intervals, compute_clinical_metrics, flat_metrics
 from fedhealth.report.curves import (
     FEWEST_FOR_ROC,
-    bootstrap_intervals,
     count_outcomes,
     is_small,
     round_count,
@@ -18,14 +18,21 @@ from fedhealth.report.reading import RunFiles
 Row = tuple[str, ...]
 METRICS: dict[str, tuple[str, str]] = {
     "auroc": ("AUROC", "chance that an ill patient has a higher risk than a healthy one; 0.5 is a coin"),
+    "pr_auc": (
+        "PR-AUC",
+        "mean share of ill among those called ill, over all thresholds; a coin has the share of the ill",
+    ),
     "brier": ("Brier score", "mean squared error of the risks; lower is better, 0.25 is a coin"),
     "loss": ("log loss", "mean surprise at the diagnosis in nats; lower is better, 0.693 is a coin"),
     "accuracy": ("accuracy", "share called rightly at a risk of 0.5"),
     "sensitivity": ("sensitivity", "share of the ill who are called ill at 0.5"),
     "specificity": ("specificity", "share of the healthy who are called healthy at 0.5"),
+    "sensitivity_at_90": ("sensitivity at 90 %", "share of the ill who are found where 90 % of the healthy are spared"),
     "ece": ("calibration error", "mean distance between risk told and share ill, over ten bins"),
+    "calibration_slope": ("calibration slope", "1 is right; below 1, high risks are too high and low ones too low"),
+    "calibration_intercept": ("calibration intercept", "log odds to add once the slope is put right; 0 is right"),
 }
-"""Key in history.jsonl -> its name and what it means."""
+"""Key in summary.json -> its name and what it means."""
 SOURCES = {"synthetic": "invented patients", "own": "the hospitals' own files", "uci": "UCI Heart Disease data"}
 
 
@@ -53,6 +60,8 @@ def describe_source(dataset: str) -> str:
 def metric_rows(run: RunFiles) -> list[MetricRow]:
     """The last round's metrics of all tested patients together, with 95 % intervals where histograms are there."""
     union, last = run.union, run.history[-1]["union"]
+    if union:
+        last = {**last, **flat_metrics(compute_clinical_metrics(union))}
     intervals = bootstrap_intervals(union) if union else {}
     rows = []
     for key, (name, meaning) in METRICS.items():
@@ -199,6 +208,9 @@ def departures(run: RunFiles) -> list[Row]:
         else "counts per bin of risk (2 x 200), two sums, the number tested"
     )
     rows.append(("evaluation", counts, "20" if private else "403", f"{tested:,}"))
+    if run.subgroups:
+        what = "by sex and age band: ill and healthy, called ill and called healthy at 0.5; no small group"
+        rows.append(("subgroups", what, "20 at most", f"{len(run.subgroups.told):,}"))
     return rows
 
 

@@ -96,6 +96,8 @@ class FederationSettings:
     """Longest step (L2 norm of new minus old weights) a hospital may take in a round; a longer one is cut. 0: no limit."""
     min_count: int = 5
     """A hospital keeps to itself the count and sum of a measurement that fewer of its patients have."""
+    subgroups: bool = True
+    """After the rounds, count in each hospital who is called ill by sex and by age band; small groups stay untold."""
     seed: int = 0
     """Same seed, same weights, bit for bit (but for --dp-epsilon, whose noise nobody may foresee)."""
     dp_epsilon: float = 0.0
@@ -167,9 +169,9 @@ class FederationSettings:
         ):
             if wrong:
                 raise UsageError(f"--{flag} and --dp-epsilon exclude each other: {reason}; leave one out")
-        # Sums of measurements stay at home, and there is one evaluation: what the settings say is what is done.
-        object.__setattr__(self, "scaling", "reference")
-        object.__setattr__(self, "evaluate_every", 0)
+        # What no noise covers is not asked for, and there is one evaluation: what the settings say is what is done.
+        for name, value in (("scaling", "reference"), ("evaluate_every", 0), ("subgroups", False)):
+            object.__setattr__(self, name, value)
 
     @property
     def private(self) -> bool:

@@ -10,6 +10,7 @@ from fedhealth.settings.federation import FederationSettings
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/45/heart+disease.zip"
 
+Track = Literal["none", "tensorboard", "mlflow"]
 Split = Literal["natural", "iid", "label-skew", "quantity-skew", "feature-skew"]
 
 
@@ -38,6 +39,8 @@ class ServerSettings(FederationSettings):
     """How many rounds' checkpoints the run folder keeps."""
     dashboard: int | None = None
     """A port for a live page of the run, for this machine only (http://127.0.0.1:PORT/); 0 takes a free one."""
+    track: Track = "none"
+    """Also write each round's numbers for one of these, into the run folder (needs pip install -r requirements-track.txt)."""
     verbose: bool = False
     """Also show Flower's own log."""
 
