@@ -8,7 +8,14 @@ The lines of a `DataError` quote patients' values: they are for the hospital's o
 """
 
 from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital
-from fedhealth.data.patients import FEWEST_TO_TEST, FEWEST_TO_TRAIN, Patients, enough_patients, split_patients
+from fedhealth.data.patients import (
+    FEWEST_TO_TEST,
+    FEWEST_TO_TRAIN,
+    Patients,
+    enough_patients,
+    hold_validation,
+    split_patients,
+)
 from fedhealth.data.unlabelled import NewPatients, read_new_patient, read_new_patients
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "NewPatients",
     "Patients",
     "enough_patients",
+    "hold_validation",
     "load_hospital",
     "read_new_patient",
     "read_new_patients",
