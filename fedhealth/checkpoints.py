@@ -19,7 +19,7 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fedhealth.arrays import read_array
-from fedhealth.events import Checkpoint, Member
+from fedhealth.events import Best, Checkpoint, Member
 from fedhealth.files import write_file
 from fedhealth.preprocessing import Standardisation
 
@@ -40,7 +40,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         The folder cannot be written to.
     """
     kinds, state = take_state(checkpoint.strategy)
+    best = checkpoint.best
     weights = {f"weights/{name}": read_array(array) for name, array in checkpoint.weights.items()}
+    weights |= {f"best/{name}": read_array(array) for name, array in best.weights.items()} if best else {}
     about = {
         "round": checkpoint.round_num,
         "standardisation": checkpoint.standardisation and asdict(checkpoint.standardisation),
@@ -48,6 +50,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         "members": [asdict(member) for member in checkpoint.members],
         "strikes": dict(checkpoint.strikes),
         "dropped": dict(checkpoint.dropped),
+        "best": best and {"round": best.round_num, "losses": dict(best.losses), "rounds_since": best.rounds_since},
     }
     content = io.BytesIO()
     np.savez(content, about=np.asarray(json.dumps(about)), **weights, **state)  # type: ignore[arg-type]  # see run_folder
@@ -80,17 +83,25 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         raise ValueError("its checksum is wrong")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
-        weights = {key.removeprefix("weights/"): arrays[key] for key in arrays.files if key.startswith("weights/")}
-        give_state(strategy, about["strategy"], {key: arrays[key] for key in arrays.files})
-    scale = about["standardisation"]
+        held = {key: arrays[key] for key in arrays.files}
+        give_state(strategy, about["strategy"], held)
+    scale, best = about["standardisation"], about.get("best")
     return Checkpoint(
         round_num=about["round"],
-        weights=ArrayRecord({name: Array(values) for name, values in weights.items()}),
+        weights=_arrays_below("weights/", held),
         standardisation=scale and Standardisation(tuple(scale["means"]), tuple(scale["stds"])),
         strategy=strategy,
         members=[Member(**member) for member in about["members"]],
         strikes=about["strikes"],
         dropped=about["dropped"],
+        best=best and Best(best["round"], _arrays_below("best/", held), best["losses"], best["rounds_since"]),
+    )
+
+
+def _arrays_below(prefix: str, arrays: Arrays) -> ArrayRecord:
+    """The arrays whose names begin so, without that."""
+    return ArrayRecord(
+        {key.removeprefix(prefix): Array(values) for key, values in arrays.items() if key.startswith(prefix)}
     )
 
 

@@ -24,6 +24,7 @@ from fedhealth.participant import (
     find_participant,
     find_standardisation,
     find_trainer,
+    predict_risks,
     prepare,
 )
 from fedhealth.preprocessing import Moments
@@ -41,14 +42,17 @@ def describe(message: Message, context: Context) -> Message:
     part = find_participant(context)
     find_trainer(part.settings).warm_up()
     who = ConfigRecord({"name": part.hospital.name, "source": part.hospital.source})
-    counts = MetricRecord(
-        {
-            "train-patients": len(part.train),
-            "test-patients": len(part.test),
-            "test-ill": int(part.test.labels.sum()),
+    counts = {
+        "train-patients": len(part.train),
+        "test-patients": len(part.test),
+        "test-ill": int(part.test.labels.sum()),
+    }
+    if part.validation:
+        counts |= {
+            "validation-patients": len(part.validation),
+            "validation-ill": int(part.validation.labels.sum()),
         }
-    )
-    return Message(RecordDict({"hospital": who, "counts": counts}), reply_to=message)
+    return Message(RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))}), reply_to=message)
 
 
 @app.query("first_moments")
@@ -92,15 +96,18 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Evaluate the global weights on the test patients; back goes a histogram of risks by label."""
+    """Evaluate the global weights: a histogram of risks by label of the test patients, and one of those to choose on."""
     part = find_participant(context)
-    trainer = find_trainer(part.settings)
-    examples = prepare(part.test, part.settings.missing_indicators, find_standardisation(part, message))
-    risks = trainer.predict(read_weights(message, _shapes(trainer)), examples.inputs)
-    if not np.all(np.isfinite(risks)):
-        raise RunError("the server's weights make no sense: they give risks that are no numbers")
-    metrics = MetricRecord(histogram_to_record(score_histogram(risks, examples.labels)))
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    standardisation, trainer = find_standardisation(part, message), find_trainer(part.settings)
+    weights = read_weights(message, _shapes(trainer))
+    tested = {"metrics": part.test, **({"validation": part.validation} if part.validation else {})}
+    records = {}
+    for key, patients in tested.items():
+        risks = predict_risks(weights, patients, standardisation, part.settings)
+        if not np.all(np.isfinite(risks)):
+            raise RunError("the server's weights make no sense: they give risks that are no numbers")
+        records[key] = MetricRecord(histogram_to_record(score_histogram(risks, patients.labels)))
+    return Message(RecordDict(dict(records)), reply_to=message)
 
 
 @app.query("finish")

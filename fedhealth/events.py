@@ -34,11 +34,14 @@ class Member:
     train_patients: int
     test_patients: int
     test_ill: int
+    validation_patients: int = 0
+    """Held out of those to train on, for choices during the run."""
+    validation_ill: int = 0
 
     @property
     def patients(self) -> int:
         """All its patients."""
-        return self.train_patients + self.test_patients
+        return self.train_patients + self.validation_patients + self.test_patients
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,22 @@ class RoundRecord:
     """Who was asked to train, where that was not everybody (--fraction)."""
     histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
     """What each hospital sent; kept for the last round only."""
+    validation: Metrics | None = None
+    """Of the patients held out for choices, all together; none if nothing is chosen or nobody evaluated."""
+    validation_histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
+    """As `histograms`."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best round so far: the one with the least loss on the validation patients."""
+
+    round_num: int
+    weights: ArrayRecord
+    losses: Mapping[str, float]
+    """Hospital -> log loss (nats) summed over its validation patients."""
+    rounds_since: int = 0
+    """Evaluated rounds that came after it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +126,8 @@ class Checkpoint:
     members: Sequence[Member]
     strikes: Mapping[str, int]
     dropped: Mapping[str, str]
+    best: Best | None = None
+    """Kept with --patience only."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +136,17 @@ class Past:
 
     checkpoint: Checkpoint
     rounds: Sequence[RoundRecord] = ()
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen on the validation patients, and the evaluation of the model that came of it."""
+
+    evaluation: RoundRecord
+    best_round: int | None = None
+    """Whose weights the final model has; none without --patience."""
+    stopped: bool = False
+    """Whether the run ended before its last round because nothing became better."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +160,13 @@ class Finished:
     standardisation: Standardisation | None
     rounds: Sequence[RoundRecord]
     seconds: float
+    choices: Choices | None = None
+    """None where the final model is simply that of the last round."""
+
+    @property
+    def final(self) -> RoundRecord:
+        """The evaluation of the final model."""
+        return self.choices.evaluation if self.choices else self.rounds[-1]
 
 
 Event = Waiting | Began | Paused | Dropped | RoundRecord | Checkpoint | Finished

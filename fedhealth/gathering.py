@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -37,15 +38,17 @@ class Gathering:
     ----------
     wanted : how many hospitals take part.
     max_wait : seconds that all waiting before the rounds may take together.
+    validates : whether the hospitals hold patients out for choices, and so tell how many.
     """
 
-    def __init__(self, grid: Grid, wanted: int, max_wait: float, on_event: OnEvent) -> None:
+    def __init__(self, grid: Grid, wanted: int, max_wait: float, on_event: OnEvent, validates: bool = False) -> None:
         self._grid = grid
         self._wanted = wanted
         self._max_wait = max_wait
         self._deadline = time.monotonic() + max_wait
         self._next_word = 0.0
         self._on_event = on_event
+        self._read_member = partial(read_member, validates=validates)
         self._names: dict[int, str] = {}
         self._patients: dict[int, int] = {}
 
@@ -62,7 +65,7 @@ class Gathering:
             while (here := len(self._here())) < self._wanted:
                 self._wait(f"only {here} of {self._wanted} hospitals (--hospitals) came", ())
             new = self._here() - members.keys()
-            described = self._ask_those_here(sorted(new), "query.describe", RecordDict(), read_member)
+            described = self._ask_those_here(sorted(new), "query.describe", RecordDict(), self._read_member)
             here_now = self._here()
             members = {node: member for node, member in {**members, **described}.items() if node in here_now}
             self._names = {node: member.name for node, member in members.items()}

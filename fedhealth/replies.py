@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
 from fedhealth import preprocessing
@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 COUNTS = ("train-patients", "test-patients", "test-ill")
 """What a hospital tells of its size."""
+VALIDATION_COUNTS = ("validation-patients", "validation-ill")
+"""What it tells besides, in a run that chooses something."""
 LONGEST_REASON = 200
 """Letters of a hospital's reason that are shown."""
 ABSENT = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
@@ -37,14 +39,18 @@ def describe_problem(problem: Exception) -> str:
     return f"no {readable(str(problem))}" if isinstance(problem, KeyError) else readable(str(problem))
 
 
-def read_member(reply: Message) -> Member:
-    """Who answered: name, source, counts."""
+def read_member(reply: Message, validates: bool = False) -> Member:
+    """Who answered: name, source, counts; with `validates` also of the patients that are held out for choices."""
     who, counts = reply.content.config_records["hospital"], reply.content.metric_records["counts"]
-    values = {key: operator.index(counts[key]) for key in COUNTS}  # type: ignore[arg-type]  # raises on a list
-    if not 0 <= values["test-ill"] <= values["test-patients"]:
-        raise ValueError(f"{values['test-ill']} of its {values['test-patients']} test patients are ill")
+    asked = (*COUNTS, *VALIDATION_COUNTS) if validates else COUNTS
+    values = {key: operator.index(counts[key]) for key in asked}  # type: ignore[arg-type]  # raises on a list
+    for part in ("test", "validation") if validates else ("test",):
+        if not 0 <= values[f"{part}-ill"] <= values[f"{part}-patients"]:
+            raise ValueError(f"{values[f'{part}-ill']} of its {values[f'{part}-patients']} {part} patients are ill")
     if min(values["train-patients"], values["test-patients"]) < 1:
         raise ValueError("it has no patient to train or to test on")
+    if validates and values["validation-patients"] < 1:
+        raise ValueError("it holds no patient out for choices")
     return Member(
         node_id=reply.metadata.src_node_id,
         name=readable(str(who["name"])),
@@ -99,12 +105,25 @@ def check_arrays(arrays: ArrayRecord, expected: ArrayRecord) -> None:
             raise ValueError("its weights are not finite")
 
 
-def read_histogram(reply: Message, member: Member) -> ScoreHistogram:
-    """A hospital's score histogram, of as many patients as it declared."""
-    histogram = histogram_from_record(only_record(reply.content.metric_records, "metrics"))
+def read_evaluation(reply: Message, member: Member) -> tuple[ScoreHistogram, ScoreHistogram | None]:
+    """A hospital's score histograms: of its test patients and, if it holds some out, of those to choose on."""
+    records = reply.content.metric_records
+    if not member.validation_patients:
+        return _read_histogram(only_record(records, "metrics"), member.test_patients, member.test_ill), None
+    if set(records) != {"metrics", "validation"}:
+        raise ValueError(f"it sent {describe_names(list(records))} where metrics and validation were asked for")
+    return (
+        _read_histogram(records["metrics"], member.test_patients, member.test_ill),
+        _read_histogram(records["validation"], member.validation_patients, member.validation_ill),
+    )
+
+
+def _read_histogram(record: MetricRecord, patients: int, declared_ill: int) -> ScoreHistogram:
+    """A score histogram of as many patients as were declared."""
+    histogram = histogram_from_record(record)
     ill = int(histogram.positives.sum())
-    if (histogram.num_examples, ill) != (member.test_patients, member.test_ill):
-        declared = f"{member.test_patients} ({member.test_ill} ill)"
+    if (histogram.num_examples, ill) != (patients, declared_ill):
+        declared = f"{patients} ({declared_ill} ill)"
         raise ValueError(f"it evaluated {histogram.num_examples} patients ({ill} ill) but declared {declared}")
     return histogram
 

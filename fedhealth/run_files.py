@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fedhealth import __version__
-from fedhealth.events import Began, Finished, RoundRecord
+from fedhealth.events import Began, Choices, Finished, RoundRecord
 from fedhealth.files import write_file
 from fedhealth.metrics import NUM_BINS, Metrics, ScoreHistogram, histogram_to_record
 from fedhealth.preprocessing import encoded_names
@@ -64,6 +64,7 @@ def history_json(record: RoundRecord) -> dict[str, Any]:
         "left_out_share": record.left_out_share,
         "clipped": dict(record.clipped),
         **({"asked": list(record.asked)} if record.asked else {}),
+        **({"validation": asdict(record.validation)} if record.validation else {}),
     }
 
 
@@ -80,12 +81,13 @@ def round_from_json(content: dict[str, Any]) -> RoundRecord:
         left_out_share=content["left_out_share"],
         clipped=content["clipped"],
         asked=content.get("asked", ()),
+        validation=Metrics(**content["validation"]) if "validation" in content else None,
     )
 
 
 def summary_json(finished: Finished) -> dict[str, Any]:
-    """The run in one page: the metrics of the last round, union and per hospital."""
-    last = finished.rounds[-1]
+    """The run in one page: the metrics of the final model, union and per hospital, and what was chosen."""
+    last = finished.final
     patients = {member.name: member.patients for member in finished.members}
     return {
         "dataset": finished.dataset,
@@ -97,6 +99,16 @@ def summary_json(finished: Finished) -> dict[str, Any]:
         },
         "left_out": dict(last.left_out),
         "round_seconds": [record.seconds for record in finished.rounds],
+        **({"choices": choices_json(finished.choices)} if finished.choices else {}),
+    }
+
+
+def choices_json(choices: Choices) -> dict[str, Any]:
+    """What was chosen on validation patients, and the whole evaluation of the model that came of it."""
+    return {
+        "best_round": choices.best_round,
+        "stopped": choices.stopped,
+        "evaluation": history_json(choices.evaluation),
     }
 
 

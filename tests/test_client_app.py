@@ -10,7 +10,9 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedhealth import client_app, participant, preprocessing
-from fedhealth.data import load_hospital, split_patients
+from fedhealth.data import hold_validation, load_hospital, split_patients
+from fedhealth.metrics import histogram_from_record
+from fedhealth.preprocessing import Moments
 from fedhealth.schema import FEATURE_NAMES, NUMBERS, TARGET
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
@@ -64,6 +66,10 @@ def hospital(tmp_path: Path) -> Path:
 def moments_of(reply: Message) -> tuple[list[int], list[float]]:
     record: Any = reply.content.metric_records["moments"]
     return list(record["counts"]), list(record["sums"])
+
+
+def moments_as_told(moments: Moments) -> tuple[list[int], list[float]]:
+    return list(moments.counts), list(moments.sums)
 
 
 def reason(reply: Message) -> str:
@@ -149,6 +155,51 @@ def test_the_smallest_hospital_that_may_take_part_does(tmp_path: Path) -> None:
     ask = make_ask(write_hospital(tmp_path / "client_1.csv", 22))
     counts: Any = ask("query.describe").content.metric_records["counts"]
     assert (counts["train-patients"], counts["test-patients"]) == (16, 6)
+
+
+# --- patients held out for choices ------------------------------------------------------------------------------------
+
+
+def test_whoever_is_held_out_for_choices_is_not_trained_on_and_not_in_the_sums(hospital: Path) -> None:
+    train, test = split_patients(load_hospital(hospital).patients, 0.25, 0)
+    kept, held = hold_validation(train, 0.2, 0)
+    ask = make_ask(hospital, patience=3)
+    counts: Any = ask("query.describe").content.metric_records["counts"]
+    assert dict(counts) == {
+        "train-patients": len(kept),
+        "test-patients": len(test),
+        "test-ill": int(test.labels.sum()),
+        "validation-patients": len(held),
+        "validation-ill": int(held.labels.sum()),
+    }
+    assert len(kept) + len(held) == len(train)
+    assert moments_of(ask("query.first_moments")) == moments_as_told(preprocessing.first_moments(kept.features))
+    assert moments_of(ask("query.second_moments", means=MEANS)) == moments_as_told(
+        preprocessing.second_moments(kept.features, MEANS)
+    )
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    scale = {"means": MEANS, "stds": STDS, "server_round": 1}
+    assert ask("train", weights, **scale).content.metric_records["metrics"]["num-examples"] == len(kept)
+    records = ask("evaluate", weights, **scale).content.metric_records
+    found = {key: histogram_from_record(records[key]) for key in records}
+    assert {key: (each.num_examples, int(each.positives.sum())) for key, each in found.items()} == {
+        "metrics": (len(test), int(test.labels.sum())),
+        "validation": (len(held), int(held.labels.sum())),
+    }
+
+
+def test_a_share_is_held_out_only_if_something_is_chosen(hospital: Path) -> None:
+    counts: Any = make_ask(hospital, validation=0.4)("query.describe").content.metric_records["counts"]
+    assert set(counts) == {"train-patients", "test-patients", "test-ill"}
+    assert counts["train-patients"] == len(split_patients(load_hospital(hospital).patients, 0.25, 0)[0])
+
+
+def test_a_hospital_with_too_few_patients_to_hold_some_out_says_only_that(tmp_path: Path) -> None:
+    ask = make_ask(write_hospital(tmp_path / "client_1.csv", 22), patience=3)
+    assert reason(ask("query.describe")) == (
+        "too few patients for --validation 0.2: fewer than 10 would be left to train on or fewer than 5 to choose on, and "
+        "sums and counts would tell of each of them"
+    )
 
 
 # --- what the server sends --------------------------------------------------------------------------------------------
@@ -293,7 +344,7 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(
 
 QUOTED: dict[str, set[str]] = {
     "client_app": set(),
-    "participant": {"error", "settings.test_share", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
+    "participant": {"error", "settings.test_share", "settings.validation", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
     "requests": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER", "LARGEST_PULL"},
 }
 """What the text of a `RunError` may hold: the server's own settings (`error` is of `from_run_config`) and constants."""

@@ -165,6 +165,15 @@ def form_of_value(value: object) -> object:
     return kind, len(value)
 
 
+VALIDATION_COUNTS = {**COUNTS, "validation-patients": int, "validation-ill": int}
+MAY_LEAVE_FOR_CHOICES = {
+    **MAY_LEAVE,
+    "query.describe": {"hospital": {"name": str, "source": str}, "counts": VALIDATION_COUNTS},
+    "evaluate": {"metrics": HISTOGRAM, "validation": HISTOGRAM},
+}
+"""The same in a run that chooses something."""
+
+
 @pytest.fixture
 def replies(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
     """All that the hospitals answer from here on."""
@@ -188,6 +197,18 @@ def test_nothing_leaves_a_hospital_but_what_is_on_the_list(hospitals: dict[str, 
         assert form == MAY_LEAVE[kind]
         met.add(kind)
     assert met == set(MAY_LEAVE) - {"error"}
+
+
+def test_nothing_more_leaves_a_hospital_for_a_choice_than_is_on_the_list(
+    hospitals: dict[str, Path], replies: list[Message]
+) -> None:
+    run_federation(hospitals, patience=2, validation=0.35)
+    met = set()
+    for reply in replies:
+        kind, form = form_of(reply)
+        assert form == MAY_LEAVE_FOR_CHOICES[kind]
+        met.add(kind)
+    assert met == set(MAY_LEAVE_FOR_CHOICES) - {"error"}
 
 
 def test_the_envelope_of_an_answer_holds_ids_and_times_only(hospitals: dict[str, Path], replies: list[Message]) -> None:

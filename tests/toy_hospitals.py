@@ -1,7 +1,7 @@
 """Toy hospitals for the server's side: no TensorFlow, one weight, everything can be checked by hand.
 
 A toy hospital's training adds its own `step` to the weight; its risks are the weight for an ill patient and one minus the
-weight for a healthy one. Clocks stand still unless somebody sleeps.
+weight for a healthy one. Its validation patients all have the weight for a risk. Clocks stand still unless somebody sleeps.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,6 +44,8 @@ class ToyHospital:
     ages: list[float]
     step: float = 0.1
     source: str = "own"
+    validation: tuple[int, int] = (0, 0)
+    """Healthy and ill patients that it holds out for choices; their loss is least if the weight is the share of the ill."""
     faults: dict[str, Exception] = field(default_factory=dict)
     lies: dict[str, Tamper] = field(default_factory=dict)
 
@@ -118,6 +120,8 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
     features = make_features(hospital.ages)
     if kind == "query.describe":
         counts = {"train-patients": len(hospital.ages), "test-patients": HEALTHY + ILL, "test-ill": ILL}
+        if sum(hospital.validation):
+            counts |= {"validation-patients": sum(hospital.validation), "validation-ill": hospital.validation[1]}
         who = ConfigRecord({"name": hospital.name, "source": hospital.source})
         return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
     if kind.endswith("_moments"):
@@ -138,7 +142,11 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
         return RecordDict({"arrays": arrays, "metrics": metrics})
     risk = float(np.clip(weight[0], 0, 1))
     risks, labels = [1 - risk] * HEALTHY + [risk] * ILL, [0] * HEALTHY + [1] * ILL
-    return RecordDict({"metrics": MetricRecord(histogram_to_record(score_histogram(risks, labels)))})
+    records = {"metrics": MetricRecord(histogram_to_record(score_histogram(risks, labels)))}
+    if sum(hospital.validation):
+        held = np.repeat([0, 1], hospital.validation)
+        records["validation"] = MetricRecord(histogram_to_record(score_histogram(np.full(len(held), risk), held)))
+    return RecordDict(dict(records))
 
 
 def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class: type[ToyGrid] = ToyGrid) -> Toy:

@@ -51,8 +51,8 @@ def describe_source(dataset: str) -> str:
 
 
 def metric_rows(run: RunFiles) -> list[MetricRow]:
-    """The last round's metrics of all tested patients together, with 95 % intervals where histograms are there."""
-    union, last = run.union, run.history[-1]["union"]
+    """The final model's metrics of all tested patients together, with 95 % intervals where histograms are there."""
+    union, last = run.union, run.final["union"]
     intervals = bootstrap_intervals(union) if union else {}
     rows = []
     for key, (name, meaning) in METRICS.items():
@@ -63,8 +63,8 @@ def metric_rows(run: RunFiles) -> list[MetricRow]:
 
 
 def tested_counts(run: RunFiles) -> tuple[int, int]:
-    """How many patients the last round tested, and how many of them are ill."""
-    union = run.history[-1]["union"]
+    """How many patients the final model was tested on, and how many of them are ill."""
+    union = run.final["union"]
     return int(union["num_examples"]), int(union["num_ill"])
 
 
@@ -87,7 +87,7 @@ def hospital_rows(run: RunFiles) -> list[Row]:
     Where fewer than five tested patients are ill or healthy, neither count nor the shares that would give it away are told.
     Because the others and the total would give it away too, the next smallest hospital's count is not told either.
     """
-    last = run.history[-1]
+    last = run.final
     untold = find_untold(last["hospitals"])
     rows = []
     for member in run.settings["hospitals"]:

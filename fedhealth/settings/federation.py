@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from fedhealth.errors import UsageError
 from fedhealth.settings.checks import LONGEST_WAIT, read_values, require
+from fedhealth.settings.choices import asks_for_choice, check_choices
 from fedhealth.settings.engine import ENGINE_KEYS
 
 Scaling = Literal["federated", "reference", "local"]
@@ -82,6 +83,10 @@ class FederationSettings:
     """Tell the model which values are missing: it predicts better, partly by what a doctor saw no need to measure."""
     test_share: float = 0.25
     """Share of each hospital's patients that is held out for evaluation and never trained on."""
+    patience: int = 0
+    """Stop after so many evaluated rounds without a lower loss on validation patients, and keep the best round; 0: off."""
+    validation: float = 0.2
+    """Share of each hospital's training patients that is held out for such choices (without one, none is)."""
     fraction: float = 1.0
     """Share of the hospitals that train in a round, drawn anew for each (at least 1; all of them evaluate)."""
     evaluate_every: int = 1
@@ -128,6 +133,7 @@ class FederationSettings:
         require(0 <= self.weight_decay <= 1, "weight-decay", self.weight_decay, "a number from 0 to 1")
         require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
         self._check_strategy()
+        check_choices(self)
 
     def _check_strategy(self) -> None:
         """Refuse what the strategy cannot do, with the reason, before anybody waits for anybody."""
@@ -164,6 +170,11 @@ class FederationSettings:
     def trained_per_round(self) -> int:
         """How many hospitals are asked to train in a round, if all are there."""
         return share_of(self.hospitals, self.fraction)
+
+    @property
+    def validation_share(self) -> float:
+        """Share of the training patients that is held out for choices: 0 if nothing is chosen."""
+        return self.validation if asks_for_choice(self.to_run_config()) else 0.0
 
     def to_run_config(self) -> dict[str, bool | int | float | str]:
         """As Flower's run config: kebab-case keys, plain values."""

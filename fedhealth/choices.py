@@ -1,0 +1,53 @@
+"""What a run chooses on validation patients, who are neither trained nor tested on: when to stop, whose weights to keep."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from flwr.app import ArrayRecord
+
+from fedhealth.events import Best, Checkpoint, Choices, RoundRecord
+from fedhealth.settings import FederationSettings
+
+Evaluate = Callable[[ArrayRecord, RoundRecord], RoundRecord]
+"""Lets the hospitals evaluate weights; gives the record of the round that they came of, with what they found."""
+
+
+class StopRounds(Exception):  # noqa: N818  # as StopIteration: an end, no error
+    """Ends the loop of Flower's strategy, which has no other way out; raised when a round is wholly told and kept."""
+
+
+def find_best(best: Best | None, record: RoundRecord, weights: ArrayRecord) -> Best | None:
+    """The best round so far, after the round of this record came to these weights.
+
+    A round without an evaluation, or with nobody's who evaluated the best one, neither wins nor counts.
+    """
+    losses = {name: histogram.log_loss for name, histogram in sorted(record.validation_histograms.items())}
+    if not losses or (best and not losses.keys() & best.losses.keys()):
+        return best
+    if best is None or is_lower(losses, best.losses):
+        return Best(record.round_num, weights, losses)
+    return replace(best, rounds_since=best.rounds_since + 1)
+
+
+def is_lower(losses: Mapping[str, float], before: Mapping[str, float]) -> bool:
+    """Whether the loss is lower, over those hospitals that evaluated both times: who is away must not decide it."""
+    both = sorted(losses.keys() & before.keys())
+    return sum(losses[name] for name in both) < sum(before[name] for name in both)
+
+
+def is_enough(best: Best | None, patience: int) -> bool:
+    """Whether the rounds end here."""
+    return best is not None and 0 < patience <= best.rounds_since
+
+
+def choose_final_model(
+    evaluate: Evaluate, settings: FederationSettings, checkpoint: Checkpoint, rounds: Sequence[RoundRecord]
+) -> tuple[ArrayRecord, Choices | None]:
+    """The weights to keep, and what was chosen, with the evaluation of just these weights."""
+    best = checkpoint.best
+    if best is None:
+        return checkpoint.weights, None
+    record = rounds[best.round_num - 1]
+    if not record.histograms:  # only the last round's are kept, and none of a run that was interrupted after it
+        record = evaluate(best.weights, record)
+    return best.weights, Choices(record, best.round_num, stopped=is_enough(best, settings.patience))

@@ -1,0 +1,265 @@
+"""What a run chooses on patients that are neither trained nor tested on: toy hospitals, checked by hand."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord
+
+from fedhealth.choices import find_best, is_enough
+from fedhealth.errors import UsageError
+from fedhealth.events import Began, Best, Checkpoint, Event, Finished, Member, RoundRecord
+from fedhealth.metrics import compute_metrics, score_histogram
+from fedhealth.server_app import federate
+from fedhealth.settings import FederationSettings, ServerSettings
+from tests import test_resume
+from tests.run_folders import make_record
+from tests.test_resume import Killed
+from tests.toy_hospitals import Toy, ToyHospital, make_toy
+
+STEP = 0.05
+
+
+def hospitals(healthy: int = 1, ill: int = 3) -> Toy:
+    """Each round adds 0.05 to a weight that begins at 0.5; the validation loss is least where it is the share of the ill."""
+    names = ("cleveland", "hungary", "va")
+    return make_toy(*(ToyHospital(name, [50, 60], step=STEP, validation=(healthy, ill)) for name in names))
+
+
+def run(toy: Toy, rounds: int = 10, **settings: Any) -> list[Event]:
+    events: list[Event] = []
+    chosen = {"strategy": "fedavg", "patience": 2, **settings}
+    federate(toy.grid, FederationSettings(hospitals=3, rounds=rounds, **chosen), events.append, max_wait=0.01)
+    return events
+
+
+def finished_of(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def rounds_of(events: list[Event]) -> list[RoundRecord]:
+    return [event for event in events if isinstance(event, RoundRecord)]
+
+
+def record_of(round_num: int, **losses: float) -> RoundRecord:
+    """A round in which these hospitals' validation patients had these losses."""
+    nobody = score_histogram([], [])
+    return make_record(
+        round_num, validation_histograms={name: replace(nobody, log_loss=loss) for name, loss in losses.items()}
+    )
+
+
+# --- the best round ---------------------------------------------------------------------------------------------------
+
+
+def test_the_round_with_the_least_loss_over_all_hospitals_is_the_best() -> None:
+    weights, best = [ArrayRecord({"w": Array(np.array([float(number)]))}) for number in range(5)], None
+    for number, (one, other) in enumerate([(5.0, 5.0), (2.0, 6.0), (3.0, 5.0), (9.0, 1.0), (7.9, 0.0)]):
+        best = find_best(best, record_of(number + 1, cleveland=one, va=other), weights[number])
+    assert best is not None
+    assert (best.round_num, best.losses, best.rounds_since) == (5, {"cleveland": 7.9, "va": 0.0}, 0)
+    assert best.weights is weights[4]
+
+
+def test_a_round_that_is_only_as_good_is_no_better_one() -> None:
+    best = find_best(None, record_of(1, va=2.0), ArrayRecord())
+    for number in (2, 3):
+        best = find_best(best, record_of(number, va=2.0), ArrayRecord())
+    assert best is not None
+    assert (best.round_num, best.rounds_since) == (1, 2)
+
+
+def test_who_is_away_makes_a_round_neither_better_nor_worse() -> None:
+    """Without the hospital with the high loss the sum falls; the others' loss has risen."""
+    first = find_best(None, record_of(1, cleveland=2.0, va=9.0), ArrayRecord())
+    second = find_best(first, record_of(2, cleveland=2.5), ArrayRecord())
+    assert second is not None
+    assert (second.round_num, second.rounds_since) == (1, 1)
+    third = find_best(second, record_of(3, cleveland=1.5), ArrayRecord())
+    assert third is not None
+    assert (third.round_num, third.losses) == (3, {"cleveland": 1.5})
+
+
+def test_a_round_that_cannot_be_compared_does_not_count() -> None:
+    best = find_best(None, record_of(1, cleveland=2.0), ArrayRecord())
+    assert find_best(best, record_of(2), ArrayRecord()) is best
+    assert find_best(best, record_of(3, va=9.0), ArrayRecord()) is best
+    assert find_best(None, record_of(4), ArrayRecord()) is None
+
+
+@pytest.mark.parametrize(("since", "patience", "enough"), [(1, 2, False), (2, 2, True), (3, 2, True), (9, 0, False)])
+def test_the_rounds_end_after_as_many_without_a_better_one_as_patience_allows(
+    since: int, patience: int, enough: bool
+) -> None:
+    assert is_enough(Best(1, ArrayRecord(), {}, since), patience) is enough
+    assert not is_enough(None, patience)
+
+
+# --- a run that stops -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_stops_when_nothing_gets_better_and_keeps_the_best_round() -> None:
+    toy = hospitals()
+    events = run(toy)
+    finished = finished_of(events)
+    # The weight is 0.55, 0.60, ... and best at 0.75, after round 5; rounds 6 and 7 are worse.
+    assert [record.round_num for record in rounds_of(events)] == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(finished.weights["w"].numpy(), [0.75], rtol=1e-6)
+    assert finished.choices is not None
+    assert (finished.choices.best_round, finished.choices.stopped) == (5, True)
+    handed_out = [heard.content.array_records["arrays"]["w"].numpy() for heard in toy.heard if "finish" in heard.kind]
+    np.testing.assert_allclose(handed_out, [[0.75]] * 3, rtol=1e-6)
+
+
+def test_what_is_told_of_the_final_model_is_measured_on_it_and_not_on_the_last_rounds() -> None:
+    finished = finished_of(run(hospitals()))
+    # An ill test patient has the weight as risk, a healthy one the rest to 1; three of four are healthy.
+    assert finished.final.union.loss == pytest.approx(-np.log(0.75), abs=1e-6)
+    assert finished.final.union.loss == pytest.approx(finished.rounds[4].union.loss, abs=1e-12)
+    assert finished.rounds[-1].union.loss == pytest.approx(-np.log(0.85), abs=1e-6)
+    assert finished.final.round_num == 5
+    assert set(finished.final.histograms) == {"cleveland", "hungary", "va"}
+    held = finished.final.validation
+    assert held is not None
+    assert held.loss == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4, abs=1e-6)
+
+
+def test_a_run_that_gets_better_to_the_end_keeps_its_last_round_and_asks_nobody_again() -> None:
+    toy = hospitals()
+    events = run(toy, rounds=4)
+    finished = finished_of(events)
+    assert finished.choices is not None
+    assert (finished.choices.best_round, finished.choices.stopped) == (4, False)
+    assert finished.final is finished.choices.evaluation
+    assert finished.final.histograms
+    assert toy.kinds().count("evaluate") == 4 * 3
+
+
+def test_a_run_that_ends_before_patience_does_keeps_its_best_round_too() -> None:
+    finished = finished_of(run(hospitals(), rounds=6))
+    assert finished.choices is not None
+    assert (finished.choices.best_round, finished.choices.stopped) == (5, False)
+    np.testing.assert_allclose(finished.weights["w"].numpy(), [0.75], rtol=1e-6)
+
+
+def test_only_evaluated_rounds_count() -> None:
+    """With every second round evaluated, 0.70 (round 4) and 0.80 (round 6) are compared, then 8 and 10."""
+    events = run(hospitals(), rounds=20, evaluate_every=2)
+    finished = finished_of(events)
+    assert finished.choices is not None
+    assert (finished.choices.best_round, finished.choices.stopped) == (4, True)
+    assert len(finished.rounds) == 8
+    assert [record.validation is not None for record in rounds_of(events)] == [False, True] * 4
+
+
+def test_with_few_hospitals_drawn_all_of_them_still_decide() -> None:
+    finished = finished_of(run(hospitals(), fraction=0.4))
+    assert finished.choices is not None
+    assert finished.choices.best_round == 5
+    assert set(finished.final.validation_histograms) == {"cleveland", "hungary", "va"}
+
+
+def test_a_hospital_that_says_nothing_of_the_final_model_is_named_and_the_others_are_told_of() -> None:
+    toy = hospitals()
+    toy.hospitals["va"].lies["evaluate"] = lambda content: None if toy.kinds().count("evaluate") > 7 * 3 else content
+    final = finished_of(run(toy)).final
+    assert set(final.hospitals) == {"cleveland", "hungary"}
+    assert final.left_out == {"va": "it sent nothing where metrics and validation were asked for"}
+
+
+def test_without_patience_no_patient_is_held_out_and_the_last_round_stays() -> None:
+    toy = make_toy(*(ToyHospital(name, [50, 60], step=STEP) for name in ("cleveland", "hungary", "va")))
+    events = run(toy, patience=0, rounds=3)
+    finished = finished_of(events)
+    assert finished.choices is None
+    assert finished.final is finished.rounds[-1]
+    assert all(event.best is None for event in events if isinstance(event, Checkpoint))
+    began = events[0]
+    assert isinstance(began, Began)
+    assert all(member.validation_patients == 0 for member in began.members)
+
+
+def test_patience_and_no_evaluation_before_the_end_exclude_each_other() -> None:
+    with pytest.raises(UsageError) as caught:
+        FederationSettings(patience=3, evaluate_every=0)
+    assert str(caught.value) == (
+        "--patience is 3, but --evaluate-every 0 evaluates after the last round only; give --evaluate-every 1 or more, or "
+        "leave --patience out"
+    )
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------
+
+
+def read_kept(folder: Path) -> tuple[Any, ...]:
+    """All that a run leaves, without what time it took."""
+    weights, history, summary = test_resume.read_run(folder)
+    del summary["choices"]["evaluation"]["seconds"]
+    return weights, history, summary, (folder / "evaluation.json").read_text()
+
+
+def killed_anywhere(tmp_path: Path, asked: ServerSettings, make: Callable[[], Toy]) -> dict[str, Any]:
+    """Kill the run at every one of its events, go on, and compare; gives the summary of the calm run."""
+    calm = len(test_resume.run(replace(asked, out=tmp_path / "calm"), make=make))
+    expected = read_kept(tmp_path / "calm")
+    for kill_at in range(2, calm + 1):
+        folder = tmp_path / f"killed at {kill_at}"
+        with pytest.raises(Killed):
+            test_resume.run(replace(asked, out=folder), kill_at, make=make)
+        test_resume.run(ServerSettings(resume=folder), make=make)
+        assert read_kept(folder) == expected, f"killed at event {kill_at}"
+    return dict(expected[2])
+
+
+def test_a_run_that_is_killed_at_any_event_stops_where_it_would_have_and_keeps_the_same_round(tmp_path: Path) -> None:
+    """The best weight is 0.65, after round 3, so round 4 is the last of nine."""
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=1)
+    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=7, ill=13))
+    assert (summary["choices"]["best_round"], summary["choices"]["stopped"], summary["rounds"]) == (3, True, 4)
+
+
+def test_a_run_whose_last_round_is_the_best_is_evaluated_alike_wherever_it_was_killed(tmp_path: Path) -> None:
+    """A round's histograms are kept in memory only: who goes on after the last round asks for them anew."""
+    asked = ServerSettings(hospitals=3, rounds=4, strategy="fedadam", patience=3)
+    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=1, ill=19))
+    assert (summary["choices"]["best_round"], summary["choices"]["stopped"]) == (4, False)
+
+
+def test_the_best_round_is_in_the_checkpoint_with_its_weights(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=5, out=tmp_path / "run")
+    with pytest.raises(Killed):
+        test_resume.run(asked, 11, make=hospitals)
+    opened = test_resume.opened_run(ServerSettings(resume=tmp_path / "run"), pytest.fail)
+    with opened as run_again:
+        assert run_again.past is not None
+        best = run_again.past.checkpoint.best
+        assert best is not None
+        assert (best.round_num, best.rounds_since, run_again.past.checkpoint.round_num) == (4, 0, 4)
+        np.testing.assert_allclose(best.weights["w"].numpy(), [0.7], rtol=1e-6)
+        assert best.losses["va"] == pytest.approx(-(3 * np.log(0.7) + np.log(0.3)), abs=1e-5)
+        assert run_again.past.rounds[3].validation == compute_metrics(
+            score_histogram(np.full(12, best.weights["w"].numpy()[0]), [0, 1, 1, 1] * 3)
+        )
+
+
+def test_the_run_folder_says_what_was_chosen(tmp_path: Path) -> None:
+    test_resume.run(
+        ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, out=tmp_path / "run"), make=hospitals
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["choices"]["best_round"], summary["choices"]["stopped"], summary["rounds"]) == (5, True, 7)
+    assert summary["metrics"]["loss"] == pytest.approx(-np.log(0.75), abs=1e-6)
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    losses = [record["log-loss"] for record in evaluation["hospitals"].values()]
+    assert losses == pytest.approx([-4 * np.log(0.75)] * 3, abs=1e-5)
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [line["validation"]["num_examples"] for line in history] == [12] * 7
+
+
+def test_members_count_those_that_are_held_out() -> None:
+    assert Member(1, "va", "own", 60, 30, 20, validation_patients=10).patients == 100
