@@ -1,15 +1,25 @@
-"""What a run chooses on validation patients, who are neither trained nor tested on: when to stop, whose weights to keep."""
+"""What a run chooses on validation patients, who are neither trained nor tested on.
+
+When to stop, which round's weights to keep, and how to correct the risks that come of them; from histograms alone.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from flwr.app import ArrayRecord
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
 
+from fedhealth.arrays import read_array
 from fedhealth.events import Best, Checkpoint, Choices, RoundRecord
+from fedhealth.metrics import add_histograms, bin_log_odds
+from fedhealth.recalibration import fit_temperature, soften
 from fedhealth.settings import FederationSettings
 
 Evaluate = Callable[[ArrayRecord, RoundRecord], RoundRecord]
 """Lets the hospitals evaluate weights; gives the record of the round that they came of, with what they found."""
+Change = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.float32]]]
 
 
 class StopRounds(Exception):  # noqa: N818  # as StopIteration: an end, no error
@@ -45,9 +55,29 @@ def choose_final_model(
 ) -> tuple[ArrayRecord, Choices | None]:
     """The weights to keep, and what was chosen, with the evaluation of just these weights."""
     best = checkpoint.best
-    if best is None:
-        return checkpoint.weights, None
-    record = rounds[best.round_num - 1]
+    weights, round_num = (best.weights, best.round_num) if best else (checkpoint.weights, checkpoint.round_num)
+    if not settings.validation_share:
+        return weights, None
+    record = rounds[round_num - 1]
     if not record.histograms:  # only the last round's are kept, and none of a run that was interrupted after it
-        record = evaluate(best.weights, record)
-    return best.weights, Choices(record, best.round_num, stopped=is_enough(best, settings.patience))
+        record = evaluate(weights, record)
+    choices = Choices(record, best.round_num if best else None, stopped=is_enough(best, settings.patience))
+    if settings.calibrate == "temperature":
+        weights, choices = calibrate(evaluate, weights, choices)
+    return weights, choices
+
+
+def calibrate(evaluate: Evaluate, weights: ArrayRecord, choices: Choices) -> tuple[ArrayRecord, Choices]:
+    """The weights with one temperature for all hospitals, fitted to the validation patients of all of them."""
+    before = choices.evaluation
+    held = add_histograms(before.validation_histograms.values())
+    temperature = fit_temperature(held.positives, held.negatives, bin_log_odds())
+    softer = change_weights(weights, partial(soften, temperature=temperature))
+    after = evaluate(softer, before)
+    return softer, replace(choices, evaluation=after, temperature=temperature, uncalibrated=before)
+
+
+def change_weights(weights: ArrayRecord, change: Change) -> ArrayRecord:
+    """The same weights after `change`, under the same names."""
+    changed = change([read_array(array) for array in weights.values()])
+    return ArrayRecord({name: Array(values) for name, values in zip(weights, changed, strict=True)})

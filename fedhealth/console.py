@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
-from fedhealth.events import Began, Choices, Dropped, Event, Finished, Paused, RoundRecord, Waiting
+from fedhealth.choice_words import chosen_lines
+from fedhealth.events import Began, Dropped, Event, Finished, Paused, RoundRecord, Waiting
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
+from fedhealth.run_files import choices_json
 from fedhealth.settings import FederationSettings
 from fedhealth.tables import format_table
 
@@ -108,20 +110,9 @@ def choice_lines(settings: FederationSettings) -> list[str]:
     chosen = []
     if settings.patience:
         chosen.append(f"the best round (at most {count(settings.patience, 'round')} without a better one)")
+    if settings.calibrate == "temperature":
+        chosen.append("a temperature for the risks")
     return [f"chosen on patients that are neither trained nor tested on: {', '.join(chosen)}"] if chosen else []
-
-
-def chosen_notes(choices: Choices, rounds: int) -> list[str]:
-    """What was chosen and why."""
-    notes = []
-    if choices.best_round is not None:
-        held, since = choices.evaluation.validation, count(rounds - choices.best_round, "round")
-        loss = f" ({number(held.loss)})" if held else ""
-        end = f"; nothing was lower in the {since} after it, so the run stopped" if choices.stopped else ""
-        notes.append(
-            f"the final model is that of round {choices.best_round}, with the least validation loss{loss}{end}"
-        )
-    return notes
 
 
 def table_text(finished: Finished, terminal: bool) -> str:
@@ -142,7 +133,7 @@ def _table_line(name: str, patients: int, metrics: Metrics) -> tuple[str, ...]:
 def footnotes(finished: Finished) -> list[str]:
     """What a careful reader of the table should know."""
     last = finished.final
-    notes = chosen_notes(finished.choices, len(finished.rounds)) if finished.choices else []
+    notes = chosen_lines(choices_json(finished.choices), len(finished.rounds)) if finished.choices else []
     notes += ["metrics are of the tested patients, who were never trained on, at a risk threshold of 0.5"]
     if last.union.auroc_bound is not None:
         notes.append(

@@ -147,6 +147,10 @@ class Choices:
     """Whose weights the final model has; none without --patience."""
     stopped: bool = False
     """Whether the run ended before its last round because nothing became better."""
+    temperature: float | None = None
+    """What the log odds were divided by; none without --calibrate."""
+    uncalibrated: RoundRecord | None = None
+    """The evaluation before that."""
 
 
 @dataclass(frozen=True)

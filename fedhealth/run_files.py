@@ -108,8 +108,15 @@ def choices_json(choices: Choices) -> dict[str, Any]:
     return {
         "best_round": choices.best_round,
         "stopped": choices.stopped,
+        "temperature": choices.temperature,
+        "uncalibrated": choices.uncalibrated and _two_metrics(choices.uncalibrated),
         "evaluation": history_json(choices.evaluation),
     }
+
+
+def _two_metrics(record: RoundRecord) -> dict[str, Any]:
+    """Of the tested patients and of those held out for choices, all together."""
+    return {"union": asdict(record.union), "validation": record.validation and asdict(record.validation)}
 
 
 def _summary_metrics(metrics: Metrics) -> dict[str, float | None]:

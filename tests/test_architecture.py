@@ -52,7 +52,7 @@ ROOMS: dict[str, Imports] = {
     "gathering": ({"flwr"}, {"errors", "events", "preprocessing", "replies", "settings"}),
     "evaluations": (set(), {"metrics"}),
     "closing": ({"flwr"}, {"evaluations", "events", "replies"}),
-    "choices": ({"flwr"}, {"events", "settings"}),
+    "choices": ({"flwr", "numpy"}, {"arrays", "events", "metrics", "recalibration", "settings"}),
     "server_app": (
         {"flwr"},
         {
@@ -95,10 +95,11 @@ ROOMS: dict[str, Imports] = {
     "model_file": ({"numpy"}, {"errors", "preprocessing", "schema"}),
     "predict": ({"numpy"}, {"data", "model_file", "preprocessing", "schema"}),
     "export": ({"numpy", "onnx"}, {"errors", "files", "model", "model_file", "preprocessing"}),
-    "report": ({"jinja2", "markupsafe", "numpy"}, {"errors", "files", "metrics"}),
+    "report": ({"jinja2", "markupsafe", "numpy"}, {"choice_words", "errors", "files", "metrics"}),
     "live_run": (set(), {"events", "report", "run_files"}),
     "dashboard": ({"starlette", "uvicorn"}, {"errors", "events", "live_run", "report"}),
-    "console": ({"flwr", "rich"}, {"events", "metrics", "settings", "tables"}),
+    "choice_words": (set(), set()),
+    "console": ({"flwr", "rich"}, {"choice_words", "events", "metrics", "run_files", "settings", "tables"}),
     "demo": (set(), set()),
     "compare": (
         {"numpy", "pandas", "sklearn", "matplotlib"},

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord
 
+from fedhealth.choice_words import chosen_lines
 from fedhealth.choices import find_best, is_enough
-from fedhealth.errors import UsageError
+from fedhealth.console import ServerConsole
+from fedhealth.errors import RunError, UsageError
 from fedhealth.events import Began, Best, Checkpoint, Event, Finished, Member, RoundRecord
 from fedhealth.metrics import compute_metrics, score_histogram
+from fedhealth.report import write_report
+from fedhealth.report.reading import read_run
+from fedhealth.report.tables import departures
 from fedhealth.server_app import federate
 from fedhealth.settings import FederationSettings, ServerSettings
 from tests import test_resume
@@ -263,3 +268,111 @@ def test_the_run_folder_says_what_was_chosen(tmp_path: Path) -> None:
 
 def test_members_count_those_that_are_held_out() -> None:
     assert Member(1, "va", "own", 60, 30, 20, validation_patients=10).patients == 100
+
+
+# --- the temperature --------------------------------------------------------------------------------------------------
+
+
+def test_one_temperature_is_fitted_to_the_validation_patients_of_all_and_the_model_that_is_kept_has_it() -> None:
+    """The toys' last layer is their one weight, so a temperature divides it; what they answer follows from that."""
+    toy = hospitals(healthy=1, ill=3)
+    finished = finished_of(run(toy, rounds=6, patience=0, calibrate="temperature"))
+    choices = finished.choices
+    assert choices is not None
+    assert choices.temperature is not None
+    assert choices.uncalibrated is not None
+    # All twelve have a risk of 0.8, a bin whose middle is 0.8025, and nine are ill: their log odds are to be log(3).
+    odds = float(np.log(0.8025 / 0.1975))
+    assert choices.temperature == pytest.approx(odds / np.log(3), rel=0.01)
+    np.testing.assert_allclose(finished.weights["w"].numpy(), [0.8 / choices.temperature], rtol=1e-6)
+    risk = float(finished.weights["w"].numpy()[0])
+    assert finished.final.union.loss == pytest.approx(-np.log(risk), abs=1e-6)
+    assert choices.uncalibrated.union.loss == pytest.approx(-np.log(0.8), abs=1e-6)
+    assert (finished.final.round_num, choices.best_round, len(finished.rounds)) == (6, None, 6)
+
+
+def test_the_temperature_is_fitted_to_the_best_round_where_both_are_chosen() -> None:
+    toy = hospitals()
+    finished = finished_of(run(toy, calibrate="temperature"))
+    assert finished.choices is not None
+    assert (finished.choices.best_round, len(finished.rounds)) == (5, 7)
+    temperature = finished.choices.temperature
+    assert temperature == pytest.approx(np.log(0.7525 / 0.2475) / np.log(3), rel=0.01)
+    np.testing.assert_allclose(finished.weights["w"].numpy(), [0.75 / temperature], rtol=1e-6)
+    assert toy.kinds().count("evaluate") == (7 + 2) * 3
+
+
+def test_nobody_else_is_asked_to_hold_patients_out_for_a_temperature(tmp_path: Path) -> None:
+    toy = make_toy(*(ToyHospital(name, [50, 60]) for name in ("cleveland", "hungary", "va")))
+    with pytest.raises(RunError, match=r"answered query\.describe without sense: no 'validation-patients'"):
+        run(toy, patience=0, calibrate="temperature")
+
+
+def test_a_temperature_is_the_same_wherever_the_run_was_killed(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=1, calibrate="temperature")
+    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=7, ill=13))
+    assert summary["choices"]["temperature"] is not None
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def chosen(**changes: Any) -> dict[str, Any]:
+    """The record of a run of which nothing was chosen, and these changes."""
+    told = {"loss": 0.4, "ece": 0.05}
+    record = {"union": told, "validation": {"loss": 0.45}}
+    nothing = {"best_round": None, "stopped": False, "temperature": None, "uncalibrated": None}
+    return {**nothing, "evaluation": record, **changes}
+
+
+def test_the_best_round_is_told_with_its_loss_and_why_the_run_stopped() -> None:
+    assert chosen_lines(chosen(), 20) == []
+    kept = "the final model is that of round 12, with the least validation loss (0.450)"
+    assert chosen_lines(chosen(best_round=12), 20) == [kept]
+    (line,) = chosen_lines(chosen(best_round=12, stopped=True), 17)
+    assert line == f"{kept}; nothing was lower in the 5 rounds after it, so the run stopped"
+    assert "in the 1 round after it" in chosen_lines(chosen(best_round=12, stopped=True), 13)[0]
+
+
+@pytest.mark.parametrize(("temperature", "way"), [(1.25, "milder"), (0.8, "sharper"), (1.0, "no other")])
+def test_a_temperature_is_told_with_what_it_did_to_those_it_was_not_fitted_to(temperature: float, way: str) -> None:
+    before = {"union": {"loss": 0.41234, "ece": None}, "validation": {"loss": 0.5}}
+    both = chosen_lines(chosen(best_round=3, temperature=temperature, uncalibrated=before), 3)
+    assert both == [
+        "the final model is that of round 3, with the least validation loss (0.500)",
+        f"a temperature of {temperature:.2f} made the risks {way} (tested patients: calibration error n/a before, 0.050 "
+        "after; loss 0.412 before, 0.400 after)",
+    ]
+
+
+def test_screen_report_and_card_tell_the_same(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, calibrate="temperature")
+    lines: list[str] = []
+    console = ServerConsole(lines.append)
+    for event in test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals):
+        console.show(event)
+    told = [line for line in lines if line.startswith(("the final model is", "a temperature of"))]
+    assert len(told) == 2
+    write_report(tmp_path / "run")
+    page, card = ((tmp_path / "run" / name).read_text() for name in ("report.html", "MODEL_CARD.md"))
+    for line in told:
+        assert f"<li>{line}</li>" in page
+        assert f"\n- {line}\n" in card
+    assert any(
+        line
+        == "chosen on patients that are neither trained nor tested on: the best round (at most 2 rounds without a better "
+        "one), a temperature for the risks"
+        for line in lines
+    )
+    assert any(
+        line.startswith("patients: 6 to train on, 12 to choose on, 12 held out for evaluation") for line in lines
+    )
+    assert any("validation loss 0.5" in line for line in lines)
+
+
+def test_the_report_counts_the_evaluations_after_the_rounds(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, calibrate="temperature")
+    test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals)
+    rows = {row[0]: row[2:] for row in departures(read_run(tmp_path / "run"))}
+    assert rows["describe"] == ("5", "3")
+    assert rows["evaluation"] == ("806", str((7 + 2) * 3))

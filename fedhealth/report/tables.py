@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from fedhealth.choice_words import chosen_lines
 from fedhealth.report.curves import (
     FEWEST_FOR_ROC,
     bootstrap_intervals,
@@ -27,6 +28,12 @@ METRICS: dict[str, tuple[str, str]] = {
 }
 """Key in history.jsonl -> its name and what it means."""
 SOURCES = {"synthetic": "invented patients", "own": "the hospitals' own files", "uci": "UCI Heart Disease data"}
+
+
+def choice_lines(run: RunFiles) -> list[str]:
+    """What was chosen during the run, if anything."""
+    chosen = run.summary.get("choices")
+    return chosen_lines(chosen, len(run.history)) if chosen else []
 
 
 @dataclass(frozen=True)
@@ -182,16 +189,31 @@ def departures(run: RunFiles) -> list[Row]:
     members, settings = run.settings["hospitals"], run.settings["settings"]
     weights = f"{run.num_weights:,}" if run.num_weights else "n/a"
     used = sum(name not in entry["left_out"] for entry in run.history for name in _names(run))
-    tested = sum(len(entry["hospitals"]) for entry in run.history)
+    tested = sum(len(entry["hospitals"]) for entry in run.history) + _tested_again(run)
+    holds_out = any(member.get("validation_patients") for member in members)
+    counted = "patients to train on, patients and ill patients to test on"
     rows: list[Row] = [
-        ("describe", "counts of patients and ill patients, to train and to test on", "4", str(len(members)))
+        ("describe", f"{counted}, and to choose on", "5", str(len(members)))
+        if holds_out
+        else ("describe", counted, "3", str(len(members)))
     ]
     if settings["scaling"] == "federated":
         rows.append(("moments", "per number: how many patients have it, and a sum", "12", str(2 * len(members))))
     rows.append(("first weights", "the seeded model before any training, from one hospital", weights, "1"))
     rows.append(("weights", "the model after training in the hospital", weights, f"{used:,} used"))
-    rows.append(("evaluation", "counts per bin of risk (2 x 200), two sums, the number tested", "403", f"{tested:,}"))
+    binned = "counts per bin of risk (2 x 200), two sums, the number tested"
+    twice = f"{binned}; the same of those to choose on"
+    rows.append(("evaluation", twice if holds_out else binned, "806" if holds_out else "403", f"{tested:,}"))
     return rows
+
+
+def _tested_again(run: RunFiles) -> int:
+    """How many evaluations came after the rounds, of a final model that no round had ended with."""
+    chosen = run.summary.get("choices")
+    if not chosen:
+        return 0
+    again = (chosen["best_round"] not in (None, len(run.history))) + (chosen["temperature"] is not None)
+    return again * len(chosen["evaluation"]["hospitals"])
 
 
 def weight_bytes(run: RunFiles) -> str:

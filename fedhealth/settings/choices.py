@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def asks_for_choice(run_config: Mapping[str, Any]) -> bool:
     """Whether anything is to be chosen, so that hospitals hold patients out for it."""
-    return bool(run_config.get("patience"))
+    return bool(run_config.get("patience")) or run_config.get("calibrate", "none") != "none"
 
 
 def check_choices(settings: "FederationSettings") -> None:

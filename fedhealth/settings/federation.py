@@ -12,6 +12,7 @@ from fedhealth.settings.engine import ENGINE_KEYS
 
 Scaling = Literal["federated", "reference", "local"]
 ModelName = Literal["mlp", "logistic"]
+Calibration = Literal["none", "temperature"]
 StrategyName = Literal[
     "fedavg",
     "fedprox",
@@ -27,6 +28,14 @@ StrategyName = Literal[
     "qfedavg",
     "scaffold",
 ]
+
+NAMED: tuple[tuple[str, Any], ...] = (
+    ("model", ModelName),
+    ("strategy", StrategyName),
+    ("scaling", Scaling),
+    ("calibrate", Calibration),
+)
+"""The settings that are one of some words."""
 
 
 def fewest_hospitals(settings: "FederationSettings") -> int:
@@ -85,6 +94,8 @@ class FederationSettings:
     """Share of each hospital's patients that is held out for evaluation and never trained on."""
     patience: int = 0
     """Stop after so many evaluated rounds without a lower loss on validation patients, and keep the best round; 0: off."""
+    calibrate: Calibration = "none"
+    """temperature: divide the final model's log odds by the one number that makes validation patients least surprising."""
     validation: float = 0.2
     """Share of each hospital's training patients that is held out for such choices (without one, none is)."""
     fraction: float = 1.0
@@ -193,8 +204,8 @@ class FederationSettings:
         if unknown := sorted(set(run_config) - set(known) - ENGINE_KEYS):
             raise UsageError(f"run config: unknown key {unknown[0]}; known are {', '.join(known)}")
         values = read_values(run_config, {key: known[key] for key in run_config if key in known})
-        for name, allowed in (("model", ModelName), ("strategy", StrategyName), ("scaling", Scaling)):
-            choices = allowed.__args__  # type: ignore[attr-defined]  # typing.Literal has it
+        for name, allowed in NAMED:
+            choices = allowed.__args__
             if name in values:
                 require(values[name] in choices, name, values[name], f"one of {', '.join(choices)}")
         return cls(**values)
