@@ -50,6 +50,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         "members": [asdict(member) for member in checkpoint.members],
         "strikes": dict(checkpoint.strikes),
         "dropped": dict(checkpoint.dropped),
+        "class_weights": checkpoint.class_weights,
         "best": best and {"round": best.round_num, "losses": dict(best.losses), "rounds_since": best.rounds_since},
     }
     content = io.BytesIO()
@@ -94,6 +95,7 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         members=[Member(**member) for member in about["members"]],
         strikes=about["strikes"],
         dropped=about["dropped"],
+        class_weights=(weighed := about.get("class_weights")) and (weighed[0], weighed[1]),
         best=best and Best(best["round"], _arrays_below("best/", held), best["losses"], best["rounds_since"]),
     )
 

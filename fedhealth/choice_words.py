@@ -12,6 +12,8 @@ def chosen_lines(chosen: Record, rounds: int) -> list[str]:
     lines = []
     if chosen["best_round"] is not None:
         lines.append(_best_line(chosen, rounds))
+    if chosen["class_weights"] is not None:
+        lines.append(_class_line(*chosen["class_weights"]))
     if chosen["temperature"] is not None:
         lines.append(_temperature_line(chosen))
     return lines
@@ -23,6 +25,13 @@ def _best_line(chosen: Record, rounds: int) -> str:
     since = "1 round" if rounds - best == 1 else f"{rounds - best} rounds"
     end = f"; nothing was lower in the {since} after it, so the run stopped" if chosen["stopped"] else ""
     return f"the final model is that of round {best}, with the least validation loss{loss}{end}"
+
+
+def _class_line(healthy: float, ill: float) -> str:
+    return (
+        f"in training, a healthy patient counted {healthy:.2f} times and an ill one {ill:.2f} times, so that both kinds "
+        "counted alike; the risks are corrected for it"
+    )
 
 
 def _temperature_line(chosen: Record) -> str:

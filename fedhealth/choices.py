@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedhealth.arrays import read_array
 from fedhealth.events import Best, Checkpoint, Choices, RoundRecord
 from fedhealth.metrics import add_histograms, bin_log_odds
-from fedhealth.recalibration import fit_temperature, soften
+from fedhealth.recalibration import fit_temperature, soften, undo_class_weights
 from fedhealth.settings import FederationSettings
 
 Evaluate = Callable[[ArrayRecord, RoundRecord], RoundRecord]
@@ -56,12 +56,14 @@ def choose_final_model(
     """The weights to keep, and what was chosen, with the evaluation of just these weights."""
     best = checkpoint.best
     weights, round_num = (best.weights, best.round_num) if best else (checkpoint.weights, checkpoint.round_num)
-    if not settings.validation_share:
+    weights = correct_weights(weights, checkpoint.class_weights)
+    if not settings.validation_share and not settings.class_weights:
         return weights, None
     record = rounds[round_num - 1]
     if not record.histograms:  # only the last round's are kept, and none of a run that was interrupted after it
         record = evaluate(weights, record)
-    choices = Choices(record, best.round_num if best else None, stopped=is_enough(best, settings.patience))
+    stopped = is_enough(best, settings.patience)
+    choices = Choices(record, best.round_num if best else None, stopped, checkpoint.class_weights)
     if settings.calibrate == "temperature":
         weights, choices = calibrate(evaluate, weights, choices)
     return weights, choices
@@ -75,6 +77,11 @@ def calibrate(evaluate: Evaluate, weights: ArrayRecord, choices: Choices) -> tup
     softer = change_weights(weights, partial(soften, temperature=temperature))
     after = evaluate(softer, before)
     return softer, replace(choices, evaluation=after, temperature=temperature, uncalibrated=before)
+
+
+def correct_weights(weights: ArrayRecord, class_weights: tuple[float, float] | None) -> ArrayRecord:
+    """The weights whose risks mean what they say, of a model that was trained with class weights."""
+    return change_weights(weights, partial(undo_class_weights, used=class_weights)) if class_weights else weights
 
 
 def change_weights(weights: ArrayRecord, change: Change) -> ArrayRecord:

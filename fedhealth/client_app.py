@@ -28,7 +28,14 @@ from fedhealth.participant import (
     prepare,
 )
 from fedhealth.preprocessing import Moments
-from fedhealth.requests import read_correction, read_means, read_proximal_mu, read_round, read_weights
+from fedhealth.requests import (
+    read_class_weights,
+    read_correction,
+    read_means,
+    read_proximal_mu,
+    read_round,
+    read_weights,
+)
 
 if TYPE_CHECKING:
     from fedhealth.training import Steering, Trainer, Weights
@@ -67,6 +74,16 @@ def second_moments(message: Message, context: Context) -> Message:
     """Counts and sums of squared distances from the federation's means, over the training patients."""
     features, min_count = find_participant(context).train.features, find_min_count(context)
     return _moments_reply(message, preprocessing.second_moments(features, read_means(message), min_count))
+
+
+@app.query("label_counts")
+def label_counts(message: Message, context: Context) -> Message:
+    """How many healthy and ill patients are trained on; nothing of either if one is too few to be told."""
+    ill = int((train := find_participant(context).train).labels.sum())
+    counts = {"healthy": len(train) - ill, "ill": ill}
+    if min(counts.values()) < find_min_count(context):
+        counts = dict.fromkeys(counts, 0)
+    return Message(RecordDict({"labels": MetricRecord(dict(counts))}), reply_to=message)
 
 
 @app.query("initial_weights")
@@ -132,6 +149,8 @@ def _find_steering(message: Message, trainer: "Trainer") -> "Steering | None":
     from fedhealth.training import Steering
 
     proximal_mu, correction = read_proximal_mu(message), read_correction(message, _shapes(trainer))
+    if class_weights := read_class_weights(message):
+        return Steering(proximal_mu, correction, class_weights)
     return Steering(proximal_mu, correction) if proximal_mu or correction else None
 
 

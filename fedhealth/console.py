@@ -112,7 +112,10 @@ def choice_lines(settings: FederationSettings) -> list[str]:
         chosen.append(f"the best round (at most {count(settings.patience, 'round')} without a better one)")
     if settings.calibrate == "temperature":
         chosen.append("a temperature for the risks")
-    return [f"chosen on patients that are neither trained nor tested on: {', '.join(chosen)}"] if chosen else []
+    lines = [f"chosen on patients that are neither trained nor tested on: {', '.join(chosen)}"] if chosen else []
+    if settings.class_weights:
+        lines.append("class weights: ill and healthy patients count alike in training; the risks are corrected for it")
+    return lines
 
 
 def table_text(finished: Finished, terminal: bool) -> str:

@@ -128,6 +128,8 @@ class Checkpoint:
     dropped: Mapping[str, str]
     best: Best | None = None
     """Kept with --patience only."""
+    class_weights: tuple[float, float] | None = None
+    """How much a healthy and an ill patient count in training, with --class-weights; the model of `weights` has it in it."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,15 @@ class Past:
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen on the validation patients, and the evaluation of the model that came of it."""
+    """How the final model was chosen and corrected, and its evaluation."""
 
     evaluation: RoundRecord
     best_round: int | None = None
     """Whose weights the final model has; none without --patience."""
     stopped: bool = False
     """Whether the run ended before its last round because nothing became better."""
+    class_weights: tuple[float, float] | None = None
+    """As in the checkpoint; the final model is corrected for it."""
     temperature: float | None = None
     """What the log odds were divided by; none without --calibrate."""
     uncalibrated: RoundRecord | None = None

@@ -13,11 +13,13 @@ from fedhealth import preprocessing
 from fedhealth.errors import RunError
 from fedhealth.events import Member, OnEvent, Waiting
 from fedhealth.preprocessing import Moments, Standardisation
+from fedhealth.recalibration import class_weights
 from fedhealth.replies import (
     ABSENT,
     NOT_SOUND,
     describe_problem,
     read_initial_weights,
+    read_label_counts,
     read_member,
     read_moments,
     readable,
@@ -90,6 +92,17 @@ class Gathering:
         content = RecordDict({"config": ConfigRecord({"means": list(means)})})
         squares = self._ask(everybody, "query.second_moments", content, read)
         return preprocessing.combine_standardisation(means, squares)
+
+    def agree_on_class_weights(self, settings: FederationSettings) -> tuple[float, float] | None:
+        """How much a healthy and an ill patient count in training, from the sums of all; None if that is not asked for."""
+        if not settings.class_weights:
+            return None
+
+        def read(reply: Message) -> tuple[int, int]:
+            return read_label_counts(reply, self._patients[reply.metadata.src_node_id])
+
+        counts = self._ask(sorted(self._names), "query.label_counts", RecordDict(), read)
+        return class_weights(sum(healthy for healthy, _ in counts), sum(ill for _, ill in counts))
 
     def ask_for_initial_weights(self) -> ArrayRecord:
         """The seeded weights, from one hospital: all would give the same, and the server has no model of its own."""

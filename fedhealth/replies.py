@@ -72,6 +72,15 @@ def read_moments(reply: Message, declared: int) -> Moments:
     return moments
 
 
+def read_label_counts(reply: Message, declared: int) -> tuple[int, int]:
+    """Healthy and ill among the `declared` training patients; 0 and 0 of a hospital that keeps them to itself."""
+    record = only_record(reply.content.metric_records, "labels")
+    healthy, ill = (operator.index(record[key]) for key in ("healthy", "ill"))  # type: ignore[arg-type]  # raises on a list
+    if min(healthy, ill) < 0 or healthy + ill not in (0, declared):
+        raise ValueError(f"{healthy} healthy and {ill} ill are not its {declared} training patients")
+    return healthy, ill
+
+
 def read_initial_weights(reply: Message) -> ArrayRecord:
     """The weights that a run starts from."""
     arrays = reply.content.array_records["arrays"]

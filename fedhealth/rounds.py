@@ -54,6 +54,7 @@ class RoundRecorder(Strategy):
     ----------
     start : where the run stands: its strategy, its members (nobody else is asked or listened to), how many rounds are
         done, and what is held against whom.
+    correct : what makes the model to evaluate of the weights, if it is not just them.
 
     Attributes
     ----------
@@ -61,7 +62,14 @@ class RoundRecorder(Strategy):
     strikes, dropped : what is held against whom by now, by name.
     """
 
-    def __init__(self, start: Checkpoint, rules: Rules, on_event: OnEvent, plan: Plan | None = None) -> None:
+    def __init__(
+        self,
+        start: Checkpoint,
+        rules: Rules,
+        on_event: OnEvent,
+        plan: Plan | None = None,
+        correct: Callable[[ArrayRecord], ArrayRecord] = lambda weights: weights,
+    ) -> None:
         self.arrays = start.weights
         self.strikes = Counter(start.strikes)
         self.dropped = dict(start.dropped)
@@ -70,6 +78,7 @@ class RoundRecorder(Strategy):
         self._done = start.round_num
         self._rules = rules
         self._plan = plan or Plan()
+        self._correct = correct
         self._asked: set[int] = set()
         self._on_event = on_event
         self._started = 0.0
@@ -137,7 +146,7 @@ class RoundRecorder(Strategy):
         here, round_num = self._active() & set(grid.get_node_ids()), self._done + server_round
         if not here or not self._plan.evaluates_after(round_num):
             return []
-        return self._strategy.configure_evaluate(round_num, arrays, config, PartOfGrid(grid, here))
+        return self._strategy.configure_evaluate(round_num, self._correct(arrays), config, PartOfGrid(grid, here))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the histograms and report the round."""

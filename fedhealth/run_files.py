@@ -104,10 +104,11 @@ def summary_json(finished: Finished) -> dict[str, Any]:
 
 
 def choices_json(choices: Choices) -> dict[str, Any]:
-    """What was chosen on validation patients, and the whole evaluation of the model that came of it."""
+    """How the final model was chosen and corrected, and all of its evaluation."""
     return {
         "best_round": choices.best_round,
         "stopped": choices.stopped,
+        "class_weights": choices.class_weights,
         "temperature": choices.temperature,
         "uncalibrated": choices.uncalibrated and _two_metrics(choices.uncalibrated),
         "evaluation": history_json(choices.evaluation),

@@ -8,11 +8,12 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedhealth.choices import StopRounds, choose_final_model, find_best, is_enough
+from fedhealth.choices import StopRounds, choose_final_model, correct_weights, find_best, is_enough
 from fedhealth.closing import ask_of_final_model, evaluate_model
 from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Member, OnEvent, Past, RoundRecord
 from fedhealth.gathering import Gathering, require_same_members
@@ -83,6 +84,7 @@ def first_checkpoint(gathering: Gathering, settings: FederationSettings, members
     return Checkpoint(
         round_num=0,
         standardisation=gathering.agree_on_standardisation(settings),
+        class_weights=gathering.agree_on_class_weights(settings),
         weights=gathering.ask_for_initial_weights(),
         strategy=make_strategy(settings),
         members=members,
@@ -118,8 +120,10 @@ def run_rounds(
 
     rules = Rules(settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait)
     plan = Plan(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
-    recorder = RoundRecorder(past.checkpoint, rules, keep_round, plan)
-    config = to_config(checkpoint.standardisation)
+    correct = partial(correct_weights, class_weights=checkpoint.class_weights)
+    recorder = RoundRecorder(past.checkpoint, rules, keep_round, plan, correct)
+    config, weighed = to_config(checkpoint.standardisation), checkpoint.class_weights
+    train_config = ConfigRecord({**config, **({"class-weights": list(weighed)} if weighed else {})})
     left = 0 if is_enough(checkpoint.best, settings.patience) else settings.rounds - checkpoint.round_num
     with contextlib.suppress(StopRounds):
         recorder.start(
@@ -127,7 +131,7 @@ def run_rounds(
             initial_arrays=checkpoint.weights,
             num_rounds=left,
             timeout=settings.round_timeout,
-            train_config=ConfigRecord(dict(config)),
+            train_config=train_config,
             evaluate_config=ConfigRecord(dict(config)),
         )
     return checkpoint, rounds

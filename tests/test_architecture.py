@@ -49,7 +49,7 @@ ROOMS: dict[str, Imports] = {
     "strategies": ({"flwr", "numpy"}, {"arrays", "control_variates", "settings"}),
     "sampling": ({"flwr", "numpy"}, {"settings"}),
     "rounds": ({"flwr"}, {"errors", "evaluations", "events", "metrics", "replies", "sampling"}),
-    "gathering": ({"flwr"}, {"errors", "events", "preprocessing", "replies", "settings"}),
+    "gathering": ({"flwr"}, {"errors", "events", "preprocessing", "recalibration", "replies", "settings"}),
     "evaluations": (set(), {"metrics"}),
     "closing": ({"flwr"}, {"evaluations", "events", "replies"}),
     "choices": ({"flwr", "numpy"}, {"arrays", "events", "metrics", "recalibration", "settings"}),

@@ -88,6 +88,9 @@ def test_who_is_away_makes_a_round_neither_better_nor_worse() -> None:
     third = find_best(second, record_of(3, cleveland=1.5), ArrayRecord())
     assert third is not None
     assert (third.round_num, third.losses) == (3, {"cleveland": 1.5})
+    fourth = find_best(third, record_of(4, cleveland=1.0, va=9.0), ArrayRecord())
+    assert fourth is not None
+    assert (fourth.round_num, fourth.losses) == (4, {"cleveland": 1.0, "va": 9.0})
 
 
 def test_a_round_that_cannot_be_compared_does_not_count() -> None:
@@ -314,6 +317,90 @@ def test_a_temperature_is_the_same_wherever_the_run_was_killed(tmp_path: Path) -
     assert summary["choices"]["temperature"] is not None
 
 
+# --- class weights ----------------------------------------------------------------------------------------------------
+
+LABELS = {"cleveland": (4, 3), "hungary": (4, 3), "va": (3, 3)}
+"""11 healthy and 9 ill in all, so that they count 20/22 and 20/18 times."""
+SHIFT = float(np.log((20 / 22) / (20 / 18)))
+
+
+def labelled(**validation: tuple[int, int]) -> Toy:
+    return make_toy(
+        *(
+            ToyHospital(
+                name, [50.0] * sum(labels), step=STEP, labels=labels, validation=validation.get("validation", (0, 0))
+            )
+            for name, labels in LABELS.items()
+        )
+    )
+
+
+def test_class_weights_come_of_the_counts_of_all_and_go_out_with_every_train_message() -> None:
+    toy = labelled()
+    finished = finished_of(run(toy, rounds=3, patience=0, class_weights=True))
+    assert finished.choices is not None
+    assert finished.choices.class_weights == pytest.approx((20 / 22, 20 / 18))
+    assert [config["class-weights"] for config in toy.configs("train")] == [list(finished.choices.class_weights)] * 9
+    assert all("class-weights" not in config for config in toy.configs("evaluate"))
+    assert toy.kinds().count("query.label_counts") == 3
+
+
+def test_what_is_evaluated_and_kept_is_corrected_and_what_goes_on_training_is_not() -> None:
+    toy = labelled()
+    finished = finished_of(run(toy, rounds=3, patience=0, class_weights=True))
+    sent = {
+        kind: [heard.content.array_records["arrays"]["w"].numpy()[0] for heard in toy.heard if heard.kind == kind][::3]
+        for kind in ("train", "evaluate", "query.finish")
+    }
+    assert sent["train"] == pytest.approx([0.5, 0.55, 0.6], abs=1e-6)
+    assert sent["evaluate"] == pytest.approx([0.55 + SHIFT, 0.6 + SHIFT, 0.65 + SHIFT], abs=1e-6)
+    assert sent["query.finish"] == pytest.approx([0.65 + SHIFT], abs=1e-6)
+    assert finished.weights["w"].numpy() == pytest.approx(0.65 + SHIFT, abs=1e-6)
+    assert finished.final.union.loss == pytest.approx(-np.log(0.65 + SHIFT), abs=1e-6)
+
+
+def test_a_hospital_that_keeps_its_counts_to_itself_has_no_say_in_the_class_weights() -> None:
+    toy = labelled()
+    toy.hospitals["va"].labels = (0, 0)
+    finished = finished_of(run(toy, rounds=1, patience=0, class_weights=True))
+    assert finished.choices is not None
+    assert finished.choices.class_weights == pytest.approx((14 / 16, 14 / 12))
+    for hospital in toy.hospitals.values():
+        hospital.labels = (0, 0)
+    finished = finished_of(run(toy, rounds=1, patience=0, class_weights=True))
+    assert finished.choices is not None
+    assert finished.choices.class_weights == (1.0, 1.0)
+
+
+def test_counts_of_other_patients_than_those_declared_end_the_run_in_one_line() -> None:
+    toy = labelled()
+    toy.hospitals["va"].labels = (3, 4)
+    with pytest.raises(RunError) as caught:
+        run(toy, patience=0, class_weights=True)
+    assert str(caught.value) == (
+        "va answered query.label_counts without sense: 3 healthy and 4 ill are not its 6 training patients"
+    )
+
+
+def test_without_class_weights_nobody_is_asked_for_labels() -> None:
+    toy = labelled()
+    run(toy, rounds=1, patience=0)
+    assert "query.label_counts" not in toy.kinds()
+    assert all("class-weights" not in config for config in toy.configs("train"))
+
+
+def test_class_weights_are_the_same_wherever_the_run_was_killed(tmp_path: Path) -> None:
+    alone = ServerSettings(hospitals=3, rounds=4, strategy="fedadam", class_weights=True)
+    summary = killed_anywhere(tmp_path / "alone", alone, labelled)
+    assert summary["choices"]["class_weights"] == pytest.approx([20 / 22, 20 / 18])
+    everything = replace(alone, rounds=9, strategy="fedavg", patience=1, calibrate="temperature")
+    # The corrected weight is 0.45 after round 3.
+    summary = killed_anywhere(tmp_path / "everything", everything, lambda: labelled(validation=(11, 9)))
+    assert (summary["choices"]["best_round"], summary["choices"]["stopped"]) == (3, True)
+    assert summary["choices"]["class_weights"] == pytest.approx([20 / 22, 20 / 18])
+    assert summary["choices"]["temperature"] is not None
+
+
 # --- what is told -----------------------------------------------------------------------------------------------------
 
 
@@ -321,7 +408,7 @@ def chosen(**changes: Any) -> dict[str, Any]:
     """The record of a run of which nothing was chosen, and these changes."""
     told = {"loss": 0.4, "ece": 0.05}
     record = {"union": told, "validation": {"loss": 0.45}}
-    nothing = {"best_round": None, "stopped": False, "temperature": None, "uncalibrated": None}
+    nothing = {"best_round": None, "stopped": False, "class_weights": None, "temperature": None, "uncalibrated": None}
     return {**nothing, "evaluation": record, **changes}
 
 
@@ -332,6 +419,13 @@ def test_the_best_round_is_told_with_its_loss_and_why_the_run_stopped() -> None:
     (line,) = chosen_lines(chosen(best_round=12, stopped=True), 17)
     assert line == f"{kept}; nothing was lower in the 5 rounds after it, so the run stopped"
     assert "in the 1 round after it" in chosen_lines(chosen(best_round=12, stopped=True), 13)[0]
+
+
+def test_class_weights_are_told_with_their_correction() -> None:
+    assert chosen_lines(chosen(class_weights=(1.125, 0.9)), 20) == [
+        "in training, a healthy patient counted 1.12 times and an ill one 0.90 times, so that both kinds counted alike; the "
+        "risks are corrected for it"
+    ]
 
 
 @pytest.mark.parametrize(("temperature", "way"), [(1.25, "milder"), (0.8, "sharper"), (1.0, "no other")])

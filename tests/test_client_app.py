@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
@@ -304,6 +305,53 @@ def test_a_pull_that_is_no_pull_is_refused_in_one_line(hospital: Path, proximal_
     assert reason(reply) == "the server's proximal-mu makes no sense: a number from 0 to 100 is needed"
 
 
+@pytest.mark.parametrize(
+    "class_weights",
+    [[1.0], [1.0, 1.0, 1.0], 1.0, [0.4, 1.0], [1.0, 2e4], [1.0, float("nan")], ["1", "1"], []],
+    ids=str,
+)
+def test_class_weights_that_are_none_are_refused_in_one_line(hospital: Path, class_weights: Any) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    reply = ask("train", weights, means=MEANS, stds=STDS, server_round=1, class_weights=class_weights)
+    assert reason(reply) == "the server's class-weights make no sense: two numbers from 0.5 to 10000 are needed"
+
+
+def test_class_weights_are_those_of_the_loss_in_training(hospital: Path) -> None:
+    """One step over all patients: the gradient of the weighted loss is the weighted sum of the two classes' gradients."""
+    ask = make_ask(hospital, batch_size=1000, weight_decay=0.0)
+    start = ask("query.initial_weights").content.array_records["arrays"]
+
+    def step(**config: Any) -> np.ndarray:
+        reply = ask("train", start, means=MEANS, stds=STDS, server_round=1, **config)
+        arrays = reply.content.array_records["arrays"]
+        return np.concatenate([(arrays[name].numpy() - start[name].numpy()).ravel() for name in start])
+
+    plain, ill, healthy = step(), step(class_weights=[1.0, 3.0]), step(class_weights=[3.0, 1.0])
+    np.testing.assert_allclose(step(class_weights=[1.0, 1.0]), plain, atol=1e-7)
+    np.testing.assert_allclose((ill - plain) + (healthy - plain), 2 * plain, atol=1e-6)
+    assert np.abs(ill - healthy).max() > 1e-3
+    # From log odds of 0 the bias moves by learning rate * mean of weight * (label - 1/2).
+    labels = split_patients(load_hospital(hospital).patients, 0.25, 0)[0].labels
+    assert ill[-1] == pytest.approx(0.05 * np.mean(np.where(labels > 0, 3.0, 1.0) * (labels - 0.5)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("ill", "told"), [(0, (0, 0)), (5, (0, 0)), (7, (40, 5)), (30, (22, 22)), (55, (0, 0))])
+def test_label_counts_stay_in_the_hospital_if_one_is_small(tmp_path: Path, ill: int, told: tuple[int, int]) -> None:
+    """Of 60 patients a quarter of each class is tested; 5 ill ones leave 4 to train on, and so do 5 healthy ones."""
+    path = write_hospital(tmp_path / "client_1.csv")
+    table = pd.read_csv(path)
+    table[TARGET] = (np.arange(60) < ill).astype(int)
+    table.to_csv(path, index=False)
+    counts: Any = make_ask(path)("query.label_counts").content.metric_records["labels"]
+    assert (counts["healthy"], counts["ill"]) == told
+
+
+def test_the_servers_larger_limit_holds_for_label_counts_too(hospital: Path) -> None:
+    counts: Any = make_ask(hospital, min_count=30)("query.label_counts").content.metric_records["labels"]
+    assert (counts["healthy"], counts["ill"]) == (0, 0)
+
+
 @pytest.mark.parametrize("server_round", [0, -1, 2**31, 1.0, "1", [1], None])
 def test_training_needs_the_number_of_its_round(hospital: Path, server_round: Any) -> None:
     ask = make_ask(hospital)
@@ -345,7 +393,7 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(
 QUOTED: dict[str, set[str]] = {
     "client_app": set(),
     "participant": {"error", "settings.test_share", "settings.validation", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
-    "requests": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER", "LARGEST_PULL"},
+    "requests": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER", "LARGEST_PULL", "low", "high"},
 }
 """What the text of a `RunError` may hold: the server's own settings (`error` is of `from_run_config`) and constants."""
 

@@ -26,6 +26,7 @@ from fedhealth.replies import (
     only_record,
     read_evaluation,
     read_initial_weights,
+    read_label_counts,
     read_member,
     read_moments,
     readable,
@@ -239,6 +240,36 @@ def test_sums_without_sense_are_not_sound(content: RecordDict, told: str) -> Non
     assert told in refusal(are_sums, content)
 
 
+def labels_of(**counts: Any) -> RecordDict:
+    return RecordDict({"labels": MetricRecord(counts)})
+
+
+def are_label_counts(message: Message) -> Any:
+    return read_label_counts(message, declared=60)
+
+
+@pytest.mark.parametrize(("healthy", "ill"), [(20, 40), (60, 0), (0, 0)])
+def test_label_counts_are_of_all_that_are_trained_on_or_kept_in_the_hospital(healthy: int, ill: int) -> None:
+    assert are_label_counts(reply(labels_of(healthy=healthy, ill=ill))) == (healthy, ill)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (labels_of(healthy=20, ill=39), "20 healthy and 39 ill are not its 60 training patients"),
+        (labels_of(healthy=-1, ill=61), "-1 healthy and 61 ill are not its 60 training patients"),
+        (labels_of(healthy=-5, ill=5), "-5 healthy and 5 ill are not its 60 training patients"),
+        (labels_of(healthy=60), "no 'ill'"),
+        (labels_of(healthy=20.0, ill=40.0), ""),
+        (labels_of(healthy=[20], ill=[40]), ""),
+        (RecordDict(), "it sent nothing where labels was asked for"),
+        (RecordDict({"labels": MetricRecord(), "more": MetricRecord()}), "it sent labels, more where labels"),
+    ],
+)
+def test_label_counts_that_are_none_are_not_sound(content: RecordDict, told: str) -> None:
+    assert told in refusal(are_label_counts, content)
+
+
 def evaluated(risks: list[float], labels: list[int]) -> dict[str, Any]:
     return histogram_to_record(score_histogram(risks, labels))
 
@@ -360,7 +391,16 @@ contents = st.dictionaries(names, array_records | metric_records | config_record
 @given(content=contents)
 @pytest.mark.parametrize(
     "check",
-    [is_trained, is_histogram, are_both_histograms, read_member, holds_out, are_sums, read_initial_weights],
+    [
+        is_trained,
+        is_histogram,
+        are_both_histograms,
+        read_member,
+        holds_out,
+        are_sums,
+        are_label_counts,
+        read_initial_weights,
+    ],
     ids=lambda c: c.__name__,
 )
 def test_whatever_a_hospital_sends_is_sound_or_not_sound(check: Check, content: RecordDict) -> None:

@@ -46,6 +46,8 @@ class ToyHospital:
     source: str = "own"
     validation: tuple[int, int] = (0, 0)
     """Healthy and ill patients that it holds out for choices; their loss is least if the weight is the share of the ill."""
+    labels: tuple[int, int] = (0, 0)
+    """Healthy and ill patients to train on, as it tells them if it is asked."""
     faults: dict[str, Exception] = field(default_factory=dict)
     lies: dict[str, Tamper] = field(default_factory=dict)
 
@@ -131,10 +133,14 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
             means = message.content.config_records["config"]["means"]
             moments = preprocessing.second_moments(features, means)  # type: ignore[arg-type]  # a list, as sent
         return RecordDict({"moments": MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})})
-    if kind == "query.initial_weights":
-        return RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})})
-    if kind == "query.finish":
-        return RecordDict()
+    labels = MetricRecord(dict(zip(("healthy", "ill"), hospital.labels, strict=True)))
+    always = {
+        "query.label_counts": RecordDict({"labels": labels}),
+        "query.initial_weights": RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})}),
+        "query.finish": RecordDict(),
+    }
+    if kind in always:
+        return always[kind]
     weight = message.content.array_records["arrays"]["w"].numpy()
     if kind == "train":
         arrays = ArrayRecord({"w": Array(np.asarray(weight + np.float32(hospital.step)))})
@@ -167,7 +173,7 @@ def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class:
 
     app.train()(answer)
     app.evaluate()(answer)
-    for question in ("describe", "first_moments", "second_moments", "initial_weights", "finish"):
+    for question in ("describe", "first_moments", "second_moments", "label_counts", "initial_weights", "finish"):
         app.query(question)(answer)
     return Toy(grid_class(app, by_key), {hospital.name: hospital for hospital in hospitals}, heard)
 

@@ -199,6 +199,8 @@ def departures(run: RunFiles) -> list[Row]:
     ]
     if settings["scaling"] == "federated":
         rows.append(("moments", "per number: how many patients have it, and a sum", "12", str(2 * len(members))))
+    if settings.get("class-weights"):
+        rows.append(("label counts", "healthy and ill patients to train on", "2", str(len(members))))
     rows.append(("first weights", "the seeded model before any training, from one hospital", weights, "1"))
     rows.append(("weights", "the model after training in the hospital", weights, f"{used:,} used"))
     binned = "counts per bin of risk (2 x 200), two sums, the number tested"

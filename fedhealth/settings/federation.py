@@ -90,6 +90,8 @@ class FederationSettings:
     """Whose means standardise: the federation's, fixed clinical constants, or each hospital's own (shows what it costs)."""
     missing_indicators: bool = True
     """Tell the model which values are missing: it predicts better, partly by what a doctor saw no need to measure."""
+    class_weights: bool = False
+    """Let the rarer of ill and healthy patients count more in training, by the federation's counts; risks are corrected."""
     test_share: float = 0.25
     """Share of each hospital's patients that is held out for evaluation and never trained on."""
     patience: int = 0
