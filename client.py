@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fedhealth.errors import FedHealthError, RunError, UsageError
-from fedhealth.settings import ClientSettings
+from fedhealth.settings import ClientSettings, asks_for_choice
 from fedhealth.terminal import parse_flags, quiet_libraries, say, script, silenced_stderr, warn
 from utils import require_writable
 
@@ -50,7 +50,7 @@ class Seat:
     hospital: "Hospital"
     identity: "Identity | None"
     node_config: dict[str, Any]
-    splits: set[tuple[str, str]] = field(default_factory=set)
+    splits: set[tuple[str, ...]] = field(default_factory=set)
 
 
 def take_seat(settings: ClientSettings) -> Seat:
@@ -118,10 +118,12 @@ def take_part(seat: Seat, receipts: "Receipts", attempt: "Attempt") -> None:
 
 def require_same_split(seat: Seat, context: "Context") -> None:
     """One start, one split: a server that asks for many could tell patients apart by what their sums differ in."""
-    seat.splits.add((str(context.run_config.get("seed")), str(context.run_config.get("test-share"))))
+    config = context.run_config
+    held = config.get("validation") if asks_for_choice(config) else None
+    seat.splits.add((str(config.get("seed")), str(config.get("test-share")), str(held)))
     if len(seat.splits) > 1:
         raise RunError(
-            "the server asks for another split into patients to train and to test on (--seed, --test-share) than before; "
+            "the server asks for another split of the patients (--seed, --test-share, --validation) than before; "
             "if that is meant, start this client again"
         )
 

@@ -19,7 +19,7 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fedhealth.arrays import read_array
-from fedhealth.events import Checkpoint, Member
+from fedhealth.events import Best, Checkpoint, Member
 from fedhealth.files import write_file
 from fedhealth.metrics import NUM_BINS, ScoreHistogram
 from fedhealth.preprocessing import Standardisation
@@ -41,7 +41,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         The folder cannot be written to.
     """
     kinds, state = take_state(checkpoint.strategy)
+    best = checkpoint.best
     weights = {f"weights/{name}": read_array(array) for name, array in checkpoint.weights.items()}
+    weights |= {f"best/{name}": read_array(array) for name, array in best.weights.items()} if best else {}
     about = {
         "round": checkpoint.round_num,
         "standardisation": checkpoint.standardisation and asdict(checkpoint.standardisation),
@@ -49,6 +51,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         "members": [asdict(member) for member in checkpoint.members],
         "strikes": dict(checkpoint.strikes),
         "dropped": dict(checkpoint.dropped),
+        "class_weights": checkpoint.class_weights,
+        "best": best and {"round": best.round_num, "losses": dict(best.losses), "rounds_since": best.rounds_since},
     }
     content = io.BytesIO()
     bins = {f"histograms/{name}": pack_histogram(each) for name, each in checkpoint.histograms.items()}
@@ -82,19 +86,28 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         raise ValueError("its checksum is wrong")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
-        weights = {key.removeprefix("weights/"): arrays[key] for key in arrays.files if key.startswith("weights/")}
-        bins = {key.removeprefix("histograms/"): arrays[key] for key in arrays.files if key.startswith("histograms/")}
-        give_state(strategy, about["strategy"], {key: arrays[key] for key in arrays.files})
-    scale = about["standardisation"]
+        held = {key: arrays[key] for key in arrays.files}
+        give_state(strategy, about["strategy"], held)
+    scale, best = about["standardisation"], about.get("best")
+    bins = {key.removeprefix("histograms/"): held[key] for key in held if key.startswith("histograms/")}
     return Checkpoint(
         round_num=about["round"],
-        weights=ArrayRecord({name: Array(values) for name, values in weights.items()}),
+        weights=_arrays_below("weights/", held),
         standardisation=scale and Standardisation(tuple(scale["means"]), tuple(scale["stds"])),
         strategy=strategy,
         members=[Member(**member) for member in about["members"]],
         strikes=about["strikes"],
         dropped=about["dropped"],
         histograms={name: unpack_histogram(values) for name, values in bins.items()},
+        class_weights=(weighed := about.get("class_weights")) and (weighed[0], weighed[1]),
+        best=best and Best(best["round"], _arrays_below("best/", held), best["losses"], best["rounds_since"]),
+    )
+
+
+def _arrays_below(prefix: str, arrays: Arrays) -> ArrayRecord:
+    """The arrays whose names begin so, without that."""
+    return ArrayRecord(
+        {key.removeprefix(prefix): Array(values) for key, values in arrays.items() if key.startswith(prefix)}
     )
 
 

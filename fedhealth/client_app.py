@@ -15,6 +15,7 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedhealth import preprocessing
+from fedhealth.data import Patients
 from fedhealth.errors import RunError
 from fedhealth.flower_run.client_side import answer_in_own_words
 from fedhealth.metrics import histogram_to_record, score_histogram
@@ -26,11 +27,12 @@ from fedhealth.participant import (
     find_standardisation,
     find_steering,
     find_trainer,
+    predict_risks,
     prepare,
     shapes_of,
     to_arrays,
 )
-from fedhealth.preprocessing import Moments
+from fedhealth.preprocessing import Moments, Standardisation
 from fedhealth.private_answers import answer_privately
 from fedhealth.requests import read_means, read_round, read_weights
 from fedhealth.subgroups import count_subgroups
@@ -38,7 +40,7 @@ from fedhealth.subgroups import count_subgroups
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedhealth.training import Examples
+    from fedhealth.training import Weights
 
 app = ClientApp(mods=[answer_in_own_words, answer_privately])
 
@@ -49,14 +51,17 @@ def describe(message: Message, context: Context) -> Message:
     part = find_participant(context)
     find_trainer(part.settings).warm_up()
     who = ConfigRecord({"name": part.hospital.name, "source": part.hospital.source})
-    counts = MetricRecord(
-        {
-            "train-patients": len(part.train),
-            "test-patients": len(part.test),
-            "test-ill": int(part.test.labels.sum()),
+    counts = {
+        "train-patients": len(part.train),
+        "test-patients": len(part.test),
+        "test-ill": int(part.test.labels.sum()),
+    }
+    if part.validation:
+        counts |= {
+            "validation-patients": len(part.validation),
+            "validation-ill": int(part.validation.labels.sum()),
         }
-    )
-    return Message(RecordDict({"hospital": who, "counts": counts}), reply_to=message)
+    return Message(RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))}), reply_to=message)
 
 
 @app.query("first_moments")
@@ -71,6 +76,16 @@ def second_moments(message: Message, context: Context) -> Message:
     """Counts and sums of squared distances from the federation's means, over the training patients."""
     features, min_count = find_participant(context).train.features, find_min_count(context)
     return _moments_reply(message, preprocessing.second_moments(features, read_means(message), min_count))
+
+
+@app.query("label_counts")
+def label_counts(message: Message, context: Context) -> Message:
+    """How many healthy and ill patients are trained on; nothing of either if one is too few to be told."""
+    ill = int((train := find_participant(context).train).labels.sum())
+    counts = {"healthy": len(train) - ill, "ill": ill}
+    if min(counts.values()) < find_min_count(context):
+        counts = dict.fromkeys(counts, 0)
+    return Message(RecordDict({"labels": MetricRecord(dict(counts))}), reply_to=message)
 
 
 @app.query("initial_weights")
@@ -100,11 +115,18 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Evaluate the global weights on the test patients; back goes a histogram of risks by label."""
+    """Evaluate the global weights: a histogram of risks by label of the test patients, and one of those to choose on."""
     part = find_participant(context)
-    risks, examples = _predict_tested(part, message)
-    metrics = MetricRecord(histogram_to_record(score_histogram(risks, examples.labels)))
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    standardisation, trainer = find_standardisation(part, message), find_trainer(part.settings)
+    weights = read_weights(message, shapes_of(trainer))
+    tested = {"metrics": part.test, **({"validation": part.validation} if part.validation else {})}
+    records = {
+        key: MetricRecord(
+            histogram_to_record(score_histogram(_predict(part, weights, each, standardisation), each.labels))
+        )
+        for key, each in tested.items()
+    }
+    return Message(RecordDict(dict(records)), reply_to=message)
 
 
 @app.query("subgroups")
@@ -113,7 +135,8 @@ def subgroups(message: Message, context: Context) -> Message:
     part = find_participant(context)
     if not part.settings.subgroups:
         raise RunError("the server asks for subgroups, which its own settings exclude (--no-subgroups)")
-    risks, _ = _predict_tested(part, message)
+    weights = read_weights(message, shapes_of(find_trainer(part.settings)))
+    risks = _predict(part, weights, part.test, find_standardisation(part, message))
     told = count_subgroups(part.test.features, part.test.labels, risks, find_min_count(context))
     record = MetricRecord({group: list(outcomes.counts()) for group, outcomes in told.items()})
     return Message(RecordDict({"subgroups": record}), reply_to=message)
@@ -136,14 +159,14 @@ def final_model(message: Message, context: Context) -> dict[str, Any]:
     }
 
 
-def _predict_tested(part: Participant, message: Message) -> "tuple[NDArray[np.float32], Examples]":
-    """Risks of the test patients by the weights that the message brings; and the patients as the model takes them."""
-    trainer = find_trainer(part.settings)
-    examples = prepare(part.test, part.settings.missing_indicators, find_standardisation(part, message))
-    risks = trainer.predict(read_weights(message, shapes_of(trainer)), examples.inputs)
+def _predict(
+    part: Participant, weights: "Weights", patients: Patients, standardisation: Standardisation
+) -> "NDArray[np.float32]":
+    """Risks (num_patients,) by the server's weights, once they are known to be risks."""
+    risks = predict_risks(weights, patients, standardisation, part.settings)
     if not np.all(np.isfinite(risks)):
         raise RunError("the server's weights make no sense: they give risks that are no numbers")
-    return risks, examples
+    return risks
 
 
 def _moments_reply(message: Message, moments: Moments) -> Message:

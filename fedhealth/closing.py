@@ -1,13 +1,15 @@
 """After the rounds: what the hospitals are asked of the final model, and the model itself for each of them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from flwr.app import Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedhealth.events import Member
-from fedhealth.replies import NOT_SOUND, describe_problem, read_subgroups, readable
+from fedhealth.evaluations import evaluation_fields
+from fedhealth.events import Member, RoundRecord
+from fedhealth.replies import NOT_SOUND, describe_problem, read_evaluation, read_subgroups, readable
 from fedhealth.settings import FederationSettings
 from fedhealth.subgroups import Subgroups
 
@@ -64,3 +66,24 @@ def ask_for_subgroups(
         timeout=settings.round_timeout,
     )
     return Subgroups(told, silent)
+
+
+def evaluate_model(
+    grid: Grid,
+    members: Sequence[Member],
+    weights: ArrayRecord,
+    config: ConfigRecord,
+    record: RoundRecord,
+    *,
+    timeout: float,
+) -> RoundRecord:
+    """The record of a round with what the members who are here find out about `weights`, the model that came of it.
+
+    `config` is what every message says of the standardisation. Who gives no answer, or one that makes no sense, is left out.
+    """
+    asked = ConfigRecord({**config, "server-round": record.round_num, "final": True})
+    content = RecordDict({"arrays": weights, "config": asked})
+    answers, silent = ask_of_final_model(grid, members, "evaluate", content, read_evaluation, timeout=timeout)
+    tested = {name: histogram for name, (histogram, _) in answers.items()}
+    held = {name: histogram for name, (_, histogram) in answers.items() if histogram}
+    return replace(record, left_out={**record.left_out, **silent}, **evaluation_fields(tested, held))

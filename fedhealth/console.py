@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
+from fedhealth.choice_words import chosen_lines
 from fedhealth.events import Began, Dropped, Event, Finished, Member, Paused, RoundRecord, Waiting
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
+from fedhealth.run_files import choices_json
 from fedhealth.settings import FederationSettings
 from fedhealth.tables import format_table
 
@@ -53,6 +55,7 @@ def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
     metrics = (
         f"loss {number(record.union.loss)}   AUROC {number(record.union.auroc)}   "
         f"accuracy {number(record.union.accuracy, 2)}"
+        f"{f'   validation loss {number(record.validation.loss)}' if record.validation else ''}"
         if record.hospitals or record.left_out
         else f"{train_loss}not evaluated"
     )
@@ -88,25 +91,26 @@ def header_lines(began: Began) -> list[str]:
         names = (
             f"{len(sizes):,}, of {'to'.join(f' {size} ' for size in sorted({sizes[0], sizes[-1]})).strip()} patients"
         )
-    train, test = (sum(getattr(m, f"{part}_patients") for m in began.members) for part in ("train", "test"))
+    train, held, test = (
+        sum(getattr(m, f"{part}_patients") for m in began.members) for part in ("train", "validation", "test")
+    )
     return [
         f"data: {describe_source(began.dataset)}",
         f"hospitals: {names}",
-        f"patients: {_patients_text(train, test, settings.private)}; no row leaves a hospital",
+        f"patients: {_patients_text(train, held, test, settings.private)}; no row leaves a hospital",
         f"training: {settings.model}, {settings.strategy}, {count(settings.rounds, 'round')} of "
         f"{count(settings.local_epochs, 'local epoch')}, batches of {settings.batch_size}, "
         f"learning rate {settings.learning_rate:g}, {settings.scaling} scaling, seed {settings.seed}",
+        *choice_lines(settings),
         *([f"privacy: {promise(settings, began.members)}"] if settings.private else []),
         *([f"going on after round {began.done}"] if began.done else []),
     ]
 
 
-def _patients_text(train: int, test: int, private: bool) -> str:
-    return (
-        f"about {train} to train on (noisy counts)"
-        if private
-        else f"{train} to train on, {test} held out for evaluation"
-    )
+def _patients_text(train: int, held: int, test: int, private: bool) -> str:
+    if private:
+        return f"about {train} to train on (noisy counts)"
+    return f"{train} to train on, {f'{held} to choose on, ' if held else ''}{test} held out for evaluation"
 
 
 def promise(settings: FederationSettings, members: Sequence[Member]) -> str:
@@ -119,9 +123,22 @@ def promise(settings: FederationSettings, members: Sequence[Member]) -> str:
     )
 
 
+def choice_lines(settings: FederationSettings) -> list[str]:
+    """What will be chosen, if anything."""
+    chosen = []
+    if settings.patience:
+        chosen.append(f"the best round (at most {count(settings.patience, 'round')} without a better one)")
+    if settings.calibrate == "temperature":
+        chosen.append("a temperature for the risks")
+    lines = [f"chosen on patients that are neither trained nor tested on: {', '.join(chosen)}"] if chosen else []
+    if settings.class_weights:
+        lines.append("class weights: ill and healthy patients count alike in training; the risks are corrected for it")
+    return lines
+
+
 def table_text(finished: Finished, terminal: bool) -> str:
     """Metrics of the final model per hospital, the union of all test patients in the last line."""
-    last = finished.rounds[-1]
+    last = finished.final
     patients = {member.name: member.patients for member in finished.members}
     listed = last.hospitals if len(last.hospitals) <= MANY else {}
     lines = [_table_line(name, patients[name], metrics) for name, metrics in listed.items()]
@@ -136,8 +153,9 @@ def _table_line(name: str, patients: int, metrics: Metrics) -> tuple[str, ...]:
 
 def footnotes(finished: Finished) -> list[str]:
     """What a careful reader of the table should know."""
-    last = finished.rounds[-1]
-    notes = ["metrics are of the tested patients, who were never trained on, at a risk threshold of 0.5"]
+    last = finished.final
+    notes = chosen_lines(choices_json(finished.choices), len(finished.rounds)) if finished.choices else []
+    notes += ["metrics are of the tested patients, who were never trained on, at a risk threshold of 0.5"]
     if last.union.auroc_bound is not None and not finished.settings.private:
         notes.append(
             f"AUROC of all together is exact to within {last.union.auroc_bound:.4f} (it comes from histograms)"
@@ -281,7 +299,8 @@ def client_line(message: Message, reply: Message) -> str | None:
         return None
     round_num = int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type]
     own = compute_metrics(histogram_from_record(reply.content.metric_records["metrics"]))
+    which = "final model" if message.content.config_records["config"].get("final") else f"round {round_num:>3}"
     return (
-        f"round {round_num:>3}   own test patients: loss {number(own.loss)}   AUROC {number(own.auroc)}   "
+        f"{which}   own test patients: loss {number(own.loss)}   AUROC {number(own.auroc)}   "
         f"accuracy {number(own.accuracy, 2)}"
     )

@@ -35,13 +35,16 @@ class Member:
     train_patients: int
     test_patients: int
     test_ill: int
+    validation_patients: int = 0
+    """Held out of those to train on, for choices during the run."""
+    validation_ill: int = 0
     epsilon: float | None = None
     """What its patients are promised under differential privacy; `train_patients` is then noisy, no other count told."""
 
     @property
     def patients(self) -> int:
         """All its patients."""
-        return self.train_patients + self.test_patients
+        return self.train_patients + self.validation_patients + self.test_patients
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,22 @@ class RoundRecord:
     """Who was asked to train, where that was not everybody (--fraction)."""
     histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
     """What each hospital sent; kept for the last round only."""
+    validation: Metrics | None = None
+    """Of the patients held out for choices, all together; none if nothing is chosen or nobody evaluated."""
+    validation_histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
+    """As `histograms`."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best round so far: the one with the least loss on the validation patients."""
+
+    round_num: int
+    weights: ArrayRecord
+    losses: Mapping[str, float]
+    """Hospital -> log loss (nats) summed over its validation patients."""
+    rounds_since: int = 0
+    """Evaluated rounds that came after it."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,10 @@ class Checkpoint:
     members: Sequence[Member]
     strikes: Mapping[str, int]
     dropped: Mapping[str, str]
+    best: Best | None = None
+    """Kept with --patience only."""
+    class_weights: tuple[float, float] | None = None
+    """How much a healthy and an ill patient count in training, with --class-weights; the model of `weights` has it in it."""
     histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
     """What each hospital sent in this round: after the last one, all of the end's figures come from it."""
 
@@ -123,6 +146,23 @@ class Past:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """How the final model was chosen and corrected, and its evaluation."""
+
+    evaluation: RoundRecord
+    best_round: int | None = None
+    """Whose weights the final model has; none without --patience."""
+    stopped: bool = False
+    """Whether the run ended before its last round because nothing became better."""
+    class_weights: tuple[float, float] | None = None
+    """As in the checkpoint; the final model is corrected for it."""
+    temperature: float | None = None
+    """What the log odds were divided by; none without --calibrate."""
+    uncalibrated: RoundRecord | None = None
+    """The evaluation before that."""
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run is over and every hospital has the final model."""
 
@@ -133,8 +173,15 @@ class Finished:
     standardisation: Standardisation | None
     rounds: Sequence[RoundRecord]
     seconds: float
+    choices: Choices | None = None
+    """None where the final model is simply that of the last round."""
     subgroups: Subgroups | None = None
     """What was told by sex and age band, if it was asked for."""
+
+    @property
+    def final(self) -> RoundRecord:
+        """The evaluation of the final model."""
+        return self.choices.evaluation if self.choices else self.rounds[-1]
 
 
 Event = Waiting | Began | Paused | Dropped | RoundRecord | Checkpoint | Finished

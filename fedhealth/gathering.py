@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -12,11 +13,13 @@ from fedhealth import preprocessing
 from fedhealth.errors import RunError
 from fedhealth.events import Member, OnEvent, Waiting
 from fedhealth.preprocessing import Moments, Standardisation
+from fedhealth.recalibration import class_weights
 from fedhealth.replies import (
     ABSENT,
     NOT_SOUND,
     describe_problem,
     read_initial_weights,
+    read_label_counts,
     read_member,
     read_moments,
     read_private_member,
@@ -39,16 +42,26 @@ class Gathering:
     wanted : how many hospitals take part.
     private : whether they describe themselves under differential privacy.
     max_wait : seconds that all waiting before the rounds may take together.
+    validates : whether the hospitals hold patients out for choices, and so tell how many.
     """
 
-    def __init__(self, grid: Grid, wanted: int, max_wait: float, on_event: OnEvent, private: bool = False) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        wanted: int,
+        max_wait: float,
+        on_event: OnEvent,
+        *,
+        validates: bool = False,
+        private: bool = False,
+    ) -> None:
         self._grid = grid
         self._wanted = wanted
-        self._read_member = read_private_member if private else read_member
         self._max_wait = max_wait
         self._deadline = time.monotonic() + max_wait
         self._next_word = 0.0
         self._on_event = on_event
+        self._read_member = read_private_member if private else partial(read_member, validates=validates)
         self._names: dict[int, str] = {}
         self._patients: dict[int, int] = {}
 
@@ -90,6 +103,17 @@ class Gathering:
         content = RecordDict({"config": ConfigRecord({"means": list(means)})})
         squares = self._ask(everybody, "query.second_moments", content, read)
         return preprocessing.combine_standardisation(means, squares)
+
+    def agree_on_class_weights(self, settings: FederationSettings) -> tuple[float, float] | None:
+        """How much a healthy and an ill patient count in training, from the sums of all; None if that is not asked for."""
+        if not settings.class_weights:
+            return None
+
+        def read(reply: Message) -> tuple[int, int]:
+            return read_label_counts(reply, self._patients[reply.metadata.src_node_id])
+
+        counts = self._ask(sorted(self._names), "query.label_counts", RecordDict(), read)
+        return class_weights(sum(healthy for healthy, _ in counts), sum(ill for _, ill in counts))
 
     def ask_for_initial_weights(self) -> ArrayRecord:
         """The seeded weights, from one hospital: all would give the same, and the server has no model of its own."""

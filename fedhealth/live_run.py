@@ -58,7 +58,7 @@ class LiveRun:
 
     def files(self) -> RunFiles:
         """As if the run's folder had been read."""
-        last = self.finished.rounds[-1] if self.finished else None
+        last = self.finished.final if self.finished else None
         return RunFiles(
             name=self.name,
             settings=self.settings,

@@ -21,6 +21,7 @@ from fedhealth.data import (
     Hospital,
     Patients,
     enough_patients,
+    hold_validation,
     load_hospital,
     split_patients,
     split_patients_apart,
@@ -28,7 +29,7 @@ from fedhealth.data import (
 from fedhealth.errors import RunError, UsageError
 from fedhealth.preprocessing import Standardisation
 from fedhealth.privacy import Budget, Randomness, budget_path
-from fedhealth.requests import read_correction, read_proximal_mu, read_standardisation
+from fedhealth.requests import read_class_weights, read_correction, read_proximal_mu, read_standardisation
 from fedhealth.settings import FederationSettings
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ class Participant:
     hospital: Hospital
     settings: FederationSettings
     train: Patients
+    """Those who are really trained on."""
     test: Patients
+    validation: Patients | None = None
+    """Held out of those to train on, for choices during the run; none if nothing is chosen."""
 
 
 def hold_in_memory(
@@ -93,7 +97,7 @@ def read_hospital(path: str, name: str | None = None) -> Hospital:
 @lru_cache(maxsize=KEPT_HOSPITALS)
 def _take_part(path: str, name: str | None, settings: FederationSettings) -> Participant:
     if path in _IN_MEMORY:
-        return Participant(_IN_MEMORY[path][0], settings, *_IN_MEMORY[path][1:3])
+        return _take_parts(_IN_MEMORY[path][0], settings, *_IN_MEMORY[path][1:3])
     return _split(read_hospital(path, name), settings)
 
 
@@ -116,7 +120,20 @@ def _split(hospital: Hospital, settings: FederationSettings) -> Participant:
             f"too few patients for --test-share {settings.test_share:g}: fewer than {FEWEST_TO_TRAIN} would be left to "
             f"train on or fewer than {FEWEST_TO_TEST} to test on, and sums and counts would tell of each of them"
         )
-    return Participant(hospital, settings, train, test)
+    return _take_parts(hospital, settings, train, test)
+
+
+def _take_parts(hospital: Hospital, settings: FederationSettings, train: Patients, test: Patients) -> Participant:
+    """What the split has left, and if something is to be chosen, the validation patients out of those to train on."""
+    if not settings.validation_share:
+        return Participant(hospital, settings, train, test)
+    kept, validation = hold_validation(train, settings.validation_share, settings.seed)
+    if not enough_patients(kept, validation):
+        raise RunError(
+            f"too few patients for --validation {settings.validation:g}: fewer than {FEWEST_TO_TRAIN} would be left to "
+            f"train on or fewer than {FEWEST_TO_TEST} to choose on, and sums and counts would tell of each of them"
+        )
+    return Participant(hospital, settings, kept, test, validation)
 
 
 def find_min_count(context: Context) -> int:
@@ -198,6 +215,8 @@ def find_steering(message: Message, trainer: "Trainer") -> "Steering | None":
     from fedhealth.training import Steering
 
     proximal_mu, correction = read_proximal_mu(message), read_correction(message, shapes_of(trainer))
+    if class_weights := read_class_weights(message):
+        return Steering(proximal_mu, correction, class_weights)
     return Steering(proximal_mu, correction) if proximal_mu or correction else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
 from fedhealth import preprocessing
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 COUNTS = ("train-patients", "test-patients", "test-ill")
 """What a hospital tells of its size."""
+VALIDATION_COUNTS = ("validation-patients", "validation-ill")
+"""What it tells besides, in a run that chooses something."""
 LONGEST_REASON = 200
 """Letters of a hospital's reason that are shown."""
 ABSENT = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
@@ -48,14 +50,18 @@ def read_private_member(reply: Message) -> Member:
     return Member(reply.metadata.src_node_id, name, source, patients, test_patients=0, test_ill=0, epsilon=epsilon)
 
 
-def read_member(reply: Message) -> Member:
-    """Who answered: name, source, counts."""
+def read_member(reply: Message, validates: bool = False) -> Member:
+    """Who answered: name, source, counts; with `validates` also of the patients that are held out for choices."""
     who, counts = reply.content.config_records["hospital"], reply.content.metric_records["counts"]
-    values = {key: operator.index(counts[key]) for key in COUNTS}  # type: ignore[arg-type]  # raises on a list
-    if not 0 <= values["test-ill"] <= values["test-patients"]:
-        raise ValueError(f"{values['test-ill']} of its {values['test-patients']} test patients are ill")
+    asked = (*COUNTS, *VALIDATION_COUNTS) if validates else COUNTS
+    values = {key: operator.index(counts[key]) for key in asked}  # type: ignore[arg-type]  # raises on a list
+    for part in ("test", "validation") if validates else ("test",):
+        if not 0 <= values[f"{part}-ill"] <= values[f"{part}-patients"]:
+            raise ValueError(f"{values[f'{part}-ill']} of its {values[f'{part}-patients']} {part} patients are ill")
     if min(values["train-patients"], values["test-patients"]) < 1:
         raise ValueError("it has no patient to train or to test on")
+    if validates and values["validation-patients"] < 1:
+        raise ValueError("it holds no patient out for choices")
     return Member(
         node_id=reply.metadata.src_node_id,
         name=readable(str(who["name"])),
@@ -75,6 +81,15 @@ def read_moments(reply: Message, declared: int) -> Moments:
     if not all(type(count) is int and 0 <= count <= declared for count in moments.counts):
         raise ValueError(f"its counts are no counts of its {declared} training patients")
     return moments
+
+
+def read_label_counts(reply: Message, declared: int) -> tuple[int, int]:
+    """Healthy and ill among the `declared` training patients; 0 and 0 of a hospital that keeps them to itself."""
+    record = only_record(reply.content.metric_records, "labels")
+    healthy, ill = (operator.index(record[key]) for key in ("healthy", "ill"))  # type: ignore[arg-type]  # raises on a list
+    if min(healthy, ill) < 0 or healthy + ill not in (0, declared):
+        raise ValueError(f"{healthy} healthy and {ill} ill are not its {declared} training patients")
+    return healthy, ill
 
 
 def read_initial_weights(reply: Message) -> ArrayRecord:
@@ -114,14 +129,27 @@ def check_arrays(arrays: ArrayRecord, expected: ArrayRecord) -> None:
             raise ValueError("its weights are not finite")
 
 
-def read_histogram(reply: Message, member: Member) -> ScoreHistogram:
-    """A hospital's score histogram, of as many patients as it declared (if it did)."""
-    histogram = histogram_from_record(only_record(reply.content.metric_records, "metrics"))
+def read_evaluation(reply: Message, member: Member) -> tuple[ScoreHistogram, ScoreHistogram | None]:
+    """A hospital's score histograms: of its test patients and, if it holds some out, of those to choose on."""
+    records = reply.content.metric_records
     if member.epsilon is not None:
-        return histogram
+        return histogram_from_record(only_record(records, "metrics")), None  # noisy, and so is nobody's declared number
+    if not member.validation_patients:
+        return _read_histogram(only_record(records, "metrics"), member.test_patients, member.test_ill), None
+    if set(records) != {"metrics", "validation"}:
+        raise ValueError(f"it sent {describe_names(list(records))} where metrics and validation were asked for")
+    return (
+        _read_histogram(records["metrics"], member.test_patients, member.test_ill),
+        _read_histogram(records["validation"], member.validation_patients, member.validation_ill),
+    )
+
+
+def _read_histogram(record: MetricRecord, patients: int, declared_ill: int) -> ScoreHistogram:
+    """A score histogram of as many patients as were declared."""
+    histogram = histogram_from_record(record)
     ill = int(histogram.positives.sum())
-    if (histogram.num_examples, ill) != (member.test_patients, member.test_ill):
-        declared = f"{member.test_patients} ({member.test_ill} ill)"
+    if (histogram.num_examples, ill) != (patients, declared_ill):
+        declared = f"{patients} ({declared_ill} ill)"
         raise ValueError(f"it evaluated {histogram.num_examples} patients ({ill} ill) but declared {declared}")
     return histogram
 

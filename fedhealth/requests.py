@@ -18,6 +18,8 @@ LARGEST_NUMBER = 1e6
 """No mean and no deviation of a patient's numbers is larger, whatever the unit."""
 LARGEST_PULL = 100.0
 """No pull of FedProx is stronger."""
+SMALLEST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT = 0.5, 1e4
+"""Weights that make both classes count alike are no smaller, and larger only if one patient in 20,000 is of a class."""
 CORRECTION = "correction"
 """The record of a `train` message that holds SCAFFOLD's c - c_i."""
 UNREADABLE = (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError)
@@ -67,6 +69,18 @@ def read_proximal_mu(message: Message) -> float:
     if type(proximal_mu) not in (int, float) or not 0 <= proximal_mu <= LARGEST_PULL:  # type: ignore[operator]
         raise RunError(f"the server's proximal-mu makes no sense: a number from 0 to {LARGEST_PULL:g} is needed")
     return float(proximal_mu)  # type: ignore[arg-type]
+
+
+def read_class_weights(message: Message) -> tuple[float, float] | None:
+    """How much a healthy and an ill patient count in training; None if that is not asked for."""
+    if "class-weights" not in read_config(message):
+        return None
+    values: Any = read_config(message)["class-weights"]
+    low, high = SMALLEST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT
+    two = isinstance(values, list) and len(values) == 2
+    if not two or not all(type(value) in (int, float) and low <= value <= high for value in values):
+        raise RunError(f"the server's class-weights make no sense: two numbers from {low:g} to {high:g} are needed")
+    return float(values[0]), float(values[1])
 
 
 def read_config(message: Message) -> ConfigRecord:

@@ -15,15 +15,16 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fedhealth.errors import MISBEHAVED, RunError
+from fedhealth.evaluations import evaluation_fields
 from fedhealth.events import Checkpoint, Dropped, OnEvent, Paused, RoundRecord
-from fedhealth.metrics import ScoreHistogram, add_histograms, compute_metrics
+from fedhealth.metrics import ScoreHistogram
 from fedhealth.replies import (
     ABSENT,
     NOT_SOUND,
     check_trained,
     clip_update,
     describe_problem,
-    read_histogram,
+    read_evaluation,
     readable,
 )
 from fedhealth.sampling import PartOfGrid, Plan
@@ -54,6 +55,7 @@ class RoundRecorder(Strategy):
     ----------
     start : where the run stands: its strategy, its members (nobody else is asked or listened to), how many rounds are
         done, and what is held against whom.
+    correct : what makes the model to evaluate of the weights, if it is not just them.
 
     Attributes
     ----------
@@ -61,7 +63,14 @@ class RoundRecorder(Strategy):
     strikes, dropped : what is held against whom by now, by name.
     """
 
-    def __init__(self, start: Checkpoint, rules: Rules, on_event: OnEvent, plan: Plan | None = None) -> None:
+    def __init__(
+        self,
+        start: Checkpoint,
+        rules: Rules,
+        on_event: OnEvent,
+        plan: Plan | None = None,
+        correct: Callable[[ArrayRecord], ArrayRecord] = lambda weights: weights,
+    ) -> None:
         self.arrays = start.weights
         self.strikes = Counter(start.strikes)
         self.dropped = dict(start.dropped)
@@ -70,6 +79,7 @@ class RoundRecorder(Strategy):
         self._done = start.round_num
         self._rules = rules
         self._plan = plan or Plan()
+        self._correct = correct
         self._asked: set[int] = set()
         self._on_event = on_event
         self._started = 0.0
@@ -137,15 +147,17 @@ class RoundRecorder(Strategy):
         here, round_num = self._active() & set(grid.get_node_ids()), self._done + server_round
         if not here or not self._plan.evaluates_after(round_num):
             return []
-        return self._strategy.configure_evaluate(round_num, arrays, config, PartOfGrid(grid, here))
+        return self._strategy.configure_evaluate(round_num, self._correct(arrays), config, PartOfGrid(grid, here))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the histograms and report the round."""
-        histograms: dict[str, ScoreHistogram] = {}
+        histograms, held = dict[str, ScoreHistogram](), dict[str, ScoreHistogram]()
 
         def keep_histogram(reply: Message) -> None:
             member = self._members[reply.metadata.src_node_id]
-            histograms[member.name] = read_histogram(reply, member)
+            histograms[member.name], validation = read_evaluation(reply, member)
+            if validation:
+                held[member.name] = validation
 
         round_num, silent = self._done + server_round, dict[int, str]()
         if self._plan.evaluates_after(round_num):
@@ -156,13 +168,11 @@ class RoundRecorder(Strategy):
                 round_num=round_num,
                 seconds=time.perf_counter() - self._started,
                 train_loss=self._train_loss,
-                union=compute_metrics(add_histograms(histograms.values())),
-                hospitals={name: compute_metrics(histograms[name]) for name in sorted(histograms)},
                 left_out={self._members[node].name: left_out[node] for node in self._members if node in left_out},
                 left_out_share=self._patients(self._left_out) / self._patients(self._asked | self._left_out.keys()),
                 clipped=self._clipped,
                 asked=sorted(self._members[node].name for node in self._asked) if self._plan.fraction < 1 else (),
-                histograms=histograms,
+                **evaluation_fields(histograms, held),
             )
         )
         return None  # Flower keeps what is returned here of every round, and nobody reads it

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fedhealth import __version__
-from fedhealth.events import Began, Finished, RoundRecord
+from fedhealth.events import Began, Choices, Finished, RoundRecord
 from fedhealth.files import write_file
 from fedhealth.metrics import (
     NUM_BINS,
@@ -74,6 +74,7 @@ def history_json(record: RoundRecord) -> dict[str, Any]:
         "left_out_share": record.left_out_share,
         "clipped": dict(record.clipped),
         **({"asked": list(record.asked)} if record.asked else {}),
+        **({"validation": asdict(record.validation)} if record.validation else {}),
     }
 
 
@@ -90,12 +91,13 @@ def round_from_json(content: dict[str, Any]) -> RoundRecord:
         left_out_share=content["left_out_share"],
         clipped=content["clipped"],
         asked=content.get("asked", ()),
+        validation=Metrics(**content["validation"]) if "validation" in content else None,
     )
 
 
 def summary_json(finished: Finished) -> dict[str, Any]:
-    """The run in one page: the metrics of the last round, union and per hospital."""
-    last = finished.rounds[-1]
+    """The run in one page: the metrics of the final model, union and per hospital, and what was chosen."""
+    last = finished.final
     union = add_histograms(last.histograms.values())
     clinical = compute_clinical_metrics(union)
     patients = {member.name: member.patients for member in finished.members}
@@ -113,7 +115,25 @@ def summary_json(finished: Finished) -> dict[str, Any]:
         "left_out": dict(last.left_out),
         "round_seconds": [record.seconds for record in finished.rounds],
         **({"subgroups": subgroups_to_json(finished.subgroups)} if finished.subgroups else {}),
+        **({"choices": choices_json(finished.choices)} if finished.choices else {}),
     }
+
+
+def choices_json(choices: Choices) -> dict[str, Any]:
+    """How the final model was chosen and corrected, and all of its evaluation."""
+    return {
+        "best_round": choices.best_round,
+        "stopped": choices.stopped,
+        "class_weights": choices.class_weights,
+        "temperature": choices.temperature,
+        "uncalibrated": choices.uncalibrated and _two_metrics(choices.uncalibrated),
+        "evaluation": history_json(choices.evaluation),
+    }
+
+
+def _two_metrics(record: RoundRecord) -> dict[str, Any]:
+    """Of the tested patients and of those held out for choices, all together."""
+    return {"union": asdict(record.union), "validation": record.validation and asdict(record.validation)}
 
 
 def _summary_metrics(metrics: Metrics) -> dict[str, float | None]:
@@ -136,7 +156,7 @@ def write_model(path: Path, finished: Finished) -> None:
         arrays["stds"] = np.asarray(finished.standardisation.stds)
     arrays["inputs"] = np.asarray(encoded_names(finished.settings.missing_indicators))
     about = settings_json(Began(finished.settings, finished.members, finished.dataset))
-    tested = finished.rounds[-1].union
+    tested = finished.final.union
     about["prevalence"] = tested.num_ill / tested.num_examples if tested.num_examples else None
     arrays["about"] = np.asarray(json.dumps(about))
     content = io.BytesIO()

@@ -219,7 +219,7 @@ class RunKeeper:
                     self._write(lambda: write_checkpoint(self._folder / CHECKPOINTS, event, self._keep), later=False)
             case Finished():
                 self._write(lambda: write_model(self._folder / "model.npz", event))
-                if histograms := event.rounds[-1].histograms:
+                if histograms := event.final.histograms:
                     evaluation = evaluation_json(histograms)
                     self._write(lambda: write_long_json(self._folder / "evaluation.json", evaluation))
                 self._write(lambda: write_json(self._folder / "summary.json", summary_json(event)))

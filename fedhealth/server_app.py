@@ -4,14 +4,17 @@ Light on purpose: no TensorFlow, no model. What a run looks like on a screen or 
 stands elsewhere.
 """
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
-from flwr.app import ConfigRecord, Context, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedhealth.closing import ask_for_subgroups, ask_of_final_model
+from fedhealth.choices import StopRounds, choose_final_model, correct_weights, find_best, is_enough
+from fedhealth.closing import ask_for_subgroups, ask_of_final_model, evaluate_model
 from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Member, OnEvent, Past, RoundRecord
 from fedhealth.gathering import Gathering, require_same_members
 from fedhealth.preprocessing import Standardisation
@@ -52,7 +55,8 @@ def federate(
     dropped = past.checkpoint.dropped if past else {}
     for name, reason in dropped.items():
         on_event(Dropped(name, reason))
-    gathering = Gathering(grid, settings.hospitals - len(dropped), max_wait, on_event, settings.private)
+    wanted, validates = settings.hospitals - len(dropped), settings.validation_share > 0
+    gathering = Gathering(grid, wanted, max_wait, on_event, validates=validates, private=settings.private)
     members = gathering.gather_members()
     if past:
         require_same_members(members, past.checkpoint.members, dropped)
@@ -62,13 +66,18 @@ def federate(
     on_event(Began(settings, members, dataset, past.checkpoint.round_num if past else 0))
     past = past or Past(first_checkpoint(gathering, settings, members))
     checkpoint, rounds = run_rounds(grid, settings, on_event, max_wait, past)
-    final = RecordDict({"arrays": checkpoint.weights, "config": to_config(checkpoint.standardisation)})
+    scale, timeout = checkpoint.standardisation, settings.round_timeout
     staying = [member for member in members if member.name not in checkpoint.dropped]
+
+    def evaluate(weights: ArrayRecord, record: RoundRecord) -> RoundRecord:
+        return evaluate_model(grid, staying, weights, to_config(scale), record, timeout=timeout)
+
+    weights, choices = choose_final_model(evaluate, settings, checkpoint, rounds)
+    final = RecordDict({"arrays": weights, "config": to_config(scale)})
     subgroups = ask_for_subgroups(grid, staying, final, settings)
-    ask_of_final_model(grid, staying, "query.finish", final, lambda *_: None, timeout=settings.round_timeout)
+    ask_of_final_model(grid, staying, "query.finish", final, lambda *_: None, timeout=timeout)
     seconds = time.perf_counter() - started
-    model = (checkpoint.weights, checkpoint.standardisation)
-    on_event(Finished(settings, members, dataset, *model, rounds, seconds, subgroups))
+    on_event(Finished(settings, members, dataset, weights, scale, rounds, seconds, choices, subgroups))
 
 
 def first_checkpoint(gathering: Gathering, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:
@@ -76,6 +85,7 @@ def first_checkpoint(gathering: Gathering, settings: FederationSettings, members
     return Checkpoint(
         round_num=0,
         standardisation=gathering.agree_on_standardisation(settings),
+        class_weights=gathering.agree_on_class_weights(settings),
         weights=gathering.ask_for_initial_weights(),
         strategy=make_strategy(settings),
         members=members,
@@ -95,8 +105,9 @@ def run_rounds(
         nonlocal checkpoint
         on_event(event)
         if isinstance(event, RoundRecord):
-            rounds[-1:] = [replace(last, histograms={}) for last in rounds[-1:]]
+            rounds[-1:] = [replace(last, histograms={}, validation_histograms={}) for last in rounds[-1:]]
             rounds.append(event)
+            best = find_best(checkpoint.best, event, recorder.arrays) if settings.patience else None
             checkpoint = replace(
                 checkpoint,
                 round_num=event.round_num,
@@ -104,21 +115,28 @@ def run_rounds(
                 strikes=dict(recorder.strikes),
                 dropped=dict(recorder.dropped),
                 histograms=event.histograms,
+                best=best,
             )
             on_event(checkpoint)
+            if is_enough(best, settings.patience):
+                raise StopRounds
 
     rules = Rules(settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait)
     plan = Plan(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
-    recorder = RoundRecorder(past.checkpoint, rules, keep_round, plan)
-    config = to_config(checkpoint.standardisation)
-    recorder.start(
-        grid=grid,
-        initial_arrays=checkpoint.weights,
-        num_rounds=settings.rounds - checkpoint.round_num,
-        timeout=settings.round_timeout,
-        train_config=ConfigRecord(dict(config)),
-        evaluate_config=ConfigRecord(dict(config)),
-    )
+    correct = partial(correct_weights, class_weights=checkpoint.class_weights)
+    recorder = RoundRecorder(past.checkpoint, rules, keep_round, plan, correct)
+    config, weighed = to_config(checkpoint.standardisation), checkpoint.class_weights
+    train_config = ConfigRecord({**config, **({"class-weights": list(weighed)} if weighed else {})})
+    left = 0 if is_enough(checkpoint.best, settings.patience) else settings.rounds - checkpoint.round_num
+    with contextlib.suppress(StopRounds):
+        recorder.start(
+            grid=grid,
+            initial_arrays=checkpoint.weights,
+            num_rounds=left,
+            timeout=settings.round_timeout,
+            train_config=train_config,
+            evaluate_config=ConfigRecord(dict(config)),
+        )
     return checkpoint, rounds
 
 

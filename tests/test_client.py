@@ -97,7 +97,13 @@ def test_a_server_that_wants_the_patients_split_anew_is_refused_until_the_client
 
     client.require_same_split(seat, joined(seed=0, test_share=0.25, rounds=3))
     client.require_same_split(seat, joined(seed=0, test_share=0.25, rounds=9))
-    for other in (joined(seed=1, test_share=0.25), joined(seed=0, test_share=0.26), joined(seed=[], test_share=None)):
+    client.require_same_split(seat, joined(seed=0, test_share=0.25, validation=0.3))
+    for other in (
+        joined(seed=0, test_share=0.25, validation=0.3, patience=1),
+        joined(seed=1, test_share=0.25),
+        joined(seed=0, test_share=0.26),
+        joined(seed=[], test_share=None),
+    ):
         with pytest.raises(RunError, match=r"the server asks for another split .* start this client again"):
             client.require_same_split(seat, other)
     client.require_same_split(client.take_seat(ClientSettings(file=file)), joined(seed=1, test_share=0.25))

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedhealth import client_app, participant, preprocessing
-from fedhealth.data import load_hospital, split_patients
+from fedhealth.data import hold_validation, load_hospital, split_patients
+from fedhealth.metrics import histogram_from_record
+from fedhealth.preprocessing import Moments
 from fedhealth.schema import FEATURE_NAMES, NUMBERS, TARGET
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
@@ -64,6 +67,10 @@ def hospital(tmp_path: Path) -> Path:
 def moments_of(reply: Message) -> tuple[list[int], list[float]]:
     record: Any = reply.content.metric_records["moments"]
     return list(record["counts"]), list(record["sums"])
+
+
+def moments_as_told(moments: Moments) -> tuple[list[int], list[float]]:
+    return list(moments.counts), list(moments.sums)
 
 
 def reason(reply: Message) -> str:
@@ -149,6 +156,51 @@ def test_the_smallest_hospital_that_may_take_part_does(tmp_path: Path) -> None:
     ask = make_ask(write_hospital(tmp_path / "client_1.csv", 22))
     counts: Any = ask("query.describe").content.metric_records["counts"]
     assert (counts["train-patients"], counts["test-patients"]) == (16, 6)
+
+
+# --- patients held out for choices ------------------------------------------------------------------------------------
+
+
+def test_whoever_is_held_out_for_choices_is_not_trained_on_and_not_in_the_sums(hospital: Path) -> None:
+    train, test = split_patients(load_hospital(hospital).patients, 0.25, 0)
+    kept, held = hold_validation(train, 0.2, 0)
+    ask = make_ask(hospital, patience=3)
+    counts: Any = ask("query.describe").content.metric_records["counts"]
+    assert dict(counts) == {
+        "train-patients": len(kept),
+        "test-patients": len(test),
+        "test-ill": int(test.labels.sum()),
+        "validation-patients": len(held),
+        "validation-ill": int(held.labels.sum()),
+    }
+    assert len(kept) + len(held) == len(train)
+    assert moments_of(ask("query.first_moments")) == moments_as_told(preprocessing.first_moments(kept.features))
+    assert moments_of(ask("query.second_moments", means=MEANS)) == moments_as_told(
+        preprocessing.second_moments(kept.features, MEANS)
+    )
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    scale = {"means": MEANS, "stds": STDS, "server_round": 1}
+    assert ask("train", weights, **scale).content.metric_records["metrics"]["num-examples"] == len(kept)
+    records = ask("evaluate", weights, **scale).content.metric_records
+    found = {key: histogram_from_record(records[key]) for key in records}
+    assert {key: (each.num_examples, int(each.positives.sum())) for key, each in found.items()} == {
+        "metrics": (len(test), int(test.labels.sum())),
+        "validation": (len(held), int(held.labels.sum())),
+    }
+
+
+def test_a_share_is_held_out_only_if_something_is_chosen(hospital: Path) -> None:
+    counts: Any = make_ask(hospital, validation=0.4)("query.describe").content.metric_records["counts"]
+    assert set(counts) == {"train-patients", "test-patients", "test-ill"}
+    assert counts["train-patients"] == len(split_patients(load_hospital(hospital).patients, 0.25, 0)[0])
+
+
+def test_a_hospital_with_too_few_patients_to_hold_some_out_says_only_that(tmp_path: Path) -> None:
+    ask = make_ask(write_hospital(tmp_path / "client_1.csv", 22), patience=3)
+    assert reason(ask("query.describe")) == (
+        "too few patients for --validation 0.2: fewer than 10 would be left to train on or fewer than 5 to choose on, and "
+        "sums and counts would tell of each of them"
+    )
 
 
 # --- what the server sends --------------------------------------------------------------------------------------------
@@ -253,6 +305,53 @@ def test_a_pull_that_is_no_pull_is_refused_in_one_line(hospital: Path, proximal_
     assert reason(reply) == "the server's proximal-mu makes no sense: a number from 0 to 100 is needed"
 
 
+@pytest.mark.parametrize(
+    "class_weights",
+    [[1.0], [1.0, 1.0, 1.0], 1.0, [0.4, 1.0], [1.0, 2e4], [1.0, float("nan")], ["1", "1"], []],
+    ids=str,
+)
+def test_class_weights_that_are_none_are_refused_in_one_line(hospital: Path, class_weights: Any) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    reply = ask("train", weights, means=MEANS, stds=STDS, server_round=1, class_weights=class_weights)
+    assert reason(reply) == "the server's class-weights make no sense: two numbers from 0.5 to 10000 are needed"
+
+
+def test_class_weights_are_those_of_the_loss_in_training(hospital: Path) -> None:
+    """One step over all patients: the gradient of the weighted loss is the weighted sum of the two classes' gradients."""
+    ask = make_ask(hospital, batch_size=1000, weight_decay=0.0)
+    start = ask("query.initial_weights").content.array_records["arrays"]
+
+    def step(**config: Any) -> np.ndarray:
+        reply = ask("train", start, means=MEANS, stds=STDS, server_round=1, **config)
+        arrays = reply.content.array_records["arrays"]
+        return np.concatenate([(arrays[name].numpy() - start[name].numpy()).ravel() for name in start])
+
+    plain, ill, healthy = step(), step(class_weights=[1.0, 3.0]), step(class_weights=[3.0, 1.0])
+    np.testing.assert_allclose(step(class_weights=[1.0, 1.0]), plain, atol=1e-7)
+    np.testing.assert_allclose((ill - plain) + (healthy - plain), 2 * plain, atol=1e-6)
+    assert np.abs(ill - healthy).max() > 1e-3
+    # From log odds of 0 the bias moves by learning rate * mean of weight * (label - 1/2).
+    labels = split_patients(load_hospital(hospital).patients, 0.25, 0)[0].labels
+    assert ill[-1] == pytest.approx(0.05 * np.mean(np.where(labels > 0, 3.0, 1.0) * (labels - 0.5)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("ill", "told"), [(0, (0, 0)), (5, (0, 0)), (7, (40, 5)), (30, (22, 22)), (55, (0, 0))])
+def test_label_counts_stay_in_the_hospital_if_one_is_small(tmp_path: Path, ill: int, told: tuple[int, int]) -> None:
+    """Of 60 patients a quarter of each class is tested; 5 ill ones leave 4 to train on, and so do 5 healthy ones."""
+    path = write_hospital(tmp_path / "client_1.csv")
+    table = pd.read_csv(path)
+    table[TARGET] = (np.arange(60) < ill).astype(int)
+    table.to_csv(path, index=False)
+    counts: Any = make_ask(path)("query.label_counts").content.metric_records["labels"]
+    assert (counts["healthy"], counts["ill"]) == told
+
+
+def test_the_servers_larger_limit_holds_for_label_counts_too(hospital: Path) -> None:
+    counts: Any = make_ask(hospital, min_count=30)("query.label_counts").content.metric_records["labels"]
+    assert (counts["healthy"], counts["ill"]) == (0, 0)
+
+
 @pytest.mark.parametrize("server_round", [0, -1, 2**31, 1.0, "1", [1], None])
 def test_training_needs_the_number_of_its_round(hospital: Path, server_round: Any) -> None:
     ask = make_ask(hospital)
@@ -293,8 +392,8 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(
 
 QUOTED: dict[str, set[str]] = {
     "client_app": set(),
-    "participant": {"error", "settings.test_share", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
-    "requests": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER", "LARGEST_PULL"},
+    "participant": {"error", "settings.test_share", "settings.validation", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
+    "requests": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER", "LARGEST_PULL", "low", "high"},
 }
 """What the text of a `RunError` may hold: the server's own settings (`error` is of `from_run_config`) and constants."""
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedhealth.data import Hospital, Patients, enough_patients, load_hospital, split_patients
+from fedhealth.data import Hospital, Patients, enough_patients, hold_validation, load_hospital, split_patients
 from fedhealth.data.hospital import FULL_DATASET
 from fedhealth.data.patients import FEWEST_TO_TEST, FEWEST_TO_TRAIN
 from fedhealth.data.table import KAGGLE_HEADINGS, MINIMUM_PATIENTS
@@ -669,6 +669,23 @@ def test_a_share_of_its_own_is_a_split_of_its_own() -> None:
     tested = [set(numbers_of(split_patients(patients, share, seed=0)[1])) for share in (0.25, 0.26, 0.25 + 1e-9)]
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert len(tested[one] ^ tested[other]) > 50
+
+
+def test_validation_patients_are_a_share_of_each_class_of_those_to_train_on_and_no_others() -> None:
+    train, test = split_patients(number_patients([0] * 40 + [1] * 80), 0.25, seed=0)
+    kept, held = hold_validation(train, 0.2, seed=0)
+    assert [int((held.labels == label).sum()) for label in (0, 1)] == [6, 12]
+    assert sorted(numbers_of(kept) + numbers_of(held)) == numbers_of(train)
+    assert not set(numbers_of(held)) & set(numbers_of(test))
+    assert numbers_of(hold_validation(train, 0.2, seed=0)[1]) == numbers_of(held)
+    assert numbers_of(hold_validation(train, 0.2, seed=1)[1]) != numbers_of(held)
+
+
+def test_the_draw_of_validation_patients_is_not_that_of_test_patients_again() -> None:
+    """The same patients, share and seed: with one stream for both, the second draw would be known from the first."""
+    patients = number_patients([0, 1] * 100)
+    tested, held = (set(numbers_of(split(patients, 0.25, 0)[1])) for split in (split_patients, hold_validation))
+    assert len(tested ^ held) > 50
 
 
 @pytest.mark.parametrize(("num_train", "num_test", "enough"), [(10, 5, True), (9, 5, False), (10, 4, False)])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.common.serde import message_to_proto
@@ -12,7 +13,9 @@ from fedhealth import client_app, preprocessing
 from fedhealth.data import load_hospital, split_patients
 from fedhealth.errors import RunError
 from fedhealth.events import Began, Checkpoint, Event, Finished, RoundRecord
+from fedhealth.metrics import add_histograms, compute_calibration
 from fedhealth.preprocessing import Moments
+from fedhealth.schema import TARGET
 from fedhealth.server_app import make_server_app
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
@@ -108,6 +111,31 @@ def test_every_choice_runs_and_changes_the_weights(hospitals: dict[str, Path], c
     assert any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(default, chosen, strict=False))
 
 
+def test_a_model_trained_with_class_weights_tells_risks_that_mean_what_they_say(tmp_path: Path) -> None:
+    """Where few are ill, risks would be far too high on the whole; corrected, they are what they are without weights."""
+    hospitals = write_hospitals(tmp_path, num_patients=1500)
+    for path in hospitals.values():
+        table = pd.read_csv(path)
+        table[(table[TARGET] == 0) | (table.index % 4 == 0)].to_csv(path, index=False)
+    run = {"rounds": 60, "strategy": "fedavg", "learning_rate": 0.2}
+    plain, weighed = (run_federation(hospitals, class_weights=on, **run)[-1] for on in (False, True))
+    assert isinstance(plain, Finished)
+    assert isinstance(weighed, Finished)
+    assert weighed.choices is not None
+    assert weighed.choices.class_weights is not None
+    healthy, ill = weighed.choices.class_weights
+    assert np.log(ill / healthy) > 1
+    shift = [
+        calibration.in_the_large
+        for finished in (plain, weighed)
+        if (calibration := compute_calibration(add_histograms(finished.final.histograms.values())))
+    ]
+    assert shift[0] == pytest.approx(shift[1], abs=0.25 * np.log(ill / healthy))
+    assert not np.allclose(
+        plain.weights["logistic/log_odds/kernel"].numpy(), weighed.weights["logistic/log_odds/kernel"].numpy()
+    )
+
+
 def test_training_that_diverges_ends_in_one_clear_line(
     hospitals: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +195,16 @@ def form_of_value(value: object) -> object:
     return kind, len(value)
 
 
+VALIDATION_COUNTS = {**COUNTS, "validation-patients": int, "validation-ill": int}
+MAY_LEAVE_FOR_CHOICES = {
+    **MAY_LEAVE,
+    "query.describe": {"hospital": {"name": str, "source": str}, "counts": VALIDATION_COUNTS},
+    "query.label_counts": {"labels": {"healthy": int, "ill": int}},
+    "evaluate": {"metrics": HISTOGRAM, "validation": HISTOGRAM},
+}
+"""The same in a run that chooses something."""
+
+
 @pytest.fixture
 def replies(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
     """All that the hospitals answer from here on."""
@@ -192,6 +230,18 @@ def test_nothing_leaves_a_hospital_but_what_is_on_the_list(hospitals: dict[str, 
         assert form == MAY_LEAVE[kind]
         met.add(kind)
     assert met == set(MAY_LEAVE) - {"error"}
+
+
+def test_nothing_more_leaves_a_hospital_for_a_choice_than_is_on_the_list(
+    hospitals: dict[str, Path], replies: list[Message]
+) -> None:
+    run_federation(hospitals, patience=2, validation=0.35, class_weights=True)
+    met = set()
+    for reply in replies:
+        kind, form = form_of(reply)
+        assert form == MAY_LEAVE_FOR_CHOICES[kind]
+        met.add(kind)
+    assert met == set(MAY_LEAVE_FOR_CHOICES) - {"error"}
 
 
 def test_the_envelope_of_an_answer_holds_ids_and_times_only(hospitals: dict[str, Path], replies: list[Message]) -> None:

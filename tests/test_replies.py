@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ from fedhealth.replies import (
     clip_update,
     describe_problem,
     only_record,
-    read_histogram,
+    read_evaluation,
     read_initial_weights,
+    read_label_counts,
     read_member,
     read_moments,
     readable,
@@ -238,17 +240,110 @@ def test_sums_without_sense_are_not_sound(content: RecordDict, told: str) -> Non
     assert told in refusal(are_sums, content)
 
 
+def labels_of(**counts: Any) -> RecordDict:
+    return RecordDict({"labels": MetricRecord(counts)})
+
+
+def are_label_counts(message: Message) -> Any:
+    return read_label_counts(message, declared=60)
+
+
+@pytest.mark.parametrize(("healthy", "ill"), [(20, 40), (60, 0), (0, 0)])
+def test_label_counts_are_of_all_that_are_trained_on_or_kept_in_the_hospital(healthy: int, ill: int) -> None:
+    assert are_label_counts(reply(labels_of(healthy=healthy, ill=ill))) == (healthy, ill)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (labels_of(healthy=20, ill=39), "20 healthy and 39 ill are not its 60 training patients"),
+        (labels_of(healthy=-1, ill=61), "-1 healthy and 61 ill are not its 60 training patients"),
+        (labels_of(healthy=-5, ill=5), "-5 healthy and 5 ill are not its 60 training patients"),
+        (labels_of(healthy=60), "no 'ill'"),
+        (labels_of(healthy=20.0, ill=40.0), ""),
+        (labels_of(healthy=[20], ill=[40]), ""),
+        (RecordDict(), "it sent nothing where labels was asked for"),
+        (RecordDict({"labels": MetricRecord(), "more": MetricRecord()}), "it sent labels, more where labels"),
+    ],
+)
+def test_label_counts_that_are_none_are_not_sound(content: RecordDict, told: str) -> None:
+    assert told in refusal(are_label_counts, content)
+
+
 def evaluated(risks: list[float], labels: list[int]) -> dict[str, Any]:
     return histogram_to_record(score_histogram(risks, labels))
 
 
 def is_histogram(message: Message) -> Any:
-    return read_histogram(message, VA)
+    return read_evaluation(message, VA)
 
 
 def test_a_histogram_of_the_declared_patients_is_sound() -> None:
     content = RecordDict({"metrics": MetricRecord(evaluated([0.9, 0.2, 0.1], [1, 0, 0]))})
-    assert is_histogram(reply(content)).num_examples == 3
+    tested, held = is_histogram(reply(content))
+    assert (tested.num_examples, held) == (3, None)
+
+
+def held_out(**changes: Any) -> RecordDict:
+    """What a hospital answers that holds two patients out for choices, one of them ill."""
+    records = {"metrics": evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "validation": evaluated([0.8, 0.3], [1, 0])}
+    return RecordDict({key: MetricRecord(record) for key, record in {**records, **changes}.items() if record})
+
+
+def are_both_histograms(message: Message) -> Any:
+    return read_evaluation(message, replace(VA, validation_patients=2, validation_ill=1))
+
+
+def test_a_hospital_that_holds_patients_out_sends_a_histogram_of_them_too() -> None:
+    tested, held = are_both_histograms(reply(held_out()))
+    assert (tested.num_examples, held.num_examples) == (3, 2)
+    assert held.log_loss == pytest.approx(-math.log(0.8) - math.log(0.7))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (held_out(validation=None), "it sent metrics where metrics and validation were asked for"),
+        (held_out(metrics=None), "it sent validation where metrics and validation were asked for"),
+        (held_out(more={"age": 61}), "it sent metrics, validation, more where metrics and validation were asked for"),
+        (held_out(validation=evaluated([0.8], [1])), "it evaluated 1 patients (1 ill) but declared 2 (1 ill)"),
+        (held_out(validation=evaluated([0.8, 0.3], [0, 0])), "it evaluated 2 patients (0 ill) but declared 2 (1 ill)"),
+        (held_out(metrics=evaluated([0.8, 0.3], [1, 0])), "it evaluated 2 patients (1 ill) but declared 3 (1 ill)"),
+        (held_out(validation={**evaluated([0.8, 0.3], [1, 0]), "log-loss": -1.0}), "out of range"),
+    ],
+)
+def test_histograms_of_others_than_those_held_out_are_not_sound(content: RecordDict, told: str) -> None:
+    assert told in refusal(are_both_histograms, content)
+
+
+def test_a_histogram_that_was_not_asked_for_is_not_sound() -> None:
+    assert refusal(is_histogram, held_out()) == "it sent metrics, validation where metrics was asked for"
+
+
+def holds_out(message: Message) -> Any:
+    return read_member(message, validates=True)
+
+
+def test_a_hospital_tells_how_many_it_holds_out_if_it_is_to_hold_some_out() -> None:
+    content = described(validation_patients=12, validation_ill=5)
+    assert holds_out(reply(content)) == replace(VA, validation_patients=12, validation_ill=5)
+    assert holds_out(reply(content)).patients == 60 + 12 + 3
+    assert read_member(reply(content)) == VA
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "no 'validation-patients'"),
+        ({"validation_patients": 12}, "no 'validation-ill'"),
+        ({"validation_patients": 0, "validation_ill": 0}, "it holds no patient out for choices"),
+        ({"validation_patients": 12, "validation_ill": 13}, "13 of its 12 validation patients are ill"),
+        ({"validation_patients": 12.0, "validation_ill": 5}, ""),
+        ({"validation_patients": 12, "validation_ill": 5, "test_ill": 4}, "4 of its 3 test patients are ill"),
+    ],
+)
+def test_counts_of_those_held_out_that_are_none_are_not_sound(changes: dict[str, Any], told: str) -> None:
+    assert told in refusal(holds_out, described(**changes))
 
 
 @pytest.mark.parametrize(
@@ -295,7 +390,18 @@ contents = st.dictionaries(names, array_records | metric_records | config_record
 
 @given(content=contents)
 @pytest.mark.parametrize(
-    "check", [is_trained, is_histogram, read_member, are_sums, read_initial_weights], ids=lambda c: c.__name__
+    "check",
+    [
+        is_trained,
+        is_histogram,
+        are_both_histograms,
+        read_member,
+        holds_out,
+        are_sums,
+        are_label_counts,
+        read_initial_weights,
+    ],
+    ids=lambda c: c.__name__,
 )
 def test_whatever_a_hospital_sends_is_sound_or_not_sound(check: Check, content: RecordDict) -> None:
     try:

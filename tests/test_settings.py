@@ -42,6 +42,10 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"hospitals": 0}, f"--hospitals is 0; give {WHOLE}"),
     (FederationSettings, {"rounds": 0}, f"--rounds is 0; give {WHOLE}"),
     (FederationSettings, {"rounds": -3}, f"--rounds is -3; give {WHOLE}"),
+    (FederationSettings, {"patience": -1}, "--patience is -1; give 0 or more"),
+    (FederationSettings, {"validation": 0.0}, f"--validation is 0.0; give {SHARE}"),
+    (FederationSettings, {"validation": 0.6}, f"--validation is 0.6; give {SHARE}"),
+    (FederationSettings, {"validation": math.nan}, f"--validation is nan; give {SHARE}"),
     (FederationSettings, {"fraction": 0.0}, "--fraction is 0.0; give a share above 0, at most 1"),
     (FederationSettings, {"fraction": 1.1}, "--fraction is 1.1; give a share above 0, at most 1"),
     (FederationSettings, {"evaluate_every": -1}, "--evaluate-every is -1; give 0 or more"),
@@ -123,6 +127,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
     free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose", "reset_budget", "subgroups", "track"}
+    free |= {"calibrate", "class_weights"}
     tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy", "out"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 
@@ -320,6 +325,7 @@ def test_a_whole_number_is_accepted_for_a_fraction() -> None:
         ("model", "mlp, logistic"),
         ("strategy", ", ".join(StrategyName.__args__)),
         ("scaling", "federated, reference, local"),
+        ("calibrate", "none, temperature"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(key: str, choices: str) -> None:

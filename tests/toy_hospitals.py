@@ -1,7 +1,7 @@
 """Toy hospitals for the server's side: no TensorFlow, one weight, everything can be checked by hand.
 
 A toy hospital's training adds its own `step` to the weight; its risks are the weight for an ill patient and one minus the
-weight for a healthy one. Clocks stand still unless somebody sleeps.
+weight for a healthy one. Its validation patients all have the weight for a risk. Clocks stand still unless somebody sleeps.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,6 +44,10 @@ class ToyHospital:
     ages: list[float]
     step: float = 0.1
     source: str = "own"
+    validation: tuple[int, int] = (0, 0)
+    """Healthy and ill patients that it holds out for choices; their loss is least if the weight is the share of the ill."""
+    labels: tuple[int, int] = (0, 0)
+    """Healthy and ill patients to train on, as it tells them if it is asked."""
     faults: dict[str, Exception] = field(default_factory=dict)
     lies: dict[str, Tamper] = field(default_factory=dict)
 
@@ -118,6 +122,8 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
     features = make_features(hospital.ages)
     if kind == "query.describe":
         counts = {"train-patients": len(hospital.ages), "test-patients": HEALTHY + ILL, "test-ill": ILL}
+        if sum(hospital.validation):
+            counts |= {"validation-patients": sum(hospital.validation), "validation-ill": hospital.validation[1]}
         who = ConfigRecord({"name": hospital.name, "source": hospital.source})
         return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
     if kind.endswith("_moments"):
@@ -127,10 +133,15 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
             means = message.content.config_records["config"]["means"]
             moments = preprocessing.second_moments(features, means)  # type: ignore[arg-type]  # a list, as sent
         return RecordDict({"moments": MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})})
-    if kind == "query.initial_weights":
-        return RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})})
-    if kind in ("query.subgroups", "query.finish"):
-        return RecordDict({"subgroups": MetricRecord()} if kind == "query.subgroups" else {})
+    labels = MetricRecord(dict(zip(("healthy", "ill"), hospital.labels, strict=True)))
+    always = {
+        "query.label_counts": RecordDict({"labels": labels}),
+        "query.initial_weights": RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})}),
+        "query.subgroups": RecordDict({"subgroups": MetricRecord()}),
+        "query.finish": RecordDict(),
+    }
+    if kind in always:
+        return always[kind]
     weight = message.content.array_records["arrays"]["w"].numpy()
     if kind == "train":
         arrays = ArrayRecord({"w": Array(np.asarray(weight + np.float32(hospital.step)))})
@@ -138,7 +149,11 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
         return RecordDict({"arrays": arrays, "metrics": metrics})
     risk = float(np.clip(weight[0], 0, 1))
     risks, labels = [1 - risk] * HEALTHY + [risk] * ILL, [0] * HEALTHY + [1] * ILL
-    return RecordDict({"metrics": MetricRecord(histogram_to_record(score_histogram(risks, labels)))})
+    records = {"metrics": MetricRecord(histogram_to_record(score_histogram(risks, labels)))}
+    if sum(hospital.validation):
+        held = np.repeat([0, 1], hospital.validation)
+        records["validation"] = MetricRecord(histogram_to_record(score_histogram(np.full(len(held), risk), held)))
+    return RecordDict(dict(records))
 
 
 def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class: type[ToyGrid] = ToyGrid) -> Toy:
@@ -159,7 +174,16 @@ def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class:
 
     app.train()(answer)
     app.evaluate()(answer)
-    for question in ("describe", "first_moments", "second_moments", "initial_weights", "subgroups", "finish"):
+    questions = (
+        "describe",
+        "first_moments",
+        "second_moments",
+        "label_counts",
+        "initial_weights",
+        "subgroups",
+        "finish",
+    )
+    for question in questions:
         app.query(question)(answer)
     return Toy(grid_class(app, by_key), {hospital.name: hospital for hospital in hospitals}, heard)
 

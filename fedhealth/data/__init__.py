@@ -13,6 +13,7 @@ from fedhealth.data.patients import (
     FEWEST_TO_TRAIN,
     Patients,
     enough_patients,
+    hold_validation,
     split_patients,
     split_patients_apart,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "NewPatients",
     "Patients",
     "enough_patients",
+    "hold_validation",
     "load_hospital",
     "read_new_patient",
     "read_new_patients",

@@ -11,6 +11,8 @@ from fedhealth.errors import UsageError
 
 SPLIT_STREAM = 0x5B117
 """Keeps the split's random numbers apart from every other use of the same seed."""
+VALIDATION_STREAM = 0x7A11DA
+"""The same for the patients that are held out of those to train on."""
 USUAL_SHARE = 0.25
 ABSENT = -1e9
 """Stands for a missing value where a row is hashed; no measurement is so small."""
@@ -32,12 +34,15 @@ class Patients:
         return len(self.labels)
 
 
-def split_patients(patients: Patients, test_share: float, seed: int) -> tuple[Patients, Patients]:
+def split_patients(
+    patients: Patients, test_share: float, seed: int, stream: int = SPLIT_STREAM
+) -> tuple[Patients, Patients]:
     """Split at random within each class; both parts keep the order of the rows.
 
     A class gives `round(test_share * n)` of its n patients to the test and keeps at least one; if that leaves the test
     empty, the larger class gives one. Each share draws anew: if the patients tested at 0.25 were among those tested at
-    0.26, two runs could differ by one patient, and the difference of their sums would be that patient's values.
+    0.26, two runs could differ by one patient, and the difference of their sums would be that patient's values. Each `stream`
+    draws apart from the others.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def split_patients(patients: Patients, test_share: float, seed: int) -> tuple[Pa
     """
     if len(patients) < 2:
         raise UsageError(f"{len(patients)} patients cannot be split into train and test; give 2 or more")
-    rng = np.random.default_rng([SPLIT_STREAM, seed, share_word(test_share)])
+    rng = np.random.default_rng([stream, seed, share_word(test_share)])
     is_test = np.zeros(len(patients), dtype=np.bool_)
     classes = [rng.permutation(np.flatnonzero(patients.labels == label)) for label in np.unique(patients.labels)]
     for members in classes:
@@ -71,6 +76,11 @@ def split_patients_apart(patients: Patients, test_share: float, seed: int) -> tu
     draws = [int.from_bytes(hashlib.sha256(word + row.tobytes()).digest()[:8]) / 2**64 for row in rows]
     is_test = np.asarray(draws) < test_share
     return select_patients(patients, ~is_test), select_patients(patients, is_test)
+
+
+def hold_validation(train: Patients, share: float, seed: int) -> tuple[Patients, Patients]:
+    """Split the patients to train on once more: (to train on, to choose on)."""
+    return split_patients(train, share, seed, stream=VALIDATION_STREAM)
 
 
 def share_word(test_share: float) -> int:

@@ -42,6 +42,13 @@ class RunFiles:
         return add_histograms(self.histograms.values()) if self.histograms else None
 
     @property
+    def final(self) -> Mapping[str, Any]:
+        """The evaluation of the final model: the last round's entry, unless another model was chosen."""
+        chosen: Mapping[str, Any] = self.summary.get("choices") or {"evaluation": self.history[-1]}
+        found: Mapping[str, Any] = chosen["evaluation"]
+        return found
+
+    @property
     def synthetic(self) -> bool:
         """Whether any patient is invented."""
         return "synthetic" in str(self.settings["dataset"])

@@ -1,10 +1,11 @@
 """What the page says in words and numbers: rows of its tables, made from a run's files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from fedhealth.choice_words import chosen_lines
 from fedhealth.metrics import bootstrap_intervals, compute_clinical_metrics, flat_metrics
 from fedhealth.report.curves import (
     FEWEST_FOR_ROC,
@@ -36,6 +37,12 @@ METRICS: dict[str, tuple[str, str]] = {
 SOURCES = {"synthetic": "invented patients", "own": "the hospitals' own files", "uci": "UCI Heart Disease data"}
 
 
+def choice_lines(run: RunFiles) -> list[str]:
+    """What was chosen during the run, if anything."""
+    chosen = run.summary.get("choices")
+    return chosen_lines(chosen, len(run.history)) if chosen else []
+
+
 @dataclass(frozen=True)
 class MetricRow:
     """One metric of all tested patients, as text; `interval` is empty where there is none."""
@@ -58,8 +65,8 @@ def describe_source(dataset: str) -> str:
 
 
 def metric_rows(run: RunFiles) -> list[MetricRow]:
-    """The last round's metrics of all tested patients together, with 95 % intervals where histograms are there."""
-    union, last = run.union, run.history[-1]["union"]
+    """The final model's metrics of all tested patients together, with 95 % intervals where histograms are there."""
+    union, last = run.union, run.final["union"]
     if union:
         last = {**last, **flat_metrics(compute_clinical_metrics(union))}
     intervals = bootstrap_intervals(union) if union else {}
@@ -72,8 +79,8 @@ def metric_rows(run: RunFiles) -> list[MetricRow]:
 
 
 def tested_counts(run: RunFiles) -> tuple[int, int]:
-    """How many patients the last round tested, and how many of them are ill."""
-    union = run.history[-1]["union"]
+    """How many patients the final model was tested on, and how many of them are ill."""
+    union = run.final["union"]
     return int(union["num_examples"]), int(union["num_ill"])
 
 
@@ -96,7 +103,7 @@ def hospital_rows(run: RunFiles) -> list[Row]:
     Where fewer than five tested patients are ill or healthy, neither count nor the shares that would give it away are told.
     Because the others and the total would give it away too, the next smallest hospital's count is not told either.
     """
-    last = run.history[-1]
+    last = run.final
     untold = find_untold(last["hospitals"])
     rows = []
     for member in run.settings["hospitals"]:
@@ -192,26 +199,49 @@ def departures(run: RunFiles) -> list[Row]:
     weights = f"{run.num_weights:,}" if run.num_weights else "n/a"
     private = any(member.get("epsilon") for member in members)
     used = sum(name not in entry["left_out"] for entry in run.history for name in _names(run))
-    tested = sum(len(entry["hospitals"]) for entry in run.history)
-    described = (
-        "a noisy count of patients to train on" if private else "counts of patients to train on, to test on, ill"
-    )
-    rows: list[Row] = [("describe", described, "1" if private else "3", str(len(members)))]
+    tested = sum(len(entry["hospitals"]) for entry in run.history) + _tested_again(run)
+    rows: list[Row] = [("describe", *_described(members), str(len(members)))]
     if settings["scaling"] == "federated":
         rows.append(("moments", "per number: how many patients have it, and a sum", "12", str(2 * len(members))))
+    if settings.get("class-weights"):
+        rows.append(("label counts", "healthy and ill patients to train on", "2", str(len(members))))
     rows.append(("first weights", "the seeded model before any training, from one hospital", weights, "1"))
     noisy = ", with noise" if private else ""
     rows.append(("weights", f"the model after training in the hospital{noisy}", weights, f"{used:,} used"))
-    counts = (
-        "noisy counts per group of risk (2 x 10)"
-        if private
-        else "counts per bin of risk (2 x 200), two sums, the number tested"
-    )
-    rows.append(("evaluation", counts, "20" if private else "403", f"{tested:,}"))
+    rows.append(("evaluation", *_counted(members), f"{tested:,}"))
     if run.subgroups:
         what = "by sex and age band: ill and healthy, called ill and called healthy at 0.5; no small group"
         rows.append(("subgroups", what, "20 at most", f"{len(run.subgroups.told):,}"))
     return rows
+
+
+def _tested_again(run: RunFiles) -> int:
+    """How many evaluations came after the rounds, of a final model that no round had ended with."""
+    chosen = run.summary.get("choices")
+    if not chosen:
+        return 0
+    again = (chosen["best_round"] not in (None, len(run.history))) + (chosen["temperature"] is not None)
+    return again * len(chosen["evaluation"]["hospitals"])
+
+
+def _described(members: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """What hospitals told of their size, and how many numbers that is."""
+    if any(member.get("epsilon") for member in members):
+        return "a noisy count of patients to train on", "1"
+    counted = "patients to train on, patients and ill patients to test on"
+    return (f"{counted}, and to choose on", "5") if _hold_out(members) else (counted, "3")
+
+
+def _counted(members: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """What an evaluation tells, and how many numbers that is."""
+    if any(member.get("epsilon") for member in members):
+        return "noisy counts per group of risk (2 x 10)", "20"
+    binned = "counts per bin of risk (2 x 200), two sums, the number tested"
+    return (f"{binned}; the same of those to choose on", "806") if _hold_out(members) else (binned, "403")
+
+
+def _hold_out(members: Sequence[Mapping[str, Any]]) -> bool:
+    return any(member.get("validation_patients") for member in members)
 
 
 def weight_bytes(run: RunFiles) -> str:

@@ -4,6 +4,7 @@ The names and docstrings here are what `--help` prints. Nothing else in the proj
 """
 
 from fedhealth.settings.checks import LONGEST_WAIT, parse_address, require
+from fedhealth.settings.choices import asks_for_choice
 from fedhealth.settings.commands import (
     CertificatesSettings,
     CompareSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "SimulateSettings",
     "Split",
     "StrategyName",
+    "asks_for_choice",
     "parse_address",
     "require",
     "share_of",

@@ -7,10 +7,13 @@ from typing import Any, Literal, Self
 
 from fedhealth.errors import UsageError
 from fedhealth.settings.checks import LONGEST_WAIT, read_values, require
+from fedhealth.settings.choices import asks_for_choice, check_choices
 from fedhealth.settings.engine import ENGINE_KEYS
+from fedhealth.settings.privacy import check_privacy
 
 Scaling = Literal["federated", "reference", "local"]
 ModelName = Literal["mlp", "logistic"]
+Calibration = Literal["none", "temperature"]
 StrategyName = Literal[
     "fedavg",
     "fedprox",
@@ -26,6 +29,14 @@ StrategyName = Literal[
     "qfedavg",
     "scaffold",
 ]
+
+NAMED: tuple[tuple[str, Any], ...] = (
+    ("model", ModelName),
+    ("strategy", StrategyName),
+    ("scaling", Scaling),
+    ("calibrate", Calibration),
+)
+"""The settings that are one of some words."""
 
 
 def fewest_hospitals(settings: "FederationSettings") -> int:
@@ -80,8 +91,16 @@ class FederationSettings:
     """Whose means standardise: the federation's, fixed clinical constants, or each hospital's own (shows what it costs)."""
     missing_indicators: bool = True
     """Tell the model which values are missing: it predicts better, partly by what a doctor saw no need to measure."""
+    class_weights: bool = False
+    """Let the rarer of ill and healthy patients count more in training, by the federation's counts; risks are corrected."""
     test_share: float = 0.25
     """Share of each hospital's patients that is held out for evaluation and never trained on."""
+    patience: int = 0
+    """Stop after so many evaluated rounds without a lower loss on validation patients, and keep the best round; 0: off."""
+    calibrate: Calibration = "none"
+    """temperature: divide the final model's log odds by the one number that makes validation patients least surprising."""
+    validation: float = 0.2
+    """Share of each hospital's training patients that is held out for such choices (without one, none is)."""
     fraction: float = 1.0
     """Share of the hospitals that train in a round, drawn anew for each (at least 1; all of them evaluate)."""
     evaluate_every: int = 1
@@ -138,40 +157,8 @@ class FederationSettings:
         require(0 <= self.weight_decay <= 1, "weight-decay", self.weight_decay, "a number from 0 to 1")
         require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
         self._check_strategy()
-        self._check_privacy()
-
-    def _check_privacy(self) -> None:
-        """Refuse what differential privacy does not cover, with the reason."""
-        require(0 <= self.dp_epsilon <= 100, "dp-epsilon", self.dp_epsilon, "a number from 0 (no promise) to 100")
-        require(0 <= self.dp_noise <= 1e4, "dp-noise", self.dp_noise, "a number from 0 to 10000")
-        require(0 < self.dp_delta < 1, "dp-delta", self.dp_delta, "a share above 0, below 1")
-        require(0 < self.dp_clip <= 1e4, "dp-clip", self.dp_clip, "a number above 0, at most 10000")
-        if not self.private:
-            return
-        if self.dp_epsilon and self.dp_noise:
-            raise UsageError("--dp-epsilon and --dp-noise each decide the noise; give one of them")
-        for flag, wrong, reason in (
-            (
-                "scaling local",
-                self.scaling == "local",
-                "each hospital's own means and deviations would tell of its patients",
-            ),
-            (
-                "strategy qfedavg",
-                self.strategy == "qfedavg",
-                "it weighs hospitals by their losses, which no noise covers",
-            ),
-            (
-                f"evaluate-every {self.evaluate_every}",
-                self.evaluate_every > 1,
-                "every evaluation tells of those who are tested, so there is one, after the last round",
-            ),
-        ):
-            if wrong:
-                raise UsageError(f"--{flag} and --dp-epsilon exclude each other: {reason}; leave one out")
-        # What no noise covers is not asked for, and there is one evaluation: what the settings say is what is done.
-        for name, value in (("scaling", "reference"), ("evaluate_every", 0), ("subgroups", False)):
-            object.__setattr__(self, name, value)
+        check_choices(self)
+        check_privacy(self)
 
     @property
     def private(self) -> bool:
@@ -214,6 +201,11 @@ class FederationSettings:
         """How many hospitals are asked to train in a round, if all are there."""
         return share_of(self.hospitals, self.fraction)
 
+    @property
+    def validation_share(self) -> float:
+        """Share of the training patients that is held out for choices: 0 if nothing is chosen."""
+        return self.validation if asks_for_choice(self.to_run_config()) else 0.0
+
     def to_run_config(self) -> dict[str, bool | int | float | str]:
         """As Flower's run config: kebab-case keys, plain values."""
         return {f.name.replace("_", "-"): getattr(self, f.name) for f in dataclasses.fields(FederationSettings)}
@@ -231,8 +223,8 @@ class FederationSettings:
         if unknown := sorted(set(run_config) - set(known) - ENGINE_KEYS):
             raise UsageError(f"run config: unknown key {unknown[0]}; known are {', '.join(known)}")
         values = read_values(run_config, {key: known[key] for key in run_config if key in known})
-        for name, allowed in (("model", ModelName), ("strategy", StrategyName), ("scaling", Scaling)):
-            choices = allowed.__args__  # type: ignore[attr-defined]  # typing.Literal has it
+        for name, allowed in NAMED:
+            choices = allowed.__args__
             if name in values:
                 require(values[name] in choices, name, values[name], f"one of {', '.join(choices)}")
         return cls(**values)

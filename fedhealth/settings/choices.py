@@ -1,0 +1,26 @@
+"""What may be chosen during a run, on patients that are neither trained nor tested on: the checks of those settings."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fedhealth.errors import UsageError
+from fedhealth.settings.checks import require
+
+if TYPE_CHECKING:
+    from fedhealth.settings.federation import FederationSettings
+
+
+def asks_for_choice(run_config: Mapping[str, Any]) -> bool:
+    """Whether anything is to be chosen, so that hospitals hold patients out for it."""
+    return bool(run_config.get("patience")) or run_config.get("calibrate", "none") != "none"
+
+
+def check_choices(settings: "FederationSettings") -> None:
+    """Refuse what cannot be chosen, with the reason."""
+    require(settings.patience >= 0, "patience", settings.patience, "0 or more")
+    require(0.05 <= settings.validation <= 0.5, "validation", settings.validation, "a share from 0.05 to 0.5")
+    if settings.patience and settings.evaluate_every == 0:
+        raise UsageError(
+            f"--patience is {settings.patience}, but --evaluate-every 0 evaluates after the last round only; "
+            "give --evaluate-every 1 or more, or leave --patience out"
+        )

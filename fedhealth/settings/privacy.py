@@ -1,0 +1,54 @@
+"""What a promise to every patient (differential privacy) allows of the other settings."""
+
+from typing import TYPE_CHECKING
+
+from fedhealth.errors import UsageError
+from fedhealth.settings.checks import require
+
+if TYPE_CHECKING:
+    from fedhealth.settings.federation import FederationSettings
+
+NOT_ASKED = {"scaling": "reference", "evaluate_every": 0, "subgroups": False}
+"""What no noise covers is not asked for, and there is one evaluation: what the settings say is what is done."""
+
+
+def check_privacy(settings: "FederationSettings") -> None:
+    """Refuse what differential privacy does not cover, with the reason; switch off what is merely usual (`NOT_ASKED`)."""
+    require(0 <= settings.dp_epsilon <= 100, "dp-epsilon", settings.dp_epsilon, "a number from 0 (no promise) to 100")
+    require(0 <= settings.dp_noise <= 1e4, "dp-noise", settings.dp_noise, "a number from 0 to 10000")
+    require(0 < settings.dp_delta < 1, "dp-delta", settings.dp_delta, "a share above 0, below 1")
+    require(0 < settings.dp_clip <= 1e4, "dp-clip", settings.dp_clip, "a number above 0, at most 10000")
+    if not settings.private:
+        return
+    if settings.dp_epsilon and settings.dp_noise:
+        raise UsageError("--dp-epsilon and --dp-noise each decide the noise; give one of them")
+    for flag, wrong, reason in _exclusions(settings):
+        if wrong:
+            raise UsageError(f"--{flag} and --dp-epsilon exclude each other: {reason}; leave one out")
+    for name, value in NOT_ASKED.items():
+        object.__setattr__(settings, name, value)
+
+
+def _exclusions(settings: "FederationSettings") -> tuple[tuple[str, bool, str], ...]:
+    """(flag, whether it is set so, why it cannot be)."""
+    held = "its histograms of validation patients would tell of them"
+    return (
+        (
+            "scaling local",
+            settings.scaling == "local",
+            "each hospital's own means and deviations would tell of its patients",
+        ),
+        (
+            "strategy qfedavg",
+            settings.strategy == "qfedavg",
+            "it weighs hospitals by their losses, which no noise covers",
+        ),
+        (
+            f"evaluate-every {settings.evaluate_every}",
+            settings.evaluate_every > 1,
+            "every evaluation tells of those who are tested, so there is one, after the last round",
+        ),
+        (f"patience {settings.patience}", settings.patience > 0, held),
+        (f"calibrate {settings.calibrate}", settings.calibrate != "none", held),
+        ("class-weights", settings.class_weights, "they come from exact counts of ill and healthy patients"),
+    )
