@@ -90,8 +90,8 @@ ROOMS: dict[str, Imports] = {
     "client_app": (
         {"numpy", "flwr"},
         {
-            *("errors", "flower_run", "metrics", "participant", "preprocessing", "private_answers", "requests"),
-            *("subgroups", "training"),
+            *("data", "errors", "flower_run", "metrics", "participant", "preprocessing", "private_answers"),
+            *("requests", "subgroups", "training"),
         },
     ),
     "receipts": ({"flwr"}, {"errors"}),

@@ -239,7 +239,11 @@ def test_nothing_more_leaves_a_hospital_for_a_choice_than_is_on_the_list(
     met = set()
     for reply in replies:
         kind, form = form_of(reply)
-        assert form == MAY_LEAVE_FOR_CHOICES[kind]
+        expected = MAY_LEAVE_FOR_CHOICES[kind]
+        if kind == "query.subgroups":  # what is small is left out
+            assert form["subgroups"].items() <= expected["subgroups"].items()
+        else:
+            assert form == expected
         met.add(kind)
     assert met == set(MAY_LEAVE_FOR_CHOICES) - {"error"}
 

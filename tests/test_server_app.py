@@ -16,7 +16,7 @@ from fedhealth.settings import FederationSettings
 from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, node_id_of
 from tests.toy_hospitals import HEALTHY, ILL, Toy, ToyHospital, make_toy, three_hospitals
 
-MAX_WAIT = 0.01
+MAX_WAIT = 0.05
 
 
 def run(toy: Toy, hospitals: int = 3, rounds: int = 2, **settings: Any) -> list[Event]:
