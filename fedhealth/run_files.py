@@ -19,7 +19,14 @@ import numpy as np
 from fedhealth import __version__
 from fedhealth.events import Began, Choices, Finished, RoundRecord
 from fedhealth.files import write_file
-from fedhealth.metrics import NUM_BINS, Metrics, ScoreHistogram, histogram_to_record
+from fedhealth.metrics import (
+    NUM_BINS,
+    Metrics,
+    ScoreHistogram,
+    add_histograms,
+    compute_metrics,
+    histogram_to_record,
+)
 from fedhealth.preprocessing import encoded_names
 from fedhealth.schema import schema_fingerprint
 
@@ -111,7 +118,23 @@ def choices_json(choices: Choices) -> dict[str, Any]:
         "class_weights": choices.class_weights,
         "temperature": choices.temperature,
         "uncalibrated": choices.uncalibrated and _two_metrics(choices.uncalibrated),
+        "threshold": choices.threshold,
+        "at_threshold": None if choices.threshold is None else _at_threshold(choices.evaluation, choices.threshold),
         "evaluation": history_json(choices.evaluation),
+    }
+
+
+def _at_threshold(record: RoundRecord, threshold: float) -> dict[str, Any]:
+    """Of the tested patients, all together and by hospital."""
+
+    def rates(histogram: ScoreHistogram) -> dict[str, float | None]:
+        metrics = compute_metrics(histogram, threshold)
+        return {key: getattr(metrics, key) for key in ("accuracy", "sensitivity", "specificity")}
+
+    tested = record.histograms
+    return {
+        "union": rates(add_histograms(tested.values())),
+        "hospitals": {name: rates(tested[name]) for name in tested},
     }
 
 
@@ -128,7 +151,7 @@ def write_model(path: Path, finished: Finished) -> None:
     """The final weights with all that is needed to use them; read with `numpy.load(path)`, no pickle inside.
 
     Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numbers (absent with local scaling), `inputs`
-    (names of the encoded features), and `about` (JSON: settings, dataset, schema).
+    (names of the encoded features), and `about` (JSON: settings, dataset, schema, and the threshold if one was chosen).
     """
     arrays = {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
     if finished.standardisation:
@@ -136,6 +159,8 @@ def write_model(path: Path, finished: Finished) -> None:
         arrays["stds"] = np.asarray(finished.standardisation.stds)
     arrays["inputs"] = np.asarray(encoded_names(finished.settings.missing_indicators))
     about = settings_json(Began(finished.settings, finished.members, finished.dataset))
+    if finished.choices and finished.choices.threshold is not None:
+        about["threshold"] = finished.choices.threshold
     arrays["about"] = np.asarray(json.dumps(about))
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options

@@ -121,7 +121,18 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
-    free |= {"calibrate", "class_weights", "tls", "allow", "insecure", "resume", "receipts", "page", "choose"}
+    free |= {
+        "calibrate",
+        "class_weights",
+        "threshold",
+        "tls",
+        "allow",
+        "insecure",
+        "resume",
+        "receipts",
+        "page",
+        "choose",
+    }
     tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy", "out"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 
@@ -292,6 +303,7 @@ def test_a_whole_number_is_accepted_for_a_fraction() -> None:
         ("strategy", ", ".join(StrategyName.__args__)),
         ("scaling", "federated, reference, local"),
         ("calibrate", "none, temperature"),
+        ("threshold", "half, youden"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(key: str, choices: str) -> None:

@@ -15,11 +15,13 @@ from fedhealth.metrics.clinical import (
     compute_decision_curve,
     compute_pr_auc,
     sensitivity_at_specificity,
+    youden_threshold,
 )
 from fedhealth.metrics.histogram import (
     NUM_BINS,
     NUM_CALIBRATION_BINS,
     SMALLEST_RISK,
+    USUAL_THRESHOLD,
     Metrics,
     ScoreHistogram,
     add_histograms,
@@ -35,6 +37,7 @@ __all__ = [
     "NUM_BINS",
     "NUM_CALIBRATION_BINS",
     "SMALLEST_RISK",
+    "USUAL_THRESHOLD",
     "Calibration",
     "ClinicalMetrics",
     "Metrics",
@@ -54,4 +57,5 @@ __all__ = [
     "histogram_to_record",
     "score_histogram",
     "sensitivity_at_specificity",
+    "youden_threshold",
 ]
