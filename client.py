@@ -135,7 +135,11 @@ def warn_of(error: Exception) -> None:
 
 def keep_model(settings: ClientSettings, message: "Message", context: "Context") -> None:
     """The run is over and the final model is here: save it, if asked to."""
-    say("the run is over; this hospital has the final model")
+    from fedhealth.requests import read_threshold
+
+    threshold = read_threshold(message)
+    chosen = "" if threshold is None else f", by which a patient is called ill from a risk of {threshold:g}"
+    say(f"the run is over; this hospital has the final model{chosen}")
     if settings.save_model:
         from fedhealth.client_app import final_model
         from fedhealth.model import save_model

@@ -16,6 +16,8 @@ def chosen_lines(chosen: Record, rounds: int) -> list[str]:
         lines.append(_class_line(*chosen["class_weights"]))
     if chosen["temperature"] is not None:
         lines.append(_temperature_line(chosen))
+    if chosen["threshold"] is not None:
+        lines.append(_threshold_line(chosen))
     return lines
 
 
@@ -43,6 +45,20 @@ def _temperature_line(chosen: Record) -> str:
     ]
     way = "milder" if temperature > 1 else "sharper" if temperature < 1 else "no other"
     return f"a temperature of {temperature:.2f} made the risks {way} (tested patients: {'; '.join(told)})"
+
+
+def _threshold_line(chosen: Record) -> str:
+    """The threshold, and what it does to the tested patients, on whom it was not chosen."""
+    both = chosen["at_threshold"]["union"], chosen["evaluation"]["union"]
+    told = [
+        f"{key} {_number(there[key])} ({_number(usual[key])})"
+        for key in ("accuracy", "sensitivity", "specificity")
+        for there, usual in [both]
+    ]
+    return (
+        f"a threshold of {chosen['threshold']:g} has the best sum of validation sensitivity and specificity; of tested "
+        f"patients, beside those at 0.5: {', '.join(told)}"
+    )
 
 
 def _number(value: float | None) -> str:

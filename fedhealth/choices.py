@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedhealth.arrays import read_array
 from fedhealth.events import Best, Checkpoint, Choices, RoundRecord
-from fedhealth.metrics import add_histograms, bin_log_odds
+from fedhealth.metrics import USUAL_THRESHOLD, add_histograms, bin_log_odds, youden_threshold
 from fedhealth.recalibration import fit_temperature, soften, undo_class_weights
 from fedhealth.settings import FederationSettings
 
@@ -66,6 +66,9 @@ def choose_final_model(
     choices = Choices(record, best.round_num if best else None, stopped, checkpoint.class_weights)
     if settings.calibrate == "temperature":
         weights, choices = calibrate(evaluate, weights, choices)
+    if settings.threshold == "youden":
+        found = youden_threshold(add_histograms(choices.evaluation.validation_histograms.values()))
+        choices = replace(choices, threshold=USUAL_THRESHOLD if found is None else found)
     return weights, choices
 
 

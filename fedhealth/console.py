@@ -130,6 +130,8 @@ def choice_lines(settings: FederationSettings) -> list[str]:
         chosen.append(f"the best round (at most {count(settings.patience, 'round')} without a better one)")
     if settings.calibrate == "temperature":
         chosen.append("a temperature for the risks")
+    if settings.threshold == "youden":
+        chosen.append("the risk from which a patient is called ill")
     lines = [f"chosen on patients that are neither trained nor tested on: {', '.join(chosen)}"] if chosen else []
     if settings.class_weights:
         lines.append("class weights: ill and healthy patients count alike in training; the risks are corrected for it")

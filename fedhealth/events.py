@@ -160,6 +160,8 @@ class Choices:
     """What the log odds were divided by; none without --calibrate."""
     uncalibrated: RoundRecord | None = None
     """The evaluation before that."""
+    threshold: float | None = None
+    """The risk from which a patient is called ill; none without --threshold, and then it is 0.5."""
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,14 @@ def read_class_weights(message: Message) -> tuple[float, float] | None:
     return float(values[0]), float(values[1])
 
 
+def read_threshold(message: Message) -> float | None:
+    """The risk from which the final model calls a patient ill, if it was chosen."""
+    threshold: Any = read_config(message).get("threshold")
+    if threshold is not None and not (type(threshold) in (int, float) and 0 <= threshold <= 1):
+        raise RunError("the server's threshold makes no sense: a number from 0 to 1 is needed")
+    return None if threshold is None else float(threshold)
+
+
 def read_config(message: Message) -> ConfigRecord:
     """The message's settings of this one question."""
     if "config" not in message.content.config_records:

@@ -26,6 +26,7 @@ from fedhealth.metrics import (
     add_histograms,
     bootstrap_intervals,
     compute_clinical_metrics,
+    compute_metrics,
     flat_metrics,
     histogram_to_record,
 )
@@ -127,7 +128,23 @@ def choices_json(choices: Choices) -> dict[str, Any]:
         "class_weights": choices.class_weights,
         "temperature": choices.temperature,
         "uncalibrated": choices.uncalibrated and _two_metrics(choices.uncalibrated),
+        "threshold": choices.threshold,
+        "at_threshold": None if choices.threshold is None else _at_threshold(choices.evaluation, choices.threshold),
         "evaluation": history_json(choices.evaluation),
+    }
+
+
+def _at_threshold(record: RoundRecord, threshold: float) -> dict[str, Any]:
+    """Of the tested patients, all together and by hospital."""
+
+    def rates(histogram: ScoreHistogram) -> dict[str, float | None]:
+        metrics = compute_metrics(histogram, threshold)
+        return {key: getattr(metrics, key) for key in ("accuracy", "sensitivity", "specificity")}
+
+    tested = record.histograms
+    return {
+        "union": rates(add_histograms(tested.values())),
+        "hospitals": {name: rates(tested[name]) for name in tested},
     }
 
 
@@ -148,7 +165,8 @@ def write_model(path: Path, finished: Finished) -> None:
     """The final weights with all that is needed to use them; read with `numpy.load(path)`, no pickle inside.
 
     Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numbers (absent with local scaling), `inputs`
-    (names of the encoded features), and `about` (JSON: settings, dataset, schema, share of ill patients).
+    (names of the encoded features), and `about` (JSON: settings, dataset, schema, share of ill patients, and the threshold if
+    one was chosen).
     """
     arrays = {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
     if finished.standardisation:
@@ -158,6 +176,8 @@ def write_model(path: Path, finished: Finished) -> None:
     about = settings_json(Began(finished.settings, finished.members, finished.dataset))
     tested = finished.final.union
     about["prevalence"] = tested.num_ill / tested.num_examples if tested.num_examples else None
+    if finished.choices and finished.choices.threshold is not None:
+        about["threshold"] = finished.choices.threshold
     arrays["about"] = np.asarray(json.dumps(about))
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options

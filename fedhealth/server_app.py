@@ -73,7 +73,9 @@ def federate(
         return evaluate_model(grid, staying, weights, to_config(scale), record, timeout=timeout)
 
     weights, choices = choose_final_model(evaluate, settings, checkpoint, rounds)
-    final = RecordDict({"arrays": weights, "config": to_config(scale)})
+    threshold = choices.threshold if choices else None
+    config = ConfigRecord({**to_config(scale), **({} if threshold is None else {"threshold": threshold})})
+    final = RecordDict({"arrays": weights, "config": config})
     subgroups = ask_for_subgroups(grid, staying, final, settings)
     ask_of_final_model(grid, staying, "query.finish", final, lambda *_: None, timeout=timeout)
     seconds = time.perf_counter() - started

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 
 from fedhealth.choice_words import chosen_lines
 from fedhealth.choices import find_best, is_enough
 from fedhealth.console import ServerConsole
 from fedhealth.errors import RunError, UsageError
 from fedhealth.events import Began, Best, Checkpoint, Event, Finished, Member, RoundRecord
-from fedhealth.metrics import compute_metrics, score_histogram
+from fedhealth.metrics import compute_metrics, histogram_to_record, score_histogram
 from fedhealth.report import write_report
 from fedhealth.report.reading import read_run
 from fedhealth.report.tables import departures
@@ -401,6 +401,70 @@ def test_class_weights_are_the_same_wherever_the_run_was_killed(tmp_path: Path) 
     assert summary["choices"]["temperature"] is not None
 
 
+# --- the threshold ----------------------------------------------------------------------------------------------------
+
+
+def with_validation(risks: list[float]) -> Toy:
+    """Hospitals whose validation patients, of whom the first is healthy, have these risks in every round."""
+    held = histogram_to_record(score_histogram(risks, [0] + [1] * (len(risks) - 1)))
+
+    def tamper(content: RecordDict) -> RecordDict:
+        return RecordDict({"metrics": content["metrics"], "validation": MetricRecord(held)})
+
+    toy = hospitals()
+    for hospital in toy.hospitals.values():
+        hospital.lies["evaluate"] = tamper
+    return toy
+
+
+def test_the_threshold_is_chosen_on_the_validation_patients_of_the_model_that_is_kept() -> None:
+    """All of them have one risk, so the best edges are on either side of it, and the one nearer to 0.5 is taken."""
+    toy = hospitals()
+    finished = finished_of(run(toy, threshold="youden", calibrate="temperature"))
+    choices = finished.choices
+    assert choices is not None
+    assert choices.temperature is not None
+    assert choices.best_round == 5
+    # One risk for all is no better than a coin anywhere: every edge is as good, also 0.5.
+    assert choices.threshold == 0.5
+    assert toy.configs("query.finish")[0]["threshold"] == 0.5
+
+
+def test_the_threshold_of_two_groups_lies_between_them_and_nearest_to_one_half() -> None:
+    toy = with_validation([0.601, 0.9, 0.9, 0.9])
+    finished = finished_of(run(toy, rounds=3, patience=0, threshold="youden"))
+    assert finished.choices is not None
+    assert finished.choices.threshold == 0.605
+    assert [config["threshold"] for config in toy.configs("query.finish")] == [0.605] * 3
+    # An ill test patient has a risk of 0.65, the three healthy ones 0.35: all are called rightly at either threshold.
+    assert finished.final.union.accuracy == 1.0
+
+
+def test_without_both_kinds_of_patients_the_threshold_stays_at_one_half() -> None:
+    finished = finished_of(run(hospitals(healthy=0), rounds=2, patience=0, threshold="youden"))
+    assert finished.choices is not None
+    assert finished.choices.threshold == 0.5
+
+
+def test_the_run_folder_keeps_the_threshold_with_what_it_does_to_the_tested_patients(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=4, strategy="fedavg", threshold="youden")
+    summary = killed_anywhere(tmp_path, asked, lambda: with_validation([0.8, 0.9, 0.9, 0.9]))
+    # Ill test patients have a risk of 0.70: at 0.805 all three are missed, and the nine healthy ones are spared.
+    assert summary["choices"]["threshold"] == 0.805
+    assert summary["choices"]["at_threshold"]["union"] == {"accuracy": 0.75, "sensitivity": 0.0, "specificity": 1.0}
+    assert set(summary["choices"]["at_threshold"]["hospitals"]) == {"cleveland", "hungary", "va"}
+    assert summary["metrics"]["accuracy"] == 1.0
+    assert read_about(tmp_path / "calm")["threshold"] == 0.805
+    test_resume.run(replace(asked, threshold="half", patience=1, out=tmp_path / "half"), make=hospitals)
+    assert "threshold" not in read_about(tmp_path / "half")
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What the model file says of itself."""
+    with np.load(folder / "model.npz", allow_pickle=False) as file:
+        return dict(json.loads(str(file["about"])))
+
+
 # --- what is told -----------------------------------------------------------------------------------------------------
 
 
@@ -408,8 +472,8 @@ def chosen(**changes: Any) -> dict[str, Any]:
     """The record of a run of which nothing was chosen, and these changes."""
     told = {"loss": 0.4, "ece": 0.05}
     record = {"union": told, "validation": {"loss": 0.45}}
-    nothing = {"best_round": None, "stopped": False, "class_weights": None, "temperature": None, "uncalibrated": None}
-    return {**nothing, "evaluation": record, **changes}
+    nothing = dict.fromkeys(("best_round", "class_weights", "temperature", "uncalibrated", "threshold", "at_threshold"))
+    return {**nothing, "stopped": False, "evaluation": record, **changes}
 
 
 def test_the_best_round_is_told_with_its_loss_and_why_the_run_stopped() -> None:
@@ -436,6 +500,16 @@ def test_a_temperature_is_told_with_what_it_did_to_those_it_was_not_fitted_to(te
         "the final model is that of round 3, with the least validation loss (0.500)",
         f"a temperature of {temperature:.2f} made the risks {way} (tested patients: calibration error n/a before, 0.050 "
         "after; loss 0.412 before, 0.400 after)",
+    ]
+
+
+def test_a_threshold_is_told_with_what_tested_patients_have_at_it_and_at_one_half() -> None:
+    there = {"accuracy": 0.8, "sensitivity": 0.9, "specificity": None}
+    usual = {"accuracy": 0.75, "sensitivity": 0.7, "specificity": 1.0, "loss": 0.4, "ece": 0.05}
+    record = chosen(threshold=0.435, at_threshold={"union": there}, evaluation={"union": usual})
+    assert chosen_lines(record, 20) == [
+        "a threshold of 0.435 has the best sum of validation sensitivity and specificity; of tested patients, beside those "
+        "at 0.5: accuracy 0.800 (0.750), sensitivity 0.900 (0.700), specificity n/a (1.000)"
     ]
 
 

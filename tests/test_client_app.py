@@ -12,8 +12,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedhealth import client_app, participant, preprocessing
 from fedhealth.data import hold_validation, load_hospital, split_patients
+from fedhealth.errors import RunError
 from fedhealth.metrics import histogram_from_record
 from fedhealth.preprocessing import Moments
+from fedhealth.requests import read_threshold
 from fedhealth.schema import FEATURE_NAMES, NUMBERS, TARGET
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
@@ -334,6 +336,21 @@ def test_class_weights_are_those_of_the_loss_in_training(hospital: Path) -> None
     # From log odds of 0 the bias moves by learning rate * mean of weight * (label - 1/2).
     labels = split_patients(load_hospital(hospital).patients, 0.25, 0)[0].labels
     assert ill[-1] == pytest.approx(0.05 * np.mean(np.where(labels > 0, 3.0, 1.0) * (labels - 0.5)), abs=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True])
+def test_a_threshold_that_is_none_is_refused_in_one_line(threshold: Any) -> None:
+    message = Message(
+        RecordDict({"config": ConfigRecord({"threshold": threshold})}), dst_node_id=1, message_type="query.finish"
+    )
+    with pytest.raises(RunError, match=r"^the server's threshold makes no sense: a number from 0 to 1 is needed$"):
+        read_threshold(message)
+
+
+def test_a_threshold_may_be_left_out() -> None:
+    for config, expected in (({}, None), ({"threshold": 0}, 0.0), ({"threshold": 0.435}, 0.435)):
+        message = Message(RecordDict({"config": ConfigRecord(config)}), dst_node_id=1, message_type="query.finish")
+        assert read_threshold(message) == expected
 
 
 @pytest.mark.parametrize(("ill", "told"), [(0, (0, 0)), (5, (0, 0)), (7, (40, 5)), (30, (22, 22)), (55, (0, 0))])

@@ -20,6 +20,7 @@ from fedhealth.metrics import (
     flat_metrics,
     score_histogram,
     sensitivity_at_specificity,
+    youden_threshold,
 )
 from fedhealth.metrics.bootstrap import resampled_metrics
 
@@ -105,6 +106,31 @@ def test_sensitivity_at_a_specificity_is_the_best_on_sklearns_roc_curve(
     assert found is not None
     assert found[0] == pytest.approx(true_positive_rate[1 - false_positive_rate >= wanted - 1e-9].max())
     assert np.mean(risks[labels == 0] < found[1]) >= wanted - 1e-9
+
+
+@repeatable
+@given(patients())
+def test_youdens_threshold_is_the_best_of_sklearns_roc_curve(cohort: tuple[NDArray, NDArray]) -> None:
+    risks, labels = cohort
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, risks, drop_intermediate=False)
+    threshold = youden_threshold(score_histogram(risks, labels))
+    assert threshold is not None
+    called = risks >= threshold
+    found = np.mean(called[labels == 1]) - np.mean(called[labels == 0])
+    assert found == pytest.approx((true_positive_rate - false_positive_rate).max(), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("risks", "threshold"), [([0.2, 0.9], 0.5), ([0.1, 0.301], 0.3), ([0.701, 0.9], 0.705), ([0.9, 0.2], 0.2)]
+)
+def test_of_equally_good_thresholds_the_one_nearest_to_one_half_is_taken(risks: list[float], threshold: float) -> None:
+    """A healthy patient and an ill one: any edge between them is best; if the ill one has the lower risk, any that is not."""
+    assert youden_threshold(score_histogram(risks, [0, 1])) == threshold
+
+
+def test_no_threshold_is_best_without_an_ill_and_a_healthy_patient() -> None:
+    assert youden_threshold(score_histogram([0.2, 0.9], [1, 1])) is None
+    assert youden_threshold(score_histogram([], [])) is None
 
 
 def test_net_benefit_by_hand() -> None:

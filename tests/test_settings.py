@@ -127,7 +127,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
     free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose", "reset_budget", "subgroups", "track"}
-    free |= {"calibrate", "class_weights"}
+    free |= {"calibrate", "class_weights", "threshold"}
     tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy", "out"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 
@@ -185,6 +185,10 @@ def test_a_strategy_that_cannot_work_is_refused_with_the_reason(values: dict[str
             {"strategy": "qfedavg"},
             "--strategy qfedavg and --dp-epsilon exclude each other: it weighs hospitals by their",
         ),
+        ({"patience": 3}, "--patience 3 and --dp-epsilon exclude each other: its histograms of validation patients"),
+        ({"calibrate": "temperature"}, "--calibrate temperature and --dp-epsilon exclude each other: its histograms"),
+        ({"threshold": "youden"}, "--threshold youden and --dp-epsilon exclude each other: its histograms"),
+        ({"class_weights": True}, "--class-weights and --dp-epsilon exclude each other: they come from exact counts"),
         ({"evaluate_every": 5}, "--evaluate-every 5 and --dp-epsilon exclude each other: every evaluation tells"),
     ],
 )
@@ -326,6 +330,7 @@ def test_a_whole_number_is_accepted_for_a_fraction() -> None:
         ("strategy", ", ".join(StrategyName.__args__)),
         ("scaling", "federated, reference, local"),
         ("calibrate", "none, temperature"),
+        ("threshold", "half, youden"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(key: str, choices: str) -> None:

@@ -16,11 +16,13 @@ from fedhealth.metrics.clinical import (
     compute_pr_auc,
     flat_metrics,
     sensitivity_at_specificity,
+    youden_threshold,
 )
 from fedhealth.metrics.histogram import (
     NUM_BINS,
     NUM_CALIBRATION_BINS,
     SMALLEST_RISK,
+    USUAL_THRESHOLD,
     Metrics,
     ScoreHistogram,
     add_histograms,
@@ -36,6 +38,7 @@ __all__ = [
     "NUM_BINS",
     "NUM_CALIBRATION_BINS",
     "SMALLEST_RISK",
+    "USUAL_THRESHOLD",
     "Calibration",
     "ClinicalMetrics",
     "Metrics",
@@ -56,4 +59,5 @@ __all__ = [
     "histogram_to_record",
     "score_histogram",
     "sensitivity_at_specificity",
+    "youden_threshold",
 ]

@@ -149,6 +149,21 @@ def sensitivity_at_specificity(
     return float(histogram.positives[place:].sum() / ill), place / NUM_BINS
 
 
+def youden_threshold(histogram: ScoreHistogram) -> float | None:
+    """The bin edge with the largest sensitivity + specificity, of several the one nearest to 0.5; None if a class is missing.
+
+    Youden 1950, "Index for rating diagnostic tests".
+    """
+    ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
+    if not ill or not healthy:
+        return None
+    missed, spared = (np.concatenate([[0], np.cumsum(part)]) for part in (histogram.positives, histogram.negatives))
+    # In whole numbers, so that equals are equal: spared / healthy - missed / ill, times both.
+    index = spared * ill - missed * healthy
+    best = np.flatnonzero(index == index.max())
+    return float(best[np.argmin(np.abs(best - NUM_BINS // 2))] / NUM_BINS)
+
+
 def compute_decision_curve(
     histogram: ScoreHistogram, thresholds: Sequence[float] = THRESHOLDS
 ) -> tuple[NetBenefit, ...]:

@@ -18,6 +18,7 @@ NUM_BINS = 200
 NUM_CALIBRATION_BINS = 10
 MOST_PATIENTS = 10**9
 """In one bin; more is no count of people (and far from overflowing)."""
+USUAL_THRESHOLD = 0.5
 SMALLEST_RISK = 1e-7
 """Risks are clipped to [1e-7, 1 - 1e-7] in the log loss, as Keras does."""
 
@@ -117,11 +118,12 @@ def _bins(values: Any) -> NDArray[np.int64]:
     return counts
 
 
-def compute_metrics(histogram: ScoreHistogram) -> Metrics:
-    """All metrics of the patients in `histogram`; a patient is called ill from a risk of 0.5."""
+def compute_metrics(histogram: ScoreHistogram, threshold: float = USUAL_THRESHOLD) -> Metrics:
+    """All metrics of the patients in `histogram`; a patient is called ill from a risk of `threshold`, an edge of bins."""
+    place = round(threshold * NUM_BINS)
     ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
-    true_positives = int(histogram.positives[NUM_BINS // 2 :].sum())
-    true_negatives = int(histogram.negatives[: NUM_BINS // 2].sum())
+    true_positives = int(histogram.positives[place:].sum())
+    true_negatives = int(histogram.negatives[:place].sum())
     auroc, bound = compute_auroc(histogram)
     return Metrics(
         num_examples=ill + healthy,

@@ -9,10 +9,14 @@ from fedhealth.settings.checks import require
 if TYPE_CHECKING:
     from fedhealth.settings.federation import FederationSettings
 
+NOTHING_CHOSEN: Mapping[str, int | str] = {"patience": 0, "calibrate": "none", "threshold": "half"}
+"""The settings that ask for a choice, as they are if they do not."""
+
 
 def asks_for_choice(run_config: Mapping[str, Any]) -> bool:
     """Whether anything is to be chosen, so that hospitals hold patients out for it."""
-    return bool(run_config.get("patience")) or run_config.get("calibrate", "none") != "none"
+    asked = (run_config.get(key, nothing) != nothing for key, nothing in NOTHING_CHOSEN.items())
+    return any(asked)
 
 
 def check_choices(settings: "FederationSettings") -> None:

@@ -14,6 +14,7 @@ from fedhealth.settings.privacy import check_privacy
 Scaling = Literal["federated", "reference", "local"]
 ModelName = Literal["mlp", "logistic"]
 Calibration = Literal["none", "temperature"]
+Threshold = Literal["half", "youden"]
 StrategyName = Literal[
     "fedavg",
     "fedprox",
@@ -35,6 +36,7 @@ NAMED: tuple[tuple[str, Any], ...] = (
     ("strategy", StrategyName),
     ("scaling", Scaling),
     ("calibrate", Calibration),
+    ("threshold", Threshold),
 )
 """The settings that are one of some words."""
 
@@ -99,6 +101,8 @@ class FederationSettings:
     """Stop after so many evaluated rounds without a lower loss on validation patients, and keep the best round; 0: off."""
     calibrate: Calibration = "none"
     """temperature: divide the final model's log odds by the one number that makes validation patients least surprising."""
+    threshold: Threshold = "half"
+    """The risk from which a patient is called ill. half: 0.5; youden: best sum of validation sensitivity and specificity."""
     validation: float = 0.2
     """Share of each hospital's training patients that is held out for such choices (without one, none is)."""
     fraction: float = 1.0

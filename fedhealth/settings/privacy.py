@@ -50,5 +50,6 @@ def _exclusions(settings: "FederationSettings") -> tuple[tuple[str, bool, str], 
         ),
         (f"patience {settings.patience}", settings.patience > 0, held),
         (f"calibrate {settings.calibrate}", settings.calibrate != "none", held),
+        (f"threshold {settings.threshold}", settings.threshold != "half", held),
         ("class-weights", settings.class_weights, "they come from exact counts of ill and healthy patients"),
     )
