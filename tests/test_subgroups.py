@@ -1,6 +1,7 @@
 """Counts by sex and age band: what is counted, what stays untold, and what somebody who knows the rule could find out."""
 
 import itertools
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -276,19 +277,17 @@ def write_subgroups(folder: Path, subgroups: Subgroups | None) -> Path:
 def test_the_table_tells_of_groups_and_of_who_told_of_them(tmp_path: Path) -> None:
     folder = write_subgroups(tmp_path, Subgroups({"cleveland": LARGE, "hungary": {}, "va": LARGE}, {"x|y": "gone"}))
     rows = {row[0]: row[1:] for row in subgroup_rows(read_run(folder))}
-    assert rows["female"] == (
-        *("2 of 4 hospitals", "40", "0.80 (0.58 to 0.92)", "0.80 (0.58 to 0.92)", "0.80 (0.65 to 0.90)"),
-    )
+    assert rows["female"] == (*("40", "0.80 (0.58 to 0.92)", "0.80 (0.58 to 0.92)", "0.80 (0.65 to 0.90)", "2 of 4"),)
     assert list(rows) == ["female", "male", "age under 50", "age 50 to 59", "age 60 and over"]
     write_report(folder)
     page, card = (folder / "report.html").read_text(), (folder / "MODEL_CARD.md").read_text()
-    assert "<td>age 60 and over</td><td>2 of 4 hospitals</td><td>16</td>" in page
-    assert "| female | 2 of 4 hospitals | 40 |" in card
+    assert re.search(r"<td>age 60 and over</td>\s*<td>16</td>", page)
+    assert "| female | 40 | 0.80 (0.58 to 0.92) |" in card
     assert "No answer about subgroups from x\\|y: gone." in card
 
 
 def test_a_share_of_fewer_than_five_ill_or_healthy_is_not_shown_nor_what_would_tell_them(tmp_path: Path) -> None:
-    rows = {row[0]: row[3:] for row in subgroup_rows(read_run(write_subgroups(tmp_path, Subgroups({"va": LARGE}, {}))))}
+    rows = {row[0]: row[2:] for row in subgroup_rows(read_run(write_subgroups(tmp_path, Subgroups({"va": LARGE}, {}))))}
     sensitivities = [rows[f"age {group}"][0] for group in DIVISIONS["age"]]
     assert sensitivities[0] == sensitivities[2] == "few"  # three ill patients under 50; the next fewest take part
     assert sensitivities[1].startswith("0.70")

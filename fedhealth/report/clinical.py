@@ -12,7 +12,7 @@ MANY = 20
 COLUMNS = {
     "auroc": "AUROC",
     "pr_auc": "PR-AUC",
-    "sensitivity_at_90": "sensitivity at 90 %",
+    "sensitivity_at_90": "sensitivity at 90 % specificity",
     "calibration_slope": "calibration slope",
     "calibration_intercept": "calibration intercept",
 }

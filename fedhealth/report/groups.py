@@ -11,11 +11,11 @@ from fedhealth.report.reading import RunFiles
 from fedhealth.subgroups import DIVISIONS, Outcomes, Subgroups, add_subgroups, find_tellable
 
 Row = tuple[str, ...]
-HEADINGS = ("group", "told by", "patients", "sensitivity", "specificity", "accuracy")
+HEADINGS = ("group", "patients", "sensitivity", "specificity", "accuracy", "hospitals")
 
 
 def subgroup_rows(run: RunFiles) -> list[Row]:
-    """A line per group: who told of it, of how many patients, and three shares with 95 % intervals (Wilson)."""
+    """A line per group: how many patients, three shares with 95 % intervals (Wilson), and how many hospitals told of it."""
     if run.subgroups is None or not any(run.subgroups.told.values()):
         return []
     union = add_subgroups(run.subgroups.told.values())
@@ -30,7 +30,7 @@ def subgroup_rows(run: RunFiles) -> list[Row]:
         for place, group in enumerate(groups):
             name = group if division == "sex" else f"age {group}"
             patients = f"{outcomes[place].patients:,}"
-            rows.append((name, _told_by(run.subgroups, group), patients, *(column[place] for column in columns)))
+            rows.append((name, patients, *(column[place] for column in columns), _told_by(run.subgroups, group)))
     return rows
 
 
@@ -51,7 +51,7 @@ def _share(part: int, whole: int) -> str:
 def _told_by(subgroups: Subgroups, group: str) -> str:
     """How many hospitals tested such patients and told of them."""
     told = sum(group in each and each[group].patients > 0 for each in subgroups.told.values())
-    return f"{told} of {len(subgroups.told) + len(subgroups.silent)} hospitals"
+    return f"{told} of {len(subgroups.told) + len(subgroups.silent)}"
 
 
 def subgroup_notes(run: RunFiles) -> list[str]:

@@ -11,7 +11,7 @@ from html import escape
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 42
+LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 42
 MOST_CELLS = 2000
 """More cells of a matrix are drawn as stretches of equal ones."""
 Point = tuple[float, float]

@@ -28,7 +28,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("accuracy", "share called rightly at a risk of 0.5"),
     "sensitivity": ("sensitivity", "share of the ill who are called ill at 0.5"),
     "specificity": ("specificity", "share of the healthy who are called healthy at 0.5"),
-    "sensitivity_at_90": ("sensitivity at 90 %", "share of the ill who are found where 90 % of the healthy are spared"),
+    "sensitivity_at_90": (
+        "sensitivity at 90 % specificity",
+        "share of the ill found where 90 % of the healthy are spared",
+    ),
     "ece": ("calibration error", "mean distance between risk told and share ill, over ten bins"),
     "calibration_slope": ("calibration slope", "1 is right; below 1, high risks are too high and low ones too low"),
     "calibration_intercept": ("calibration intercept", "log odds to add once the slope is put right; 0 is right"),
