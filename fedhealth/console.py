@@ -256,10 +256,12 @@ class ServerConsole:
             self._progress = None
 
     def _waiting_line(self, waiting: Waiting) -> str:
+        # Flower's own engines tell of nobody who joins, so there a hospital has no name before its first answer.
         if waiting.here >= waiting.wanted:
-            silent = ", ".join(sorted(set(self._here) - set(waiting.answered)))
+            unnamed = count(waiting.here - len(waiting.answered), "hospital")
+            silent = ", ".join(sorted(set(self._here) - set(waiting.answered))) or unnamed
             return f"waiting for an answer of {silent} (giving up in {waiting.seconds_left:.0f} s)"
-        here = ", ".join(sorted(self._here)) or "nobody yet"
+        here = ", ".join(sorted(self._here)) or (count(waiting.here, "hospital") if waiting.here else "nobody yet")
         gone = f"; left: {', '.join(sorted(self._gone))}" if self._gone else ""
         return (
             f"waiting for {waiting.wanted - waiting.here} of {waiting.wanted} hospitals "

@@ -308,6 +308,19 @@ def test_waiting_for_answers_names_those_who_owe_one() -> None:
     ]
 
 
+def test_hospitals_that_an_engine_does_not_name_are_counted() -> None:
+    lines: list[str] = []
+    console = ServerConsole(lines.append)
+    for here, answered in ((0, []), (1, []), (2, []), (2, ["va"])):
+        console.show(Waiting(here=here, wanted=2, seconds_left=9.0, answered=answered))
+    assert lines == [
+        "waiting for 2 of 2 hospitals (here: nobody yet; giving up in 9 s)",
+        "waiting for 1 of 2 hospitals (here: 1 hospital; giving up in 9 s)",
+        "waiting for an answer of 2 hospitals (giving up in 9 s)",
+        "waiting for an answer of 1 hospital (giving up in 9 s)",
+    ]
+
+
 # --- pipe and terminal ------------------------------------------------------------------------------------------------
 
 RUN: Sequence[Event] = (Waiting(0, 2, 5.0), make_began(), make_round(1), make_round(2), make_finished())
