@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from fedhealth import preprocessing
 from fedhealth.errors import RunError
 from fedhealth.flower_run.client_side import answer_in_own_words
+from fedhealth.importance import measure_importance
 from fedhealth.metrics import histogram_to_record, score_histogram
 from fedhealth.participant import (
     count_inputs,
@@ -24,7 +25,9 @@ from fedhealth.participant import (
     find_participant,
     find_standardisation,
     find_trainer,
+    predict_rows,
     prepare,
+    require_risks,
 )
 from fedhealth.preprocessing import Moments
 from fedhealth.requests import read_correction, read_means, read_proximal_mu, read_round, read_weights
@@ -96,11 +99,27 @@ def evaluate(message: Message, context: Context) -> Message:
     part = find_participant(context)
     trainer = find_trainer(part.settings)
     examples = prepare(part.test, part.settings.missing_indicators, find_standardisation(part, message))
-    risks = trainer.predict(read_weights(message, _shapes(trainer)), examples.inputs)
-    if not np.all(np.isfinite(risks)):
-        raise RunError("the server's weights make no sense: they give risks that are no numbers")
+    risks = require_risks(trainer.predict(read_weights(message, _shapes(trainer)), examples.inputs))
     metrics = MetricRecord(histogram_to_record(score_histogram(risks, examples.labels)))
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+@app.query("importance")
+def importance(message: Message, context: Context) -> Message:
+    """What the AUROC of the test patients loses when a feature is shuffled; nothing if few of them are ill, or healthy."""
+    part = find_participant(context)
+    weights = read_weights(message, _shapes(find_trainer(part.settings)))
+    standardisation = find_standardisation(part, message)
+    if part.fewest_of_a_class < find_min_count(context):
+        return Message(RecordDict(), reply_to=message)
+    drops = measure_importance(
+        lambda features: predict_rows(weights, features, standardisation, part.settings),
+        part.test.features,
+        part.test.labels,
+        seed=[part.settings.seed, zlib.crc32(part.hospital.name.encode())],
+    )
+    record = MetricRecord({"auroc-drops": drops, "num-examples": len(part.test)})
+    return Message(RecordDict({"importance": record}), reply_to=message)
 
 
 @app.query("finish")

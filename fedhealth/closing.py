@@ -7,7 +7,8 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedhealth.events import Member
-from fedhealth.replies import NOT_SOUND, describe_problem, readable
+from fedhealth.importance import Importance, combine_importance
+from fedhealth.replies import NOT_SOUND, describe_problem, read_importance, readable
 
 T = TypeVar("T")
 
@@ -45,3 +46,9 @@ def ask_of_final_model(
             continue
         del silent[member.name]
     return answers, silent
+
+
+def ask_importance(grid: Grid, members: Sequence[Member], final: RecordDict, *, timeout: float) -> Importance:
+    """What the final model goes by, in each hospital that tells and in all of them together."""
+    drops, silent = ask_of_final_model(grid, members, "query.importance", final, read_importance, timeout=timeout)
+    return combine_importance(drops, {member.name: member.test_pairs for member in members}, silent)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
+from fedhealth.importance import Importance
 from fedhealth.metrics import Metrics, ScoreHistogram
 from fedhealth.preprocessing import Standardisation
 from fedhealth.settings import FederationSettings
@@ -39,6 +40,11 @@ class Member:
     def patients(self) -> int:
         """All its patients."""
         return self.train_patients + self.test_patients
+
+    @property
+    def test_pairs(self) -> int:
+        """Pairs of an ill and a healthy test patient: what an AUROC is a share of."""
+        return self.test_ill * (self.test_patients - self.test_ill)
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,8 @@ class Finished:
     standardisation: Standardisation | None
     rounds: Sequence[RoundRecord]
     seconds: float
+    importance: Importance | None = None
+    """What the final model goes by; None if nobody was asked."""
 
 
 Event = Waiting | Began | Paused | Dropped | RoundRecord | Checkpoint | Finished

@@ -50,6 +50,12 @@ class Participant:
     train: Patients
     test: Patients
 
+    @property
+    def fewest_of_a_class(self) -> int:
+        """How many patients of the rarer kind are tested, ill or healthy."""
+        ill = int(self.test.labels.sum())
+        return min(ill, len(self.test) - ill)
+
 
 def hold_in_memory(key: str, hospital: Hospital, train: Patients, test: Patients) -> None:
     """Let the node config `data = key` mean these patients, split like this, instead of a CSV's path (for studies)."""
@@ -162,6 +168,21 @@ def predict_risks(
     """Risks (num_patients,) by a model with these weights."""
     inputs = prepare(patients, settings.missing_indicators, standardisation).inputs
     return find_trainer(settings).predict(weights, inputs)
+
+
+def predict_rows(
+    weights: "Weights", features: NDArray[np.float64], standardisation: Standardisation, settings: FederationSettings
+) -> NDArray[np.float32]:
+    """Risks (num_rows,) of `features` (num_rows, 13) that no hospital keeps, such as shuffled ones; nothing is remembered."""
+    encoded = preprocessing.encode(features, settings.missing_indicators)
+    return require_risks(find_trainer(settings).predict(weights, preprocessing.standardise(encoded, standardisation)))
+
+
+def require_risks(risks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The risks, if they are numbers: finite weights may be too large to give any."""
+    if not np.all(np.isfinite(risks)):
+        raise RunError("the server's weights make no sense: they give risks that are no numbers")
+    return risks
 
 
 def train_further(

@@ -14,6 +14,7 @@ from fedhealth.arrays import read_array
 from fedhealth.events import Member
 from fedhealth.metrics import ScoreHistogram, histogram_from_record
 from fedhealth.preprocessing import Moments
+from fedhealth.schema import FEATURE_NAMES
 
 T = TypeVar("T")
 
@@ -107,6 +108,23 @@ def read_histogram(reply: Message, member: Member) -> ScoreHistogram:
         declared = f"{member.test_patients} ({member.test_ill} ill)"
         raise ValueError(f"it evaluated {histogram.num_examples} patients ({ill} ill) but declared {declared}")
     return histogram
+
+
+def read_importance(reply: Message, member: Member) -> list[float]:
+    """The AUROC drop of each feature, of as many patients as the hospital declared."""
+    if not reply.content:
+        raise ValueError("too few ill or too few healthy patients to test on (--min-count)")
+    record = only_record(reply.content.metric_records, "importance")
+    if set(record) != {"auroc-drops", "num-examples"} or record["num-examples"] != member.test_patients:
+        raise ValueError("it sent something else than the drops of its test patients")
+    drops = record["auroc-drops"]
+    if not isinstance(drops, list) or len(drops) != len(FEATURE_NAMES):
+        raise ValueError(f"it sent no {len(FEATURE_NAMES)} drops")
+    if not all(type(drop) is float and -1 <= drop <= 1 for drop in drops):
+        raise ValueError("a drop is no number from -1 to 1")
+    if member.test_pairs == 0:
+        raise ValueError("it has no ill or no healthy patient to test on, and so no AUROC")
+    return [float(drop) for drop in drops]
 
 
 def clip_update(arrays: ArrayRecord, global_arrays: ArrayRecord, longest: float) -> tuple[ArrayRecord, float | None]:

@@ -96,6 +96,7 @@ def summary_json(finished: Finished) -> dict[str, Any]:
             name: {**_summary_metrics(metrics), "patients": patients[name]} for name, metrics in last.hospitals.items()
         },
         "left_out": dict(last.left_out),
+        **({"importance": asdict(finished.importance)} if finished.importance else {}),
         "round_seconds": [record.seconds for record in finished.rounds],
     }
 

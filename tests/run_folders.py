@@ -7,6 +7,7 @@ from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
 from fedhealth.events import Began, Finished, Member, RoundRecord
+from fedhealth.importance import Importance
 from fedhealth.metrics import ScoreHistogram, add_histograms, compute_metrics, score_histogram
 from fedhealth.preprocessing import Standardisation, encoded_names, reference_standardisation
 from fedhealth.schema import CATEGORIES, FEATURES
@@ -85,6 +86,8 @@ def write_run(
     records: list[RoundRecord] | None = None,
     standardisation: Standardisation | None = reference_standardisation(),  # noqa: B008  # frozen
     dataset: str = "synthetic",
+    *,
+    importance: Importance | None = None,
     **choice: object,
 ) -> Path:
     """A finished run of three rounds; returns the folder."""
@@ -96,6 +99,7 @@ def write_run(
     keep_event(folder, Began(settings, members, dataset))
     for record in rounds:
         keep_event(folder, record)
-    finished = Finished(settings, members, dataset, make_weights(settings), standardisation, rounds, seconds=1.75)
+    weights = make_weights(settings)
+    finished = Finished(settings, members, dataset, weights, standardisation, rounds, 1.75, importance)
     keep_event(folder, finished)
     return folder

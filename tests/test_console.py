@@ -15,6 +15,7 @@ from fedhealth.console import (
     describe_source,
     footnotes,
     header_lines,
+    importance_lines,
     number,
     round_line,
     round_notes,
@@ -22,6 +23,7 @@ from fedhealth.console import (
 )
 from fedhealth.errors import RunError
 from fedhealth.events import Dropped, Event, Paused, Waiting
+from fedhealth.importance import Importance
 from fedhealth.metrics import Metrics, compute_metrics, histogram_to_record, score_histogram
 from fedhealth.settings import FederationSettings
 from fedhealth.wire.messages import SERVER_NODE_ID, failure_reply, set_identity, set_message_id
@@ -390,6 +392,31 @@ def test_the_cursor_comes_back_when_the_run_fails_and_later_lines_are_seen(
     capsys.readouterr()
 
 
+# --- what the model goes by ---------------------------------------------------------------------------------------------
+
+TOGETHER = {"age": 0.001, "sex": 0.02, "cp": 0.0541, "chol": -0.003, "ca": 0.03, "thal": 0.01, "fbs": 0.0}
+
+
+def test_the_features_that_the_model_goes_by_most_are_named_and_whoever_did_not_tell() -> None:
+    told = Importance(TOGETHER, {"va": TOGETHER}, {"zurich": "not here", "berne": "too few"})
+    assert importance_lines(make_finished(importance=told)) == [
+        "the model goes by cp 0.054, ca 0.030, sex 0.020, thal 0.010, age 0.001 ... (AUROC lost when a feature is shuffled "
+        "in each hospital)",
+        "berne is not in it: too few",
+        "zurich is not in it: not here",
+    ]
+    assert show(make_began(), make_finished(importance=told))[-4].startswith("the model goes by cp 0.054")
+    assert importance_lines(make_finished()) == []
+
+
+def test_very_many_hospitals_that_did_not_tell_are_counted() -> None:
+    told = Importance({}, {}, {f"hospital {number}": "not here" for number in range(1000)})
+    assert importance_lines(make_finished(importance=told)) == [
+        "what the model goes by is not known: no hospital told it",
+        "1,000 hospitals are not in it (why: summary.json)",
+    ]
+
+
 # --- in the hospital --------------------------------------------------------------------------------------------------
 
 
@@ -410,6 +437,20 @@ def test_a_hospital_reads_its_own_metrics_after_each_evaluation() -> None:
 def test_a_hospital_reads_that_it_is_ready() -> None:
     request = make_request("query.describe")
     assert client_line(request, Message(RecordDict(), reply_to=request)) == "ready; waiting for the other hospitals"
+
+
+def test_a_hospital_reads_what_the_model_goes_by_among_its_own_patients() -> None:
+    request = make_request("query.importance")
+    drops = [0.0, 0.02, 0.0541, *[0.0] * 8, 0.03, -0.01]
+    record = MetricRecord({"auroc-drops": drops, "num-examples": 50})
+    line = client_line(request, Message(RecordDict({"importance": record}), reply_to=request))
+    assert line == (
+        "here, the model goes by cp 0.054, ca 0.030, sex 0.020, age 0.000, trestbps 0.000 ... (AUROC lost when a feature is "
+        "shuffled)"
+    )
+    assert str(client_line(request, Message(RecordDict(), reply_to=request))).startswith(
+        "what the model goes by here stays"
+    )
 
 
 @pytest.mark.parametrize("kind", ["train", "query.first_moments", "query.initial_weights", "query.finish"])

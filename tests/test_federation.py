@@ -137,10 +137,13 @@ MAY_LEAVE: dict[str, dict[str, object]] = {
     "query.initial_weights": {"arrays": WEIGHTS},
     "train": {"arrays": WEIGHTS, "metrics": {"num-examples": int, "train-loss": float}},
     "evaluate": {"metrics": HISTOGRAM},
+    "query.importance": {"importance": {"auroc-drops": (float, 13), "num-examples": int}},
     "query.finish": {},
     "error": {"error": {"code": int, "reason": str}},
 }
 """Everything that leaves a hospital, to the last number. What is not in this list must not leave; README.md has it, too."""
+KEPT: dict[str, dict[str, object]] = {"query.importance": {}}
+"""What a hospital answers that has too few patients to say more."""
 
 
 def form_of(reply: Message) -> tuple[str, dict[str, object]]:
@@ -185,7 +188,7 @@ def test_nothing_leaves_a_hospital_but_what_is_on_the_list(hospitals: dict[str, 
     met = set()
     for reply in replies:
         kind, form = form_of(reply)
-        assert form == MAY_LEAVE[kind]
+        assert form in (MAY_LEAVE[kind], KEPT.get(kind))
         met.add(kind)
     assert met == set(MAY_LEAVE) - {"error"}
 

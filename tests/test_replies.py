@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from fedhealth.replies import (
     describe_problem,
     only_record,
     read_histogram,
+    read_importance,
     read_initial_weights,
     read_member,
     read_moments,
@@ -361,6 +363,41 @@ def test_what_another_program_sent_fits_in_a_line(text: str) -> None:
         shown == letter or (shown == "?" and not letter.isprintable())
         for shown, letter in zip(line, text, strict=False)
     )
+
+
+DROPS = [0.0] * 11 + [0.25, -0.125]
+
+
+def importance(**changes: Any) -> RecordDict:
+    """What va tells of the final model: honest but for what is given."""
+    return RecordDict({"importance": MetricRecord({"auroc-drops": DROPS, "num-examples": 3} | changes)})
+
+
+def test_the_drops_of_the_declared_patients_come_as_they_were_sent() -> None:
+    assert read_importance(reply(importance()), VA) == DROPS
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (RecordDict(), "too few ill or too few healthy patients to test on (--min-count)"),
+        (importance(**{"num-examples": 4}), "something else than the drops of its test patients"),
+        (importance(more=1), "something else than the drops of its test patients"),
+        (importance(**{"auroc-drops": DROPS[1:]}), "it sent no 13 drops"),
+        (importance(**{"auroc-drops": 0.5}), "it sent no 13 drops"),
+        (importance(**{"auroc-drops": [*DROPS[1:], math.nan]}), "a drop is no number from -1 to 1"),
+        (importance(**{"auroc-drops": [*DROPS[1:], 1.5]}), "a drop is no number from -1 to 1"),
+        (importance(**{"auroc-drops": [0] * 13}), "a drop is no number from -1 to 1"),
+        (RecordDict({"metrics": MetricRecord({"num-examples": 3})}), "it sent metrics where importance was asked for"),
+    ],
+)
+def test_drops_of_others_or_without_sense_are_not_sound(content: RecordDict, told: str) -> None:
+    assert told in refusal(lambda message: read_importance(message, VA), content)
+
+
+def test_a_hospital_without_a_healthy_patient_has_no_auroc_that_could_drop() -> None:
+    only_ill = replace(VA, test_ill=3)
+    assert "no AUROC" in refusal(lambda message: read_importance(message, only_ill), importance())
 
 
 def test_a_record_is_taken_only_if_it_is_alone() -> None:

@@ -14,6 +14,7 @@ from fedhealth import __version__
 from fedhealth.errors import UsageError
 from fedhealth.events import Began, Dropped, Event, Finished, Member, Paused, RoundRecord, Waiting
 from fedhealth.files import write_file
+from fedhealth.importance import Importance
 from fedhealth.metrics import Metrics, add_histograms, compute_metrics, score_histogram
 from fedhealth.preprocessing import Standardisation, encoded_names
 from fedhealth.run_folder import RunKeeper, make_run_folder
@@ -68,7 +69,21 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
+IMPORTANCE = Importance({"cp": 0.05, "age": 0.0}, {"va": {"cp": 0.05, "age": 0.0}}, {"cleveland": "not here"})
+
+
 # --- summary.json -----------------------------------------------------------------------------------------------------
+
+
+def test_the_summary_says_what_the_model_goes_by_if_that_was_asked(tmp_path: Path) -> None:
+    keep_event(tmp_path, make_finished(importance=IMPORTANCE))
+    assert read_json(tmp_path / "summary.json")["importance"] == {
+        "together": {"cp": 0.05, "age": 0.0},
+        "hospitals": {"va": {"cp": 0.05, "age": 0.0}},
+        "not_told": {"cleveland": "not here"},
+    }
+    keep_event(tmp_path, make_finished())
+    assert "importance" not in read_json(tmp_path / "summary.json")
 
 
 def test_the_summary_says_in_one_page_what_the_run_achieved(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
-    free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose"}
+    free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose", "importance"}
     tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy", "out"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 

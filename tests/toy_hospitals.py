@@ -129,7 +129,7 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
         return RecordDict({"moments": MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})})
     if kind == "query.initial_weights":
         return RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})})
-    if kind == "query.finish":
+    if kind in ("query.importance", "query.finish"):
         return RecordDict()
     weight = message.content.array_records["arrays"]["w"].numpy()
     if kind == "train":
@@ -159,7 +159,7 @@ def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class:
 
     app.train()(answer)
     app.evaluate()(answer)
-    for question in ("describe", "first_moments", "second_moments", "initial_weights", "finish"):
+    for question in ("describe", "first_moments", "second_moments", "initial_weights", "importance", "finish"):
         app.query(question)(answer)
     return Toy(grid_class(app, by_key), {hospital.name: hospital for hospital in hospitals}, heard)
 

@@ -54,7 +54,7 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Mode
     events: list[Event] = []
     keys = {name: f"memory:{next(_numbers)}" for name in train}
     # Every patient counts in a study; a real hospital keeps sums over fewer than five to itself.
-    chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1)
+    chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1, importance=False)
     try:
         for name, key in keys.items():
             patients = train[name].patients

@@ -14,6 +14,7 @@ import numpy as np
 
 from fedhealth.errors import UsageError
 from fedhealth.metrics import NUM_BINS, ScoreHistogram, add_histograms, histogram_from_record
+from fedhealth.schema import FEATURE_NAMES
 
 ROUND_KEYS = {"round", "seconds", "union", "hospitals", "left_out"}
 
@@ -55,6 +56,7 @@ def read_run(folder: Path) -> RunFiles:
         if not all(check) or not history or not all(set(entry) >= ROUND_KEYS for entry in history):
             raise ValueError("an entry is missing")
         summary = folder / "summary.json"
+        _check_importance(_read_json(summary) if summary.is_file() else {})
         return RunFiles(
             name=folder.resolve().name,
             settings=settings,
@@ -73,6 +75,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TypeError(f"{path.name} is no JSON object")
     return content
+
+
+def _check_importance(summary: Mapping[str, Any]) -> None:
+    """Drops are numbers by feature, if they are there at all."""
+    told = summary.get("importance")
+    for drops in () if told is None else (told["together"], *told["hospitals"].values()):
+        if not set(drops) <= set(FEATURE_NAMES) or not all(type(drop) is float for drop in drops.values()):
+            raise ValueError("importance is no number by feature")
 
 
 def _read_histograms(path: Path) -> dict[str, ScoreHistogram]:

@@ -191,6 +191,9 @@ def departures(run: RunFiles) -> list[Row]:
     rows.append(("first weights", "the seeded model before any training, from one hospital", weights, "1"))
     rows.append(("weights", "the model after training in the hospital", weights, f"{used:,} used"))
     rows.append(("evaluation", "counts per bin of risk (2 x 200), two sums, the number tested", "403", f"{tested:,}"))
+    if told := run.summary.get("importance"):
+        row = ("importance", "the AUROC that the final model loses when a feature is shuffled, the number tested", "14")
+        rows.append((*row, f"{len(told['hospitals']):,}"))
     return rows
 
 

@@ -96,6 +96,8 @@ class FederationSettings:
     """Longest step (L2 norm of new minus old weights) a hospital may take in a round; a longer one is cut. 0: no limit."""
     min_count: int = 5
     """A hospital keeps to itself the count and sum of a measurement that fewer of its patients have."""
+    importance: bool = True
+    """After the rounds, ask every hospital what the final model goes by (AUROC lost when a feature is shuffled)."""
     seed: int = 0
     """Same seed, same weights, bit for bit."""
 
