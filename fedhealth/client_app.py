@@ -8,7 +8,8 @@ anew for each message, just goes on. TensorFlow is imported by the first message
 """
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -19,10 +20,12 @@ from fedhealth.errors import RunError
 from fedhealth.flower_run.client_side import answer_in_own_words
 from fedhealth.importance import measure_importance
 from fedhealth.metrics import histogram_to_record, score_histogram
+from fedhealth.own_models import Model, Outcome, weigh_models
 from fedhealth.participant import (
-    count_inputs,
+    LEAST_COUNT,
     find_min_count,
     find_participant,
+    find_share_verdict,
     find_standardisation,
     find_trainer,
     predict_rows,
@@ -124,19 +127,24 @@ def importance(message: Message, context: Context) -> Message:
 
 @app.query("finish")
 def finish(message: Message, context: Context) -> Message:
-    """Receive the final model; the script that runs this app keeps it if it was asked to (`final_model`)."""
-    return Message(RecordDict(), reply_to=message)
+    """Receive the final model; back goes nothing, or what it was worth here if this hospital wants that told.
+
+    The script that runs this app keeps the model, and says what it was worth (`look_back`).
+    """
+    content = RecordDict()
+    is_told = find_share_verdict(context) and len(find_participant(context).test) >= find_min_count(context)
+    verdicts = look_back(message, context).verdicts if is_told else {}
+    for model, verdict in verdicts.items():
+        content[f"{model}-{verdict.metric}"] = MetricRecord({k: v for k, v in asdict(verdict).items() if k != "metric"})
+    return Message(content, reply_to=message)
 
 
-def final_model(message: Message, context: Context) -> dict[str, Any]:
-    """What a `finish` message carries, as the keywords of `model.save_model`."""
+def look_back(message: Message, context: Context) -> Outcome:
+    """What the final model of a `finish` message is worth to this hospital, and the models to compare it with."""
     part = find_participant(context)
-    return {
-        "name": part.settings.model,
-        "weights": read_weights(message, _shapes(find_trainer(part.settings))),
-        "num_inputs": count_inputs(part.settings),
-        "standardisation": find_standardisation(part, message),
-    }
+    weights = read_weights(message, _shapes(find_trainer(part.settings)))
+    final = Model(weights, find_standardisation(part, message), part.settings)
+    return weigh_models(part, final, fewest=max(LEAST_COUNT, find_min_count(context)))
 
 
 def _find_steering(message: Message, trainer: "Trainer") -> "Steering | None":

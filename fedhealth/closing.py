@@ -8,7 +8,8 @@ from flwr.serverapp import Grid
 
 from fedhealth.events import Member
 from fedhealth.importance import Importance, combine_importance
-from fedhealth.replies import NOT_SOUND, describe_problem, read_importance, readable
+from fedhealth.replies import NOT_SOUND, describe_problem, read_importance, read_verdicts, readable
+from fedhealth.verdict import Verdict
 
 T = TypeVar("T")
 
@@ -52,3 +53,11 @@ def ask_importance(grid: Grid, members: Sequence[Member], final: RecordDict, *, 
     """What the final model goes by, in each hospital that tells and in all of them together."""
     drops, silent = ask_of_final_model(grid, members, "query.importance", final, read_importance, timeout=timeout)
     return combine_importance(drops, {member.name: member.test_pairs for member in members}, silent)
+
+
+def hand_out(
+    grid: Grid, members: Sequence[Member], final: RecordDict, *, timeout: float
+) -> dict[str, dict[str, Verdict]]:
+    """Give every member the final model; by hospital, what it is worth there, of those that say so."""
+    told, _ = ask_of_final_model(grid, members, "query.finish", final, read_verdicts, timeout=timeout)
+    return {name: verdicts for name, verdicts in told.items() if verdicts}

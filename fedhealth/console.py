@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Message
 
+from fedhealth.closing_words import importance_lines, own_importance_line, verdict_lines
 from fedhealth.events import Began, Dropped, Event, Finished, Paused, RoundRecord, Waiting
-from fedhealth.importance import rank_features
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
-from fedhealth.schema import FEATURE_NAMES
 from fedhealth.tables import format_table
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ MANY = 20
 LINK_WORDS = {"awaited": "still waiting for", "late": "too late, and thrown away: an answer of"}
 """What a change on the link is called on the screen, where its own name would not do."""
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
-MOST_FEATURES = 5
-"""Of the 13 features, so many are named on the screen; the report shows all."""
 HEADINGS = ("hospital", "patients", "tested", "loss", "accuracy", "AUROC", "sensitivity", "specificity", "Brier")
 
 
@@ -148,19 +145,6 @@ def _spread_note(last: RoundRecord) -> str:
     )
 
 
-def importance_lines(finished: Finished) -> list[str]:
-    """What the final model goes by, and who did not tell."""
-    if (told := finished.importance) is None:
-        return []
-    silent = [f"{name} is not in it: {reason}" for name, reason in sorted(told.not_told.items())]
-    if len(silent) > MANY:
-        silent = [f"{len(silent):,} hospitals are not in it (why: summary.json)"]
-    if not told.together:
-        return ["what the model goes by is not known: no hospital told it", *silent]
-    largest = ", ".join(f"{name} {drop:.3f}" for name, drop in rank_features(told.together)[:MOST_FEATURES])
-    return [f"the model goes by {largest} ... (AUROC lost when a feature is shuffled in each hospital)", *silent]
-
-
 def pace_line(finished: Finished) -> str:
     """How fast a simulation was; a hospital-round is one hospital's training in one round, with what evaluation it had."""
     seconds = sum(record.seconds for record in finished.rounds)
@@ -213,7 +197,8 @@ class ServerConsole:
                     self._progress.update(self._progress.task_ids[0], completed=event.round_num)
             case Finished():
                 self.close()
-                self._print_all(["", table_text(event, self._terminal), *footnotes(event), *importance_lines(event)])
+                self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
+                self._print_all([*importance_lines(event.importance), *verdict_lines(event.verdicts)])
                 total = sum(record.seconds for record in event.rounds)
                 self._print(f"{count(len(event.rounds), 'round')} in {total:.2f} s, {event.seconds:.1f} s in all")
                 if "synthetic" in event.dataset:
@@ -274,13 +259,3 @@ def client_line(message: Message, reply: Message) -> str | None:
         f"round {round_num:>3}   own test patients: loss {number(own.loss)}   AUROC {number(own.auroc)}   "
         f"accuracy {number(own.accuracy, 2)}"
     )
-
-
-def own_importance_line(reply: Message) -> str:
-    """What the final model goes by among a hospital's own test patients, as this hospital has just told the server."""
-    if not reply.content:
-        return "what the model goes by here stays here: few test patients are ill, or few healthy (--min-count)"
-    drops: list[float] = reply.content.metric_records["importance"]["auroc-drops"]  # type: ignore[assignment]  # a list
-    largest = rank_features(dict(zip(FEATURE_NAMES, drops, strict=True)))[:MOST_FEATURES]
-    told = ", ".join(f"{name} {drop:.3f}" for name, drop in largest)
-    return f"here, the model goes by {told} ... (AUROC lost when a feature is shuffled)"

@@ -10,6 +10,7 @@ from fedhealth.importance import Importance
 from fedhealth.metrics import Metrics, ScoreHistogram
 from fedhealth.preprocessing import Standardisation
 from fedhealth.settings import FederationSettings
+from fedhealth.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class Finished:
     seconds: float
     importance: Importance | None = None
     """What the final model goes by; None if nobody was asked."""
+    verdicts: Mapping[str, Mapping[str, Verdict]] = field(default_factory=dict)
+    """Hospital -> model (global, personal) -> what it is worth there, of the hospitals that wanted that told."""
 
 
 Event = Waiting | Began | Paused | Dropped | RoundRecord | Checkpoint | Finished

@@ -120,6 +120,14 @@ def find_min_count(context: Context) -> int:
     return max(own, FederationSettings.from_run_config(context.run_config).min_count)
 
 
+def find_share_verdict(context: Context) -> bool:
+    """Whether this hospital wants the server to hear what the run was worth to it (node config `share-verdict`)."""
+    share = context.node_config.get("share-verdict", False)
+    if type(share) is not bool:
+        raise UsageError(f"share-verdict is {share} in the node config; give true or false")
+    return share
+
+
 def find_trainer(settings: FederationSettings) -> "Trainer":
     """The model of this federation, ready to train; hospitals of one process share it."""
     return _make_trainer(

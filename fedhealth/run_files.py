@@ -22,6 +22,7 @@ from fedhealth.files import write_file
 from fedhealth.metrics import NUM_BINS, Metrics, ScoreHistogram, histogram_to_record
 from fedhealth.preprocessing import encoded_names
 from fedhealth.schema import schema_fingerprint
+from fedhealth.verdict import Verdict
 
 SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
 
@@ -97,7 +98,16 @@ def summary_json(finished: Finished) -> dict[str, Any]:
         },
         "left_out": dict(last.left_out),
         **({"importance": asdict(finished.importance)} if finished.importance else {}),
+        **({"verdicts": verdicts_json(finished.verdicts)} if finished.verdicts else {}),
         "round_seconds": [record.seconds for record in finished.rounds],
+    }
+
+
+def verdicts_json(verdicts: Mapping[str, Mapping[str, Verdict]]) -> dict[str, Any]:
+    """By hospital and model."""
+    return {
+        name: {model: {**asdict(verdict), "words": verdict.words} for model, verdict in each.items()}
+        for name, each in verdicts.items()
     }
 
 

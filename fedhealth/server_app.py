@@ -11,7 +11,7 @@ from dataclasses import replace
 from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fedhealth.closing import ask_importance, ask_of_final_model
+from fedhealth.closing import ask_importance, hand_out
 from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Member, OnEvent, Past, RoundRecord
 from fedhealth.gathering import Gathering, require_same_members
 from fedhealth.preprocessing import Standardisation
@@ -65,13 +65,10 @@ def federate(
     final = RecordDict({"arrays": checkpoint.weights, "config": to_config(checkpoint.standardisation)})
     staying = [member for member in members if member.name not in checkpoint.dropped]
     importance = ask_importance(grid, staying, final, timeout=settings.round_timeout) if settings.importance else None
-    ask_of_final_model(grid, staying, "query.finish", final, lambda *_: None, timeout=settings.round_timeout)
+    verdicts = hand_out(grid, staying, final, timeout=settings.round_timeout)
     seconds = time.perf_counter() - started
-    on_event(
-        Finished(
-            settings, members, dataset, checkpoint.weights, checkpoint.standardisation, rounds, seconds, importance
-        )
-    )
+    told = Finished(settings, members, dataset, checkpoint.weights, checkpoint.standardisation, rounds, seconds)
+    on_event(replace(told, importance=importance, verdicts=verdicts))
 
 
 def first_checkpoint(gathering: Gathering, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:

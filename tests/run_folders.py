@@ -1,5 +1,6 @@
 """Run folders for tests: written by the code that writes real ones, from weights and histograms that need no training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from fedhealth.metrics import ScoreHistogram, add_histograms, compute_metrics, s
 from fedhealth.preprocessing import Standardisation, encoded_names, reference_standardisation
 from fedhealth.schema import CATEGORIES, FEATURES
 from fedhealth.settings import FederationSettings
+from fedhealth.verdict import Verdict
 from tests.run_keeping import keep_event
 
 NAMES = ("cleveland", "hungary", "switzerland", "va")
@@ -88,6 +90,7 @@ def write_run(
     dataset: str = "synthetic",
     *,
     importance: Importance | None = None,
+    verdicts: Mapping[str, Mapping[str, Verdict]] | None = None,
     **choice: object,
 ) -> Path:
     """A finished run of three rounds; returns the folder."""
@@ -100,6 +103,6 @@ def write_run(
     for record in rounds:
         keep_event(folder, record)
     weights = make_weights(settings)
-    finished = Finished(settings, members, dataset, weights, standardisation, rounds, 1.75, importance)
+    finished = Finished(settings, members, dataset, weights, standardisation, rounds, 1.75, importance, verdicts or {})
     keep_event(folder, finished)
     return folder

@@ -135,6 +135,23 @@ def test_what_the_model_goes_by_rests_on_enough_ill_and_healthy_patients_or_stay
         assert bool(reply.content) == is_told
 
 
+def test_a_verdict_stays_here_if_fewer_patients_are_tested_than_may_be_told_of(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv")  # 16 patients to test on
+    for min_count, words in (
+        (16, ["global-brier", "personal-brier"]),
+        (8, ["global-auroc", "personal-brier"]),
+        (17, []),
+    ):
+        ask = make_ask(path, {"share-verdict": True, "min-count": min_count}, rounds=1)
+        weights = ask("query.initial_weights").content.array_records["arrays"]
+        assert list(ask("query.finish", weights, means=MEANS, stds=STDS).content) == words
+
+
+def test_whether_a_verdict_is_shared_is_yes_or_no(hospital: Path) -> None:
+    ask = make_ask(hospital, {"share-verdict": 1})
+    assert reason(ask("query.finish", ArrayRecord())) == "UsageError"
+
+
 EVERYTHING = (
     "query.describe",
     "query.first_moments",

@@ -69,12 +69,12 @@ def test_the_drops_are_those_of_a_plain_loop_over_sklearns_auroc() -> None:
 
     whole, rng = roc_auc_score(labels, predict(features)), np.random.default_rng(7)
     theirs = np.zeros(len(FEATURE_NAMES))
-    for _ in range(200):
+    for _ in range(60):
         for place in range(len(FEATURE_NAMES)):
             rows = features.copy()
             rows[:, place] = rng.permutation(rows[:, place])
-            theirs[place] += (whole - roc_auc_score(labels, predict(rows))) / 200
-    np.testing.assert_allclose(measure_importance(predict, features, labels, [0]), theirs, atol=0.02)
+            theirs[place] += (whole - roc_auc_score(labels, predict(rows))) / 60
+    np.testing.assert_allclose(measure_importance(predict, features, labels, [0]), theirs, atol=0.025)
     assert theirs.max() > 0.1
 
 

@@ -37,7 +37,8 @@ from fedhealth.report.curves import (
 from fedhealth.report.features import feature_parts
 from fedhealth.report.reading import read_run
 from fedhealth.report.svg import MARKS, Series, draw_chart, find_ticks
-from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation
+from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation, verdict_rows
+from fedhealth.verdict import Verdict
 from tests.run_folders import NAMES, make_histogram, make_record, write_run
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{7*7}} | a", "</script><!--")
@@ -253,6 +254,29 @@ def test_what_the_model_goes_by_is_checked_before_it_is_drawn(tmp_path: Path, to
 
 def test_every_hospital_style_has_a_mark_of_its_own() -> None:
     assert len({MARKS[style] for style in (f"s{place}" for place in range(NUM_STYLES))}) == NUM_STYLES
+
+
+# --- was it worth it ----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_the_verdicts_that_hospitals_shared_and_no_heading_without_any(tmp_path: Path) -> None:
+    verdicts = {HOSTILE[0]: {"global": Verdict("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
+    folder = write_run(tmp_path / "told", verdicts=verdicts)
+    assert verdict_rows(read_run(folder)) == [
+        (HOSTILE[0], "global", "AUROC", "0.60", "0.67", "-0.07", "-0.12 to -0.01", "alone is better"),
+    ]
+    page = page_of(folder)
+    assert "Was it worth joining?" in page and HOSTILE[0] not in page
+    assert "Was it worth joining?" not in page_of(write_run(tmp_path / "silent"))
+
+
+@pytest.mark.parametrize("told", [{"va": {"global": {"metric": "auroc"}}}, {"va": {"x": {}}}, {"va": 3}, [1]])
+def test_verdicts_are_checked_before_they_are_shown(tmp_path: Path, told: object) -> None:
+    folder = write_run(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "verdicts": told}))
+    with pytest.raises(UsageError, match="the run's files make no sense"):
+        read_run(folder)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -56,16 +56,26 @@ def read_run(folder: Path) -> RunFiles:
         if not all(check) or not history or not all(set(entry) >= ROUND_KEYS for entry in history):
             raise ValueError("an entry is missing")
         summary = folder / "summary.json"
-        _check_importance(_read_json(summary) if summary.is_file() else {})
+        _check_importance(told := _read_json(summary) if summary.is_file() else {})
+        _check_verdicts(told)
         return RunFiles(
             name=folder.resolve().name,
             settings=settings,
             history=history,
-            summary=_read_json(summary) if summary.is_file() else {},
+            summary=told,
             histograms=_read_histograms(folder / "evaluation.json"),
             num_weights=_count_weights(folder / "model.npz"),
         )
-    except (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        EOFError,
+        OSError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
         problem = f"{type(error).__name__}: {error}"
         raise UsageError(f"{folder}: the run's files make no sense ({problem}); give another run folder") from None
 
@@ -83,6 +93,18 @@ def _check_importance(summary: Mapping[str, Any]) -> None:
     for drops in () if told is None else (told["together"], *told["hospitals"].values()):
         if not set(drops) <= set(FEATURE_NAMES) or not all(type(drop) is float for drop in drops.values()):
             raise ValueError("importance is no number by feature")
+
+
+def _check_verdicts(summary: Mapping[str, Any]) -> None:
+    """A verdict has a model, a metric and five numbers."""
+    for each in summary.get("verdicts", {}).values():
+        for model, told in each.items():
+            known = model in ("global", "personal") and told["metric"] in ("auroc", "brier")
+            if not known or not all(
+                type(told[key]) is float for key in ("value", "alone", "difference", "low", "high")
+            ):
+                raise ValueError("a verdict makes no sense")
+            str(told["words"])
 
 
 def _read_histograms(path: Path) -> dict[str, ScoreHistogram]:

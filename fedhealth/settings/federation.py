@@ -11,6 +11,7 @@ from fedhealth.settings.engine import ENGINE_KEYS
 
 Scaling = Literal["federated", "reference", "local"]
 ModelName = Literal["mlp", "logistic"]
+Personalise = Literal["none", "intercept", "finetune"]
 StrategyName = Literal[
     "fedavg",
     "fedprox",
@@ -98,6 +99,8 @@ class FederationSettings:
     """A hospital keeps to itself the count and sum of a measurement that fewer of its patients have."""
     importance: bool = True
     """After the rounds, ask every hospital what the final model goes by (AUROC lost when a feature is shuffled)."""
+    personalise: Personalise = "intercept"
+    """What each hospital makes of the final model, for itself only: nothing, a bias of its own, or a few epochs more."""
     seed: int = 0
     """Same seed, same weights, bit for bit."""
 
@@ -184,7 +187,8 @@ class FederationSettings:
         if unknown := sorted(set(run_config) - set(known) - ENGINE_KEYS):
             raise UsageError(f"run config: unknown key {unknown[0]}; known are {', '.join(known)}")
         values = read_values(run_config, {key: known[key] for key in run_config if key in known})
-        for name, allowed in (("model", ModelName), ("strategy", StrategyName), ("scaling", Scaling)):
+        choices_of = {"model": ModelName, "strategy": StrategyName, "scaling": Scaling, "personalise": Personalise}
+        for name, allowed in choices_of.items():
             choices = allowed.__args__  # type: ignore[attr-defined]  # typing.Literal has it
             if name in values:
                 require(values[name] in choices, name, values[name], f"one of {', '.join(choices)}")
