@@ -11,9 +11,12 @@ from fedhealth.terminal import parse_flags, quiet_libraries, say, script, silenc
 from utils import require_writable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flwr.app import Context, Message
 
     from fedhealth.data import Hospital
+    from fedhealth.own_models import Model
     from fedhealth.receipts import Receipts
     from fedhealth.wire.identity import Identity
     from fedhealth.wire.retry import Attempt
@@ -57,8 +60,9 @@ def take_seat(settings: ClientSettings) -> Seat:
     """Check everything that can be checked without a server: flags, certificate, file."""
     from fedhealth.participant import read_hospital
 
-    if settings.save_model:
-        require_writable(settings.save_model, "save-model")
+    for flag, path in (("save-model", settings.save_model), ("save-personal", settings.save_personal)):
+        if path:
+            require_writable(path, flag)
     identity, name = None, settings.name
     if settings.tls:
         from fedhealth.wire.identity import load_identity
@@ -69,7 +73,7 @@ def take_seat(settings: ClientSettings) -> Seat:
             raise UsageError(f"--name is {settings.name}, but {settings.tls} holds the certificate of {name}")
     if settings.reset_budget:
         forget_budget(settings)
-    given = {"name": name, "max-epsilon": settings.max_epsilon}
+    given = {"name": name, "max-epsilon": settings.max_epsilon, "share-verdict": settings.share_verdict or None}
     node_config = {"data": str(settings.file), "min-count": settings.min_count}
     node_config |= {key: value for key, value in given.items() if value is not None}
     hospital = read_hospital(str(settings.file), name)
@@ -104,12 +108,14 @@ def take_part(seat: Seat, receipts: "Receipts", attempt: "Attempt") -> None:
         if line := client_line(message, reply) or spent_line(message, connection.context):
             say(line)
         if message.metadata.message_type == "query.finish":
-            keep_model(seat.settings, message, connection.context)
+            look_back(seat.settings, message, connection.context)
 
     with join(
         server, name, seat.node_config, tls=seat.identity, attempt=attempt, on_join=receipts.write_join
     ) as connection:
         require_same_split(seat, connection.context)
+        if seat.settings.save_personal and connection.context.run_config.get("personalise") == "none":
+            warn("--save-personal: nothing will be saved, for the server wants no personal models (--personalise none)")
         say(f"joined the federation at {server} as {name}; getting ready to train")
         with silenced_stderr():
             import fedhealth.training  # noqa: F401
@@ -133,23 +139,39 @@ def warn_of(error: Exception) -> None:
     warn(str(error) if isinstance(error, FedHealthError) else f"{type(error).__name__}: {error}")
 
 
-def keep_model(settings: ClientSettings, message: "Message", context: "Context") -> None:
-    """The run is over and the final model is here: save it, if asked to."""
+def look_back(settings: ClientSettings, message: "Message", context: "Context") -> None:
+    """The run is over and the final model is here: say what it is worth to this hospital, save what is to be saved."""
+    from fedhealth import client_app
+    from fedhealth.closing_words import outcome_lines
     from fedhealth.requests import read_threshold
 
     threshold = read_threshold(message)
     chosen = "" if threshold is None else f", by which a patient is called ill from a risk of {threshold:g}"
     say(f"the run is over; this hospital has the final model{chosen}")
-    if settings.save_model:
-        from fedhealth.client_app import final_model
-        from fedhealth.model import save_model
+    outcome = client_app.look_back(message, context)
+    for line in outcome_lines(outcome):
+        say(line)
+    for flag, path in (("save-model", settings.save_model), ("save-personal", settings.save_personal)):
+        model = outcome.models.get("global" if flag == "save-model" else "personal")
+        if path and model:
+            save(flag, path, model)
+        elif path:
+            warn(f"--{flag} {path}: there is no personal model, so nothing is saved")
 
-        try:
-            save_model(settings.save_model, **final_model(message, context))
-        except OSError as error:
-            reason = error.strerror or str(error).partition("\n")[0]
-            raise RunError(f"--save-model {settings.save_model}: the final model cannot be saved ({reason})") from None
-        say(f"saved it to {settings.save_model}")
+
+def save(flag: str, path: "Path", own: "Model") -> None:
+    """Save one model as it was asked for."""
+    from fedhealth.model import save_model
+    from fedhealth.participant import count_inputs
+
+    name, num_inputs = own.settings.model, count_inputs(own.settings)
+    try:
+        save_model(path, name, own.weights, num_inputs=num_inputs, standardisation=own.standardisation)
+    except OSError as error:
+        reason = error.strerror or str(error).partition("\n")[0]
+        which = "final" if flag == "save-model" else "personal"
+        raise RunError(f"--{flag} {path}: the {which} model cannot be saved ({reason})") from None
+    say(f"saved {'it' if flag == 'save-model' else 'the personal model'} to {path}")
 
 
 if __name__ == "__main__":

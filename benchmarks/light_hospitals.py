@@ -160,6 +160,7 @@ def contents(weights: Weights) -> dict[str, RecordDict]:
         "query.initial_weights": RecordDict({"arrays": arrays}),
         "train": RecordDict({"arrays": arrays, "metrics": trained}),
         "evaluate": RecordDict({"metrics": MetricRecord(histogram_to_record(histogram))}),
+        "query.importance": RecordDict(),
         "query.finish": RecordDict(),
     }
 

@@ -8,7 +8,8 @@ anew for each message, just goes on. TensorFlow is imported by the first message
 """
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -18,17 +19,22 @@ from fedhealth import preprocessing
 from fedhealth.data import Patients
 from fedhealth.errors import RunError
 from fedhealth.flower_run.client_side import answer_in_own_words
+from fedhealth.importance import measure_importance
 from fedhealth.metrics import histogram_to_record, score_histogram
+from fedhealth.own_models import Model, Outcome, weigh_models
 from fedhealth.participant import (
+    LEAST_COUNT,
     Participant,
-    count_inputs,
     find_min_count,
     find_participant,
+    find_share_verdict,
     find_standardisation,
     find_steering,
     find_trainer,
     predict_risks,
+    predict_rows,
     prepare,
+    require_risks,
     shapes_of,
     to_arrays,
 )
@@ -142,31 +148,51 @@ def subgroups(message: Message, context: Context) -> Message:
     return Message(RecordDict({"subgroups": record}), reply_to=message)
 
 
+@app.query("importance")
+def importance(message: Message, context: Context) -> Message:
+    """What the AUROC of the test patients loses when a feature is shuffled; nothing if few of them are ill, or healthy."""
+    part = find_participant(context)
+    weights = read_weights(message, shapes_of(find_trainer(part.settings)))
+    standardisation = find_standardisation(part, message)
+    if part.fewest_of_a_class < find_min_count(context):
+        return Message(RecordDict(), reply_to=message)
+    drops = measure_importance(
+        lambda features: predict_rows(weights, features, standardisation, part.settings),
+        part.test.features,
+        part.test.labels,
+        seed=[part.settings.seed, zlib.crc32(part.hospital.name.encode())],
+    )
+    record = MetricRecord({"auroc-drops": drops, "num-examples": len(part.test)})
+    return Message(RecordDict({"importance": record}), reply_to=message)
+
+
 @app.query("finish")
 def finish(message: Message, context: Context) -> Message:
-    """Receive the final model; the script that runs this app keeps it if it was asked to (`final_model`)."""
-    return Message(RecordDict(), reply_to=message)
+    """Receive the final model; back goes nothing, or what it was worth here if this hospital wants that told.
+
+    The script that runs this app keeps the model, and says what it was worth (`look_back`).
+    """
+    content = RecordDict()
+    is_told = find_share_verdict(context) and len(find_participant(context).test) >= find_min_count(context)
+    verdicts = look_back(message, context).verdicts if is_told else {}
+    for model, verdict in verdicts.items():
+        content[f"{model}-{verdict.metric}"] = MetricRecord({k: v for k, v in asdict(verdict).items() if k != "metric"})
+    return Message(content, reply_to=message)
 
 
-def final_model(message: Message, context: Context) -> dict[str, Any]:
-    """What a `finish` message carries, as the keywords of `model.save_model`."""
+def look_back(message: Message, context: Context) -> Outcome:
+    """What the final model of a `finish` message is worth to this hospital, and the models to compare it with."""
     part = find_participant(context)
-    return {
-        "name": part.settings.model,
-        "weights": read_weights(message, shapes_of(find_trainer(part.settings))),
-        "num_inputs": count_inputs(part.settings),
-        "standardisation": find_standardisation(part, message),
-    }
+    weights = read_weights(message, shapes_of(find_trainer(part.settings)))
+    final = Model(weights, find_standardisation(part, message), part.settings)
+    return weigh_models(part, final, fewest=max(LEAST_COUNT, find_min_count(context)))
 
 
 def _predict(
     part: Participant, weights: "Weights", patients: Patients, standardisation: Standardisation
 ) -> "NDArray[np.float32]":
     """Risks (num_patients,) by the server's weights, once they are known to be risks."""
-    risks = predict_risks(weights, patients, standardisation, part.settings)
-    if not np.all(np.isfinite(risks)):
-        raise RunError("the server's weights make no sense: they give risks that are no numbers")
-    return risks
+    return require_risks(predict_risks(weights, patients, standardisation, part.settings))
 
 
 def _moments_reply(message: Message, moments: Moments) -> Message:

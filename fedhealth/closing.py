@@ -9,9 +9,19 @@ from flwr.serverapp import Grid
 
 from fedhealth.evaluations import evaluation_fields
 from fedhealth.events import Member, RoundRecord
-from fedhealth.replies import NOT_SOUND, describe_problem, read_evaluation, read_subgroups, readable
+from fedhealth.importance import Importance, combine_importance
+from fedhealth.replies import (
+    NOT_SOUND,
+    describe_problem,
+    read_evaluation,
+    read_importance,
+    read_subgroups,
+    read_verdicts,
+    readable,
+)
 from fedhealth.settings import FederationSettings
 from fedhealth.subgroups import Subgroups
+from fedhealth.verdict import Verdict
 
 T = TypeVar("T")
 
@@ -87,3 +97,17 @@ def evaluate_model(
     tested = {name: histogram for name, (histogram, _) in answers.items()}
     held = {name: histogram for name, (_, histogram) in answers.items() if histogram}
     return replace(record, left_out={**record.left_out, **silent}, **evaluation_fields(tested, held))
+
+
+def ask_importance(grid: Grid, members: Sequence[Member], final: RecordDict, *, timeout: float) -> Importance:
+    """What the final model goes by, in each hospital that tells and in all of them together."""
+    drops, silent = ask_of_final_model(grid, members, "query.importance", final, read_importance, timeout=timeout)
+    return combine_importance(drops, {member.name: member.test_pairs for member in members}, silent)
+
+
+def hand_out(
+    grid: Grid, members: Sequence[Member], final: RecordDict, *, timeout: float
+) -> dict[str, dict[str, Verdict]]:
+    """Give every member the final model; by hospital, what it is worth there, of those that say so."""
+    told, _ = ask_of_final_model(grid, members, "query.finish", final, read_verdicts, timeout=timeout)
+    return {name: verdicts for name, verdicts in told.items() if verdicts}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 
 from fedhealth.choice_words import chosen_lines
+from fedhealth.closing_words import importance_lines, own_importance_line, verdict_lines
 from fedhealth.events import Began, Dropped, Event, Finished, Member, Paused, RoundRecord, Waiting
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
 from fedhealth.run_files import choices_json
@@ -244,6 +245,7 @@ class ServerConsole:
             case Finished():
                 self.close()
                 self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
+                self._print_all([*importance_lines(event.importance), *verdict_lines(event.verdicts)])
                 total = sum(record.seconds for record in event.rounds)
                 self._print(f"{count(len(event.rounds), 'round')} in {total:.2f} s, {event.seconds:.1f} s in all")
                 if "synthetic" in event.dataset:
@@ -299,6 +301,8 @@ def client_line(message: Message, reply: Message) -> str | None:
     if kind == "query.subgroups":
         told = reply.content.metric_records["subgroups"]
         return f"told how own test patients fare by sex and age band: {', '.join(told) or 'no group is large enough'}"
+    if kind == "query.importance":
+        return own_importance_line(reply)
     if kind != "evaluate":
         return None
     round_num = int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type]

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
+from fedhealth.importance import Importance
 from fedhealth.metrics import Metrics, ScoreHistogram
 from fedhealth.preprocessing import Standardisation
 from fedhealth.settings import FederationSettings
 from fedhealth.subgroups import Subgroups
+from fedhealth.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Member:
     def patients(self) -> int:
         """All its patients."""
         return self.train_patients + self.validation_patients + self.test_patients
+
+    @property
+    def test_pairs(self) -> int:
+        """Pairs of an ill and a healthy test patient: what an AUROC is a share of."""
+        return self.test_ill * (self.test_patients - self.test_ill)
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,10 @@ class Finished:
     """None where the final model is simply that of the last round."""
     subgroups: Subgroups | None = None
     """What was told by sex and age band, if it was asked for."""
+    importance: Importance | None = None
+    """What the final model goes by; None if nobody was asked."""
+    verdicts: Mapping[str, Mapping[str, Verdict]] = field(default_factory=dict)
+    """Hospital -> model (global, personal) -> what it is worth there, of the hospitals that wanted that told."""
 
     @property
     def final(self) -> RoundRecord:

@@ -58,6 +58,12 @@ class Participant:
     validation: Patients | None = None
     """Held out of those to train on, for choices during the run; none if nothing is chosen."""
 
+    @property
+    def fewest_of_a_class(self) -> int:
+        """How many patients of the rarer kind are tested, ill or healthy."""
+        ill = int(self.test.labels.sum())
+        return min(ill, len(self.test) - ill)
+
 
 def hold_in_memory(
     key: str, hospital: Hospital, train: Patients, test: Patients, noise_seed: Sequence[int] | None = None
@@ -161,6 +167,14 @@ def find_randomness(context: Context) -> Randomness:
     return Randomness(None if place.engine.data else [place.seed, place.number])
 
 
+def find_share_verdict(context: Context) -> bool:
+    """Whether this hospital wants the server to hear what the run was worth to it (node config `share-verdict`)."""
+    share = context.node_config.get("share-verdict", False)
+    if type(share) is not bool:
+        raise UsageError(f"share-verdict is {share} in the node config; give true or false")
+    return share
+
+
 def find_trainer(settings: FederationSettings) -> "Trainer":
     """The model of this federation, ready to train; hospitals of one process share it."""
     return _make_trainer(
@@ -241,6 +255,21 @@ def predict_risks(
     """Risks (num_patients,) by a model with these weights."""
     inputs = prepare(patients, settings.missing_indicators, standardisation).inputs
     return find_trainer(settings).predict(weights, inputs)
+
+
+def predict_rows(
+    weights: "Weights", features: NDArray[np.float64], standardisation: Standardisation, settings: FederationSettings
+) -> NDArray[np.float32]:
+    """Risks (num_rows,) of `features` (num_rows, 13) that no hospital keeps, such as shuffled ones; nothing is remembered."""
+    encoded = preprocessing.encode(features, settings.missing_indicators)
+    return require_risks(find_trainer(settings).predict(weights, preprocessing.standardise(encoded, standardisation)))
+
+
+def require_risks(risks: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The risks, if they are numbers: finite weights may be too large to give any."""
+    if not np.all(np.isfinite(risks)):
+        raise RunError("the server's weights make no sense: they give risks that are no numbers")
+    return risks
 
 
 def train_further(

@@ -14,7 +14,9 @@ from fedhealth.arrays import read_array
 from fedhealth.events import Member
 from fedhealth.metrics import ScoreHistogram, histogram_from_record
 from fedhealth.preprocessing import Moments
+from fedhealth.schema import FEATURE_NAMES
 from fedhealth.subgroups import Told, check_subgroups, read_outcomes
+from fedhealth.verdict import DIGITS, METRIC_NAMES, Verdict
 
 T = TypeVar("T")
 
@@ -160,6 +162,52 @@ def read_subgroups(reply: Message, member: Member, least: int) -> Told:
     told = {group: read_outcomes(group, counts) for group, counts in record.items()}
     check_subgroups(told, member.test_patients, member.test_ill, least)
     return told
+
+
+def read_importance(reply: Message, member: Member) -> list[float]:
+    """The AUROC drop of each feature, of as many patients as the hospital declared."""
+    if not reply.content:
+        raise ValueError("too few ill or too few healthy patients to test on (--min-count)")
+    record = only_record(reply.content.metric_records, "importance")
+    if set(record) != {"auroc-drops", "num-examples"} or record["num-examples"] != member.test_patients:
+        raise ValueError("it sent something else than the drops of its test patients")
+    drops = record["auroc-drops"]
+    if not isinstance(drops, list) or len(drops) != len(FEATURE_NAMES):
+        raise ValueError(f"it sent no {len(FEATURE_NAMES)} drops")
+    if not all(type(drop) is float and -1 <= drop <= 1 for drop in drops):
+        raise ValueError("a drop is no number from -1 to 1")
+    if member.test_pairs == 0:
+        raise ValueError("it has no ill or no healthy patient to test on, and so no AUROC")
+    return [float(drop) for drop in drops]
+
+
+def read_verdicts(reply: Message, member: Member) -> dict[str, Verdict]:
+    """What the final model, and the hospital's own one made of it, are worth there; empty if it did not say."""
+    verdicts = {}
+    for key, record in reply.content.metric_records.items():
+        model, _, metric = key.partition("-")
+        if model not in ("global", "personal") or metric not in METRIC_NAMES or model in verdicts:
+            raise ValueError(f"it sent {readable(key)} where a verdict was asked for")
+        verdicts[model] = _read_verdict(record, metric)
+    if len(verdicts) != len(reply.content) or set(verdicts) == {"personal"}:
+        raise ValueError(f"it sent {describe_names(list(reply.content))} where verdicts were asked for")
+    return verdicts
+
+
+def _read_verdict(record: Mapping[str, object], metric: str) -> Verdict:
+    if set(record) != {"value", "alone", "difference", "low", "high"}:
+        raise ValueError("its verdict has other numbers than a verdict has")
+    if not all(type(number) is float and -1 <= number <= 1 for number in record.values()):
+        raise ValueError("its verdict holds what is no number from -1 to 1")
+    verdict = Verdict(metric, **record)  # type: ignore[arg-type]  # checked
+    off = abs(verdict.value - verdict.alone - verdict.difference)
+    if not (
+        min(verdict.value, verdict.alone) >= 0
+        and verdict.low <= verdict.high
+        and off <= 2 * 0.1 ** DIGITS[verdict.metric]
+    ):
+        raise ValueError("its verdict contradicts itself")
+    return verdict
 
 
 def clip_update(arrays: ArrayRecord, global_arrays: ArrayRecord, longest: float) -> tuple[ArrayRecord, float | None]:

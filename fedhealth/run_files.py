@@ -33,6 +33,7 @@ from fedhealth.metrics import (
 from fedhealth.preprocessing import encoded_names
 from fedhealth.schema import schema_fingerprint
 from fedhealth.subgroups import subgroups_to_json
+from fedhealth.verdict import Verdict
 
 SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
 
@@ -114,6 +115,8 @@ def summary_json(finished: Finished) -> dict[str, Any]:
             for name, metrics in last.hospitals.items()
         },
         "left_out": dict(last.left_out),
+        **({"importance": asdict(finished.importance)} if finished.importance else {}),
+        **({"verdicts": verdicts_json(finished.verdicts)} if finished.verdicts else {}),
         "round_seconds": [record.seconds for record in finished.rounds],
         **({"subgroups": subgroups_to_json(finished.subgroups)} if finished.subgroups else {}),
         **({"choices": choices_json(finished.choices)} if finished.choices else {}),
@@ -151,6 +154,14 @@ def _at_threshold(record: RoundRecord, threshold: float) -> dict[str, Any]:
 def _two_metrics(record: RoundRecord) -> dict[str, Any]:
     """Of the tested patients and of those held out for choices, all together."""
     return {"union": asdict(record.union), "validation": record.validation and asdict(record.validation)}
+
+
+def verdicts_json(verdicts: Mapping[str, Mapping[str, Verdict]]) -> dict[str, Any]:
+    """By hospital and model."""
+    return {
+        name: {model: {**asdict(verdict), "words": verdict.words} for model, verdict in each.items()}
+        for name, each in verdicts.items()
+    }
 
 
 def _summary_metrics(metrics: Metrics) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedhealth.choices import StopRounds, choose_final_model, correct_weights, find_best, is_enough
-from fedhealth.closing import ask_for_subgroups, ask_of_final_model, evaluate_model
+from fedhealth.closing import ask_for_subgroups, ask_importance, evaluate_model, hand_out
 from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Member, OnEvent, Past, RoundRecord
 from fedhealth.gathering import Gathering, require_same_members
 from fedhealth.preprocessing import Standardisation
@@ -77,9 +77,11 @@ def federate(
     config = ConfigRecord({**to_config(scale), **({} if threshold is None else {"threshold": threshold})})
     final = RecordDict({"arrays": weights, "config": config})
     subgroups = ask_for_subgroups(grid, staying, final, settings)
-    ask_of_final_model(grid, staying, "query.finish", final, lambda *_: None, timeout=timeout)
+    importance = ask_importance(grid, staying, final, timeout=timeout) if settings.importance else None
+    verdicts = hand_out(grid, staying, final, timeout=timeout)
     seconds = time.perf_counter() - started
-    on_event(Finished(settings, members, dataset, weights, scale, rounds, seconds, choices, subgroups))
+    told = Finished(settings, members, dataset, weights, scale, rounds, seconds, choices, subgroups)
+    on_event(replace(told, importance=importance, verdicts=verdicts))
 
 
 def first_checkpoint(gathering: Gathering, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:

@@ -1,5 +1,7 @@
 """Run folders for tests: written by the code that writes real ones, from weights and histograms that need no training."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +9,13 @@ from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
 from fedhealth.events import Began, Finished, Member, RoundRecord
+from fedhealth.importance import Importance
 from fedhealth.metrics import ScoreHistogram, add_histograms, compute_metrics, score_histogram
 from fedhealth.preprocessing import Standardisation, encoded_names, reference_standardisation
 from fedhealth.schema import CATEGORIES, FEATURES
 from fedhealth.settings import FederationSettings
 from fedhealth.subgroups import Subgroups
+from fedhealth.verdict import Verdict
 from tests.run_keeping import keep_event
 
 NAMES = ("cleveland", "hungary", "switzerland", "va")
@@ -88,6 +92,8 @@ def write_run(
     dataset: str = "synthetic",
     *,
     subgroups: Subgroups | None = None,
+    importance: Importance | None = None,
+    verdicts: Mapping[str, Mapping[str, Verdict]] | None = None,
     **choice: object,
 ) -> Path:
     """A finished run of three rounds; returns the folder."""
@@ -101,5 +107,6 @@ def write_run(
         keep_event(folder, record)
     weights = make_weights(settings)
     finished = Finished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups=subgroups)
+    finished = replace(finished, importance=importance, verdicts=verdicts or {})
     keep_event(folder, finished)
     return folder

@@ -9,13 +9,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
 import client
 from fedhealth.audit import audit_receipts
+from fedhealth.data import load_hospital
 from fedhealth.demo import free_port
 from fedhealth.errors import DataError, RunError, UsageError
-from fedhealth.settings import ClientSettings
+from fedhealth.own_models import Model
+from fedhealth.preprocessing import encode, reference_standardisation
+from fedhealth.settings import ClientSettings, FederationSettings
 from fedhealth.wire.authority import issue_certificates
 from tests.hospital_files import write_hospitals
 from tests.processes import Process, started
@@ -109,19 +114,32 @@ def test_a_server_that_wants_the_patients_split_anew_is_refused_until_the_client
     client.require_same_split(client.take_seat(ClientSettings(file=file)), joined(seed=1, test_share=0.25))
 
 
-def test_a_model_that_cannot_be_saved_is_one_line(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fedhealth import client_app, model
+@pytest.mark.parametrize(("flag", "which"), [("save_model", "final"), ("save_personal", "personal")])
+def test_a_model_that_cannot_be_saved_is_one_line(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, which: str
+) -> None:
+    from fedhealth import model
 
-    def fail(path: Path, **_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(client_app, "final_model", lambda *_: {})
     monkeypatch.setattr(model, "save_model", fail)
-    path = tmp_path / "model.keras"
-    context: Any = None
+    path, own = tmp_path / "model.keras", Model([], reference_standardisation(), FederationSettings())
     with pytest.raises(RunError) as caught:
-        client.keep_model(ClientSettings(file=file, save_model=path), context, context)
-    assert str(caught.value) == f"--save-model {path}: the final model cannot be saved (No space left on device)"
+        client.save(flag.replace("_", "-"), path, own)
+    name = flag.replace("_", "-")
+    assert str(caught.value) == f"--{name} {path}: the {which} model cannot be saved (No space left on device)"
+
+
+@pytest.mark.parametrize("flag", ["save_model", "save_personal"])
+def test_a_place_that_cannot_be_written_is_told_before_anybody_is_joined(file: Path, tmp_path: Path, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"--{flag.replace('_', '-')} .*: there is no folder .*nowhere; create it"):
+        client.take_seat(ClientSettings(file=file, **{flag: tmp_path / "nowhere" / "m.keras"}))
+
+
+def test_a_hospital_that_shares_its_verdict_says_so_to_its_app_and_to_nobody_else(file: Path) -> None:
+    assert client.take_seat(ClientSettings(file=file, share_verdict=True)).node_config["share-verdict"] is True
+    assert "share-verdict" not in client.take_seat(ClientSettings(file=file)).node_config
 
 
 def test_what_could_not_be_answered_is_told_here_in_full(capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,12 +183,44 @@ def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: P
         assert audit.runs == set(range(1, runs + 1))
         assert audit.kinds["train"] == audit.kinds["evaluate"] == 3 * runs
         assert audit.kinds["join"] == audit.kinds["query.describe"] == audit.kinds["query.finish"] == runs
-        assert audit.lines == audit.kinds.total() == 12 * runs
+        assert audit.kinds["query.importance"] == runs
+        assert audit.lines == audit.kinds.total() == 13 * runs
         assert hospital.lines[-1] == f"receipts of all that left: {path} (last hash {audit.last_hash})"
         told = [line for line in hospital.lines if line.startswith('{"number":')]
-        assert told == (path.read_text().splitlines()[12:] if flags else [])
+        assert told == (path.read_text().splitlines()[13:] if flags else [])
     rounds = [json.loads(line).get("round") for line in path.read_text().splitlines()]
     assert [number for number in rounds if number] == [1, 1, 2, 2, 3, 3] * 2
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("how", ["intercept", "finetune", "none"])
+def test_a_hospital_keeps_its_personal_model_and_tells_the_server_only_what_it_shares(file: Path, how: str) -> None:
+    whole, own = (file.parent / f"{name}.keras" for name in ("whole", "own"))
+    flags = ("--save-model", str(whole), "--save-personal", str(own), "--share-verdict")
+    with run(file, *flags, server_flags=("--personalise", how)) as (server, hospital):
+        assert (server.end(), hospital.end()) == (0, 0), hospital.output
+    told = [line for line in hospital.lines if line.startswith(("global model: ", "personal model: "))]
+    assert len(told) == (1 if how == "none" else 2)
+    assert [line for line in server.lines if " says: " in line] == [
+        f"{NAME} says: {line.replace('yours alone', 'its own alone')}" for line in told
+    ]
+    receipts = [json.loads(line) for line in (file.parent / "receipts" / f"{NAME}.jsonl").read_text().splitlines()]
+    numbers = receipts[-1]["statistics"]
+    assert {key.partition("-")[0] for key in numbers} == {line.partition(" ")[0] for line in told}
+    summary = json.loads((file.parent / "run" / "summary.json").read_text())
+    for model, verdict in summary["verdicts"][NAME].items():
+        assert numbers[f"{model}-{verdict['metric']}"].items() <= verdict.items()
+    assert "Was it worth joining?" in (file.parent / "run" / "report.html").read_text()
+    if how == "none":
+        assert not own.exists()
+        assert f"warning: --save-personal {own}: there is no personal model, so nothing is saved" in hospital.lines
+        return
+    inputs = encode(load_hospital(file).patients.features, missing_indicators=True)
+    risks = [np.ravel(keras.models.load_model(path).predict(inputs, verbose=0)) for path in (whole, own)]
+    shifts = np.diff(np.log(risks) - np.log1p(-np.array(risks)), axis=0)
+    assert np.abs(shifts).max() > 1e-3
+    assert (np.ptp(shifts) < 1e-3) == (how == "intercept"), "an intercept moves all log odds by the same"
 
 
 @pytest.mark.processes

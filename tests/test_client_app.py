@@ -132,6 +132,35 @@ def test_a_hospital_that_keeps_a_number_to_itself_still_uses_the_federations_mea
     assert not np.array_equal(moved[0], moved[1])
 
 
+def test_what_the_model_goes_by_rests_on_enough_ill_and_healthy_patients_or_stays_in_the_hospital(
+    tmp_path: Path,
+) -> None:
+    path = write_hospital(tmp_path / "client_1.csv")  # 8 ill and 8 healthy patients to test on
+    for own, server, is_told in ((5, 5, True), (8, 5, True), (9, 5, False), (5, 9, False), (1, 1, True)):
+        ask = make_ask(path, {"min-count": own}, min_count=server)
+        weights = ask("query.initial_weights").content.array_records["arrays"]
+        reply = ask("query.importance", weights, means=MEANS, stds=STDS)
+        assert not reply.has_error()
+        assert bool(reply.content) == is_told
+
+
+def test_a_verdict_stays_here_if_fewer_patients_are_tested_than_may_be_told_of(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv")  # 16 patients to test on
+    for min_count, words in (
+        (16, ["global-brier", "personal-brier"]),
+        (8, ["global-auroc", "personal-brier"]),
+        (17, []),
+    ):
+        ask = make_ask(path, {"share-verdict": True, "min-count": min_count}, rounds=1)
+        weights = ask("query.initial_weights").content.array_records["arrays"]
+        assert list(ask("query.finish", weights, means=MEANS, stds=STDS).content) == words
+
+
+def test_whether_a_verdict_is_shared_is_yes_or_no(hospital: Path) -> None:
+    ask = make_ask(hospital, {"share-verdict": 1})
+    assert reason(ask("query.finish", ArrayRecord())) == "UsageError"
+
+
 EVERYTHING = (
     "query.describe",
     "query.first_moments",
@@ -139,6 +168,7 @@ EVERYTHING = (
     "query.initial_weights",
     "train",
     "evaluate",
+    "query.importance",
 )
 
 
@@ -230,7 +260,7 @@ def test_a_standardisation_that_makes_no_sense_is_refused_in_one_line(
 ) -> None:
     ask = make_ask(hospital)
     weights = ask("query.initial_weights").content.array_records["arrays"]
-    for kind in ("train", "evaluate"):
+    for kind in ("train", "evaluate", "query.importance"):
         assert words in reason(ask(kind, weights, server_round=1, **config))
     if "stds" not in words:
         assert words in reason(ask("query.second_moments", **config))
@@ -274,7 +304,7 @@ def broken(weights: ArrayRecord, change: str) -> ArrayRecord:
 def test_weights_that_are_not_this_models_are_refused_in_one_line(hospital: Path, change: str, words: str) -> None:
     ask = make_ask(hospital)
     weights = broken(ask("query.initial_weights").content.array_records["arrays"], change)
-    for kind in ("train", "evaluate"):
+    for kind in ("train", "evaluate", "query.importance"):
         reply = ask(kind, weights, means=MEANS, stds=STDS, server_round=1)
         assert reason(reply) == f"the server's weights make no sense: {words}"
 
@@ -283,7 +313,7 @@ def test_huge_weights_end_in_one_line_too(hospital: Path) -> None:
     ask = make_ask(hospital)
     arrays = ask("query.initial_weights").content.array_records["arrays"]
     huge = ArrayRecord({name: Array(np.full_like(array.numpy(), 3e38)) for name, array in arrays.items()})
-    for kind in ("train", "evaluate"):
+    for kind in ("train", "evaluate", "query.importance"):
         reply = ask(kind, huge, means=MEANS, stds=STDS, server_round=1)
         assert not reply.has_error() or reason(reply).startswith(("training diverged", "the server's weights make no"))
 
@@ -438,7 +468,7 @@ def test_the_text_of_an_error_that_travels_holds_nothing_of_a_patient(room: str)
 
 
 @pytest.mark.parametrize(
-    "room", ["data", "preprocessing", "metrics", "arrays", "model", "training", "settings", "schema"]
+    "room", ["data", "preprocessing", "metrics", "importance", "arrays", "model", "training", "settings", "schema"]
 )
 def test_no_room_that_holds_patients_raises_an_error_that_travels(room: str) -> None:
     assert raised_run_errors(room) == []

@@ -25,8 +25,9 @@ from fedhealth.compare.differences import compare
 from fedhealth.compare.figures import reliability
 from fedhealth.compare.flamby import SIZES, flamby_cases
 from fedhealth.compare.methods import run_case, train_model
-from fedhealth.compare.scoring import Tested, exact_auroc, score, weighted_auroc
+from fedhealth.compare.scoring import Tested, score
 from fedhealth.data import Hospital, Patients, load_hospital, split_patients
+from fedhealth.metrics import exact_auroc, weighted_auroc
 from fedhealth.server_app import Began, Event, Finished, federate
 from fedhealth.settings import FederationSettings
 from fedhealth.simulation import InProcessGrid
@@ -203,12 +204,11 @@ def test_choosing_settings_never_looks_at_test_patients(
 def test_auroc_equals_sklearns_with_ties_and_with_weights() -> None:
     generator = np.random.default_rng(0)
     risks, labels = generator.integers(0, 9, 80) / 10, generator.integers(0, 2, 80)
-    tested = make_tested(risks.tolist(), labels.tolist())
-    assert exact_auroc(tested) == pytest.approx(roc_auc_score(labels, risks))
+    assert exact_auroc(risks, labels) == pytest.approx(roc_auc_score(labels, risks))
     weights = generator.integers(0, 4, (5, 80)).astype(float)
     theirs = [roc_auc_score(labels, risks, sample_weight=weight) for weight in weights]
-    np.testing.assert_allclose(weighted_auroc(tested, weights), theirs)
-    assert exact_auroc(make_tested([0.1, 0.9], [1, 1])) is None
+    np.testing.assert_allclose(weighted_auroc(risks, labels, weights), theirs)
+    assert exact_auroc([0.1, 0.9], [1, 1]) is None
 
 
 def test_scores_of_hospitals_their_mean_and_their_union_by_hand() -> None:

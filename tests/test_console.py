@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
+from fedhealth.closing_words import importance_lines, verdict_lines
 from fedhealth.console import (
     SYNTHETIC,
     ServerConsole,
@@ -22,8 +23,10 @@ from fedhealth.console import (
 )
 from fedhealth.errors import RunError
 from fedhealth.events import Dropped, Event, Paused, Waiting
+from fedhealth.importance import Importance
 from fedhealth.metrics import Metrics, compute_metrics, histogram_to_record, score_histogram
 from fedhealth.settings import FederationSettings
+from fedhealth.verdict import Verdict
 from fedhealth.wire.messages import SERVER_NODE_ID, failure_reply, set_identity, set_message_id
 from tests.test_run_folder import make_began, make_finished, make_round
 
@@ -403,6 +406,51 @@ def test_the_cursor_comes_back_when_the_run_fails_and_later_lines_are_seen(
     capsys.readouterr()
 
 
+# --- what the model goes by ---------------------------------------------------------------------------------------------
+
+TOGETHER = {"age": 0.001, "sex": 0.02, "cp": 0.0541, "chol": -0.003, "ca": 0.03, "thal": 0.01, "fbs": 0.0}
+
+
+def test_the_features_that_the_model_goes_by_most_are_named_and_whoever_did_not_tell() -> None:
+    told = Importance(TOGETHER, {"va": TOGETHER}, {"zurich": "not here", "berne": "too few"})
+    assert importance_lines(told) == [
+        "the model goes by cp 0.054, ca 0.030, sex 0.020, thal 0.010, age 0.001 ... (AUROC lost when a feature is shuffled "
+        "in each hospital)",
+        "berne is not in it: too few",
+        "zurich is not in it: not here",
+    ]
+    assert show(make_began(), make_finished(importance=told))[-4].startswith("the model goes by cp 0.054")
+    assert importance_lines(None) == []
+
+
+def test_very_many_hospitals_that_did_not_tell_are_counted() -> None:
+    told = Importance({}, {}, {f"hospital {number}": "not here" for number in range(1000)})
+    assert importance_lines(told) == [
+        "what the model goes by is not known: no hospital told it",
+        "1,000 hospitals are not in it (why: summary.json)",
+    ]
+
+
+WORTH = Verdict("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
+UNCLEAR = Verdict("brier", 0.12, 0.121, -0.001, -0.01, 0.008)
+
+
+def test_what_the_model_was_worth_to_a_hospital_is_its_own_word() -> None:
+    finished = make_finished(verdicts={"va": {"global": WORTH, "personal": UNCLEAR}})
+    assert show(make_began(), finished)[-3:-1] == [
+        "va says: global model: AUROC 0.74, its own alone 0.67, difference +0.07 [0.01, 0.12]: worth it",
+        "va says: personal model: Brier score 0.120, its own alone 0.121, difference -0.001 [-0.010, 0.008]: no clear "
+        "difference",
+    ]
+
+
+def test_the_words_of_very_many_hospitals_are_counted() -> None:
+    verdicts = {str(number): {"global": WORTH if number < 8 else UNCLEAR} for number in range(30)}
+    assert verdict_lines(verdicts) == [
+        "30 hospitals say whether the global model was worth it: no clear difference 22, worth it 8"
+    ]
+
+
 # --- in the hospital --------------------------------------------------------------------------------------------------
 
 
@@ -423,6 +471,20 @@ def test_a_hospital_reads_its_own_metrics_after_each_evaluation() -> None:
 def test_a_hospital_reads_that_it_is_ready() -> None:
     request = make_request("query.describe")
     assert client_line(request, Message(RecordDict(), reply_to=request)) == "ready; waiting for the other hospitals"
+
+
+def test_a_hospital_reads_what_the_model_goes_by_among_its_own_patients() -> None:
+    request = make_request("query.importance")
+    drops = [0.0, 0.02, 0.0541, *[0.0] * 8, 0.03, -0.01]
+    record = MetricRecord({"auroc-drops": drops, "num-examples": 50})
+    line = client_line(request, Message(RecordDict({"importance": record}), reply_to=request))
+    assert line == (
+        "here, the model goes by cp 0.054, ca 0.030, sex 0.020, age 0.000, trestbps 0.000 ... (AUROC lost when a feature is "
+        "shuffled)"
+    )
+    assert str(client_line(request, Message(RecordDict(), reply_to=request))).startswith(
+        "what the model goes by here stays"
+    )
 
 
 @pytest.mark.parametrize("kind", ["train", "query.first_moments", "query.initial_weights", "query.finish"])

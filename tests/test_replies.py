@@ -25,12 +25,15 @@ from fedhealth.replies import (
     describe_problem,
     only_record,
     read_evaluation,
+    read_importance,
     read_initial_weights,
     read_label_counts,
     read_member,
     read_moments,
+    read_verdicts,
     readable,
 )
+from fedhealth.verdict import Verdict
 from fedhealth.wire.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
 
 VA = Member(node_id_of("va"), "va", "own", 60, 3, 1)
@@ -467,6 +470,77 @@ def test_what_another_program_sent_fits_in_a_line(text: str) -> None:
         shown == letter or (shown == "?" and not letter.isprintable())
         for shown, letter in zip(line, text, strict=False)
     )
+
+
+DROPS = [0.0] * 11 + [0.25, -0.125]
+
+
+def importance(**changes: Any) -> RecordDict:
+    """What va tells of the final model: honest but for what is given."""
+    return RecordDict({"importance": MetricRecord({"auroc-drops": DROPS, "num-examples": 3} | changes)})
+
+
+def test_the_drops_of_the_declared_patients_come_as_they_were_sent() -> None:
+    assert read_importance(reply(importance()), VA) == DROPS
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (RecordDict(), "too few ill or too few healthy patients to test on (--min-count)"),
+        (importance(**{"num-examples": 4}), "something else than the drops of its test patients"),
+        (importance(more=1), "something else than the drops of its test patients"),
+        (importance(**{"auroc-drops": DROPS[1:]}), "it sent no 13 drops"),
+        (importance(**{"auroc-drops": 0.5}), "it sent no 13 drops"),
+        (importance(**{"auroc-drops": [*DROPS[1:], math.nan]}), "a drop is no number from -1 to 1"),
+        (importance(**{"auroc-drops": [*DROPS[1:], 1.5]}), "a drop is no number from -1 to 1"),
+        (importance(**{"auroc-drops": [0] * 13}), "a drop is no number from -1 to 1"),
+        (RecordDict({"metrics": MetricRecord({"num-examples": 3})}), "it sent metrics where importance was asked for"),
+    ],
+)
+def test_drops_of_others_or_without_sense_are_not_sound(content: RecordDict, told: str) -> None:
+    assert told in refusal(lambda message: read_importance(message, VA), content)
+
+
+def test_a_hospital_without_a_healthy_patient_has_no_auroc_that_could_drop() -> None:
+    only_ill = replace(VA, test_ill=3)
+    assert "no AUROC" in refusal(lambda message: read_importance(message, only_ill), importance())
+
+
+SOUND = {"value": 0.74, "alone": 0.67, "difference": 0.07, "low": 0.01, "high": 0.12}
+
+
+def verdicts(**records: dict[str, Any]) -> RecordDict:
+    return RecordDict({key.replace("_", "-"): MetricRecord(record) for key, record in records.items()})
+
+
+def test_verdicts_come_as_they_were_sent_and_silence_is_none() -> None:
+    told = read_verdicts(reply(verdicts(global_auroc=SOUND, personal_brier=SOUND)), VA)
+    assert told == {"global": Verdict("auroc", **SOUND), "personal": Verdict("brier", **SOUND)}
+    assert read_verdicts(reply(RecordDict()), VA) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (verdicts(personal_auroc=SOUND), "it sent personal-auroc where verdicts were asked for"),
+        (verdicts(global_loss=SOUND), "it sent global-loss where a verdict was asked for"),
+        (verdicts(rows=SOUND), "it sent rows where a verdict was asked for"),
+        (verdicts(global_auroc=SOUND, global_brier=SOUND), "it sent global-brier where a verdict was asked for"),
+        (verdicts(global_auroc={**SOUND, "row": 1.0}), "other numbers than a verdict has"),
+        (verdicts(global_auroc={"value": 0.5}), "other numbers than a verdict has"),
+        (verdicts(global_auroc={**SOUND, "high": math.nan}), "no number from -1 to 1"),
+        (verdicts(global_auroc={**SOUND, "high": 1}), "no number from -1 to 1"),
+        (verdicts(global_auroc={**SOUND, "high": [0.5]}), "no number from -1 to 1"),
+        (verdicts(global_auroc={**SOUND, "low": 0.5}), "contradicts itself"),
+        (verdicts(global_auroc={**SOUND, "difference": 0.11}), "contradicts itself"),
+        (verdicts(global_auroc={**SOUND, "value": -0.5, "difference": -1.0}), "contradicts itself"),
+        (RecordDict({"global-auroc": ConfigRecord({"value": 0.5})}), "where verdicts were asked for"),
+        (RecordDict({"arrays": record_of(MODEL)}), "it sent arrays where verdicts were asked for"),
+    ],
+)
+def test_verdicts_without_sense_are_not_sound(content: RecordDict, told: str) -> None:
+    assert told in refusal(lambda message: read_verdicts(message, VA), content)
 
 
 def test_a_record_is_taken_only_if_it_is_alone() -> None:

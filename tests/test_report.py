@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from fedhealth.__main__ import main
 from fedhealth.errors import UsageError
+from fedhealth.importance import Importance, combine_importance
 from fedhealth.metrics import (
     NUM_BINS,
     ScoreHistogram,
@@ -28,6 +29,7 @@ from fedhealth.metrics import (
     score_histogram,
 )
 from fedhealth.report import compare_runs, write_report
+from fedhealth.report.charts import NUM_STYLES
 from fedhealth.report.clinical import MANY, benefit_rows, clinical_rows
 from fedhealth.report.curves import (
     Group,
@@ -40,9 +42,11 @@ from fedhealth.report.curves import (
     round_count,
     wilson_interval,
 )
+from fedhealth.report.features import feature_parts
 from fedhealth.report.reading import read_run
-from fedhealth.report.svg import Series, draw_chart, find_ticks
-from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation
+from fedhealth.report.svg import MARKS, Series, draw_chart, find_ticks
+from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation, verdict_rows
+from fedhealth.verdict import Verdict
 from tests.processes import PATIENCE
 from tests.run_folders import NAMES, make_histogram, make_record, write_run
 
@@ -223,6 +227,84 @@ def test_who_took_part_is_told_by_round(tmp_path: Path) -> None:
     assert (came["weights"], came["evaluation"], came["moments"]) == ("10 used", "11", "8")
 
 
+# --- what the model goes by ---------------------------------------------------------------------------------------------
+
+
+def make_importance(names: tuple[str, ...] = NAMES) -> Importance:
+    """Every hospital's drops fall from feature to feature; those of a later hospital are larger."""
+    drops = {name: [(13 - place) / 100 + number / 500 for place in range(13)] for number, name in enumerate(names)}
+    return combine_importance(drops, dict.fromkeys(names, 1), {})
+
+
+def test_what_the_model_goes_by_is_shown_with_a_mark_for_each_hospital_that_has_enough_patients(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, importance=make_importance()))
+    parts = feature_parts(run)
+    assert parts["headings"] == ("feature", "all together", "cleveland", "hungary", "va")
+    assert parts["rows"][0] == ("age", "0.133", "0.130", "0.132", "0.136")
+    assert parts["not_told"] == ["switzerland"], "it has 2 healthy patients, so its drops tell of them"
+    assert str(parts["chart"]).count("<rect") == 13
+    assert str(parts["chart"]).count("<path") == 13 * 3
+    assert parts["ranges"][1] == ("sex", "0.123", "0.120 to 0.126")
+    page = page_of(tmp_path)
+    assert "What the model goes by" in page and "resting blood pressure on admission (trestbps)" in page
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "| sex | 0.123 | 0.120 to 0.126 |" in card
+    assert {row[0]: row[3] for row in departures(run)}["importance"] == "4"
+
+
+def test_very_many_hospitals_are_a_line_from_low_to_high(tmp_path: Path) -> None:
+    names = tuple(f"h{number}" for number in range(100))
+    run = read_run(write_run(tmp_path, names, importance=make_importance(names)))
+    parts = feature_parts(run)
+    assert (parts["headings"], parts["legend"], parts["many"]) == (("feature", "all together"), [], 99)
+    assert str(parts["chart"]).count('class="spread"') == 13
+    assert "<path" not in parts["chart"]
+
+
+def test_a_run_that_asked_nobody_has_a_page_and_a_card_without_it(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    assert "What the model goes by" not in page
+    assert "the hospitals were not asked" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "told", [{"together": {"cp": "x"}, "hospitals": {}}, {"together": {"<b>": 0.1}, "hospitals": {}}]
+)
+def test_what_the_model_goes_by_is_checked_before_it_is_drawn(tmp_path: Path, told: object) -> None:
+    folder = write_run(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "importance": told}))
+    with pytest.raises(UsageError, match="importance is no number by feature"):
+        read_run(folder)
+
+
+def test_every_hospital_style_has_a_mark_of_its_own() -> None:
+    assert len({MARKS[style] for style in (f"s{place}" for place in range(NUM_STYLES))}) == NUM_STYLES
+
+
+# --- was it worth it ----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_the_verdicts_that_hospitals_shared_and_no_heading_without_any(tmp_path: Path) -> None:
+    verdicts = {HOSTILE[0]: {"global": Verdict("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
+    folder = write_run(tmp_path / "told", verdicts=verdicts)
+    assert verdict_rows(read_run(folder)) == [
+        (HOSTILE[0], "global", "AUROC", "0.60", "0.67", "-0.07", "-0.12 to -0.01", "alone is better"),
+    ]
+    page = page_of(folder)
+    assert "Was it worth joining?" in page and HOSTILE[0] not in page
+    assert "Was it worth joining?" not in page_of(write_run(tmp_path / "silent"))
+
+
+@pytest.mark.parametrize("told", [{"va": {"global": {"metric": "auroc"}}}, {"va": {"x": {}}}, {"va": 3}, [1]])
+def test_verdicts_are_checked_before_they_are_shown(tmp_path: Path, told: object) -> None:
+    folder = write_run(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "verdicts": told}))
+    with pytest.raises(UsageError, match="the run's files make no sense"):
+        read_run(folder)
+
+
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
@@ -341,8 +423,8 @@ def test_the_card_says_what_it_must(tmp_path: Path) -> None:
     card = (tmp_path / "MODEL_CARD.md").read_text()
     headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
     assert headings == [
-        *("Model", "Intended use", "Not intended", "Data", "Metrics", "Calibration", "Subgroups", "Limits"),
-        "Privacy in this run",
+        *("Model", "Intended use", "Not intended", "Data", "Metrics", "Calibration", "Subgroups"),
+        *("What the model goes by", "Limits", "Privacy in this run"),
     ]
     assert "No medical device" in card
     assert "examined in four hospitals in the 1980s" in card

@@ -14,11 +14,13 @@ from fedhealth import __version__
 from fedhealth.errors import UsageError
 from fedhealth.events import Began, Dropped, Event, Finished, Member, Paused, RoundRecord, Waiting
 from fedhealth.files import write_file
+from fedhealth.importance import Importance
 from fedhealth.metrics import Metrics, add_histograms, compute_metrics, score_histogram
 from fedhealth.preprocessing import Standardisation, encoded_names
 from fedhealth.run_folder import RunKeeper, make_run_folder
 from fedhealth.schema import schema_fingerprint
 from fedhealth.settings import FederationSettings
+from fedhealth.verdict import Verdict
 
 MEANS, STDS = (54.0, 131.0, 240.0, 149.0, 1.0, 0.7), (9.0, 17.0, 50.0, 22.0, 1.1, 0.9)
 KERNEL, BIAS = np.array([[1, 2], [3, 4]], np.float32), np.array([5, 6], np.float32)
@@ -68,7 +70,30 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
+IMPORTANCE = Importance({"cp": 0.05, "age": 0.0}, {"va": {"cp": 0.05, "age": 0.0}}, {"cleveland": "not here"})
+
+
 # --- summary.json -----------------------------------------------------------------------------------------------------
+
+
+def test_the_summary_says_what_the_model_goes_by_if_that_was_asked(tmp_path: Path) -> None:
+    keep_event(tmp_path, make_finished(importance=IMPORTANCE))
+    assert read_json(tmp_path / "summary.json")["importance"] == {
+        "together": {"cp": 0.05, "age": 0.0},
+        "hospitals": {"va": {"cp": 0.05, "age": 0.0}},
+        "not_told": {"cleveland": "not here"},
+    }
+    keep_event(tmp_path, make_finished())
+    assert "importance" not in read_json(tmp_path / "summary.json")
+
+
+def test_the_summary_keeps_what_hospitals_said_of_the_models_worth(tmp_path: Path) -> None:
+    verdict = Verdict("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
+    keep_event(tmp_path, make_finished(verdicts={"va": {"global": verdict}}))
+    told = read_json(tmp_path / "summary.json")["verdicts"]["va"]["global"]
+    assert (told["metric"], told["difference"], told["words"]) == ("auroc", 0.07, "worth it")
+    keep_event(tmp_path, make_finished())
+    assert "verdicts" not in read_json(tmp_path / "summary.json")
 
 
 def test_the_summary_says_in_one_page_what_the_run_achieved(tmp_path: Path) -> None:

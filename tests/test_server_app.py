@@ -6,17 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import Context, MetricRecord, RecordDict
 
 from fedhealth import preprocessing
 from fedhealth.errors import RunError, UsageError
 from fedhealth.events import Began, Checkpoint, Dropped, Event, Finished, Past, RoundRecord
+from fedhealth.schema import FEATURE_NAMES
 from fedhealth.server_app import federate, make_server_app
 from fedhealth.settings import FederationSettings
 from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID, node_id_of
-from tests.toy_hospitals import HEALTHY, ILL, Toy, ToyHospital, make_toy, three_hospitals
+from tests.toy_hospitals import HEALTHY, ILL, Tamper, Toy, ToyHospital, make_toy, three_hospitals
 
 MAX_WAIT = 0.05
+LAST = (*["query.subgroups"] * 3, *["query.importance"] * 3, *["query.finish"] * 3)
+"""What three hospitals are asked after the rounds."""
 
 
 def run(toy: Toy, hospitals: int = 3, rounds: int = 2, **settings: Any) -> list[Event]:
@@ -57,8 +60,7 @@ def test_hospitals_are_asked_in_the_order_of_the_run() -> None:
         "query.initial_weights",
         *["train"] * 3,
         *["evaluate"] * 3,
-        *["query.subgroups"] * 3,
-        *["query.finish"] * 3,
+        *LAST,
     ]
 
 
@@ -244,8 +246,7 @@ def test_a_run_that_goes_on_says_after_which_round_and_asks_nothing_that_was_agr
     assert [type(event) for event in events] == [Began, RoundRecord, Checkpoint, Finished]
     assert isinstance(events[0], Began)
     assert events[0].done == 2
-    rest = [*["train"] * 3, *["evaluate"] * 3, *["query.subgroups"] * 3, *["query.finish"] * 3]
-    assert toy.kinds() == [*["query.describe"] * 3, *rest]
+    assert toy.kinds() == [*["query.describe"] * 3, *["train"] * 3, *["evaluate"] * 3, *LAST]
     assert {config["server-round"] for config in toy.configs("train") + toy.configs("evaluate")} == {3}
     assert [record.round_num for record in finished_of(events).rounds] == [1, 2, 3]
 
@@ -253,9 +254,33 @@ def test_a_run_that_goes_on_says_after_which_round_and_asks_nothing_that_was_agr
 def test_a_run_that_has_all_its_rounds_behind_it_only_hands_out_the_model() -> None:
     events, toy = run(three_hospitals(), rounds=2), three_hospitals()
     finished = finished_of(go_on(toy, past_of(events, 2), rounds=2))
-    assert toy.kinds() == [*["query.describe"] * 3, *["query.subgroups"] * 3, *["query.finish"] * 3]
+    assert toy.kinds() == [*["query.describe"] * 3, *LAST]
     np.testing.assert_array_equal(finished.weights["w"].numpy(), finished_of(events).weights["w"].numpy())
     assert [record.round_num for record in finished.rounds] == [1, 2]
+
+
+def test_what_the_model_goes_by_is_asked_once_and_weighted_by_pairs_of_an_ill_and_a_healthy_patient() -> None:
+    def tell(cp: float) -> Tamper:
+        drops = [0.0] * 13
+        drops[FEATURE_NAMES.index("cp")] = cp
+        record = MetricRecord({"auroc-drops": drops, "num-examples": HEALTHY + ILL})
+        return lambda _: RecordDict({"importance": record})
+
+    toy = three_hospitals()
+    toy.hospitals["cleveland"].lies["query.importance"] = tell(0.5)
+    toy.hospitals["va"].lies["query.importance"] = tell(0.25)
+    told = finished_of(run(toy)).importance
+    assert told is not None
+    assert told.together["cp"] == pytest.approx(0.375)
+    assert told.hospitals["va"]["cp"] == 0.25
+    assert told.not_told == {"hungary": "too few ill or too few healthy patients to test on (--min-count)"}
+    assert len(toy.configs("query.importance")) == 3
+
+
+def test_nobody_is_asked_what_the_model_goes_by_if_the_coordinator_does_not_want_to_know() -> None:
+    toy = three_hospitals()
+    assert finished_of(run(toy, importance=False)).importance is None
+    assert "query.importance" not in toy.kinds()
 
 
 def test_whoever_was_dropped_before_is_dropped_still_and_not_waited_for() -> None:

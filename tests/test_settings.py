@@ -104,6 +104,12 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (ClientSettings, {**CSV, "max_wait": math.nan}, f"--max-wait is nan; give {LATER}"),
     (ClientSettings, {**CSV, "min_count": 0}, f"--min-count is 0; give {WHOLE}"),
     (ClientSettings, {**CSV, "save_model": Path("model.h5")}, f"--save-model is model.h5; give {KERAS}"),
+    (ClientSettings, {**CSV, "save_personal": Path("own.h5")}, f"--save-personal is own.h5; give {KERAS}"),
+    (
+        ClientSettings,
+        {**CSV, "save_model": Path("a.keras"), "save_personal": Path("a.keras")},
+        "--save-personal is a.keras; give another file than --save-model",
+    ),
     (DatasetSettings, {"clients": 0}, f"--clients is 0; give {MANY}"),
     (DatasetSettings, {"clients": 1001}, f"--clients is 1001; give {MANY}"),
     (DatasetSettings, {"alpha": 0.0}, "--alpha is 0.0; give a number above 0"),
@@ -127,7 +133,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
     free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose", "reset_budget", "subgroups", "track"}
-    free |= {"calibrate", "class_weights", "threshold"}
+    free |= {"calibrate", "class_weights", "threshold", "importance", "personalise", "share_verdict"}
     tried = {name for _, values, _ in BAD for name in values} - {"file", "strategy", "out"}
     assert tried == {each.name for kind in ALL_SETTINGS for each in dataclasses.fields(kind)} - free
 
@@ -331,6 +337,7 @@ def test_a_whole_number_is_accepted_for_a_fraction() -> None:
         ("scaling", "federated, reference, local"),
         ("calibrate", "none, temperature"),
         ("threshold", "half, youden"),
+        ("personalise", "none, intercept, finetune"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(key: str, choices: str) -> None:

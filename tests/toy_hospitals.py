@@ -138,6 +138,7 @@ def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict
         "query.label_counts": RecordDict({"labels": labels}),
         "query.initial_weights": RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})}),
         "query.subgroups": RecordDict({"subgroups": MetricRecord()}),
+        "query.importance": RecordDict(),
         "query.finish": RecordDict(),
     }
     if kind in always:
@@ -175,13 +176,8 @@ def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class:
     app.train()(answer)
     app.evaluate()(answer)
     questions = (
-        "describe",
-        "first_moments",
-        "second_moments",
-        "label_counts",
-        "initial_weights",
-        "subgroups",
-        "finish",
+        *("describe", "first_moments", "second_moments", "label_counts", "initial_weights", "subgroups"),
+        *("importance", "finish"),
     )
     for question in questions:
         app.query(question)(answer)

@@ -55,7 +55,7 @@ def run_chosen(case: Case, settings: FederationSettings, chosen: list[str]) -> I
         missing_indicators=case.missing_indicators,
         hospitals=len(case.train),
     )
-    yield from with_personal(CHOSEN, train_model(case.train, best), case, finetune=False)
+    yield from with_personal(CHOSEN, train_model(case.train, best), case, finetuned=False)
 
 
 def training_folds(case: Case) -> Iterator[Case]:
@@ -90,7 +90,7 @@ def inner_loss(cases: Sequence[Case], settings: FederationSettings) -> float:
         chosen = dataclasses.replace(
             settings, seed=case.seed, missing_indicators=case.missing_indicators, hospitals=len(case.train)
         )
-        for _, risks in with_personal(CHOSEN, train_model(case.train, chosen), case, finetune=False):
+        for _, risks in with_personal(CHOSEN, train_model(case.train, chosen), case, finetuned=False):
             for name, values in risks.items():
                 ill = case.test[name].patients.labels > 0.5
                 right = np.where(ill, values, 1 - values)

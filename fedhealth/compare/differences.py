@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.compare.scoring import MEAN, UNION, Tested, join, weighted_auroc
+from fedhealth.compare.scoring import MEAN, UNION, Tested, join
+from fedhealth.metrics import weighted_auroc
 
 NUM_DRAWS = 500
 LEVEL = 0.95
@@ -73,7 +74,7 @@ def measure(
     tested = join([repetition[name] for name in names])
     drawn = np.concatenate([weights[name][:, repetition[name].places] for name in names], axis=1)
     if metric == "auroc":
-        return weighted_auroc(tested, drawn)
+        return weighted_auroc(tested.risks, tested.labels, drawn)
     right = (tested.risks >= 0.5) == (tested.labels > 0.5)
     losses = right if metric == "accuracy" else (tested.risks - tested.labels) ** 2
     mean: NDArray[np.float64] = (drawn * losses).sum(axis=1) / np.maximum(drawn.sum(axis=1), 1)

@@ -6,7 +6,6 @@ A hospital alone is a federation of one; all rows in one place are a federation 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from fedhealth.arrays import read_array
 from fedhealth.compare.cases import Case, Rows
 from fedhealth.data import Hospital, Patients
 from fedhealth.events import Event, Finished
-from fedhealth.preprocessing import Standardisation
+from fedhealth.own_models import ADAPTIVE, PLAIN_RATE, Model, finetune
 from fedhealth.recalibration import fit_intercept, fit_prevalence
 from fedhealth.server_app import federate
 from fedhealth.settings import FederationSettings, StrategyName
@@ -24,31 +23,10 @@ from fedhealth.simulation import InProcessGrid
 
 Risks = dict[str, NDArray[np.float64]]
 """Hospital name -> risks of its test patients."""
-ADAPTIVE: tuple[StrategyName, ...] = ("fedadam", "fedyogi", "fedadagrad")
-PLAIN_RATE = 3.0
-"""Where no server adapts the steps (alone, in one place, the other strategies), hospitals take three times the learning rate;
-on training rows that did better than the same."""
-FINETUNE_EPOCHS = 5
 AT_EPSILON = ", epsilon "
 """Stands in a method's name between the strategy and what its patients are promised."""
-SMALLEST_RISK = 1e-7
 
 _numbers = itertools.count()
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A trained model."""
-
-    weights: list[NDArray[np.float32]]
-    standardisation: Standardisation
-    settings: FederationSettings
-
-    def log_odds(self, patients: Patients) -> NDArray[np.float64]:
-        """Log odds of disease (num_patients,)."""
-        risks = participant.predict_risks(self.weights, patients, self.standardisation, self.settings)
-        clipped = np.clip(risks.astype(np.float64), SMALLEST_RISK, 1 - SMALLEST_RISK)
-        return np.log(clipped) - np.log1p(-clipped)
 
 
 def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Model:
@@ -56,7 +34,7 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Mode
     events: list[Event] = []
     keys = {name: f"memory:{next(_numbers)}" for name in train}
     # Every patient counts in a study; a real hospital keeps sums over fewer than five to itself.
-    chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1)
+    chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1, importance=False, personalise="none")
     try:
         for place, (name, key) in enumerate(keys.items()):
             patients = train[name].patients
@@ -88,15 +66,15 @@ def run_case(
     for strategy in strategies:
         fitting = base if strategy in ADAPTIVE else dataclasses.replace(base, learning_rate=rate)
         model = train_model(case.train, dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train)))
-        yield from with_personal(f"federated {strategy}", model, case, finetune=True)
+        yield from with_personal(f"federated {strategy}", model, case, finetuned=True)
         for epsilon in epsilons if strategy == strategies[0] else ():
             private = dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train), dp_epsilon=epsilon)
             method = f"federated {strategy}{AT_EPSILON}{epsilon:g}"
-            yield from with_personal(method, train_model(case.train, private), case, finetune=False)
-    yield from with_personal("central", train_model({"central": pool(case.train)}, alone), case, finetune=False)
+            yield from with_personal(method, train_model(case.train, private), case, finetuned=False)
+    yield from with_personal("central", train_model({"central": pool(case.train)}, alone), case, finetuned=False)
 
 
-def with_personal(method: str, model: Model, case: Case, finetune: bool) -> Iterator[tuple[str, Risks]]:
+def with_personal(method: str, model: Model, case: Case, finetuned: bool) -> Iterator[tuple[str, Risks]]:
     """The model as it is, and made personal in each hospital: by its own training rows, or without any label if it is new."""
     global_odds = {name: model.log_odds(rows.patients) for name, rows in case.test.items()}
     yield method, {name: to_risks(odds) for name, odds in global_odds.items()}
@@ -108,8 +86,8 @@ def with_personal(method: str, model: Model, case: Case, finetune: bool) -> Iter
     own = {name: case.train[name].patients for name in case.test}
     shifts = {name: fit_intercept(model.log_odds(patients), patients.labels) for name, patients in own.items()}
     yield f"{method} + intercept", {name: to_risks(odds + shifts[name]) for name, odds in global_odds.items()}
-    if finetune:
-        tuned = {name: finetune_model(model, patients) for name, patients in own.items()}
+    if finetuned:
+        tuned = {name: finetune(model, patients) for name, patients in own.items()}
         risks = {name: to_risks(tuned[name].log_odds(rows.patients)) for name, rows in case.test.items()}
         yield f"{method} + finetune", risks
 
@@ -118,12 +96,6 @@ def epsilon_of(method: str) -> float | None:
     """What the method promises each patient; None if nothing."""
     _, at, rest = method.partition(AT_EPSILON)
     return float(rest.partition(" ")[0]) if at else None
-
-
-def finetune_model(model: Model, patients: Patients) -> Model:
-    """A few epochs more on one hospital's own patients."""
-    weights = participant.train_further(model.weights, patients, model.standardisation, model.settings, FINETUNE_EPOCHS)
-    return dataclasses.replace(model, weights=weights)
 
 
 def pool(hospitals: Mapping[str, Rows]) -> Rows:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.metrics import compute_metrics, score_histogram
+from fedhealth.metrics import compute_metrics, exact_auroc, score_histogram
 
 METRICS = ("accuracy", "auroc", "brier", "ece")
 UNION, MEAN = "union", "mean"
@@ -41,25 +41,5 @@ def score_one(tested: Tested) -> dict[str, float]:
     """Metrics of some patients; AUROC from the risks themselves, which are at hand here."""
     metrics = compute_metrics(score_histogram(tested.risks, tested.labels))
     found = {"accuracy": metrics.accuracy, "brier": metrics.brier, "ece": metrics.ece}
-    found["auroc"] = exact_auroc(tested)
+    found["auroc"] = exact_auroc(tested.risks, tested.labels)
     return {name: value for name, value in found.items() if value is not None}
-
-
-def exact_auroc(tested: Tested) -> float | None:
-    """Share of (ill, healthy) pairs that are in order, ties counting half; None with one class."""
-    weights = np.ones((1, len(tested.labels)))
-    value = float(weighted_auroc(tested, weights)[0])
-    return None if np.isnan(value) else value
-
-
-def weighted_auroc(tested: Tested, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AUROC (num_draws,) with each patient counted `weights` (num_draws, num_patients) times; NaN with one class."""
-    order = np.argsort(tested.risks, kind="stable")
-    starts = np.flatnonzero(np.diff(tested.risks[order], prepend=-1.0))
-    ill = np.add.reduceat(weights[:, order] * (tested.labels[order] > 0.5), starts, axis=1)
-    healthy = np.add.reduceat(weights[:, order] * (tested.labels[order] < 0.5), starts, axis=1)
-    below = np.cumsum(healthy, axis=1) - healthy / 2
-    pairs = ill.sum(axis=1) * healthy.sum(axis=1)
-    ordered = (ill * below).sum(axis=1)
-    auroc: NDArray[np.float64] = np.divide(ordered, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
-    return auroc

@@ -1,7 +1,8 @@
 """Federated metrics: what one hospital says of its test patients, and what follows from the sum over hospitals.
 
 `histogram.py` is what travels and the metrics of every round; `clinical.py` adds, from the same sums and nothing else, what a
-doctor asks before using a model; `bootstrap.py` says how sure all of it is.
+doctor asks before using a model; `bootstrap.py` says how sure all of it is. `ranking.py` is for where the risks themselves
+are at hand.
 """
 
 from fedhealth.metrics.bootstrap import bootstrap_intervals
@@ -33,6 +34,7 @@ from fedhealth.metrics.histogram import (
     histogram_to_record,
     score_histogram,
 )
+from fedhealth.metrics.ranking import exact_auroc, row_aurocs, weighted_auroc
 
 __all__ = [
     "NUM_BINS",
@@ -54,10 +56,13 @@ __all__ = [
     "compute_decision_curve",
     "compute_metrics",
     "compute_pr_auc",
+    "exact_auroc",
     "flat_metrics",
     "histogram_from_record",
     "histogram_to_record",
+    "row_aurocs",
     "score_histogram",
     "sensitivity_at_specificity",
+    "weighted_auroc",
     "youden_threshold",
 ]

@@ -14,6 +14,7 @@ from fedhealth.files import write_file
 from fedhealth.report import card, clinical, groups, tables
 from fedhealth.report.charts import Charts, comparison_charts, run_charts
 from fedhealth.report.curves import FEWEST_FOR_ROC, SMALL_COUNT
+from fedhealth.report.features import feature_parts
 from fedhealth.report.reading import RunFiles, read_run
 from fedhealth.report.svg import draw_matrix
 
@@ -89,6 +90,7 @@ def run_parts(run: RunFiles) -> dict[str, Any]:
         "ill": ill,
         "matrix": draw_matrix("who took part in which round", tables.participation(run)) if run.history else "",
         "promise": card.promise_lines(run),
+        "features": feature_parts(run),
         "source": tables.describe_source(str(run.settings["dataset"])),
     }
 

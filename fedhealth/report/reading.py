@@ -14,6 +14,7 @@ import numpy as np
 
 from fedhealth.errors import UsageError
 from fedhealth.metrics import NUM_BINS, ScoreHistogram, add_histograms, histogram_from_record
+from fedhealth.schema import FEATURE_NAMES
 from fedhealth.subgroups import Subgroups, subgroups_from_json
 
 ROUND_KEYS = {"round", "seconds", "union", "hospitals", "left_out"}
@@ -65,6 +66,8 @@ def read_run(folder: Path) -> RunFiles:
         if not all(check) or not history or not all(set(entry) >= ROUND_KEYS for entry in history):
             raise ValueError("an entry is missing")
         summary = _read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
+        _check_importance(summary)
+        _check_verdicts(summary)
         return RunFiles(
             name=folder.resolve().name,
             settings=settings,
@@ -74,7 +77,16 @@ def read_run(folder: Path) -> RunFiles:
             num_weights=_count_weights(folder / "model.npz"),
             subgroups=subgroups_from_json(summary["subgroups"]) if "subgroups" in summary else None,
         )
-    except (ValueError, KeyError, TypeError, IndexError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        EOFError,
+        OSError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
         problem = f"{type(error).__name__}: {error}"
         raise UsageError(f"{folder}: the run's files make no sense ({problem}); give another run folder") from None
 
@@ -84,6 +96,26 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TypeError(f"{path.name} is no JSON object")
     return content
+
+
+def _check_importance(summary: Mapping[str, Any]) -> None:
+    """Drops are numbers by feature, if they are there at all."""
+    told = summary.get("importance")
+    for drops in () if told is None else (told["together"], *told["hospitals"].values()):
+        if not set(drops) <= set(FEATURE_NAMES) or not all(type(drop) is float for drop in drops.values()):
+            raise ValueError("importance is no number by feature")
+
+
+def _check_verdicts(summary: Mapping[str, Any]) -> None:
+    """A verdict has a model, a metric and five numbers."""
+    for each in summary.get("verdicts", {}).values():
+        for model, told in each.items():
+            known = model in ("global", "personal") and told["metric"] in ("auroc", "brier")
+            if not known or not all(
+                type(told[key]) is float for key in ("value", "alone", "difference", "low", "high")
+            ):
+                raise ValueError("a verdict makes no sense")
+            str(told["words"])
 
 
 def _read_histograms(path: Path) -> dict[str, ScoreHistogram]:

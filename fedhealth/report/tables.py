@@ -193,6 +193,25 @@ def absences(run: RunFiles, most: int = 20) -> list[str]:
     return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more"]
 
 
+VERDICT_HEADINGS = ("hospital", "model", "measured by", "its value", "alone", "difference", "95 % interval", "so")
+MODEL_WORDS = {"global": "global", "personal": "global, made personal"}
+
+
+def verdict_rows(run: RunFiles) -> list[Row]:
+    """What the model was worth to each hospital that said so, and by model; none of the others."""
+    rows = []
+    for name, each in sorted(run.summary.get("verdicts", {}).items()):
+        for model, told in each.items():
+            metric, digits = METRICS[told["metric"]][0], 2 if told["metric"] == "auroc" else 3
+            values = (f"{told[key]:.{digits}f}" for key in ("value", "alone"))
+            interval = f"{told['low']:.{digits}f} to {told['high']:.{digits}f}"
+            words = told["words"].replace("yours ", "")
+            rows.append(
+                (name, MODEL_WORDS[model], metric, *values, f"{told['difference']:+.{digits}f}", interval, words)
+            )
+    return rows
+
+
 DEPARTURE_HEADINGS = ("message", "what is in it", "numbers in one", "how many came")
 
 
@@ -212,9 +231,25 @@ def departures(run: RunFiles) -> list[Row]:
     noisy = ", with noise" if private else ""
     rows.append(("weights", f"the model after training in the hospital{noisy}", weights, f"{used:,} used"))
     rows.append(("evaluation", *_counted(members), f"{tested:,}"))
+    return [*rows, *_told_afterwards(run)]
+
+
+def _told_afterwards(run: RunFiles) -> list[Row]:
+    """What was asked after the rounds, if it was."""
+    rows: list[Row] = []
     if run.subgroups:
         what = "by sex and age band: ill and healthy, called ill and called healthy at 0.5; no small group"
         rows.append(("subgroups", what, "20 at most", f"{len(run.subgroups.told):,}"))
+    if told := run.summary.get("importance"):
+        row = ("importance", "the AUROC that the final model loses when a feature is shuffled, the number tested", "14")
+        rows.append((*row, f"{len(told['hospitals']):,}"))
+    if verdicts := run.summary.get("verdicts"):
+        row = (
+            "verdict",
+            "what the model is worth there (--share-verdict): two metrics, their difference, its interval",
+            "5 or 10",
+        )
+        rows.append((*row, f"{len(verdicts):,}"))
     return rows
 
 

@@ -168,6 +168,7 @@ class CompareSettings:
             learning_rate=self.learning_rate,
             dp_delta=self.dp_delta,
             subgroups=False,
+            importance=False,
         )
 
     def flags(self) -> str:

@@ -15,6 +15,7 @@ Scaling = Literal["federated", "reference", "local"]
 ModelName = Literal["mlp", "logistic"]
 Calibration = Literal["none", "temperature"]
 Threshold = Literal["half", "youden"]
+Personalise = Literal["none", "intercept", "finetune"]
 StrategyName = Literal[
     "fedavg",
     "fedprox",
@@ -37,6 +38,7 @@ NAMED: tuple[tuple[str, Any], ...] = (
     ("scaling", Scaling),
     ("calibrate", Calibration),
     ("threshold", Threshold),
+    ("personalise", Personalise),
 )
 """The settings that are one of some words."""
 
@@ -121,6 +123,10 @@ class FederationSettings:
     """A hospital keeps to itself the count and sum of a measurement that fewer of its patients have."""
     subgroups: bool = True
     """After the rounds, count in each hospital who is called ill by sex and by age band; small groups stay untold."""
+    importance: bool = True
+    """After the rounds, ask every hospital what the final model goes by (AUROC lost when a feature is shuffled)."""
+    personalise: Personalise = "intercept"
+    """What each hospital makes of the final model, for itself only: nothing, a bias of its own, or a few epochs more."""
     seed: int = 0
     """Same seed, same weights, bit for bit (but for --dp-epsilon, whose noise nobody may foresee)."""
     dp_epsilon: float = 0.0

@@ -8,7 +8,7 @@ from fedhealth.settings.checks import require
 if TYPE_CHECKING:
     from fedhealth.settings.federation import FederationSettings
 
-NOT_ASKED = {"scaling": "reference", "evaluate_every": 0, "subgroups": False}
+NOT_ASKED = {"scaling": "reference", "evaluate_every": 0, "subgroups": False, "importance": False}
 """What no noise covers is not asked for, and there is one evaluation: what the settings say is what is done."""
 
 

@@ -84,6 +84,10 @@ class ClientSettings:
     """Put aside what is written down of earlier runs beside the CSV and count from 0: only for patients who are new."""
     save_model: Path | None = None
     """Write the final model here as a self-contained .keras file."""
+    save_personal: Path | None = None
+    """Write here what this hospital has made of it for itself (the server's --personalise), also as a .keras file."""
+    share_verdict: bool = False
+    """Tell the server in the end what the run was worth here (metric, difference, interval; from the test patients)."""
     verbose: bool = False
     """Also tell every message that leaves this process, as it is in the receipts, and Flower's own log."""
 
@@ -94,8 +98,10 @@ class ClientSettings:
         limit = self.max_epsilon
         require(limit is None or 0 < limit <= 1000, "max-epsilon", limit, "a number above 0, at most 1000")
         require(0 <= self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds, 0 or more, 30 days at most")
-        if self.save_model is not None:
-            require(self.save_model.suffix == ".keras", "save-model", self.save_model, "a path that ends in .keras")
+        for flag, path in (("save-model", self.save_model), ("save-personal", self.save_personal)):
+            require(path is None or path.suffix == ".keras", flag, path, "a path that ends in .keras")
+        same = self.save_model is not None and self.save_model == self.save_personal
+        require(not same, "save-personal", self.save_personal, "another file than --save-model")
 
 
 @dataclass(frozen=True)
