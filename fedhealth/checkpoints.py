@@ -55,7 +55,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         "best": best and {"round": best.round_num, "losses": dict(best.losses), "rounds_since": best.rounds_since},
     }
     content = io.BytesIO()
-    bins = {f"histograms/{name}": pack_histogram(each) for name, each in checkpoint.histograms.items()}
+    bins = {
+        f"{kind}/{name}": pack_histogram(each)
+        for kind, histograms in (("histograms", checkpoint.histograms), ("held", checkpoint.validation_histograms))
+        for name, each in histograms.items()
+    }
     np.savez(content, about=np.asarray(json.dumps(about)), **weights, **state, **bins)  # type: ignore[arg-type]  # see run_folder
     seal = FORMAT + hashlib.sha256(content.getbuffer()).hexdigest().encode() + b"\n"
     path = folder / f"round-{checkpoint.round_num:08}.ckpt"
@@ -89,7 +93,6 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         held = {key: arrays[key] for key in arrays.files}
         give_state(strategy, about["strategy"], held)
     scale, best = about["standardisation"], about.get("best")
-    bins = {key.removeprefix("histograms/"): held[key] for key in held if key.startswith("histograms/")}
     return Checkpoint(
         round_num=about["round"],
         weights=_arrays_below("weights/", held),
@@ -98,10 +101,17 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         members=[Member(**member) for member in about["members"]],
         strikes=about["strikes"],
         dropped=about["dropped"],
-        histograms={name: unpack_histogram(values) for name, values in bins.items()},
+        histograms=_histograms_below("histograms/", held),
+        validation_histograms=_histograms_below("held/", held),
         class_weights=(weighed := about.get("class_weights")) and (weighed[0], weighed[1]),
         best=best and Best(best["round"], _arrays_below("best/", held), best["losses"], best["rounds_since"]),
     )
+
+
+def _histograms_below(prefix: str, arrays: Arrays) -> dict[str, ScoreHistogram]:
+    return {
+        key.removeprefix(prefix): unpack_histogram(values) for key, values in arrays.items() if key.startswith(prefix)
+    }
 
 
 def _arrays_below(prefix: str, arrays: Arrays) -> ArrayRecord:

@@ -60,7 +60,7 @@ def choose_final_model(
     if not settings.validation_share and not settings.class_weights:
         return weights, None
     record = rounds[round_num - 1]
-    if not record.histograms:  # only the last round's are kept, and none of a run that was interrupted after it
+    if not record.histograms:  # only the last round's are kept
         record = evaluate(weights, record)
     stopped = is_enough(best, settings.patience)
     choices = Choices(record, best.round_num if best else None, stopped, checkpoint.class_weights)

@@ -142,6 +142,8 @@ class Checkpoint:
     """How much a healthy and an ill patient count in training, with --class-weights; the model of `weights` has it in it."""
     histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
     """What each hospital sent in this round: after the last one, all of the end's figures come from it."""
+    validation_histograms: Mapping[str, ScoreHistogram] = field(default_factory=dict, repr=False)
+    """The same of the patients held out for choices, if there are any."""
 
 
 @dataclass(frozen=True)

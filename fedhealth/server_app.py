@@ -103,7 +103,8 @@ def run_rounds(
 ) -> tuple[Checkpoint, list[RoundRecord]]:
     """The rounds that are still to run; the last checkpoint and the records of all rounds."""
     checkpoint, rounds = past.checkpoint, list(past.rounds)
-    rounds[-1:] = [replace(last, histograms=checkpoint.histograms) for last in rounds[-1:]]
+    tested, held = checkpoint.histograms, checkpoint.validation_histograms
+    rounds[-1:] = [replace(last, histograms=tested, validation_histograms=held) for last in rounds[-1:]]
 
     def keep_round(event: Event) -> None:
         nonlocal checkpoint
@@ -119,6 +120,7 @@ def run_rounds(
                 strikes=dict(recorder.strikes),
                 dropped=dict(recorder.dropped),
                 histograms=event.histograms,
+                validation_histograms=event.validation_histograms,
                 best=best,
             )
             on_event(checkpoint)

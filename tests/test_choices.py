@@ -232,7 +232,7 @@ def test_a_run_that_is_killed_at_any_event_stops_where_it_would_have_and_keeps_t
 
 
 def test_a_run_whose_last_round_is_the_best_is_evaluated_alike_wherever_it_was_killed(tmp_path: Path) -> None:
-    """A round's histograms are kept in memory only: who goes on after the last round asks for them anew."""
+    """The last round's histograms are in its checkpoint: who goes on after it has them all, and asks nobody again."""
     asked = ServerSettings(hospitals=3, rounds=4, strategy="fedadam", patience=3)
     summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=1, ill=19))
     assert (summary["choices"]["best_round"], summary["choices"]["stopped"]) == (4, False)
