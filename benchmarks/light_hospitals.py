@@ -152,7 +152,7 @@ def contents(weights: Weights) -> dict[str, RecordDict]:
     generator = np.random.default_rng(0)
     labels = np.arange(TEST_PATIENTS) % 2
     histogram = score_histogram(np.clip(generator.normal(0.35 + 0.3 * labels, 0.2), 0, 1), labels)
-    # Of fewer patients than any hospital of the benchmarks declares.
+    # These, and the subgroup below, of fewer patients than any hospital of the benchmarks declares.
     moments = MetricRecord({"counts": [10] * NUM_NUMBERS, "sums": [500.0] * NUM_NUMBERS})
     return {
         "query.first_moments": RecordDict({"moments": moments}),
@@ -161,6 +161,7 @@ def contents(weights: Weights) -> dict[str, RecordDict]:
         "train": RecordDict({"arrays": arrays, "metrics": trained}),
         "evaluate": RecordDict({"metrics": MetricRecord(histogram_to_record(histogram))}),
         "query.importance": RecordDict(),
+        "query.subgroups": RecordDict({"subgroups": MetricRecord({"60 and over": [5, 0, 0, 0]})}),
         "query.finish": RecordDict(),
     }
 
