@@ -114,8 +114,7 @@ def take_part(seat: Seat, receipts: "Receipts", attempt: "Attempt") -> None:
         server, name, seat.node_config, tls=seat.identity, attempt=attempt, on_join=receipts.write_join
     ) as connection:
         require_same_split(seat, connection.context)
-        if seat.settings.save_personal and connection.context.run_config.get("personalise") == "none":
-            warn("--save-personal: nothing will be saved, for the server wants no personal models (--personalise none)")
+        warn_in_vain(seat.settings, connection.context)
         say(f"joined the federation at {server} as {name}; getting ready to train")
         with silenced_stderr():
             import fedhealth.training  # noqa: F401
@@ -132,6 +131,15 @@ def require_same_split(seat: Seat, context: "Context") -> None:
             "the server asks for another split of the patients (--seed, --test-share, --validation) than before; "
             "if that is meant, start this client again"
         )
+
+
+def warn_in_vain(settings: ClientSettings, context: "Context") -> None:
+    """Name the flags that can have no effect in a run with this server's settings."""
+    config = context.run_config
+    if settings.save_personal and config.get("personalise") == "none":
+        warn("--save-personal: nothing will be saved, for the server wants no personal models (--personalise none)")
+    if settings.share_verdict and (config.get("dp-epsilon") or config.get("dp-noise")):
+        warn("--share-verdict: nothing will be shared, for no noise covers it (--dp-epsilon at the server)")
 
 
 def warn_of(error: Exception) -> None:

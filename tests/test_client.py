@@ -20,6 +20,7 @@ from fedhealth.demo import free_port
 from fedhealth.errors import DataError, RunError, UsageError
 from fedhealth.own_models import Model
 from fedhealth.preprocessing import encode, reference_standardisation
+from fedhealth.privacy import Budget, budget_path
 from fedhealth.settings import ClientSettings, FederationSettings
 from fedhealth.wire.authority import issue_certificates
 from tests.hospital_files import write_hospitals
@@ -140,6 +141,32 @@ def test_a_place_that_cannot_be_written_is_told_before_anybody_is_joined(file: P
 def test_a_hospital_that_shares_its_verdict_says_so_to_its_app_and_to_nobody_else(file: Path) -> None:
     assert client.take_seat(ClientSettings(file=file, share_verdict=True)).node_config["share-verdict"] is True
     assert "share-verdict" not in client.take_seat(ClientSettings(file=file)).node_config
+
+
+def test_the_hospitals_privacy_limit_reaches_its_app_and_without_one_there_is_none(file: Path) -> None:
+    assert client.take_seat(ClientSettings(file=file, max_epsilon=4.0)).node_config["max-epsilon"] == 4.0
+    assert "max-epsilon" not in client.take_seat(ClientSettings(file=file)).node_config
+
+
+def test_a_budget_that_is_reset_is_put_aside_with_a_warning_and_never_lost(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = budget_path(file)
+    Budget(ledger).charge_test("seed 0, test share 0.25", 2.0)
+    client.take_seat(ClientSettings(file=file, reset_budget=True))
+    assert not ledger.exists()
+    assert Budget(file.parent / "client_1.budget.before-1.jsonl").spent().epsilon == 2.0
+    assert "no longer counts (--reset-budget); it is in " in capsys.readouterr().err
+
+
+def test_flags_that_can_have_no_effect_in_this_run_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ClientSettings(file=file, share_verdict=True, save_personal=file.with_name("own.keras"))
+    client.warn_in_vain(settings, SimpleNamespace(run_config={"dp-epsilon": 3.0, "personalise": "none"}))  # type: ignore[arg-type]
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("warning: --save-personal: nothing will be saved")
+    assert second.startswith("warning: --share-verdict: nothing will be shared, for no noise covers it")
+    client.warn_in_vain(settings, SimpleNamespace(run_config={"dp-epsilon": 0.0, "personalise": "intercept"}))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
 
 
 def test_what_could_not_be_answered_is_told_here_in_full(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,7 +99,9 @@ def test_only_what_is_covered_leaves_and_nothing_of_it_is_exact(hospitals: dict[
                 assert records == set()
 
 
-@pytest.mark.parametrize("kind", ["query.first_moments", "query.second_moments"])
+@pytest.mark.parametrize(
+    "kind", ["query.first_moments", "query.second_moments", "query.label_counts", "query.subgroups", "query.importance"]
+)
 def test_every_other_question_is_refused_whatever_the_server_says(hospitals: dict[str, Path], kind: str) -> None:
     reply = ask(make_grid(hospitals), min(hospitals), kind, RecordDict({"config": ConfigRecord({"means": [0.0] * 6})}))
     assert reply.has_error()
@@ -177,6 +179,14 @@ def test_a_hospital_with_a_limit_takes_no_part_without_differential_privacy(hosp
     reply = ask(grid, min(hospitals), "query.describe")
     assert reply.has_error()
     assert reply.error.reason.startswith("this hospital takes part under differential privacy only (--max-epsilon)")
+
+
+def test_a_verdict_is_not_told_even_by_a_hospital_that_shares_it(hospitals: dict[str, Path]) -> None:
+    grid = make_grid(hospitals, **{"share-verdict": True})
+    run(grid)
+    finals = [reply for kind, reply in grid.heard if kind == "query.finish"]
+    assert len(finals) == len(hospitals)
+    assert all(not reply.has_error() and not reply.content for reply in finals)
 
 
 def test_nobody_is_trained_on_and_tested(hospitals: dict[str, Path]) -> None:
