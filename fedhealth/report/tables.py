@@ -190,7 +190,7 @@ def departures(run: RunFiles) -> list[Row]:
     weights = f"{run.num_weights:,}" if run.num_weights else "n/a"
     used = sum(name not in entry["left_out"] for entry in run.history for name in _names(run))
     tested = sum(len(entry["hospitals"]) for entry in run.history) + _tested_again(run)
-    holds_out = any(member.get("validation_patients") for member in members)
+    holds_out = count_held_out(run) > 0
     counted = "patients to train on, patients and ill patients to test on"
     rows: list[Row] = [
         ("describe", f"{counted}, and to choose on", "5", str(len(members)))
@@ -207,6 +207,11 @@ def departures(run: RunFiles) -> list[Row]:
     twice = f"{binned}; the same of those to choose on"
     rows.append(("evaluation", twice if holds_out else binned, "806" if holds_out else "403", f"{tested:,}"))
     return rows
+
+
+def count_held_out(run: RunFiles) -> int:
+    """Patients of all hospitals who were held out for choices."""
+    return sum(member.get("validation_patients", 0) for member in run.settings["hospitals"])
 
 
 def _tested_again(run: RunFiles) -> int:
