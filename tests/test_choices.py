@@ -526,6 +526,7 @@ def test_screen_report_and_card_tell_the_same(tmp_path: Path) -> None:
     for line in told:
         assert f"<li>{line}</li>" in page
         assert f"\n- {line}\n" in card
+    assert "for evaluation, and all together 12 of the others for choices." in card
     assert any(
         line
         == "chosen on patients that are neither trained nor tested on: the best round (at most 2 rounds without a better "

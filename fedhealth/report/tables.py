@@ -1,6 +1,6 @@
 """What the page says in words and numbers: rows of its tables, made from a run's files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -219,18 +219,17 @@ def departures(run: RunFiles) -> list[Row]:
     """What left the hospitals, as far as the run folder tells: kinds of messages, numbers in each, how many came."""
     members, settings = run.settings["hospitals"], run.settings["settings"]
     weights = f"{run.num_weights:,}" if run.num_weights else "n/a"
-    private = any(member.get("epsilon") for member in members)
     used = sum(name not in entry["left_out"] for entry in run.history for name in _names(run))
     tested = sum(len(entry["hospitals"]) for entry in run.history) + _tested_again(run)
-    rows: list[Row] = [("describe", *_described(members), str(len(members)))]
+    rows: list[Row] = [("describe", *_described(run), str(len(members)))]
     if settings["scaling"] == "federated":
         rows.append(("moments", "per number: how many patients have it, and a sum", "12", str(2 * len(members))))
     if settings.get("class-weights"):
         rows.append(("label counts", "healthy and ill patients to train on", "2", str(len(members))))
     rows.append(("first weights", "the seeded model before any training, from one hospital", weights, "1"))
-    noisy = ", with noise" if private else ""
+    noisy = ", with noise" if _is_private(run) else ""
     rows.append(("weights", f"the model after training in the hospital{noisy}", weights, f"{used:,} used"))
-    rows.append(("evaluation", *_counted(members), f"{tested:,}"))
+    rows.append(("evaluation", *_counted(run), f"{tested:,}"))
     return [*rows, *_told_afterwards(run)]
 
 
@@ -253,6 +252,11 @@ def _told_afterwards(run: RunFiles) -> list[Row]:
     return rows
 
 
+def count_held_out(run: RunFiles) -> int:
+    """Patients of all hospitals who were held out for choices."""
+    return sum(member.get("validation_patients", 0) for member in run.settings["hospitals"])
+
+
 def _tested_again(run: RunFiles) -> int:
     """How many evaluations came after the rounds, of a final model that no round had ended with."""
     chosen = run.summary.get("choices")
@@ -262,24 +266,24 @@ def _tested_again(run: RunFiles) -> int:
     return again * len(chosen["evaluation"]["hospitals"])
 
 
-def _described(members: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def _described(run: RunFiles) -> tuple[str, str]:
     """What hospitals told of their size, and how many numbers that is."""
-    if any(member.get("epsilon") for member in members):
+    if _is_private(run):
         return "a noisy count of patients to train on", "1"
     counted = "patients to train on, patients and ill patients to test on"
-    return (f"{counted}, and to choose on", "5") if _hold_out(members) else (counted, "3")
+    return (f"{counted}, and to choose on", "5") if count_held_out(run) else (counted, "3")
 
 
-def _counted(members: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def _counted(run: RunFiles) -> tuple[str, str]:
     """What an evaluation tells, and how many numbers that is."""
-    if any(member.get("epsilon") for member in members):
+    if _is_private(run):
         return "noisy counts per group of risk (2 x 10)", "20"
     binned = "counts per bin of risk (2 x 200), two sums, the number tested"
-    return (f"{binned}; the same of those to choose on", "806") if _hold_out(members) else (binned, "403")
+    return (f"{binned}; the same of those to choose on", "806") if count_held_out(run) else (binned, "403")
 
 
-def _hold_out(members: Sequence[Mapping[str, Any]]) -> bool:
-    return any(member.get("validation_patients") for member in members)
+def _is_private(run: RunFiles) -> bool:
+    return any(member.get("epsilon") for member in run.settings["hospitals"])
 
 
 def weight_bytes(run: RunFiles) -> str:
