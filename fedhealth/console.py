@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 
 from fedhealth.choice_words import chosen_lines
-from fedhealth.closing_words import importance_lines, own_importance_line, verdict_lines
+from fedhealth.closing_words import FEW_PATIENTS, MANY, importance_lines, own_importance_line, verdict_lines
 from fedhealth.events import Began, Dropped, Event, Finished, Member, Paused, RoundRecord, Waiting
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
 from fedhealth.run_files import choices_json
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 SYNTHETIC = "SYNTHETIC patients, invented from published statistics: no result below is about real people"
-FEW_PATIENTS = 10
-"""Fewer tested patients of one class than this, and an AUROC is mostly chance."""
-MANY = 20
-"""More hospitals than this are not listed one by one."""
 LINK_WORDS = {"awaited": "still waiting for", "late": "too late, and thrown away: an answer of"}
 """What a change on the link is called on the screen, where its own name would not do."""
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}

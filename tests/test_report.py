@@ -29,6 +29,7 @@ from fedhealth.metrics import (
     score_histogram,
 )
 from fedhealth.report import compare_runs, write_report
+from fedhealth.report.bars import MARKS
 from fedhealth.report.charts import NUM_STYLES
 from fedhealth.report.clinical import MANY, benefit_rows, clinical_rows
 from fedhealth.report.curves import (
@@ -44,8 +45,9 @@ from fedhealth.report.curves import (
 )
 from fedhealth.report.features import feature_parts
 from fedhealth.report.reading import read_run
-from fedhealth.report.svg import MARKS, Series, draw_chart, find_ticks
-from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation, verdict_rows
+from fedhealth.report.svg import Series, draw_chart, find_ticks
+from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation
+from fedhealth.report.worth import verdict_rows
 from fedhealth.verdict import Verdict
 from tests.processes import PATIENCE
 from tests.run_folders import NAMES, make_histogram, make_record, write_run

@@ -5,9 +5,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fedhealth.report.bars import Bar, draw_bars, draw_mark
 from fedhealth.report.charts import NUM_STYLES, pick_styles
 from fedhealth.report.reading import RunFiles
-from fedhealth.report.svg import Bar, draw_bars, draw_mark
 from fedhealth.report.tables import has_few
 from fedhealth.schema import FEATURES
 

@@ -17,6 +17,7 @@ from fedhealth.report.curves import FEWEST_FOR_ROC, SMALL_COUNT
 from fedhealth.report.features import feature_parts
 from fedhealth.report.reading import RunFiles, read_run
 from fedhealth.report.svg import draw_matrix
+from fedhealth.report.worth import VERDICT_HEADINGS, verdict_rows
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -91,6 +92,8 @@ def run_parts(run: RunFiles) -> dict[str, Any]:
         "matrix": draw_matrix("who took part in which round", tables.participation(run)) if run.history else "",
         "promise": card.promise_lines(run),
         "features": feature_parts(run),
+        "verdicts": verdict_rows(run),
+        "verdict_headings": VERDICT_HEADINGS,
         "source": tables.describe_source(str(run.settings["dataset"])),
     }
 

@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 42
-BARS_WIDTH, LABELS_WIDTH, ROW = 800, 380, 24
 MOST_CELLS = 2000
 """More cells of a matrix are drawn as stretches of equal ones."""
 Point = tuple[float, float]
@@ -106,72 +105,6 @@ def find_range(values: Sequence[float]) -> Range:
     low, high = min(finite), max(finite)
     room = (high - low) * 0.06 or max(abs(high) * 0.1, 0.05)
     return low - room, high + room
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar: its value, a mark (name, style, value) for each of few parts, or the range (low, high) of many."""
-
-    label: str
-    value: float
-    marks: Sequence[tuple[str, str, float]] = ()
-    spread: Range | None = None
-
-
-def draw_bars(title: str, bars: Sequence[Bar], x_label: str) -> Markup:
-    """Lying bars, one below the other, with their labels on the left."""
-    values = [value for bar in bars for value in (bar.value, 0.0, *(m[2] for m in bar.marks), *(bar.spread or ()))]
-    low, high = find_range(values)
-    bottom, left, right = ROW * len(bars) + 4, LABELS_WIDTH, BARS_WIDTH - RIGHT
-
-    def x(value: float) -> float:
-        return round(left + (value - low) / (high - low) * (right - left), 1)
-
-    parts = [
-        f'<svg class="chart bars" viewBox="0 0 {BARS_WIDTH} {bottom + 40}" role="img" aria-label="{escape(title)}">',
-        f"<title>{escape(title)}</title>",
-    ]
-    for value in find_ticks(low, high, most=8):
-        parts.append(f'<line class="grid" x1="{x(value)}" y1="0" x2="{x(value)}" y2="{bottom}"/>')
-        parts.append(f'<text x="{x(value)}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>')
-    for place, bar in enumerate(bars):
-        y, ends = place * ROW + ROW / 2, sorted((x(0.0), x(bar.value)))
-        box = f'x="{ends[0]}" y="{y - 8}" width="{round(ends[1] - ends[0], 1)}" height="16"'
-        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(bar.label)}</text>')
-        parts.append(f"<rect {box}><title>{escape(bar.label)}: {bar.value:.3f}</title></rect>")
-        if bar.spread:
-            ends = [x(value) for value in bar.spread]
-            parts.append(f'<line class="spread" x1="{ends[0]}" y1="{y}" x2="{ends[1]}" y2="{y}"/>')
-        for name, style, value in bar.marks:
-            parts.append(_mark(style, x(value), y, f"{name}: {value:.3f}"))
-    parts.append(f'<line class="axis" x1="{x(0.0)}" y1="0" x2="{x(0.0)}" y2="{bottom}"/>')
-    parts.append(
-        f'<text x="{(left + right) / 2}" y="{bottom + 34}" text-anchor="middle">{escape(x_label)}</text></svg>'
-    )
-    return Markup("".join(parts))  # noqa: S704  # every text in it is escaped above
-
-
-MARKS = {
-    "s0": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
-    "s1": "M-4-4h8v8h-8z",
-    "s2": "M0-5L5 4H-5z",
-    "s3": "M0-5L5 0L0 5L-5 0z",
-    "s4": "M0 5L5-4H-5z",
-    "s5": "M-1.5-5h3v3.5h3.5v3h-3.5V5h-3v-3.5H-5v-3h3.5z",
-    "s6": "M-1.5-5h3V5h-3z",
-}
-"""Style -> the outline of its mark: shapes tell hospitals apart where colours do not."""
-
-
-def draw_mark(style: str) -> Markup:
-    """A mark alone, for a legend."""
-    picture = _mark(style, 7, 7)
-    return Markup(f'<svg class="bars mark" viewBox="0 0 14 14" aria-hidden="true">{picture}</svg>')  # noqa: S704  # no text
-
-
-def _mark(style: str, x: float, y: float, hint: str = "") -> str:
-    title = f"<title>{escape(hint)}</title>" if hint else ""
-    return f'<path class="{escape(style)}" transform="translate({x} {y})" d="{MARKS.get(style, MARKS["s6"])}">{title}</path>'
 
 
 def draw_matrix(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> Markup:
