@@ -68,7 +68,7 @@ def federate(
     ask_of_final_model(grid, staying, "query.finish", final, lambda *_: None, timeout=settings.round_timeout)
     seconds = time.perf_counter() - started
     model = (checkpoint.weights, checkpoint.standardisation)
-    on_event(Finished(settings, members, dataset, *model, rounds, seconds, subgroups))
+    on_event(Finished(settings, members, dataset, *model, rounds, seconds, subgroups=subgroups))
 
 
 def first_checkpoint(gathering: Gathering, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:

@@ -100,6 +100,6 @@ def write_run(
     for record in rounds:
         keep_event(folder, record)
     weights = make_weights(settings)
-    finished = Finished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups)
+    finished = Finished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups=subgroups)
     keep_event(folder, finished)
     return folder
