@@ -80,7 +80,7 @@ def federate(
     importance = ask_importance(grid, staying, final, timeout=timeout) if settings.importance else None
     verdicts = hand_out(grid, staying, final, timeout=timeout)
     seconds = time.perf_counter() - started
-    told = Finished(settings, members, dataset, weights, scale, rounds, seconds, choices, subgroups)
+    told = Finished(settings, members, dataset, weights, scale, rounds, seconds, choices, subgroups=subgroups)
     on_event(replace(told, importance=importance, verdicts=verdicts))
 
 

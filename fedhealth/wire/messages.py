@@ -18,7 +18,7 @@ from fedhealth.schema import schema_fingerprint
 
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
-PROTOCOL = "2"
+PROTOCOL = "3"
 """Raised whenever an older client could misunderstand a newer server."""
 SERVER_NODE_ID = 1
 RUN_ID = 1
