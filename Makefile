@@ -26,7 +26,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 bench bench-quick: $(VENV)/.installed
-	for name in local_training payload round_latency many_hospitals; do \
+	for name in local_training payload round_latency many_hospitals memory simulations; do \
 	  $(BIN)/python -m benchmarks.$$name $(if $(filter bench-quick,$@),--quick) || exit 1; \
 	done
 

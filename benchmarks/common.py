@@ -1,5 +1,6 @@
 """What the benchmarks share: how a result is shown and kept, and how the machine is named."""
 
+import contextlib
 import json
 import os
 import statistics
@@ -67,3 +68,17 @@ def format_cell(value: object) -> str:
 
 def _whole(value: object) -> str:
     return f"{value:,.0f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def family(pid: int) -> list[int]:
+    """A process that is there, and all that it has started and those have, and so on."""
+    parents: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            parents.setdefault(int(status.read_text().rpartition(")")[2].split()[1]), []).append(
+                int(status.parent.name)
+            )
+    found = [pid]
+    for each in found:
+        found += parents.get(each, [])
+    return found

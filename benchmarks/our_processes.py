@@ -5,6 +5,7 @@ The hospitals that do train are `client.py` itself. Also what all contestants tr
 
 import time
 import zlib
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,14 +52,25 @@ def make_hospitals(folder: Path) -> list[Path]:
     return files
 
 
-def serve(orders: Connection, address: str, num_hospitals: int) -> None:
+def issue_for(files: Sequence[Path], folder: Path) -> Path:
+    """A folder with the certificates of the server and of the hospital of each file."""
+    from fedhealth.wire.authority import issue_certificates
+
+    out = folder / "certs"
+    issue_certificates(out, [file.stem for file in files], ["127.0.0.1"], days=9, ca_days=99, force=False)
+    return out
+
+
+def serve(orders: Connection, address: str, num_hospitals: int, certificates: Path | None = None) -> None:
     """For each number of rounds on `orders`, run a federation of so many; send back when its rounds ended."""
     from fedhealth.events import RoundRecord
     from fedhealth.server_app import make_server_app
     from fedhealth.wire.grid import GrpcGrid
+    from fedhealth.wire.identity import load_identity
 
     settings = FederationSettings(hospitals=num_hospitals)
-    grid = GrpcGrid(settings.to_run_config(), num_hospitals, lambda what, who: None)
+    tls = load_identity(certificates / "server") if certificates else None
+    grid = GrpcGrid(settings.to_run_config(), num_hospitals, lambda what, who: None, tls)
     ends: list[float] = []
 
     def note(event: "Event") -> None:
@@ -75,22 +87,26 @@ def serve(orders: Connection, address: str, num_hospitals: int) -> None:
             orders.send(ends)
 
 
-def run_client(address: str, file: Path) -> None:
-    """A hospital that trains: the script itself."""
+def run_client(address: str, file: Path, certificates: Path | None = None) -> None:
+    """A hospital that trains: the script itself. Each keeps its receipts apart, for here a hospital joins twice."""
     import client
 
-    client.main([str(file), "--server", address, "--max-wait", f"{LONGEST_WAIT:g}"])
+    tls = ["--tls", str(certificates / file.stem)] if certificates else []
+    receipts = file.parent / f"receipts-{'tls' if tls else 'plain'}"
+    client.main([str(file), "--server", address, "--max-wait", f"{LONGEST_WAIT:g}", "--receipts", str(receipts), *tls])
 
 
-def run_light_client(address: str, examples: Path) -> None:
+def run_light_client(address: str, examples: Path, certificates: Path | None = None) -> None:
     """A hospital that does not train, until the server ends the run."""
+    from fedhealth.wire.identity import load_identity
     from fedhealth.wire.link import join
     from fedhealth.wire.retry import Attempt, keep_trying
 
     app = light_app(examples)
+    tls = load_identity(certificates / examples.stem) if certificates else None
 
     def take_part(attempt: Attempt) -> None:
-        with join(address, examples.stem, {}, attempt=attempt) as connection:
+        with join(address, examples.stem, {}, tls=tls, attempt=attempt) as connection:
             connection.serve(app, on_reply=lambda message, reply: None, on_failure=lambda error: None)
 
     keep_trying(take_part, address, max_wait=LONGEST_WAIT, on_pause=lambda *told: None)

@@ -1,5 +1,7 @@
 """One federated round with four hospitals, train one epoch + evaluate: ours, stock Flower's, and what each is made of.
 
+Ours comes twice, in plain text and through the TLS door.
+
 Every contestant is a server process and one process per hospital, all started before the first block and idle while another
 one runs. Blocks of rounds are run in turns; a round is the time between the ends of two rounds at the server, so the first
 round of a block, which starts from idle, counts for nobody.
@@ -33,7 +35,9 @@ PRELOADED = multiprocessing.get_context("forkserver")
 OURS, PEER = "ours", "Flower start_server, model.fit"
 SUPERLINK = "Flower SuperLink + SuperNodes, our apps"
 LINK, PEER_LINK = "our link, no training", "Flower start_server, no training"
+OURS_TLS, LINK_TLS = "ours, TLS", "our link, TLS, no training"
 ALONE, BOUND = "training alone, in a row", "training alone, on 2 cores (half of that)"
+COMPARED = {OURS_TLS: OURS, PEER: OURS, SUPERLINK: OURS, LINK_TLS: LINK, PEER_LINK: LINK}
 TARGETS = {OURS: "median <= 30 ms", PEER: ">= 12 times ours", LINK: "median <= 10 ms"}
 """What the project set itself."""
 LONGEST_WAIT = 120.0
@@ -118,25 +122,28 @@ def start_contestants(stack: ExitStack, folder: Path, files: Sequence[Path]) -> 
     from benchmarks import our_processes, stock_flower
 
     examples = [file.with_suffix(".npz") for file in files]
-    addresses = {name: f"127.0.0.1:{free_port()}" for name in (OURS, PEER, LINK, PEER_LINK)}
-    servers = {OURS: our_processes.serve, LINK: our_processes.serve}
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in (OURS, OURS_TLS, PEER, LINK, LINK_TLS, PEER_LINK)}
+    certificates = our_processes.issue_for(files, folder)
+    shown = {OURS_TLS: (certificates,), LINK_TLS: (certificates,)}
     contestants = []
     for name, address in addresses.items():
-        serve = servers.get(name, stock_flower.serve)
-        contestants.append(start_server(stack, SPAWN, folder, name, serve, address, len(files)))
+        serve = stock_flower.serve if name in (PEER, PEER_LINK) else our_processes.serve
+        contestants.append(start_server(stack, SPAWN, folder, name, serve, address, len(files), *shown.get(name, ())))
     with silenced_stderr():  # TensorFlow talks when it is imported
         PRELOADED.set_forkserver_preload(["keras"])
         contestants.append(start_server(stack, PRELOADED, folder, ALONE, our_processes.train_alone, examples))
     for file, example in zip(files, examples, strict=True):
-        clients: list[tuple[Start, str, Callable[[str, Path], None], Path]] = [
+        clients: list[tuple[Start, str, Callable[..., None], Path]] = [
             (PRELOADED, OURS, our_processes.run_client, file),
+            (PRELOADED, OURS_TLS, our_processes.run_client, file),
             (PRELOADED, PEER, stock_flower.run_client, example),
             (SPAWN, LINK, our_processes.run_light_client, example),
+            (SPAWN, LINK_TLS, our_processes.run_light_client, example),
             (SPAWN, PEER_LINK, stock_flower.run_light_client, example),
         ]
         for start, name, client, path in clients:
             log = folder / f"{name}, {file.stem}.log"
-            stack.enter_context(process(start, log, client, addresses[name], path))
+            stack.enter_context(process(start, log, client, addresses[name], path, *shown.get(name, ())))
     return contestants
 
 
@@ -183,10 +190,12 @@ def show(seconds: dict[str, list[float]]) -> None:
     """One row per contestant; each of Flower's is compared with ours of its kind."""
     times: dict[str, dict[str, Any]] = {name: summarise(each) for name, each in seconds.items()}
     times[BOUND] = {key: value / 2 for key, value in times[ALONE].items()}
-    order = [name for name in (OURS, PEER, SUPERLINK, LINK, PEER_LINK, ALONE, BOUND) if name in times]
+    order = [
+        name for name in (OURS, OURS_TLS, PEER, SUPERLINK, LINK, LINK_TLS, PEER_LINK, ALONE, BOUND) if name in times
+    ]
     rows = [{"one round": name, **times[name], "rounds": len(seconds.get(name, seconds[ALONE]))} for name in order]
     for row in rows:
-        ours = {PEER: OURS, SUPERLINK: OURS, PEER_LINK: LINK}.get(row["one round"], row["one round"])
+        ours = COMPARED.get(row["one round"], row["one round"])
         if ours != row["one round"]:
             row["times ours"] = row["median ms"] / times[ours]["median ms"]
         row["target"] = TARGETS.get(row["one round"], "")

@@ -4,6 +4,7 @@ Everything is stock but for the installation of the app's dependencies, which is
 starts a process for every message, so every message waits for an import of TensorFlow.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from benchmarks.common import family
 from benchmarks.our_processes import LONGEST_WAIT
 from fedhealth.demo import ROOT, free_port
 from fedhealth.errors import RunError
@@ -74,13 +76,13 @@ def time_rounds(folder: Path, files: Sequence[Path]) -> list[float]:
             data = f'data="{file}" name="{file.stem}"'
             node = ["--insecure", "--superlink", f"127.0.0.1:{port}", "--port", str(free_port()), "--node-config", data]
             stack.enter_context(running(["flower-supernode", *node], folder, environment))
-        submit(folder, environment)
+        submit(environment, str(folder / "app"), "local")
         return wait_for_rounds(times)
 
 
 @contextmanager
-def running(command: Sequence[str], folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """One of Flower's programs; at the end of the block it is gone, with all that it started."""
+def running(command: Sequence[str], folder: Path, environment: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
+    """A program from where Python is; at the end of the block it is gone, with all that it started."""
     with (folder / f"{command[0]}.log").open("ab") as log:
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name(command[0])), *command[1:]],
@@ -90,18 +92,19 @@ def running(command: Sequence[str], folder: Path, environment: dict[str, str]) -
             start_new_session=True,
         )
         try:
-            yield
+            yield process
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            for pid in family(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.wait()
 
 
-def submit(folder: Path, environment: dict[str, str]) -> None:
-    """`flwr run`, again until the SuperLink is up."""
-    flwr = str(Path(sys.executable).with_name("flwr"))
+def submit(environment: dict[str, str], *arguments: str) -> None:
+    """`flwr run` with these arguments, again until the SuperLink is up."""
+    command = [str(Path(sys.executable).with_name("flwr")), "run", *arguments]
     deadline = time.monotonic() + LONGEST_WAIT
     while time.monotonic() < deadline:
-        command = [flwr, "run", str(folder / "app"), "local"]
         ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
         if ended.returncode == 0:
             return

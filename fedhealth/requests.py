@@ -51,16 +51,15 @@ def read_weights(
 
     `record` names another set of the same shapes.
     """
-    records = message.content.array_records
-    arrays = records[record] if record in records else ArrayRecord()
-    if set(arrays) != set(shapes):
+    arrays = message.content.get(record)
+    if not isinstance(arrays, ArrayRecord) or set(arrays) != set(shapes):
         raise RunError("the server's weights make no sense: they are not those of this model")
     return [_read_weight(arrays[name], shape) for name, shape in shapes.items()]
 
 
 def read_correction(message: Message, shapes: Mapping[str, tuple[int, ...]]) -> list[NDArray[np.float32]] | None:
     """What SCAFFOLD adds to every gradient, if the message asks for it."""
-    return read_weights(message, shapes, CORRECTION) if CORRECTION in message.content.array_records else None
+    return read_weights(message, shapes, CORRECTION) if CORRECTION in message.content else None
 
 
 def read_proximal_mu(message: Message) -> float:
@@ -93,9 +92,10 @@ def read_threshold(message: Message) -> float | None:
 
 def read_config(message: Message) -> ConfigRecord:
     """The message's settings of this one question."""
-    if "config" not in message.content.config_records:
+    config = message.content.get("config")  # not `config_records`, which copies every record at every look
+    if not isinstance(config, ConfigRecord):
         raise RunError("the server's message makes no sense: it has no config")
-    return message.content.config_records["config"]
+    return config
 
 
 def _read_numbers(message: Message, key: str, smallest: float) -> tuple[float, ...]:

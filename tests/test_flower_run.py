@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -58,6 +58,13 @@ def test_scripts_and_simulations_have_every_setting_with_the_same_default_and_he
         (help_text,) = [part for part in text.split("\n## ") if part.startswith(section)]
         missing = [key for key in FederationSettings().to_run_config() if f"--{key}" not in help_text]
         assert missing == []
+
+
+def test_a_run_config_is_refused_wherever_a_value_is_none_of_those_allowed_or_of_another_type() -> None:
+    for name, hint in get_type_hints(FederationSettings).items():
+        key, wrong = name.replace("_", "-"), "nonsense" if get_origin(hint) is Literal else None
+        with pytest.raises(UsageError, match=f"^--{key} is "):
+            FederationSettings.from_run_config({key: wrong})
 
 
 def test_the_version_is_the_packages() -> None:
