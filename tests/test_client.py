@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from flwr.app import ConfigRecord, RecordDict
 
 import client
 from fedhealth.audit import audit_receipts
@@ -109,6 +110,21 @@ def test_a_server_that_wants_the_patients_split_anew_is_refused_until_the_client
     client.require_same_split(client.take_seat(ClientSettings(file=file)), joined(seed=1, test_share=0.25))
 
 
+def finish_message(**config: float) -> Any:
+    return SimpleNamespace(content=RecordDict({"config": ConfigRecord(dict(config))}))
+
+
+@pytest.mark.parametrize(
+    ("config", "more"), [({}, ""), ({"threshold": 0.435}, ", by which a patient is called ill from a risk of 0.435")]
+)
+def test_a_hospital_reads_from_which_risk_a_patient_is_called_ill_if_that_was_chosen(
+    file: Path, config: dict[str, float], more: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context: Any = None
+    client.keep_model(ClientSettings(file=file), finish_message(**config), context)
+    assert capsys.readouterr().out == f"the run is over; this hospital has the final model{more}\n"
+
+
 def test_a_model_that_cannot_be_saved_is_one_line(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fedhealth import client_app, model
 
@@ -120,7 +136,7 @@ def test_a_model_that_cannot_be_saved_is_one_line(file: Path, tmp_path: Path, mo
     path = tmp_path / "model.keras"
     context: Any = None
     with pytest.raises(RunError) as caught:
-        client.keep_model(ClientSettings(file=file, save_model=path), context, context)
+        client.keep_model(ClientSettings(file=file, save_model=path), finish_message(), context)
     assert str(caught.value) == f"--save-model {path}: the final model cannot be saved (No space left on device)"
 
 
