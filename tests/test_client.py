@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from flwr.app import ConfigRecord, RecordDict
 
 import client
 from fedhealth.audit import audit_receipts
@@ -113,6 +114,29 @@ def test_a_server_that_wants_the_patients_split_anew_is_refused_until_the_client
         with pytest.raises(RunError, match=r"the server asks for another split .* start this client again"):
             client.require_same_split(seat, other)
     client.require_same_split(client.take_seat(ClientSettings(file=file)), joined(seed=1, test_share=0.25))
+
+
+def finish_message(**config: float) -> Any:
+    return SimpleNamespace(content=RecordDict({"config": ConfigRecord(dict(config))}))
+
+
+@pytest.mark.parametrize(
+    ("config", "more"), [({}, ""), ({"threshold": 0.435}, ", by which a patient is called ill from a risk of 0.435")]
+)
+def test_a_hospital_reads_from_which_risk_a_patient_is_called_ill_if_that_was_chosen(
+    file: Path,
+    config: dict[str, float],
+    more: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fedhealth import client_app, closing_words
+
+    monkeypatch.setattr(client_app, "look_back", lambda *_: SimpleNamespace(models={}))
+    monkeypatch.setattr(closing_words, "outcome_lines", lambda _: [])
+    context: Any = None
+    client.look_back(ClientSettings(file=file), finish_message(**config), context)
+    assert capsys.readouterr().out == f"the run is over; this hospital has the final model{more}\n"
 
 
 @pytest.mark.parametrize(("flag", "which"), [("save_model", "final"), ("save_personal", "personal")])

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -368,19 +369,20 @@ def test_class_weights_are_those_of_the_loss_in_training(hospital: Path) -> None
     assert ill[-1] == pytest.approx(0.05 * np.mean(np.where(labels > 0, 3.0, 1.0) * (labels - 0.5)), abs=1e-6)
 
 
+def told(**config: Any) -> Any:
+    """A message with this config."""
+    return SimpleNamespace(content=RecordDict({"config": ConfigRecord(config)}))
+
+
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True])
 def test_a_threshold_that_is_none_is_refused_in_one_line(threshold: Any) -> None:
-    message = Message(
-        RecordDict({"config": ConfigRecord({"threshold": threshold})}), dst_node_id=1, message_type="query.finish"
-    )
     with pytest.raises(RunError, match=r"^the server's threshold makes no sense: a number from 0 to 1 is needed$"):
-        read_threshold(message)
+        read_threshold(told(threshold=threshold))
 
 
 def test_a_threshold_may_be_left_out() -> None:
-    for config, expected in (({}, None), ({"threshold": 0}, 0.0), ({"threshold": 0.435}, 0.435)):
-        message = Message(RecordDict({"config": ConfigRecord(config)}), dst_node_id=1, message_type="query.finish")
-        assert read_threshold(message) == expected
+    assert read_threshold(told()) is None
+    assert [read_threshold(told(threshold=each)) for each in (0, 0.435, 1.0)] == [0.0, 0.435, 1.0]
 
 
 @pytest.mark.parametrize(("ill", "told"), [(0, (0, 0)), (5, (0, 0)), (7, (40, 5)), (30, (22, 22)), (55, (0, 0))])
