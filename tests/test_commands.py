@@ -133,7 +133,7 @@ def complete(completion: Path, *words: str) -> list[str]:
     [
         ("python server.py --strat", ["--strategy"]),
         ("python3 ./server.py --strategy fedad", ["fedadam", "fedadagrad"]),
-        ("python client.py data/client_1.csv --sav", ["--save-model"]),
+        ("python client.py data/client_1.csv --save-m", ["--save-model"]),
         ("python create_dataset.py --split lab", ["label-skew"]),
         ("python -m fedhealth pre", ["predict"]),
         ("python -m fedhealth predict runs/x --se", ["--sex"]),
