@@ -83,6 +83,21 @@ def test_full_batches_cost_what_the_gaussian_mechanism_costs(noise: float, steps
     assert exact <= epsilon_of_steps(noise, 1.0, steps, delta) <= exact + 0.02
 
 
+@pytest.mark.parametrize(("noise", "rate", "delta"), [(1.0, 0.32, 1e-3), (0.6, 0.1, 1e-4), (3.0, 0.7, 1e-5)])
+def test_a_sampled_step_costs_what_its_densities_say(noise: float, rate: float, delta: float) -> None:
+    """The definition itself, integrated: with one patient more, the sum is a mixture of two normals instead of one."""
+    place = np.linspace(-20 * noise, 1 + 20 * noise, 400_001)
+    without = norm.pdf(place, 0, noise)
+    with_one = (1 - rate) * without + rate * norm.pdf(place, 1, noise)
+
+    def excess(epsilon: float) -> float:
+        sides = [np.maximum(p - math.exp(epsilon) * q, 0) for p, q in ((with_one, without), (without, with_one))]
+        return float(max(side.sum() for side in sides) * (place[1] - place[0])) - delta
+
+    exact = brentq(excess, 0, 30)
+    assert exact - 1e-3 <= epsilon_of_steps(noise, rate, 1, delta) <= exact + 0.01
+
+
 def test_the_example_of_abadi_costs_no_more_than_they_found() -> None:
     """Section 3.2: noise 4, rate 0.01, 10,000 steps, delta 1e-5 is 1.26 by moments; loss distributions are tighter."""
     assert 0.8 < epsilon_of_steps(4.0, 0.01, 10_000, 1e-5) <= 1.26
