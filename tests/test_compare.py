@@ -120,7 +120,7 @@ def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path)
     assert model.standardisation == finished.standardisation
     for ours, theirs in zip(model.weights, finished.weights.values(), strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
-    assert participant._IN_MEMORY == {}
+    assert participant.IN_MEMORY == {}
 
 
 def test_a_hospital_in_memory_trains_on_its_training_patients_and_tests_the_others(

@@ -10,6 +10,7 @@ from flwr.common.serde import message_to_proto
 
 from fedhealth import client_app
 from fedhealth.data import Patients, load_hospital, split_patients_apart
+from fedhealth.doctor import train_alone
 from fedhealth.errors import RunError
 from fedhealth.events import Began, Event, Finished
 from fedhealth.participant import find_participant
@@ -188,6 +189,12 @@ def test_a_verdict_is_not_told_even_by_a_hospital_that_shares_it(hospitals: dict
     finals = [reply for kind, reply in grid.heard if kind == "query.finish"]
     assert len(finals) == len(hospitals)
     assert all(not reply.has_error() and not reply.content for reply in finals)
+
+
+def test_the_doctor_s_rehearsal_spends_nothing_of_the_budget(hospitals: dict[str, Path]) -> None:
+    name = min(hospitals)
+    train_alone(hospitals[name], name, FederationSettings(dp_epsilon=3.0))
+    assert not budget_path(hospitals[name]).exists()
 
 
 def test_nobody_is_trained_on_and_tested(hospitals: dict[str, Path]) -> None:

@@ -43,10 +43,11 @@ from fedhealth.report.curves import (
     round_count,
     wilson_interval,
 )
+from fedhealth.report.departures import departure_rows
 from fedhealth.report.features import feature_parts
 from fedhealth.report.reading import read_run
 from fedhealth.report.svg import Series, draw_chart, find_ticks
-from fedhealth.report.tables import confusion_rows, departures, find_untold, hospital_rows, participation
+from fedhealth.report.tables import confusion_rows, find_untold, hospital_rows, participation
 from fedhealth.report.worth import verdict_rows
 from fedhealth.verdict import Verdict
 from tests.processes import PATIENCE
@@ -225,7 +226,7 @@ def test_who_took_part_is_told_by_round(tmp_path: Path) -> None:
         "switzerland": ["here"] * 3,
         "va": ["here", "absent", "here"],
     }
-    came = {row[0]: row[3] for row in departures(run)}
+    came = {row[0]: row[3] for row in departure_rows(run)}
     assert (came["weights"], came["evaluation"], came["moments"]) == ("10 used", "11", "8")
 
 
@@ -251,7 +252,7 @@ def test_what_the_model_goes_by_is_shown_with_a_mark_for_each_hospital_that_has_
     assert "What the model goes by" in page and "resting blood pressure on admission (trestbps)" in page
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "| sex | 0.123 | 0.120 to 0.126 |" in card
-    assert {row[0]: row[3] for row in departures(run)}["importance"] == "4"
+    assert {row[0]: row[3] for row in departure_rows(run)}["importance"] == "4"
 
 
 def test_very_many_hospitals_are_a_line_from_low_to_high(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from fedhealth.files import write_file
-from fedhealth.report import card, clinical, groups, tables
+from fedhealth.report import card, clinical, departures, groups, tables
 from fedhealth.report.charts import Charts, comparison_charts, run_charts
 from fedhealth.report.curves import FEWEST_FOR_ROC, SMALL_COUNT
 from fedhealth.report.features import feature_parts
@@ -82,6 +82,7 @@ def run_parts(run: RunFiles) -> dict[str, Any]:
     charts: Charts = run_charts(run)
     return {
         "tables": tables,
+        "departures": departures,
         "groups": groups,
         "clinical": clinical,
         "charts": charts,

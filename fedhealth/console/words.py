@@ -1,30 +1,19 @@
-"""A run as the coordinator and the hospitals read it: header, one line per round, the table at the end.
-
-Texts are made by plain functions; `ServerConsole` only decides where they go: above a live progress bar in a terminal, line
-by line into a pipe.
-"""
+"""What is said of a run, as plain functions: header, one line per round, the table at the end, what a hospital answers."""
 
 import math
-import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from flwr.app import Message
 
 from fedhealth.choice_words import chosen_lines
-from fedhealth.closing_words import FEW_PATIENTS, MANY, importance_lines, own_importance_line, verdict_lines
-from fedhealth.events import Began, Dropped, Event, Finished, Member, Paused, RoundRecord, Waiting
+from fedhealth.closing_words import FEW_PATIENTS, MANY, own_importance_line
+from fedhealth.events import Began, Finished, Member, Paused, RoundRecord
 from fedhealth.metrics import Metrics, compute_metrics, histogram_from_record
 from fedhealth.run_files import choices_json
 from fedhealth.settings import FederationSettings
 from fedhealth.tables import format_table
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
 SYNTHETIC = "SYNTHETIC patients, invented from published statistics: no result below is about real people"
-LINK_WORDS = {"awaited": "still waiting for", "late": "too late, and thrown away: an answer of"}
-"""What a change on the link is called on the screen, where its own name would not do."""
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
 HEADINGS = ("hospital", "patients", "tested", "loss", "accuracy", "AUROC", "sensitivity", "specificity", "Brier")
 
@@ -197,94 +186,6 @@ def pace_line(finished: Finished) -> str:
 
 def _absent(last: RoundRecord) -> dict[str, str]:
     return {name: reason for name, reason in last.left_out.items() if name not in last.hospitals}
-
-
-class ServerConsole:
-    """Shows a run's events; `say` prints a line."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._terminal = sys.stdout.isatty()
-        self._here: list[str] = []
-        self._gone: list[str] = []
-        self._hospitals = 0
-        self._rounds = 0
-        self._progress: Progress | None = None
-
-    def show_link(self, what: str, who: str) -> None:
-        """Show who joined, left or was refused (called on the link's thread)."""
-        if what == "joined":
-            self._here.append(who)
-            self._gone = [name for name in self._gone if name != who]
-        elif what == "left":
-            self._here = [name for name in self._here if name != who]
-            self._gone.append(who)
-        self._print(f"{LINK_WORDS.get(what, what)}: {who}")
-
-    def show(self, event: Event) -> None:
-        """Show an event of the run."""
-        match event:
-            case Waiting():
-                self._print(self._waiting_line(event))
-            case Began():
-                self._hospitals, self._rounds = len(event.members), event.settings.rounds
-                self._print_all(["", *header_lines(event), ""])
-                self._start_progress()
-            case Paused():
-                self._print(paused_line(event))
-            case Dropped():
-                self._print(f"dropped: {event.name} ({event.reason})")
-            case RoundRecord():
-                self._print_all([round_line(event, self._rounds, self._hospitals), *round_notes(event)])
-                if self._progress:
-                    self._progress.update(self._progress.task_ids[0], completed=event.round_num)
-            case Finished():
-                self.close()
-                self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
-                self._print_all([*importance_lines(event.importance), *verdict_lines(event.verdicts)])
-                total = sum(record.seconds for record in event.rounds)
-                self._print(f"{count(len(event.rounds), 'round')} in {total:.2f} s, {event.seconds:.1f} s in all")
-                if "synthetic" in event.dataset:
-                    self._print(SYNTHETIC)
-
-    def close(self) -> None:
-        """Take the progress bar off the screen."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
-
-    def _waiting_line(self, waiting: Waiting) -> str:
-        # Flower's own engines tell of nobody who joins, so there a hospital has no name before its first answer.
-        if waiting.here >= waiting.wanted:
-            unnamed = count(waiting.here - len(waiting.answered), "hospital")
-            silent = ", ".join(sorted(set(self._here) - set(waiting.answered))) or unnamed
-            return f"waiting for an answer of {silent} (giving up in {waiting.seconds_left:.0f} s)"
-        here = ", ".join(sorted(self._here)) or (count(waiting.here, "hospital") if waiting.here else "nobody yet")
-        gone = f"; left: {', '.join(sorted(self._gone))}" if self._gone else ""
-        return (
-            f"waiting for {waiting.wanted - waiting.here} of {waiting.wanted} hospitals "
-            f"(here: {here}{gone}; giving up in {waiting.seconds_left:.0f} s)"
-        )
-
-    def _start_progress(self) -> None:
-        if not self._terminal:
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("round"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, transient=True)
-        self._progress.add_task("rounds", total=self._rounds)
-        self._progress.start()
-
-    def _print_all(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self._print(line)
-
-    def _print(self, line: str) -> None:
-        if self._progress:
-            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            self._say(line)
 
 
 def client_line(message: Message, reply: Message) -> str | None:
