@@ -152,6 +152,7 @@ def _listen(port: int) -> Iterator[socket.socket]:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             door.bind(("127.0.0.1", port))
+            door.listen()  # from here on a viewer waits, and is not refused, until the server takes him in
         except (OSError, OverflowError):
             raise UsageError(f"--dashboard {port}: this port cannot be had; give another one") from None
         yield door

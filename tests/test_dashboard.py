@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fedhealth.dashboard import MOST_WAITING, Dashboard
+from fedhealth.dashboard import MOST_WAITING, Dashboard, _listen
 from fedhealth.errors import UsageError
 from fedhealth.events import Began, Finished, Waiting
 from fedhealth.live_run import LiveRun
@@ -115,6 +115,12 @@ def read_frames(address: str, frames: list[str], first: threading.Event) -> None
             frames.extend(whole)
             if frames:
                 first.set()
+
+
+@pytest.mark.enable_socket
+def test_who_comes_before_the_server_is_up_waits_and_is_not_refused() -> None:
+    with _listen(0) as door, socket.create_connection(door.getsockname(), timeout=PATIENCE):
+        pass
 
 
 @pytest.mark.enable_socket
