@@ -66,22 +66,31 @@ def federate(
     on_event(Began(settings, members, dataset, past.checkpoint.round_num if past else 0))
     past = past or Past(first_checkpoint(gathering, settings, members))
     checkpoint, rounds = run_rounds(grid, settings, on_event, max_wait, past)
-    scale, timeout = checkpoint.standardisation, settings.round_timeout
-    staying = [member for member in members if member.name not in checkpoint.dropped]
+    run = Finished(settings, members, dataset, checkpoint.weights, checkpoint.standardisation, rounds, seconds=0.0)
+    finished = close_run(grid, run, checkpoint)
+    on_event(replace(finished, seconds=time.perf_counter() - started))
+
+
+def close_run(grid: Grid, run: Finished, checkpoint: Checkpoint) -> Finished:
+    """After the rounds: choose the final model, ask what it is worth, and give it to every hospital that is still here."""
+    settings, scale, timeout = run.settings, run.standardisation, run.settings.round_timeout
+    staying = [member for member in run.members if member.name not in checkpoint.dropped]
 
     def evaluate(weights: ArrayRecord, record: RoundRecord) -> RoundRecord:
         return evaluate_model(grid, staying, weights, to_config(scale), record, timeout=timeout)
 
-    weights, choices = choose_final_model(evaluate, settings, checkpoint, rounds)
+    weights, choices = choose_final_model(evaluate, settings, checkpoint, run.rounds)
     threshold = choices.threshold if choices else None
     config = ConfigRecord({**to_config(scale), **({} if threshold is None else {"threshold": threshold})})
     final = RecordDict({"arrays": weights, "config": config})
-    subgroups = ask_for_subgroups(grid, staying, final, settings)
-    importance = ask_importance(grid, staying, final, timeout=timeout) if settings.importance else None
-    verdicts = hand_out(grid, staying, final, timeout=timeout)
-    seconds = time.perf_counter() - started
-    told = Finished(settings, members, dataset, weights, scale, rounds, seconds, choices, subgroups=subgroups)
-    on_event(replace(told, importance=importance, verdicts=verdicts))
+    return replace(
+        run,
+        weights=weights,
+        choices=choices,
+        subgroups=ask_for_subgroups(grid, staying, final, settings),
+        importance=ask_importance(grid, staying, final, timeout=timeout) if settings.importance else None,
+        verdicts=hand_out(grid, staying, final, timeout=timeout),
+    )
 
 
 def first_checkpoint(gathering: Gathering, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:
