@@ -17,8 +17,8 @@ from fedhealth.errors import RunError, UsageError
 from fedhealth.events import Began, Best, Checkpoint, Event, Finished, Member, RoundRecord
 from fedhealth.metrics import compute_metrics, histogram_to_record, score_histogram
 from fedhealth.report import write_report
+from fedhealth.report.departures import departure_rows
 from fedhealth.report.reading import read_run
-from fedhealth.report.tables import departures
 from fedhealth.server_app import federate
 from fedhealth.settings import FederationSettings, ServerSettings
 from tests import test_resume
@@ -542,6 +542,6 @@ def test_screen_report_and_card_tell_the_same(tmp_path: Path) -> None:
 def test_the_report_counts_the_evaluations_after_the_rounds(tmp_path: Path) -> None:
     asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, calibrate="temperature")
     test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals)
-    rows = {row[0]: row[2:] for row in departures(read_run(tmp_path / "run"))}
+    rows = {row[0]: row[2:] for row in departure_rows(read_run(tmp_path / "run"))}
     assert rows["describe"] == ("5", "3")
     assert rows["evaluation"] == ("806", str((7 + 2) * 3))
