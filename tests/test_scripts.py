@@ -1,6 +1,7 @@
 """The real scripts as processes on loopback, started and stopped as a person would."""
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -213,3 +214,21 @@ def test_a_wrong_flag_or_file_is_one_line_and_exit_code_2(script: str, arguments
         assert line.startswith("error: ")
         for word in words:
             assert word in line
+
+
+def test_a_promise_is_kept_and_a_run_that_would_break_it_does_not_begin(data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    flags, limit = ("--rounds", "2", "--hospitals", "1", "--dp-epsilon", "3"), {"1": ("--max-epsilon", "4")}
+    with federation(own, tmp_path / "first", ("server", "1"), flags, client_flags=limit) as processes:
+        assert {name: process.end() for name, process in processes.items()} == {"server": 0, "1": 0}
+        assert "privacy: epsilon 3, delta 0.0001 for each patient" in processes["server"].output
+        told = processes["1"].wait_for("round 2   privacy: this run promises epsilon 3")
+        assert told.endswith("so far, 4 at most (--max-epsilon)")
+    assert "Differential privacy for each patient: epsilon 3" in (tmp_path / "first" / "MODEL_CARD.md").read_text()
+    assert (own / "client_1.budget.jsonl").is_file()
+    with federation(own, tmp_path / "second", ("server", "1"), flags, client_flags=limit) as processes:
+        assert {name: process.end() for name, process in processes.items()} == {"server": 1, "1": 1}
+        (line,) = (line for line in processes["server"].lines if line.startswith("error: "))
+        assert "this hospital's privacy budget does not reach: it has spent epsilon 3 of 4 (--max-epsilon)" in line
+        assert not any("Traceback" in process.output for process in processes.values())
