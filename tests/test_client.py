@@ -235,10 +235,10 @@ def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: P
         assert audit.kinds["train"] == audit.kinds["evaluate"] == 3 * runs
         once_per_run = ("join", "query.describe", "query.subgroups", "query.importance", "query.finish")
         assert [audit.kinds[kind] for kind in once_per_run] == [runs] * 5
-        assert audit.lines == audit.kinds.total() == 13 * runs
+        assert audit.lines == audit.kinds.total() == 14 * runs
         assert hospital.lines[-1] == f"receipts of all that left: {path} (last hash {audit.last_hash})"
         told = [line for line in hospital.lines if line.startswith('{"number":')]
-        assert told == (path.read_text().splitlines()[13:] if flags else [])
+        assert told == (path.read_text().splitlines()[14:] if flags else [])
     rounds = [json.loads(line).get("round") for line in path.read_text().splitlines()]
     assert [number for number in rounds if number] == [1, 1, 2, 2, 3, 3] * 2
 

@@ -103,7 +103,7 @@ def test_the_example_of_abadi_costs_no_more_than_they_found() -> None:
     assert 0.8 < epsilon_of_steps(4.0, 0.01, 10_000, 1e-5) <= 1.26
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.floats(0.3, 8), st.floats(0.05, 1), st.integers(1, 200), st.sampled_from([1e-5, 1e-3]))
 def test_the_noise_for_a_promise_keeps_it_and_is_not_wasted(
     epsilon: float, rate: float, steps: int, delta: float
