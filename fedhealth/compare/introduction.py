@@ -127,14 +127,15 @@ def short_lines(study: Study) -> Iterator[str]:
 def privacy_line(methods: Sequence[tuple[float, str]], plain: str, figure: Figure) -> str:
     """What a promise costs in accuracy; `methods` are (epsilon, name), `plain` is the same without a promise."""
 
-    def accuracies(method: str) -> str:
-        personal = figure("flamby", f"{method} + intercept", "mean", "accuracy")
-        return f"{figure('flamby', method, 'mean', 'accuracy')} ({personal})"
+    def told(protocol: str, ending: str = "") -> str:
+        each = [figure(protocol, method + ending, "mean", "accuracy") for _, method in methods]
+        return f"{', '.join(each)}; {figure(protocol, plain + ending, 'mean', 'accuracy')} without"
 
-    told = ", ".join(f"{accuracies(method)} at epsilon {epsilon:g}" for epsilon, method in methods)
+    epsilons = ", ".join(f"{epsilon:g}" for epsilon, _ in methods)
     return (
-        "What a promise to every patient costs (differential privacy, docs/privacy.md): on FLamby's benchmark mean "
-        f"accuracy is {told}, and {accuracies(plain)} without one; in brackets with the private intercept, which never "
-        "leaves its hospital. FLamby's own federation under differential privacy has 0.702 at epsilon 1 and 0.700 at "
-        "epsilon 5. Where less privacy does not do better, that is chance: see the standard deviations in the table."
+        f"What a promise to every patient costs (differential privacy, docs/privacy.md): mean accuracy at epsilon {epsilons} "
+        f"is, in cross-validation, {told('cv')}; with the private intercept, which never leaves its hospital, "
+        f"{told('cv', ' + intercept')}; on FLamby's benchmark {told('flamby')} (FLamby's own federation under differential "
+        "privacy has 0.702 at epsilon 1 and 0.700 at epsilon 5); in a hospital that is new to the model "
+        f"{told('new-hospital')}. Where less privacy does not do better, that is chance: see the standard deviations."
     )
