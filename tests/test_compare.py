@@ -284,16 +284,17 @@ def test_the_command_leaves_results_differences_figures_and_a_page(
 
 
 def test_privacy_is_tried_with_the_first_strategy_and_shown_with_its_epsilon(tmp_path: Path) -> None:
-    flags = ["--source", "synthetic", "--protocol", "cv", "--strategy", "fedavg", "scaffold", "--rounds", "2"]
+    flags = ["--source", "synthetic", "--protocol", "cv", "new-hospital", "--strategy", "fedavg", "--rounds", "1"]
     flags += ["--dp-epsilon", "1", "8", "--dp-delta", "0.001", "--seeds", "1"]
     assert main([*flags, "--out", str(tmp_path), "--page", str(tmp_path / "page.md")]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     private = {(result["method"], result["epsilon"]) for result in results if "epsilon" in result}
     assert private == {
-        (f"federated fedavg, epsilon {epsilon}{personal}", epsilon)
+        (f"federated fedavg, epsilon {epsilon}{corrected}", epsilon)
         for epsilon in (1, 8)
-        for personal in ("", " + intercept")
+        for corrected in ("", " + intercept", " + prevalence")
     }
+    assert (tmp_path / "new-hospital-privacy.svg").is_file()
     assert (tmp_path / "cv-privacy.svg").is_file()
     assert "--protocol cv --dp-epsilon 1 8 --dp-delta 0.001 --out DIR`" in (tmp_path / "page.md").read_text()
 

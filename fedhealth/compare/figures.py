@@ -64,34 +64,43 @@ def draw_auroc(study: Study, protocol: str, methods: Sequence[str]) -> "Figure":
 
 
 def draw_price(study: Study, protocol: str) -> "Figure":
-    """Accuracy (mean over hospitals) and AUROC (union) against epsilon, with and without a private intercept.
+    """Accuracy (mean over hospitals) and AUROC (union) against epsilon, as it is and corrected for each hospital.
 
     Bars of one standard deviation over repetitions; lines for the same method without differential privacy.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    wanted = (("mean", "accuracy"), ("union", "auroc"))
-    for place, (hospital, metric) in enumerate(wanted, start=1):
+    for place, (hospital, metric) in enumerate((("mean", "accuracy"), ("union", "auroc")), start=1):
         axes = figure.add_subplot(1, 2, place)
-        found = [r for r in study.results if (r.protocol, r.hospital, r.metric) == (protocol, hospital, metric)]
-        for colour, ending in (("tab:blue", ""), ("tab:orange", " + intercept")):
-            told = {r.epsilon: r for r in found if r.epsilon and r.method.endswith("intercept") == bool(ending)}
-            without = next(iter(told.values())).method.partition(AT_EPSILON)[0] + ending
-            (line,) = [r.mean for r in found if r.method == without]
-            means, spreads = [r.mean for r in told.values()], [r.std for r in told.values()]
-            label = f"private{ending}"
-            axes.errorbar(list(told), means, spreads, fmt="o-", color=colour, label=label, capsize=2, markersize=4)
-            axes.axhline(line, color=colour, linewidth=0.8, linestyle="--", label=f"not private{ending}")
-            epsilons = list(told)
-        axes.set_xscale("log")
-        axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
+        found = {
+            r.method: r for r in study.results if (r.protocol, r.hospital, r.metric) == (protocol, hospital, metric)
+        }
+        told = [(r.epsilon, *private_parts(r.method), r) for r in found.values() if r.epsilon]
+        for colour, correction in zip(
+            ("tab:blue", "tab:orange"), dict.fromkeys(each[2] for each in told), strict=False
+        ):
+            epsilons, plain, _, private = zip(*(each for each in told if each[2] == correction), strict=True)
+            means, spreads = [r.mean for r in private], [r.std for r in private]
+            label = f"private{correction}"
+            axes.errorbar(epsilons, means, spreads, fmt="o-", color=colour, label=label, capsize=2, markersize=4)
+            without = found[plain[0] + correction].mean
+            axes.axhline(without, color=colour, linewidth=0.8, linestyle="--", label=f"not private{correction}")
+            axes.set_xscale("log")
+            axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
         axes.minorticks_off()
         axes.set_xlabel("epsilon (smaller: more private)")
         axes.set_title(f"{metric if metric == 'accuracy' else 'AUROC'}, {hospital} of hospitals", fontsize=9)
         axes.grid(axis="y", alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside lower center", ncols=4)
     return figure
+
+
+def private_parts(method: str) -> tuple[str, str]:
+    """The method without its promise, and how it is corrected for each hospital: ` + intercept`, or nothing."""
+    plain, _, rest = method.partition(AT_EPSILON)
+    _, plus, correction = rest.partition(" + ")
+    return plain, plus + correction
 
 
 def draw_calibration(study: Study, protocol: str, methods: Sequence[str]) -> "Figure":
