@@ -48,8 +48,9 @@ training rows only.
 
 The two later choices were made the same way. How long a patient's gradient may be under differential privacy (2): by log
 loss in folds of FLamby's training rows, among 108 settings, at epsilon 1 and 5, on a NumPy copy; the other settings stayed
-as they are without it, though 40 rounds instead of 20 did a little better (0.445 and 0.451 at epsilon 1). How much belief the estimate of a new hospital's prevalence starts with (100 patients): by leaving one of
-three training hospitals out; its test figures at beliefs of 0, 20 and 100 had been seen before, and 20 did better on them.
+as they are without it, though 40 rounds instead of 20 did a little better (0.445 and 0.451 at epsilon 1). How much belief
+the estimate of a new hospital's prevalence starts with (100 patients): by leaving one of three training hospitals out; its
+test figures at beliefs of 0, 20 and 100 had been seen before, and 20 did better on them.
 """
 
 
