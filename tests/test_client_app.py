@@ -13,8 +13,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fedhealth import client_app, participant, preprocessing
 from fedhealth.data import hold_validation, load_hospital, split_patients
-from fedhealth.errors import RunError
+from fedhealth.errors import RunError, UsageError
 from fedhealth.metrics import histogram_from_record
+from fedhealth.participant import read_settings
 from fedhealth.preprocessing import Moments
 from fedhealth.requests import read_threshold
 from fedhealth.schema import FEATURE_NAMES, NUMBERS, TARGET
@@ -511,3 +512,11 @@ def test_a_hospital_is_described_under_the_name_of_its_node_or_of_its_file(hospi
     message = Message(RecordDict(), dst_node_id=grid.get_node_ids()[0], message_type="query.describe")
     (reply,) = grid.send_and_receive([message])
     assert reply.content.config_records["hospital"]["name"] == "client_1"
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", [1]], ids=str)
+def test_settings_that_are_parsed_once_for_many_messages_keep_their_types_apart(value: object) -> None:
+    config = FederationSettings(hospitals=1, min_hospitals=1).to_run_config()
+    assert read_settings(config) is read_settings(dict(config))
+    with pytest.raises(UsageError, match=r"--min-hospitals is .*; give a value of type int"):
+        read_settings({**config, "min-hospitals": value})

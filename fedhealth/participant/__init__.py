@@ -26,6 +26,7 @@ from fedhealth.participant.part import (
     forget_in_memory,
     hold_in_memory,
     read_hospital,
+    read_settings,
 )
 from fedhealth.participant.wishes import (
     LEAST_COUNT,
@@ -56,6 +57,7 @@ __all__ = [
     "predict_rows",
     "prepare",
     "read_hospital",
+    "read_settings",
     "require_risks",
     "shapes_of",
     "to_arrays",

@@ -1,10 +1,10 @@
 """Who takes part, and how its patients are split in this federation; kept by what it depends on, so nothing is read twice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flwr.app import Context
 
@@ -66,11 +66,26 @@ def forget_in_memory(key: str) -> None:
     del IN_MEMORY[key]
 
 
+def read_settings(run_config: Mapping[str, Any]) -> FederationSettings:
+    """The federation's settings, parsed once for many messages; a `UsageError` if they make no sense."""
+    # With types: to Python 1, 1.0 and True are one key, to the settings they are not.
+    entries = tuple((key, type(value), value) for key, value in run_config.items())
+    try:
+        return _parse_settings(entries)
+    except TypeError:  # a list cannot be looked up; parsing says which setting it is
+        return FederationSettings.from_run_config(run_config)
+
+
+@lru_cache(maxsize=16)
+def _parse_settings(entries: tuple[tuple[str, type, Any], ...]) -> FederationSettings:
+    return FederationSettings.from_run_config({key: value for key, _, value in entries})
+
+
 def find_participant(context: Context) -> Participant:
     """Who takes part here, by the node config and the run config; a `RunError` if its settings make no sense."""
     name = context.node_config.get("name")
     try:
-        settings = FederationSettings.from_run_config(context.run_config)
+        settings = read_settings(context.run_config)
     except UsageError as error:
         raise RunError(f"the server's settings make no sense: {error}") from None
     if "data" not in context.node_config:

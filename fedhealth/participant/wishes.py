@@ -5,9 +5,8 @@ from pathlib import Path
 from flwr.app import Context
 
 from fedhealth.errors import UsageError
-from fedhealth.participant.part import IN_MEMORY
+from fedhealth.participant.part import IN_MEMORY, read_settings
 from fedhealth.privacy import Budget, Randomness, budget_path
-from fedhealth.settings import FederationSettings
 
 LEAST_COUNT = 5
 """Sums over fewer patients stay here where the hospital gave no limit of its own (node config `min-count`)."""
@@ -18,7 +17,7 @@ def find_min_count(context: Context) -> int:
     own = context.node_config.get("min-count", LEAST_COUNT)
     if type(own) is not int or own < 1:
         raise UsageError(f"min-count is {own} in the node config; give 1 or more")
-    return max(own, FederationSettings.from_run_config(context.run_config).min_count)
+    return max(own, read_settings(context.run_config).min_count)
 
 
 def find_budget(context: Context, limit: float | None) -> Budget:
