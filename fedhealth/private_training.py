@@ -59,8 +59,8 @@ class PrivateTrainer:
     ) -> Weights:
         """The weights after `steps` from `weights`; the loss on the way is a patient's business and is not computed."""
         # One invented patient stands at the end: in every batch, so that none is empty, and with no weight in any.
-        inputs = np.concatenate([examples.inputs, np.zeros_like(examples.inputs[:1])])
-        labels = np.concatenate([examples.labels, np.zeros_like(examples.labels[:1])])
+        inputs = np.concatenate([examples.inputs, np.zeros((1, examples.inputs.shape[1]), dtype=np.float32)])
+        labels = np.append(examples.labels, np.float32(0))
         batches = [np.append(batch, np.int32(len(examples.labels))) for batch in steps.batches]
         start = to_vector(weights)
         trained = self._train(

@@ -119,3 +119,13 @@ def test_the_longest_possible_difference_by_one_patient_is_the_clip() -> None:
         for batch in ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4])
     )
     assert np.linalg.norm(with_all - without) <= RATE * 0.3 * (1 + 1e-4)
+
+
+def test_a_hospital_without_a_patient_to_train_on_answers_like_any_other() -> None:
+    """That nobody is there must not show in a failure: noise alone comes back."""
+    trainer = make_trainer()
+    nobody = Examples(np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.float32))
+    steps = steps_of([], num_weights=3, noise=1.0, clip=0.5, multiplier=4.0, expected=10.0)
+    trained = PrivateTrainer(trainer).train(trainer.initial_weights(), nobody, steps)
+    assert flat(trained) == pytest.approx([-RATE * 0.5 * 4.0 / 10.0] * 3)
+    assert trainer.predict(trained, nobody.inputs).shape == (0,)
