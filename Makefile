@@ -7,12 +7,13 @@ BIN    := $(VENV)/bin
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m fedhealth.demo
+	$(BIN)/python -m fedhealth.cli.demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
 
 $(VENV)/.installed: requirements.txt

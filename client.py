@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fedhealth.errors import FedHealthError, RunError, UsageError
-from fedhealth.settings import ClientSettings, asks_for_choice
-from fedhealth.terminal import parse_flags, quiet_libraries, say, script, silenced_stderr, warn
+from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.common.errors import FedHealthError, RunError, UsageError
+from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
+from fedhealth.config.scripts import ClientSettings
+from fedhealth.config.selection import asks_for_choice
 from utils import require_writable
 
 if TYPE_CHECKING:
@@ -15,11 +17,11 @@ if TYPE_CHECKING:
 
     from flwr.app import Context, Message
 
-    from fedhealth.data import Hospital
-    from fedhealth.own_models import Model
-    from fedhealth.receipts import Receipts
-    from fedhealth.wire.identity import Identity
-    from fedhealth.wire.retry import Attempt
+    from fedhealth.client.personalization import Model
+    from fedhealth.client.receipts import Receipts
+    from fedhealth.data.hospital import Hospital
+    from fedhealth.transport.grpc.retry import Attempt
+    from fedhealth.transport.tls.identity import Identity
 
 
 @script
@@ -27,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Check the file, join the server (again and again, if need be), answer it until the run ends."""
     settings = parse_flags(ClientSettings, argv)
     quiet_libraries(settings.verbose)
-    from fedhealth.receipts import opened_receipts
-    from fedhealth.wire.retry import keep_trying
+    from fedhealth.client.receipts import opened_receipts
+    from fedhealth.transport.grpc.retry import keep_trying
 
     seat = take_seat(settings)
     folder = settings.receipts or settings.file.parent / "receipts"
@@ -58,14 +60,14 @@ class Seat:
 
 def take_seat(settings: ClientSettings) -> Seat:
     """Check everything that can be checked without a server: flags, certificate, file."""
-    from fedhealth.participant import read_hospital
+    from fedhealth.client.participant import read_hospital
 
     for flag, path in (("save-model", settings.save_model), ("save-personal", settings.save_personal)):
         if path:
             require_writable(path, flag)
     identity, name = None, settings.name
     if settings.tls:
-        from fedhealth.wire.identity import load_identity
+        from fedhealth.transport.tls.identity import load_identity
 
         identity = load_identity(settings.tls)
         name = identity.name
@@ -89,7 +91,7 @@ def take_seat(settings: ClientSettings) -> Seat:
 
 def forget_budget(settings: ClientSettings) -> None:
     """Put aside what was told of the patients of this file by earlier runs."""
-    from fedhealth.privacy import reset_budget
+    from fedhealth.client.privacy.ledger import reset_budget
 
     if aside := reset_budget(settings.file):
         warn(f"what earlier runs have told of these patients no longer counts (--reset-budget); it is in {aside}")
@@ -97,10 +99,10 @@ def forget_budget(settings: ClientSettings) -> None:
 
 def take_part(seat: Seat, receipts: "Receipts", attempt: "Attempt") -> None:
     """Join first, so that the server sees this hospital at once; import TensorFlow while the others join."""
-    from fedhealth.client_app import app
-    from fedhealth.console import client_line
-    from fedhealth.private_answers import spent_line
-    from fedhealth.wire.link import join
+    from fedhealth.client.app import app
+    from fedhealth.client.dp_mod import spent_line
+    from fedhealth.reporting.console.hospital import client_line
+    from fedhealth.transport.grpc.client import join
 
     server, name = seat.settings.server, seat.hospital.name
 
@@ -117,7 +119,7 @@ def take_part(seat: Seat, receipts: "Receipts", attempt: "Attempt") -> None:
         warn_in_vain(seat.settings, connection.context)
         say(f"joined the federation at {server} as {name}; getting ready to train")
         with silenced_stderr():
-            import fedhealth.training  # noqa: F401
+            import fedhealth.models.training  # noqa: F401
         connection.serve(receipts.hearing(app), on_reply, on_failure=warn_of, on_send=receipts.write_message)
 
 
@@ -149,14 +151,14 @@ def warn_of(error: Exception) -> None:
 
 def look_back(settings: ClientSettings, message: "Message", context: "Context") -> None:
     """The run is over and the final model is here: say what it is worth to this hospital, save what is to be saved."""
-    from fedhealth import client_app
-    from fedhealth.closing_words import outcome_lines
-    from fedhealth.requests import read_threshold
+    from fedhealth.client import app
+    from fedhealth.client.server_messages import read_threshold
+    from fedhealth.reporting.console.hospital import outcome_lines
 
     threshold = read_threshold(message)
     chosen = "" if threshold is None else f", by which a patient is called ill from a risk of {threshold:g}"
     say(f"the run is over; this hospital has the final model{chosen}")
-    outcome = client_app.look_back(message, context)
+    outcome = app.look_back(message, context)
     for line in outcome_lines(outcome):
         say(line)
     for flag, path in (("save-model", settings.save_model), ("save-personal", settings.save_personal)):
@@ -169,8 +171,8 @@ def look_back(settings: ClientSettings, message: "Message", context: "Context") 
 
 def save(flag: str, path: "Path", own: "Model") -> None:
     """Save one model as it was asked for."""
-    from fedhealth.model import save_model
-    from fedhealth.participant import count_inputs
+    from fedhealth.client.local_model import count_inputs
+    from fedhealth.models.keras_models import save_model
 
     name, num_inputs = own.settings.model, count_inputs(own.settings)
     try:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedhealth.dataset_files import Origin, client_file, write_dataset
-from fedhealth.files import write_file
-from fedhealth.hospital_picture import draw_hospitals
-from fedhealth.hospital_table import hospital_table
-from fedhealth.partition import SPLITS_WITH_ALPHA, deal_out
-from fedhealth.settings import DatasetSettings, ServerSettings
-from fedhealth.sources import Source, load_source
-from fedhealth.terminal import parse_flags, say, script, warn
+from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.common.atomic_files import write_file
+from fedhealth.config.scripts import DatasetSettings, ServerSettings
+from fedhealth.data.dataset_writer import Origin, client_file, write_dataset
+from fedhealth.data.partition import SPLITS_WITH_ALPHA, deal_out
+from fedhealth.data.partition_plot import draw_hospitals
+from fedhealth.data.partition_table import hospital_table
+from fedhealth.data.sources.canonical_table import Source
+from fedhealth.data.sources.load import load_source
 
 RAW_FOLDER = Path("data/raw")
 PICTURE = "hospitals.svg"

@@ -7,16 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedhealth.settings import ServerSettings
-from fedhealth.terminal import parse_flags, quiet_libraries, say, script, warn
+from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.common.runtime_env import quiet_libraries
+from fedhealth.config.scripts import ServerSettings
 from utils import require_safe_address
 
 if TYPE_CHECKING:
-    from fedhealth.console import ServerConsole
-    from fedhealth.dashboard import Dashboard
-    from fedhealth.events import Event, Past
-    from fedhealth.tracking import Tracker
-    from fedhealth.wire.grid import GrpcGrid
+    from fedhealth.reporting.console.screen import ServerConsole
+    from fedhealth.reporting.dashboard.app import Dashboard
+    from fedhealth.reporting.tracking import Tracker
+    from fedhealth.server.events import Event, Past
+    from fedhealth.transport.grpc.grid import GrpcGrid
 
 
 @script
@@ -24,10 +25,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Open the door, run the federation, show it and keep it."""
     settings = parse_flags(ServerSettings, argv)
     quiet_libraries(settings.verbose)
-    from fedhealth.run_folder import RunKeeper, opened_run
-    from fedhealth.server_app import make_server_app
-    from fedhealth.wire.grid import GrpcGrid
-    from fedhealth.wire.identity import load_identity
+    from fedhealth.server.app import make_server_app
+    from fedhealth.server.run_directory import opened_run
+    from fedhealth.server.run_writer import RunKeeper
+    from fedhealth.transport.grpc.grid import GrpcGrid
+    from fedhealth.transport.tls.identity import load_identity
 
     require_safe_address(settings.address, encrypted=settings.tls is not None, insecure=settings.insecure)
     tls = load_identity(settings.tls) if settings.tls else None
@@ -49,21 +51,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 @contextlib.contextmanager
 def opened_screens(settings: ServerSettings, folder: Path) -> "Iterator[list[ServerConsole | Dashboard | Tracker]]":
     """The terminal; beside it the live page and the tracking, if they were asked for."""
-    from fedhealth.console import ServerConsole
+    from fedhealth.reporting.console.screen import ServerConsole
 
     with contextlib.ExitStack() as stack:
         screens: list[ServerConsole | Dashboard | Tracker] = [
             stack.enter_context(contextlib.closing(ServerConsole(say)))
         ]
         if settings.track != "none":
-            from fedhealth import tracking
+            from fedhealth.reporting import tracking
 
             screens.append(stack.enter_context(tracking.tracking(settings.track, folder, warn)))
             say(f"tracking; to look at it: {tracking.viewer_command(settings.track, folder)}")
         if settings.dashboard is not None:
-            from fedhealth import dashboard
+            from fedhealth.reporting.dashboard import app
 
-            screens.append(page := dashboard.Dashboard(settings.dashboard, folder.name))
+            screens.append(page := app.Dashboard(settings.dashboard, folder.name))
             say(f"live page: {stack.enter_context(page.serving())}")
         yield screens
 
@@ -76,7 +78,7 @@ def show_link(screens: "Sequence[ServerConsole | Dashboard | Tracker]", what: st
 
 def tell_end(folder: Path) -> None:
     """Write the report beside the run's other files, and say where all is."""
-    from fedhealth.report import write_report
+    from fedhealth.reporting.html.pages import write_report
 
     write_report(folder)
     say(f"report: {folder / 'report.html'}")
@@ -85,7 +87,7 @@ def tell_end(folder: Path) -> None:
 
 def guard_door(grid: "GrpcGrid", event: "Event") -> None:
     """Once the rounds begin, only their hospitals may come back; one that is dropped is shown out."""
-    from fedhealth.events import Began, Dropped
+    from fedhealth.server.events import Began, Dropped
 
     if isinstance(event, Began) and not event.done:
         grid.admit_only(member.name for member in event.members)

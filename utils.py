@@ -4,8 +4,8 @@ import ipaddress
 import os
 from pathlib import Path
 
-from fedhealth.errors import UsageError
-from fedhealth.terminal import warn
+from fedhealth.cli.terminal import warn
+from fedhealth.common.errors import UsageError
 
 
 def require_writable(path: Path, flag: str) -> None:

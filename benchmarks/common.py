@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fedhealth
-from fedhealth.tables import format_table
+from fedhealth.common.text_table import format_table
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,8 +1,8 @@
 """Many light hospitals in one process: real gRPC streams and real messages, but no training, no data, no TensorFlow.
 
 What they do takes as little time as can be (a reply is encoded once and numbered anew each time), so that on a machine
-that they share with the server the server is what is measured. They speak the protocol of `fedhealth.wire.link`, each
-over a TCP connection of its own, on one event loop instead of one thread each.
+that they share with the server the server is what is measured. They speak the protocol of
+`fedhealth.transport.grpc.client`, each over a TCP connection of its own, on one event loop instead of one thread each.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 from numpy.typing import NDArray
 
-from fedhealth.metrics import histogram_to_record, score_histogram
-from fedhealth.preprocessing import NUM_NUMBERS, encoded_names
-from fedhealth.wire.messages import METHOD, RUN_ID, WELCOME, agreement
-from fedhealth.wire.options import client_options
+from fedhealth.data.preprocessing import NUM_NUMBERS, encoded_names
+from fedhealth.metrics.histogram import histogram_to_record, score_histogram
+from fedhealth.transport.messages import METHOD, RUN_ID, WELCOME, agreement
+from fedhealth.transport.options import client_options
 
 Weights = Mapping[str, NDArray[np.float32]]
 

@@ -14,14 +14,14 @@ import tyro
 from numpy.typing import NDArray
 
 from benchmarks.common import report, summarise
-from fedhealth.errors import RunError
-from fedhealth.settings import FederationSettings
-from fedhealth.terminal import quiet_libraries, silenced_stderr
+from fedhealth.common.errors import RunError
+from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
+from fedhealth.config.federation import FederationSettings
 
 if TYPE_CHECKING:
     import keras
 
-    from fedhealth.training import Examples, Weights
+    from fedhealth.models.training import Examples, Weights
 
 NUM_TRAIN, NUM_TEST = 200, 60
 TARGETS = {"train, ours": 3.0, "evaluate, ours": 1.5}
@@ -50,7 +50,7 @@ def main() -> None:
     settings = tyro.cli(LocalTrainingSettings)
     quiet_libraries()
     with silenced_stderr():
-        import fedhealth.training  # noqa: F401
+        import fedhealth.models.training  # noqa: F401
     train, test = make_examples()
     ways = training_ways(train) | evaluation_ways(train, test)
     first = {name: measure(way) for name, way in ways.items()}
@@ -64,10 +64,10 @@ def main() -> None:
 
 def make_examples() -> tuple["Examples", "Examples"]:
     """Model input of 200 training and 60 test patients, invented."""
-    from fedhealth import preprocessing
-    from fedhealth.schema import FEATURE_NAMES, TARGET
-    from fedhealth.sources.synthetic import invent_patients
-    from fedhealth.training import Examples
+    from fedhealth.data import preprocessing
+    from fedhealth.data.schema import FEATURE_NAMES, TARGET
+    from fedhealth.data.sources.synthetic import invent_patients
+    from fedhealth.models.training import Examples
 
     table = invent_patients(920, 0).iloc[: NUM_TRAIN + NUM_TEST]
     features = table[list(FEATURE_NAMES)].to_numpy(dtype=np.float64)
@@ -81,7 +81,7 @@ def stock_model(settings: FederationSettings, num_inputs: int) -> "keras.Model":
     """The very model that our trainer builds, compiled as Keras's tutorials do; accuracy at log odds 0 is risk 0.5."""
     import keras
 
-    from fedhealth.model import build_model
+    from fedhealth.models.keras_models import build_model
 
     model = build_model(name=settings.model, num_inputs=num_inputs, seed=settings.seed)
     model.compile(
@@ -94,9 +94,9 @@ def stock_model(settings: FederationSettings, num_inputs: int) -> "keras.Model":
 
 def training_ways(examples: "Examples") -> dict[str, Way]:
     """One epoch in one fixed order, from the same weights: name -> what gives the new weights."""
-    from fedhealth.privacy import Randomness
-    from fedhealth.private_training import NoisySteps, PrivateTrainer
-    from fedhealth.training import Trainer, shuffled_orders
+    from fedhealth.client.privacy.noise import Randomness
+    from fedhealth.models.dp_sgd import NoisySteps, PrivateTrainer
+    from fedhealth.models.training import Trainer, shuffled_orders
 
     settings = FederationSettings()
     num_inputs, size = examples.inputs.shape[1], settings.batch_size
@@ -134,7 +134,7 @@ def training_ways(examples: "Examples") -> dict[str, Way]:
 
 def evaluation_ways(train: "Examples", test: "Examples") -> dict[str, Way]:
     """Risks of the test patients (`model.evaluate` gives only their loss) under weights that are not the initial ones."""
-    from fedhealth.training import Trainer
+    from fedhealth.models.training import Trainer
 
     settings = FederationSettings()
     num_inputs = test.inputs.shape[1]

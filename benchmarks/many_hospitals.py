@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from fedhealth.terminal import quiet_libraries
+from fedhealth.common.runtime_env import quiet_libraries
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, Message
 
     from benchmarks.light_hospitals import Weights
-    from fedhealth.wire.grid import GrpcGrid
+    from fedhealth.transport.grpc.grid import GrpcGrid
 
 SETTLE_SECONDS = 1.0
 """After the last hospital has joined, before the memory of an idle server is read."""
@@ -104,9 +104,9 @@ def measure_hospitals(settings: Settings) -> list[dict[str, Any]]:
 def run_server(count: int, rounds: int, big: bool, client_processes: int) -> dict[str, Any]:
     """A whole run in this process; what it took, per round."""
     from benchmarks.light_hospitals import light_hospitals
-    from fedhealth.events import RoundRecord
-    from fedhealth.server_app import federate
-    from fedhealth.settings import FederationSettings
+    from fedhealth.config.federation import FederationSettings
+    from fedhealth.server.app import federate
+    from fedhealth.server.events import RoundRecord
 
     raise_open_files()
     settings = FederationSettings(hospitals=count, rounds=rounds)
@@ -192,7 +192,7 @@ def read_memory(when: str) -> Reading:
 
 def measured_grid(run_config: Mapping[str, Any], capacity: int, memory: list[Reading]) -> "GrpcGrid":
     """The real grid; it reads the memory before and after each training and evaluation, while all replies are held."""
-    from fedhealth.wire.grid import GrpcGrid
+    from fedhealth.transport.grpc.grid import GrpcGrid
 
     class MeasuredGrid(GrpcGrid):
         def send_and_receive(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "list[Message]":

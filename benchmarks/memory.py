@@ -16,9 +16,10 @@ from typing import Any
 import tyro
 
 from benchmarks.common import report
-from fedhealth.demo import ROOT, free_port
-from fedhealth.errors import RunError
-from fedhealth.terminal import quiet_libraries, script
+from fedhealth.cli.demo import ROOT, free_port
+from fedhealth.cli.terminal import script
+from fedhealth.common.errors import RunError
+from fedhealth.common.runtime_env import quiet_libraries
 
 READINGS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Parts of the run after which memory is read: once all that happens once has happened, and before anybody ends."""

@@ -14,14 +14,14 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedhealth import preprocessing
-from fedhealth.arrays import read_array
-from fedhealth.errors import RunError
-from fedhealth.metrics import histogram_to_record, score_histogram
-from fedhealth.settings import FederationSettings
+from fedhealth.common.array_codec import read_array
+from fedhealth.common.errors import RunError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data import preprocessing
+from fedhealth.metrics.histogram import histogram_to_record, score_histogram
 
 if TYPE_CHECKING:
-    from fedhealth.events import Event
+    from fedhealth.server.events import Event
 
 LONGEST_WAIT = 60.0
 """Seconds that a hospital looks for its server, and the server for its hospitals."""
@@ -29,10 +29,11 @@ LONGEST_WAIT = 60.0
 
 def make_hospitals(folder: Path) -> list[Path]:
     """Write a CSV for each of the four invented hospitals, and beside it the model input that it becomes (.npz)."""
-    from fedhealth.data import load_hospital, split_patients
-    from fedhealth.dataset_files import client_file, csv_bytes
-    from fedhealth.schema import HOSPITAL
-    from fedhealth.sources.synthetic import invent_patients
+    from fedhealth.data.dataset_writer import client_file, csv_bytes
+    from fedhealth.data.hospital import load_hospital
+    from fedhealth.data.patients import split_patients
+    from fedhealth.data.schema import HOSPITAL
+    from fedhealth.data.sources.synthetic import invent_patients
 
     settings, files, splits = FederationSettings(), [], []
     for client, (_, rows) in enumerate(invent_patients(920, 0).groupby(HOSPITAL, sort=False), start=1):
@@ -54,7 +55,7 @@ def make_hospitals(folder: Path) -> list[Path]:
 
 def issue_for(files: Sequence[Path], folder: Path) -> Path:
     """A folder with the certificates of the server and of the hospital of each file."""
-    from fedhealth.wire.authority import issue_certificates
+    from fedhealth.transport.tls.authority import issue_certificates
 
     out = folder / "certs"
     issue_certificates(out, [file.stem for file in files], ["127.0.0.1"], days=9, ca_days=99, force=False)
@@ -63,10 +64,10 @@ def issue_for(files: Sequence[Path], folder: Path) -> Path:
 
 def serve(orders: Connection, address: str, num_hospitals: int, certificates: Path | None = None) -> None:
     """For each number of rounds on `orders`, run a federation of so many; send back when its rounds ended."""
-    from fedhealth.events import RoundRecord
-    from fedhealth.server_app import make_server_app
-    from fedhealth.wire.grid import GrpcGrid
-    from fedhealth.wire.identity import load_identity
+    from fedhealth.server.app import make_server_app
+    from fedhealth.server.events import RoundRecord
+    from fedhealth.transport.grpc.grid import GrpcGrid
+    from fedhealth.transport.tls.identity import load_identity
 
     settings = FederationSettings(hospitals=num_hospitals)
     tls = load_identity(certificates / "server") if certificates else None
@@ -98,9 +99,9 @@ def run_client(address: str, file: Path, certificates: Path | None = None) -> No
 
 def run_light_client(address: str, examples: Path, certificates: Path | None = None) -> None:
     """A hospital that does not train, until the server ends the run."""
-    from fedhealth.wire.identity import load_identity
-    from fedhealth.wire.link import join
-    from fedhealth.wire.retry import Attempt, keep_trying
+    from fedhealth.transport.grpc.client import join
+    from fedhealth.transport.grpc.retry import Attempt, keep_trying
+    from fedhealth.transport.tls.identity import load_identity
 
     app = light_app(examples)
     tls = load_identity(certificates / examples.stem) if certificates else None
@@ -153,7 +154,7 @@ def describe(name: str, data: dict[str, Any]) -> RecordDict:
 
 def train_alone(orders: Connection, files: list[Path]) -> None:
     """What all hospitals compute in a round, one after the other, with nothing around it: rounds in, ends out."""
-    from fedhealth.training import Examples, Trainer, shuffled_orders
+    from fedhealth.models.training import Examples, Trainer, shuffled_orders
 
     hospitals = [dict(np.load(file)) for file in files]
     settings = FederationSettings()

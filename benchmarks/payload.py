@@ -17,7 +17,7 @@ from unittest import mock
 
 import tyro
 
-from fedhealth.terminal import quiet_libraries, silenced_stderr
+from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message, RecordDict
@@ -67,11 +67,11 @@ def main(settings: Settings) -> None:
 
 def require_same_model(weights: "Weights") -> None:
     """The light hospitals' idea of the default model must be the real one's, built here by Keras."""
-    from fedhealth.preprocessing import encoded_names
-    from fedhealth.settings import FederationSettings
+    from fedhealth.config.federation import FederationSettings
+    from fedhealth.data.preprocessing import encoded_names
 
     with silenced_stderr():
-        from fedhealth.model import build_model, weight_names
+        from fedhealth.models.keras_models import build_model, weight_names
 
     model = build_model(name=FederationSettings().model, num_inputs=len(encoded_names(missing_indicators=True)), seed=0)
     real = dict(zip(weight_names(model), (tuple(weight.shape) for weight in model.weights), strict=True))
@@ -186,10 +186,10 @@ def measure_model(name: str, weights: "Weights", rounds: int) -> list[dict[str, 
 
 def count_bytes(weights: "Weights", rounds: int) -> Counts:
     """A whole run of one hospital through the proxy."""
-    from fedhealth.server_app import federate
-    from fedhealth.settings import FederationSettings
-    from fedhealth.wire.grid import GrpcGrid
-    from fedhealth.wire.messages import encode_message
+    from fedhealth.config.federation import FederationSettings
+    from fedhealth.server.app import federate
+    from fedhealth.transport.grpc.grid import GrpcGrid
+    from fedhealth.transport.messages import encode_message
 
     counts, wires, start = Counts(), [Wire()], [(0, 0)]
     settings = FederationSettings(hospitals=1, rounds=rounds)
@@ -249,9 +249,9 @@ def light_app(weights: "Weights", on_request: Any) -> "ClientApp":
 
 def be_a_hospital(address: str, app: "ClientApp") -> None:
     """The hospital's end, as the client script has it."""
-    from fedhealth.errors import RunError
-    from fedhealth.wire.link import join
-    from fedhealth.wire.retry import ServerLostError
+    from fedhealth.common.errors import RunError
+    from fedhealth.transport.grpc.client import join
+    from fedhealth.transport.grpc.retry import ServerLostError
 
     try:
         with join(address, "hospital", {}) as connection:
@@ -268,10 +268,10 @@ def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
     from flwr.common import serde
 
     from benchmarks.light_hospitals import light_hospitals
-    from fedhealth.events import RoundRecord
-    from fedhealth.server_app import federate
-    from fedhealth.settings import FederationSettings
-    from fedhealth.wire.grid import GrpcGrid
+    from fedhealth.config.federation import FederationSettings
+    from fedhealth.server.app import federate
+    from fedhealth.server.events import RoundRecord
+    from fedhealth.transport.grpc.grid import GrpcGrid
 
     sent: list[Message] = []
     calls: list[tuple[int, int]] = []

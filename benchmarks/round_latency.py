@@ -24,9 +24,10 @@ import numpy as np
 import tyro
 
 from benchmarks.common import report, summarise
-from fedhealth.demo import free_port
-from fedhealth.errors import RunError
-from fedhealth.terminal import quiet_libraries, script, silenced_stderr
+from fedhealth.cli.demo import free_port
+from fedhealth.cli.terminal import script
+from fedhealth.common.errors import RunError
+from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 
 Start = SpawnContext | ForkServerContext
 SPAWN = multiprocessing.get_context("spawn")

@@ -22,9 +22,10 @@ import tyro
 
 from benchmarks import superlink
 from benchmarks.common import family, report
-from fedhealth.demo import ROOT, free_port
-from fedhealth.errors import RunError
-from fedhealth.terminal import quiet_libraries, script
+from fedhealth.cli.demo import ROOT, free_port
+from fedhealth.cli.terminal import script
+from fedhealth.common.errors import RunError
+from fedhealth.common.runtime_env import quiet_libraries
 
 RAY = "flwr run, Ray"
 NOTE = (

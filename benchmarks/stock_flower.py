@@ -17,7 +17,7 @@ from flwr.server.client_manager import ClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
-from fedhealth.settings import FederationSettings
+from fedhealth.config.federation import FederationSettings
 
 LONGEST_WAIT = 60.0
 """Seconds that a client looks for its server."""

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from benchmarks.common import family
 from benchmarks.our_processes import LONGEST_WAIT
-from fedhealth.demo import ROOT, free_port
-from fedhealth.errors import RunError
-from fedhealth.events import Event, RoundRecord
-from fedhealth.server_app import make_server_app
+from fedhealth.cli.demo import ROOT, free_port
+from fedhealth.common.errors import RunError
+from fedhealth.server.app import make_server_app
+from fedhealth.server.events import Event, RoundRecord
 
 TIMES = "ROUND_TIMES"
 """Environment variable: the file to which the server's app writes the seconds of every round."""
@@ -38,7 +38,7 @@ dependencies = []
 publisher = "benchmarks"
 [tool.flwr.app.components]
 serverapp = "benchmarks.superlink:app"
-clientapp = "fedhealth.client_app:app"
+clientapp = "fedhealth.client.app:app"
 [tool.flwr.app.config]
 hospitals = {hospitals}
 rounds = {rounds}

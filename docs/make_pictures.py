@@ -10,8 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fedhealth.errors import RunError
-from fedhealth.terminal import quiet_libraries, say, script, silenced_stderr
+from fedhealth.cli.terminal import say, script
+from fedhealth.common.errors import RunError
+from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 
 DOCS = Path(__file__).parent
 WIDTH = 1120
@@ -23,9 +24,9 @@ LIVE_ROUNDS = 13
 def main(argv: object = None) -> None:
     """Run, write the report, take two pictures."""
     quiet_libraries()
-    from fedhealth.dashboard import Dashboard
-    from fedhealth.events import Began
-    from fedhealth.report import write_report
+    from fedhealth.reporting.dashboard.app import Dashboard
+    from fedhealth.reporting.html.pages import write_report
+    from fedhealth.server.events import Began
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -47,11 +48,12 @@ def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
     from flwr.app import Context, RecordDict
 
     import create_dataset
-    from fedhealth import client_app
-    from fedhealth.run_folder import RunKeeper, make_run_folder
-    from fedhealth.server_app import make_server_app
-    from fedhealth.settings import FederationSettings
-    from fedhealth.simulation import InProcessGrid
+    from fedhealth.client.app import app as client_app
+    from fedhealth.config.federation import FederationSettings
+    from fedhealth.server.app import make_server_app
+    from fedhealth.server.run_directory import make_run_folder
+    from fedhealth.server.run_writer import RunKeeper
+    from fedhealth.transport.in_process import InProcessGrid
 
     with silenced_stderr():
         if create_dataset.main(["--source", "synthetic", "--out", str(folder / "data")]):
@@ -64,8 +66,8 @@ def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
     config = FederationSettings().to_run_config()
     events: list = []  # type: ignore[type-arg]
     run = make_run_folder(folder / "synthetic")
-    app = make_server_app(events.append, RunKeeper(run, keep=1, max_wait=0.0, warn=print).keep)
-    app(InProcessGrid(client_app.app, nodes, config), Context(1, 1, {}, RecordDict(), config))
+    server_app = make_server_app(events.append, RunKeeper(run, keep=1, max_wait=0.0, warn=print).keep)
+    server_app(InProcessGrid(client_app, nodes, config), Context(1, 1, {}, RecordDict(), config))
     return events
 
 

@@ -4,9 +4,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from fedhealth.commands import COMMANDS
-from fedhealth.errors import UsageError
-from fedhealth.terminal import Script, say, script
+from fedhealth.cli.commands import COMMANDS
+from fedhealth.cli.terminal import Script, say, script
+from fedhealth.common.errors import UsageError
 
 
 @script
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         return None
     if name not in COMMANDS:
         raise UsageError(f"{name} is no command; there are {', '.join(COMMANDS)} (python -m fedhealth --help)")
-    command: Script = importlib.import_module(f"fedhealth.commands.{name}").main
+    command: Script = importlib.import_module(f"fedhealth.cli.commands.{name}").main
     return command(arguments)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedhealth.terminal import quiet_libraries
+from fedhealth.common.runtime_env import quiet_libraries
 
 quiet_libraries()  # as the scripts do, before any test file imports Flower or TensorFlow
 

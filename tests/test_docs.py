@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fedhealth.commands import COMMANDS as FEDHEALTH_COMMANDS
-from fedhealth.demo import free_port
-from tests.processes import ROOT, Process
+from fedhealth.cli.commands import COMMANDS as FEDHEALTH_COMMANDS
+from fedhealth.cli.demo import free_port
+from tests.support.processes import ROOT, Process
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = ROOT / "docs" / "commands.md"
@@ -22,7 +22,7 @@ MODULE_COMMANDS = ("predict", "export", "report")
 def render_commands() -> str:
     """docs/commands.md as it should be. Rewrite it with `python -m tests.test_docs`."""
     sections = ["# Commands\n\nWhat `--help` prints; a test compares this page with the code.\n"]
-    for script in (*SCRIPTS, *(f"-m fedhealth {name}" for name in FEDHEALTH_COMMANDS)):
+    for script in (*SCRIPTS, *(f"-m fedhealth {name}" for name in FEDHEALTH_COMMANDS), "-m experiments.compare"):
         command = [sys.executable, *script.split(), "--help"]
         environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
         text = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
@@ -83,20 +83,19 @@ def test_the_readmes_terminals_work_as_they_stand(tmp_path: Path) -> None:
 
 
 def test_the_number_of_weights_in_the_readme_is_the_default_models() -> None:
-    from fedhealth.model import build_model
-    from fedhealth.preprocessing import encoded_names
-    from fedhealth.settings import FederationSettings
+    from fedhealth.config.federation import FederationSettings
+    from fedhealth.data.preprocessing import encoded_names
+    from fedhealth.models.keras_models import build_model
 
     settings = FederationSettings()
     model = build_model(settings.model, len(encoded_names(settings.missing_indicators)), seed=0)
     assert f"({model.count_params()} numbers by default)" in README
 
 
-def test_every_room_is_on_the_readmes_map() -> None:
-    rooms = {path.name for path in (ROOT / "fedhealth").glob("*.py")} - {"__init__.py"}
-    rooms |= {f"{path.parent.name}/" for path in (ROOT / "fedhealth").glob("*/__init__.py")}
-    named = set(re.findall(r"`([a-z_]+(?:\.py|/))`", README.split("## How it works")[1]))
-    assert rooms - named == set()
+def test_every_wing_is_on_the_readmes_map() -> None:
+    wings = {f"{path.parent.name}/" for path in (ROOT / "fedhealth").glob("*/__init__.py")}
+    named = re.findall(r"^\| `([a-z_]+/)` \|", README.split("## How it works")[1], re.MULTILINE)
+    assert set(named) == wings
 
 
 def test_every_dependency_has_its_reason_in_the_readme() -> None:

@@ -9,37 +9,29 @@ from flwr.app import Context, Message, RecordDict
 from flwr.common.serde import message_to_proto
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
-from fedhealth import client_app, preprocessing
-from fedhealth.data import load_hospital, split_patients
-from fedhealth.errors import RunError
-from fedhealth.events import Began, Checkpoint, Event, Finished, RoundRecord
-from fedhealth.metrics import add_histograms, compute_calibration
-from fedhealth.preprocessing import Moments
-from fedhealth.schema import TARGET
-from fedhealth.server_app import make_server_app
-from fedhealth.settings import FederationSettings
-from fedhealth.simulation import InProcessGrid
-from fedhealth.sources import load_source
-from fedhealth.subgroups import GROUPS
-from fedhealth.wire.messages import node_id_of
-from tests.hospital_files import write_hospitals
-
-QUICK = {"rounds": 3, "local-epochs": 1}
+from fedhealth.client import app
+from fedhealth.common.errors import RunError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data import preprocessing
+from fedhealth.data.hospital import load_hospital
+from fedhealth.data.patients import split_patients
+from fedhealth.data.preprocessing import Moments
+from fedhealth.data.schema import TARGET
+from fedhealth.data.sources.load import load_source
+from fedhealth.metrics.clinical import compute_calibration
+from fedhealth.metrics.histogram import add_histograms
+from fedhealth.metrics.subgroups import GROUPS
+from fedhealth.server.app import make_server_app
+from fedhealth.server.events import Began, Checkpoint, Event, Finished, RoundRecord
+from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.messages import node_id_of
+from tests.support.hospital_files import write_hospitals
+from tests.support.runs import QUICK, run_federation
 
 
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return write_hospitals(tmp_path_factory.mktemp("hospitals"))
-
-
-def run_federation(hospitals: dict[str, Path], **run_config: object) -> list[Event]:
-    config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **QUICK}
-    config.update({key.replace("_", "-"): value for key, value in run_config.items()})
-    events: list[Event] = []
-    nodes = {name: {"data": str(path), "name": name} for name, path in hospitals.items()}
-    grid = InProcessGrid(client_app.app, nodes, config)
-    make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
-    return events
 
 
 def final_weights(events: list[Event]) -> list[np.ndarray]:
@@ -64,7 +56,7 @@ def test_the_union_metrics_equal_sklearns_on_pooled_scores(hospitals: dict[str, 
     assert isinstance(finished, Finished)
     assert finished.standardisation is not None
     settings = finished.settings
-    from fedhealth.training import Trainer
+    from fedhealth.models.training import Trainer
 
     num_inputs = len(preprocessing.encoded_names(settings.missing_indicators))
     trainer = Trainer(settings.model, num_inputs, settings.learning_rate, settings.batch_size, settings.seed)
@@ -140,7 +132,7 @@ def test_a_model_trained_with_class_weights_tells_risks_that_mean_what_they_say(
 def test_training_that_diverges_ends_in_one_clear_line(
     hospitals: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fedhealth.training import Trainer
+    from fedhealth.models.training import Trainer
 
     monkeypatch.setattr(Trainer, "train", lambda self, weights, *_: ([weight * np.nan for weight in weights], 0.0))
     with pytest.raises(RunError, match=r"training diverged.*lower --learning-rate"):
@@ -264,7 +256,7 @@ def test_a_verdict_leaves_only_the_hospital_that_wants_to_share_it(
         name: {"data": str(path), "name": name, "share-verdict": name == sharing} for name, path in hospitals.items()
     }
     events: list[Event] = []
-    grid = InProcessGrid(client_app.app, nodes, config)
+    grid = InProcessGrid(app.app, nodes, config)
     make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
     finals = [reply for reply in replies if reply.metadata.message_type == "query.finish"]
     silent = [message_to_proto(reply).content.ByteSize() for reply in finals if not reply.content]
@@ -295,7 +287,7 @@ def test_the_envelope_of_an_answer_holds_ids_and_times_only(hospitals: dict[str,
 def test_an_error_leaves_as_a_code_and_one_line(
     hospitals: dict[str, Path], replies: list[Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fedhealth.training import Trainer
+    from fedhealth.models.training import Trainer
 
     monkeypatch.setattr(Trainer, "train", lambda self, weights, *_: ([weight * np.nan for weight in weights], 0.0))
     with pytest.raises(RunError):

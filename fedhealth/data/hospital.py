@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedhealth.common.errors import UsageError
+from fedhealth.data.csv_table import Table, parse_table, read_file, show
 from fedhealth.data.patients import Patients
-from fedhealth.data.table import Table, parse_table, read_file, show
+from fedhealth.data.schema import FEATURE_NAMES, HOSPITAL, SYNTHETIC_PREFIX, TARGET
 from fedhealth.data.validation import validate_table
-from fedhealth.errors import UsageError
-from fedhealth.schema import FEATURE_NAMES, HOSPITAL, SYNTHETIC_PREFIX, TARGET
 
 FULL_DATASET = "full_dataset.csv"
 """Holds all patients of a data set, whoever examined them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.errors import UsageError
+from fedhealth.common.errors import UsageError
 
 SPLIT_STREAM = 0x5B117
 """Keeps the split's random numbers apart from every other use of the same seed."""

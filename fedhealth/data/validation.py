@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedhealth.data.table import Table, show
-from fedhealth.errors import DataError
-from fedhealth.schema import FEATURES, LABEL, TARGET, Column
+from fedhealth.common.errors import DataError
+from fedhealth.data.csv_table import Table, show
+from fedhealth.data.schema import FEATURES, LABEL, TARGET, Column
 
 if TYPE_CHECKING:
     import pandera.pandas as pa

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedhealth.terminal import quiet_libraries
+from fedhealth.common.runtime_env import quiet_libraries
 from tests.chaos.federation import HARMS, HOSPITALS, Federation, make_ground
 
 ROUNDS_PER_FAULT = 40

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedhealth.demo import free_port
-from fedhealth.errors import FedHealthError
-from fedhealth.wire.identity import load_identity
-from fedhealth.wire.link import ServerLostError, join
+from fedhealth.cli.demo import free_port
+from fedhealth.common.errors import FedHealthError
+from fedhealth.transport.grpc.client import ServerLostError, join
+from fedhealth.transport.tls.identity import load_identity
 from tests.chaos.proxy import Proxy
-from tests.processes import Process, started
+from tests.support.processes import Process, started
 
 HOSPITALS = ("synthetic-cleveland", "synthetic-hungary", "synthetic-switzerland", "synthetic-va")
 PATIENTS = 160

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from fedhealth.client_app import app
-from fedhealth.events import Event, Finished
-from fedhealth.server_app import make_server_app
-from fedhealth.settings import FederationSettings
-from fedhealth.simulation import InProcessGrid
-from fedhealth.wire.messages import RUN_ID, SERVER_NODE_ID
+from fedhealth.client.app import app
+from fedhealth.config.federation import FederationSettings
+from fedhealth.server.app import make_server_app
+from fedhealth.server.events import Event, Finished
+from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
 from tests.chaos.__main__ import judge, make_schedule, run
 from tests.chaos.federation import HARMS, HOSPITALS, make_ground
 

@@ -1,0 +1,99 @@
+"""How the settings were chosen, and whether choosing fooled us: nested cross-validation.
+
+Inside each case the candidates are compared on its training rows only, by folds of them (or, for a new hospital, by leaving
+one of the training hospitals out); the winner is then trained on all training rows and tested once. That procedure's choice
+among the candidates owes nothing to test rows (Varma & Simon 2006, "Bias in error estimation when using cross-validation for
+model selection"); if the defaults do no better, neither does theirs.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.methods import Risks, train_model, with_personal
+from experiments.splits import Case, Rows, deal_folds
+from fedhealth.config.federation import FederationSettings
+
+CHOSEN = "federated chosen"
+INNER_FOLDS = 4
+INNER_STREAM = 0x1AA3
+SMALLEST_RISK = 1e-7
+
+CANDIDATES: Mapping[str, Mapping[str, Any]] = {
+    "fedadagrad logistic": {},
+    "fedadagrad logistic, 40 rounds, decay 0.03": {"rounds": 40, "weight_decay": 0.03},
+    "fedavg logistic": {"strategy": "fedavg", "learning_rate": 0.15, "rounds": 40, "weight_decay": 0.03},
+    "fedavg logistic, batches of 32": {
+        "strategy": "fedavg",
+        "learning_rate": 0.15,
+        "batch_size": 32,
+        "weight_decay": 0.03,
+    },
+    "scaffold logistic": {"strategy": "scaffold", "learning_rate": 0.15, "rounds": 40},
+    "fedavg mlp": {
+        "strategy": "fedavg",
+        "model": "mlp",
+        "learning_rate": 0.15,
+        "rounds": 60,
+        "weight_decay": 0.03,
+    },
+}
+"""What the candidates change in the defaults; the first changes nothing."""
+
+
+def run_chosen(case: Case, settings: FederationSettings, chosen: list[str]) -> Iterator[tuple[str, Risks]]:
+    """Choose on the case's training rows, train on all of them, test; the choice is appended to `chosen`."""
+    inner = list(new_hospital_folds(case) if not case.test.keys() <= case.train.keys() else training_folds(case))
+    losses = {name: inner_loss(inner, dataclasses.replace(settings, **changes)) for name, changes in CANDIDATES.items()}
+    chosen.append(min(losses, key=lambda name: losses[name]))
+    best = dataclasses.replace(
+        settings,
+        **CANDIDATES[chosen[-1]],
+        seed=case.seed,
+        missing_indicators=case.missing_indicators,
+        hospitals=len(case.train),
+    )
+    yield from with_personal(CHOSEN, train_model(case.train, best), case, finetuned=False)
+
+
+def training_folds(case: Case) -> Iterator[Case]:
+    """The case's training rows, split into folds of their own; a fold may leave a small hospital with nobody to test."""
+    generator = np.random.default_rng([INNER_STREAM, case.repetition])
+    folds = {name: deal_folds(rows.patients.labels, INNER_FOLDS, generator) for name, rows in case.train.items()}
+    for fold in range(INNER_FOLDS):
+        train = {name: subset(rows, np.flatnonzero(folds[name] != fold)) for name, rows in case.train.items()}
+        test = {name: subset(rows, np.flatnonzero(folds[name] == fold)) for name, rows in case.train.items()}
+        yield dataclasses.replace(case, train=train, test=test)
+
+
+def new_hospital_folds(case: Case) -> Iterator[Case]:
+    """Each training hospital once as the one that is new."""
+    for left_out, rows in case.train.items():
+        rest = {name: other for name, other in case.train.items() if name != left_out}
+        yield dataclasses.replace(case, train=rest, test={left_out: rows})
+
+
+def subset(rows: Rows, places: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
+    """Some of the rows."""
+    patients = dataclasses.replace(
+        rows.patients, features=rows.patients.features[places], labels=rows.patients.labels[places]
+    )
+    return Rows(patients, rows.places[places])
+
+
+def inner_loss(cases: Sequence[Case], settings: FederationSettings) -> float:
+    """Mean log loss per patient over the folds, of the global model and of the one corrected for each hospital."""
+    total, patients = 0.0, 0
+    for case in cases:
+        chosen = dataclasses.replace(
+            settings, seed=case.seed, missing_indicators=case.missing_indicators, hospitals=len(case.train)
+        )
+        for _, risks in with_personal(CHOSEN, train_model(case.train, chosen), case, finetuned=False):
+            for name, values in risks.items():
+                ill = case.test[name].patients.labels > 0.5
+                right = np.where(ill, values, 1 - values)
+                total -= float(np.log(np.clip(right, SMALLEST_RISK, 1)).sum())
+                patients += len(ill)
+    return total / patients

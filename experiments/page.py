@@ -1,0 +1,122 @@
+"""A study as text: tables for the console and the page docs/results.md."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from experiments.figures import write_figures
+from experiments.paired_bootstrap import Difference
+from experiments.results import Study
+from experiments.scoring import MEAN, UNION
+from fedhealth.common.atomic_files import write_file
+from fedhealth.common.text_table import format_table
+
+SHOWN = (UNION, MEAN)
+METRIC_NAMES = {"accuracy": "accuracy", "auroc": "AUROC", "brier": "Brier", "ece": "ECE"}
+TITLES = {
+    "flamby": "FLamby's benchmark: 740 patients, 13 columns, one split, five trainings",
+    "cv": "Cross-validation: 920 patients, five folds, five seeds",
+    "cv-no-indicators": "The same without telling the model which values are missing",
+    "new-hospital": "A new hospital: trained on three, tested on the fourth",
+    "small-15": "Little data: 15 training patients in each hospital",
+    "small-30": "Little data: 30 training patients in each hospital",
+    "small-60": "Little data: 60 training patients in each hospital",
+}
+
+Lines = list[tuple[str, ...]]
+
+
+def union_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
+    """Heading and lines: every method, all test patients together and the mean over hospitals."""
+    values = {(r.method, r.hospital, r.metric): r for r in study.results if r.protocol == protocol}
+    columns = [(where, metric) for where in SHOWN for metric in METRIC_NAMES]
+    methods = dict.fromkeys(method for method, _, _ in values)
+    heading = ("method", *(f"{where} {METRIC_NAMES[metric]}" for where, metric in columns))
+    lines: Lines = []
+    for method in methods:
+        cells = [values.get((method, *column)) for column in columns]
+        lines.append((method, *("n/a" if r is None else f"{r.mean:.3f} ({r.std:.3f})" for r in cells)))
+    return heading, lines
+
+
+def hospital_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
+    """Heading and lines: every method, AUROC and accuracy of each hospital."""
+    values = {(r.method, r.hospital, r.metric): r for r in study.results if r.protocol == protocol}
+    hospitals = [name for name in dict.fromkeys(hospital for _, hospital, _ in values) if name not in SHOWN]
+    columns = [(name, metric) for metric in ("auroc", "accuracy") for name in hospitals]
+    lines: Lines = []
+    for method in dict.fromkeys(method for method, _, _ in values):
+        cells = [values.get((method, *column)) for column in columns]
+        lines.append((method, *("n/a" if r is None else f"{r.mean:.3f}" for r in cells)))
+    return ("method", *(f"{METRIC_NAMES[metric]} {name}" for name, metric in columns)), lines
+
+
+def difference_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
+    """Heading and lines: federated less local and less central, with 95 % intervals."""
+    lines: Lines = []
+    for (name, method, reference), found in study.differences.items():
+        if name != protocol or method.endswith("finetune"):
+            continue
+        where = {(each.hospital, each.metric): each for each in found}
+        shown = [("union", "accuracy"), ("union", "auroc"), ("union", "brier"), ("mean", "auroc"), ("va", "auroc")]
+        lines.append((f"{method} - {reference}", *(interval(where.get(column)) for column in shown)))
+    return ("difference", "union accuracy", "union AUROC", "union Brier", "mean AUROC", "VA AUROC"), lines
+
+
+def interval(difference: Difference | None) -> str:
+    """`+0.012 [0.003, 0.021]`."""
+    if difference is None:
+        return "n/a"
+    return f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
+def choice_lines(study: Study, protocol: str) -> list[str]:
+    """How often each candidate was chosen on training rows."""
+    chosen = study.choices.get(protocol, {})
+    counts = ", ".join(f"{name} {times}x" for name, times in sorted(chosen.items(), key=lambda each: -each[1]))
+    return [f"chosen on training rows, case by case: {counts}"] if chosen else []
+
+
+def console_text(study: Study, terminal: bool) -> str:
+    """All tables, one protocol after the other."""
+    blocks = []
+    for protocol in protocols_of(study):
+        blocks.append(f"\n{TITLES.get(protocol, protocol)}")
+        for make in (union_lines, hospital_lines, difference_lines):
+            heading, lines = make(study, protocol)
+            blocks += ["", format_table(heading, lines, text_columns=1, terminal=terminal)] if lines else []
+        blocks += choice_lines(study, protocol)
+    return "\n".join(blocks)
+
+
+def protocols_of(study: Study) -> list[str]:
+    """In the order in which they ran."""
+    return list(dict.fromkeys(result.protocol for result in study.results))
+
+
+def write_page(study: Study, path: Path, introduction: Callable[[Study, str], str], flags: str) -> None:
+    """The page, and its figures in a folder of the same name beside it; `flags` are those of its commands."""
+    parts = [introduction(study, flags)]
+    for protocol in protocols_of(study):
+        flag = protocol.split("-")[0] if protocol.startswith("small") else protocol
+        command = f"python -m experiments.compare --source PATH --protocol {flag}{flags} --out DIR"
+        parts.append(f"## {TITLES.get(protocol, protocol)}\n")
+        for make in (union_lines, hospital_lines, difference_lines):
+            heading, lines = make(study, protocol)
+            parts += [f"`{command}`\n", markdown(heading, lines)] if lines else []
+        parts += [f"{line}\n" for line in choice_lines(study, protocol)]
+        for name in write_figures(study, protocol, pictured(study, protocol), path.with_suffix("")):
+            parts.append(f"![{name}]({path.stem}/{name})\n")
+    write_file(path, "\n".join(parts).encode())
+
+
+def pictured(study: Study, protocol: str) -> list[str]:
+    """The methods worth a picture: alone, the first strategy with and without its intercept, in one place."""
+    methods = [method for name, method in study.tested if name == protocol]
+    first = next(method for method in methods if method.startswith("federated"))
+    return [method for method in ("local", first, f"{first} + intercept", "central") if method in methods]
+
+
+def markdown(heading: Sequence[str], lines: Lines) -> str:
+    """A table of a page."""
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines)) + "\n"

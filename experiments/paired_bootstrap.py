@@ -1,0 +1,81 @@
+"""How sure a difference between two methods is: a paired bootstrap over patients.
+
+In every draw the patients of each hospital are drawn anew (Efron 1979), the same ones for both methods and in all
+repetitions; the difference of a draw is the mean over repetitions. The interval says what other patients of the same
+hospitals might have shown, not what other hospitals would.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.scoring import MEAN, UNION, Tested, join
+from fedhealth.metrics.ranking import weighted_auroc
+
+NUM_DRAWS = 500
+LEVEL = 0.95
+BOOTSTRAP_STREAM = 0xB005
+COMPARED = ("accuracy", "auroc", "brier")
+
+Repetition = Mapping[str, Tested]
+"""Hospital -> its test patients in one repetition."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`method` less `reference` in one metric, with a 95 % interval."""
+
+    hospital: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+
+
+def compare(method: Sequence[Repetition], reference: Sequence[Repetition]) -> list[Difference]:
+    """All differences between two methods that tested the same patients in the same repetitions."""
+    weights = draw_weights(method)
+    names = [*method[0], *([MEAN, UNION] if len(method[0]) > 1 else [])]
+    found = []
+    for name in names:
+        for metric in COMPARED:
+            pairs = [
+                measure(ours, name, metric, weights) - measure(theirs, name, metric, weights)
+                for ours, theirs in zip(method, reference, strict=True)
+            ]
+            draws = np.nanmean(np.stack(pairs), axis=0)
+            if not np.isnan(draws[0]):
+                low, high = np.nanquantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+                found.append(Difference(name, metric, float(draws[0]), float(low), float(high)))
+    return found
+
+
+def draw_weights(repetitions: Sequence[Repetition]) -> dict[str, NDArray[np.float64]]:
+    """Hospital -> how often each of its patients is drawn (1 + NUM_DRAWS, num_patients); the first draw is everybody once."""
+    generator = np.random.default_rng(BOOTSTRAP_STREAM)
+    weights = {}
+    for name in repetitions[0]:
+        size = 1 + max(int(repetition[name].places.max()) for repetition in repetitions)
+        draws = generator.multinomial(size, np.full(size, 1 / size), size=NUM_DRAWS)
+        weights[name] = np.concatenate([np.ones((1, size)), draws.astype(np.float64)])
+    return weights
+
+
+def measure(
+    repetition: Repetition, hospital: str, metric: str, weights: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """The metric in every draw (1 + NUM_DRAWS,)."""
+    if hospital == MEAN:
+        each = [measure(repetition, name, metric, weights) for name in repetition]
+        return np.nanmean(np.stack(each), axis=0) if not np.isnan(each).all() else each[0]
+    names = list(repetition) if hospital == UNION else [hospital]
+    tested = join([repetition[name] for name in names])
+    drawn = np.concatenate([weights[name][:, repetition[name].places] for name in names], axis=1)
+    if metric == "auroc":
+        return weighted_auroc(tested.risks, tested.labels, drawn)
+    right = (tested.risks >= 0.5) == (tested.labels > 0.5)
+    losses = right if metric == "accuracy" else (tested.risks - tested.labels) ** 2
+    mean: NDArray[np.float64] = (drawn * losses).sum(axis=1) / np.maximum(drawn.sum(axis=1), 1)
+    return mean

@@ -1,0 +1,46 @@
+"""Metrics of one repetition: per hospital, their unweighted mean, and the union of all test patients."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedhealth.metrics.histogram import compute_metrics, score_histogram
+from fedhealth.metrics.ranking import exact_auroc
+
+METRICS = ("accuracy", "auroc", "brier", "ece")
+UNION, MEAN = "union", "mean"
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """Test patients of one hospital in one repetition: place in the hospital's table, label, risk; each (num_patients,)."""
+
+    places: NDArray[np.int64]
+    labels: NDArray[np.float32]
+    risks: NDArray[np.float64]
+
+
+def join(parts: list[Tested]) -> Tested:
+    """The patients of several folds or hospitals, one after the other."""
+    return Tested(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("places", "labels", "risks")))
+
+
+def score(hospitals: Mapping[str, Tested]) -> dict[tuple[str, str], float]:
+    """(hospital, metric) -> value; undefined ones are left out, also of the mean."""
+    values = {name: score_one(tested) for name, tested in hospitals.items()}
+    values[UNION] = score_one(join(list(hospitals.values())))
+    for metric in METRICS:
+        known = [values[name][metric] for name in hospitals if metric in values[name]]
+        if known:
+            values.setdefault(MEAN, {})[metric] = float(np.mean(known))
+    return {(name, metric): value for name, metrics in values.items() for metric, value in metrics.items()}
+
+
+def score_one(tested: Tested) -> dict[str, float]:
+    """Metrics of some patients; AUROC from the risks themselves, which are at hand here."""
+    metrics = compute_metrics(score_histogram(tested.risks, tested.labels))
+    found = {"accuracy": metrics.accuracy, "brier": metrics.brier, "ece": metrics.ece}
+    found["auroc"] = exact_auroc(tested.risks, tested.labels)
+    return {name: value for name, value in found.items() if value is not None}

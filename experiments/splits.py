@@ -1,0 +1,100 @@
+"""Who is trained on and who is tested, for each protocol; everything is drawn from seeds."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fedhealth.data.patients import Patients
+from fedhealth.data.schema import FEATURE_NAMES, HOSPITAL, TARGET
+
+NUM_FOLDS = 5
+SMALL_SIZES = (15, 30, 60)
+DRAWS_PER_SEED = 4
+"""The protocol `small` is noisy: it is repeated this often for each seed."""
+FOLD_STREAM, DRAW_STREAM = 0xF01D, 0xD4A3
+"""Keep these random numbers apart from every other use of the same seed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some patients of one hospital, by their place in that hospital's table (num_patients,)."""
+
+    patients: Patients
+    places: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One model to train: hospital name -> rows. Hospitals that are only tested are new to the model."""
+
+    protocol: str
+    repetition: int
+    seed: int
+    train: Mapping[str, Rows]
+    test: Mapping[str, Rows]
+    missing_indicators: bool = True
+
+
+def patients_of(table: pd.DataFrame) -> dict[str, Patients]:
+    """Canonical table -> hospital name -> its patients, in the table's order."""
+    return {
+        str(name): Patients(
+            features=rows[list(FEATURE_NAMES)].to_numpy(dtype=np.float64),
+            labels=rows[TARGET].to_numpy(dtype=np.float32),
+        )
+        for name, rows in table.groupby(HOSPITAL, sort=False)
+    }
+
+
+def take(patients: Patients, places: NDArray[np.int64]) -> Rows:
+    """The patients at `places`."""
+    return Rows(Patients(patients.features[places], patients.labels[places]), places)
+
+
+def deal_folds(labels: NDArray[np.float32], num_folds: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Fold of each patient (num_patients,); classes are spread evenly over the folds."""
+    folds, dealt = np.zeros(len(labels), dtype=np.int64), 0
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        folds[members] = (np.arange(len(members)) + dealt) % num_folds
+        dealt += len(members)
+    return folds
+
+
+def cross_validation_cases(
+    hospitals: Mapping[str, Patients], seeds: int, protocol: str = "cv", missing_indicators: bool = True
+) -> Iterator[Case]:
+    """Five folds stratified by hospital and label, for each seed; every patient is tested once per seed."""
+    for seed in range(seeds):
+        generator = np.random.default_rng([FOLD_STREAM, seed])
+        folds = {name: deal_folds(patients.labels, NUM_FOLDS, generator) for name, patients in hospitals.items()}
+        for fold in range(NUM_FOLDS):
+            train = {name: take(p, np.flatnonzero(folds[name] != fold)) for name, p in hospitals.items()}
+            test = {name: take(p, np.flatnonzero(folds[name] == fold)) for name, p in hospitals.items()}
+            yield Case(protocol, seed, seed, train, test, missing_indicators)
+
+
+def new_hospital_cases(hospitals: Mapping[str, Patients], seeds: int) -> Iterator[Case]:
+    """Each hospital once as the one that the others' model has never seen."""
+    for seed in range(seeds):
+        for left_out in hospitals:
+            train = {name: take(p, np.arange(len(p))) for name, p in hospitals.items() if name != left_out}
+            test = {left_out: take(hospitals[left_out], np.arange(len(hospitals[left_out])))}
+            yield Case("new-hospital", seed, seed, train, test)
+
+
+def small_cases(hospitals: Mapping[str, Patients], seeds: int, size: int) -> Iterator[Case]:
+    """`size` training patients in each hospital, drawn with its own prevalence; a fifth, kept apart, is tested."""
+    for repetition in range(seeds * DRAWS_PER_SEED):
+        generator = np.random.default_rng([DRAW_STREAM, repetition])
+        train, test = {}, {}
+        for name, patients in hospitals.items():
+            folds = deal_folds(patients.labels, NUM_FOLDS, generator)
+            rest = np.flatnonzero(folds != 0)
+            parts = deal_folds(patients.labels[rest], max(1, len(rest) // size), generator)
+            train[name] = take(patients, rest[parts == 0][:size])
+            test[name] = take(patients, np.flatnonzero(folds == 0))
+        yield Case(f"small-{size}", repetition, repetition, train, test)

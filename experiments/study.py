@@ -1,0 +1,158 @@
+"""A whole study: every protocol, method and repetition, and what came out of it."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.flamby import flamby_cases
+from experiments.methods import epsilon_of, run_case
+from experiments.nested_cv import run_chosen
+from experiments.paired_bootstrap import Difference, Repetition, compare
+from experiments.results import Result, Study
+from experiments.scoring import Tested, join, score
+from experiments.splits import SMALL_SIZES, Case, cross_validation_cases, new_hospital_cases, patients_of, small_cases
+from fedhealth.common.atomic_files import write_file
+from fedhealth.config.federation import FederationSettings, StrategyName
+from fedhealth.data.sources.canonical_table import Source
+from fedhealth.data.sources.load import load_source
+
+Say = Callable[[str], None]
+NUM_SYNTHETIC = 920
+
+
+def load_patients(source: str, *, url: str, raw_folder: Path, say: Say) -> tuple[Source, Path]:
+    """The table, and the path of the files behind it (FLamby's protocol reads them again, for what the table leaves out)."""
+    loaded = load_source(source, url=url, patients=NUM_SYNTHETIC, seed=0, raw_folder=raw_folder, say=say)
+    return loaded, raw_folder if source in ("auto", "uci") else Path(source)
+
+
+def keep_study(study: Study, out: Path, page: Path | None, flags: str) -> list[Path]:
+    """Write results.json, differences.json and figures into `out`, and the page if one is asked for; the paths written.
+
+    `flags` are those that the page's commands need beside the protocol.
+    """
+    from experiments.figures import write_figures
+    from experiments.introduction import introduce
+    from experiments.page import pictured, protocols_of, write_page
+
+    files = {out / "results.json": study.to_json(), out / "differences.json": study.differences_json()}
+    for path, records in files.items():
+        write_file(path, (json.dumps(records, indent=1, allow_nan=False) + "\n").encode())
+    for protocol in protocols_of(study):
+        write_figures(study, protocol, pictured(study, protocol), out)
+    if page is not None:
+        write_page(study, page, introduce, flags)
+    return [*files, *([page] if page is not None else [])]
+
+
+def run_study(
+    source: Source,
+    path: Path,
+    *,
+    protocols: Sequence[str],
+    strategies: Sequence[StrategyName],
+    settings: FederationSettings,
+    seeds: int,
+    say: Say,
+    choose: bool = False,
+    epsilons: Sequence[float] = (),
+) -> Study:
+    """All protocols, one after the other; `path` is where FLamby's protocol reads the raw files.
+
+    The first strategy is also run under differential privacy, once for each of `epsilons`.
+    With `choose`, the settings are also chosen anew inside every case, on its training rows (`choice.py`).
+    """
+    tested: dict[tuple[str, str], list[Repetition]] = {}
+    choices: dict[str, Counter[str]] = {}
+    for protocol in protocols:
+        for name, cases in make_cases(protocol, source, path, seeds):
+            chosen: list[str] = []
+            found = run_protocol(cases, settings, strategies, chosen if choose else None, epsilons)
+            choices |= {name: Counter(chosen)} if chosen else {}
+            for method, repetitions in found.items():
+                tested[name, method] = repetitions
+                say(summary_line(name, method, repetitions))
+    results = [result for (name, method), runs in tested.items() for result in summarise(name, method, runs)]
+    return Study(source.description, results, all_differences(tested), tested, choices)
+
+
+def make_cases(protocol: str, source: Source, path: Path, seeds: int) -> Iterator[tuple[str, Iterable[Case]]]:
+    """(name, cases) of a protocol; `small` has one for each size."""
+    hospitals = patients_of(source.table)
+    if protocol == "flamby":
+        yield protocol, flamby_cases(path, seeds)
+    elif protocol == "cv":
+        yield protocol, cross_validation_cases(hospitals, seeds)
+    elif protocol == "cv-no-indicators":
+        yield protocol, cross_validation_cases(hospitals, seeds, protocol, missing_indicators=False)
+    elif protocol == "new-hospital":
+        yield protocol, new_hospital_cases(hospitals, seeds)
+    else:
+        for size in SMALL_SIZES:
+            yield f"small-{size}", small_cases(hospitals, seeds, size)
+
+
+def run_protocol(
+    cases: Iterable[Case],
+    settings: FederationSettings,
+    strategies: Sequence[StrategyName],
+    chosen: list[str] | None,
+    epsilons: Sequence[float] = (),
+) -> dict[str, list[Repetition]]:
+    """Method -> its repetitions; the folds of a repetition are put together. Choices, if any, are appended to `chosen`."""
+    parts: dict[str, dict[int, dict[str, list[Tested]]]] = {}
+    for case in cases:
+        methods = [run_case(case, settings, strategies, epsilons)]
+        methods += [] if chosen is None else [run_chosen(case, settings, chosen)]
+        for method, risks in itertools.chain(*methods):
+            repetition = parts.setdefault(method, {}).setdefault(case.repetition, {})
+            for name, values in risks.items():
+                rows = case.test[name]
+                repetition.setdefault(name, []).append(Tested(rows.places, rows.patients.labels, values))
+    return {
+        method: [{name: join(folds) for name, folds in hospitals.items()} for hospitals in repetitions.values()]
+        for method, repetitions in parts.items()
+    }
+
+
+def summarise(protocol: str, method: str, repetitions: Sequence[Repetition]) -> list[Result]:
+    """Mean and standard deviation over repetitions, per hospital and metric."""
+    scores = [score(repetition) for repetition in repetitions]
+    results = []
+    for hospital, metric in scores[0]:
+        values = [each[hospital, metric] for each in scores if (hospital, metric) in each]
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        mean, count, epsilon = float(np.mean(values)), len(values), epsilon_of(method)
+        results.append(Result(protocol, method, hospital, metric, mean, spread, count, epsilon))
+    return results
+
+
+def all_differences(
+    tested: Mapping[tuple[str, str], Sequence[Repetition]],
+) -> dict[tuple[str, str, str], Sequence[Difference]]:
+    """Each federated method less local and less central (a personal one less the central one made personal alike)."""
+    found: dict[tuple[str, str, str], Sequence[Difference]] = {}
+    for (protocol, method), repetitions in tested.items():
+        if not method.startswith("federated") or epsilon_of(method) is not None:
+            continue
+        _, personal, how = method.partition(" + ")
+        central = f"central + {'prevalence' if how == 'prevalence' else 'intercept'}" if personal else "central"
+        for reference in ("local", central):
+            if (protocol, reference) in tested:
+                found[protocol, method, reference] = compare(repetitions, tested[protocol, reference])
+    return found
+
+
+def summary_line(protocol: str, method: str, repetitions: Sequence[Repetition]) -> str:
+    """The union's and the mean's figures, as they come."""
+    values = {(r.hospital, r.metric): r.mean for r in summarise(protocol, method, repetitions)}
+    shown = [
+        f"{where} {metric} {values[where, metric]:.3f}"
+        for where in ("union", "mean")
+        for metric in ("accuracy", "auroc")
+    ]
+    return f"{protocol:<16}  {method:<34}  {'  '.join(shown)}  Brier {values['union', 'brier']:.4f}"

@@ -1,0 +1,1 @@
+"""The statistics behind the synthetic patients, fitted to the real ones."""

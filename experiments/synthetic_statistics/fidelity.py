@@ -1,0 +1,163 @@
+"""Measure how good and how private invented patients are, beside the real ones that their statistics came from.
+
+Used by `python -m experiments.synthetic_statistics.fit` and by the tests on the real files; nothing else needs it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.synthetic_statistics.fit import FEW, derive_cohort
+from fedhealth.data import schema
+from fedhealth.data.sources.synthetic import Cohort, FloatArray, invent_patients
+
+FEATURES = list(schema.FEATURE_NAMES)
+LARGE = 20_000
+"""Patients to invent where the sample's own noise would hide what is compared."""
+FOLDS = 5
+
+
+def describe_fidelity(real: pd.DataFrame, seeds: Sequence[int] = range(5)) -> Iterator[str]:
+    """Lines for a person, each figure measured now; `real` is the canonical table of the four hospitals."""
+    transfer = [measure_transfer(real, seed) for seed in seeds]
+    large = invent_patients(LARGE, seed=0)
+    tables = [invent_patients(len(real), seed) for seed in seeds]
+    matches = [exact_matches(table, real) for table in tables]
+    num_equal = int(row_keys(real).duplicated(keep=False).sum())
+    yield f"AUROC of a logistic regression on the {len(real)} real patients, trained on"
+    yield f"  real patients, {FOLDS}-fold cross-validation         {measure_real(real):.3f}"
+    yield f"  {len(real)} invented patients, {len(seeds)} seeds                   {describe_range(transfer)}"
+    yield f"  invented from the other folds' statistics only    {measure_held_out(real):.3f}"
+    yield f"Marginals of {LARGE} invented patients against the real ones, worst hospital and column"
+    yield f"  mean of a number          {describe_worst(compare_means(large, real))} standard deviations"
+    yield f"  share of a code           {describe_worst(compare_codes(large, real))}"
+    yield f"  share of missing values   {describe_worst(compare_missing(large, real))}"
+    yield f"Rows of {len(real)} that equal a real row in all features, missing values too"
+    yield f"  invented, {len(seeds)} seeds         {', '.join(str(len(found)) for found in matches)}"
+    yield f"  real (another row)        {num_equal}"
+    yield f"  observed features in such invented rows: at most {max(chain(*matches), default=0)} of {len(FEATURES)}"
+
+
+def describe_range(values: Sequence[float]) -> str:
+    """Mean and smallest."""
+    return f"{np.mean(values):.3f} (smallest {min(values):.3f})"
+
+
+def describe_worst(differences: dict[str, float]) -> str:
+    """The largest difference and where it is."""
+    where = max(differences, key=lambda key: differences[key])
+    return f"{differences[where]:.3f} ({where})"
+
+
+def make_classifier() -> Any:
+    """Logistic regression: numbers standardised (missing -> mean, plus an indicator), codes one-hot (missing is one)."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    numbers = make_pipeline(SimpleImputer(add_indicator=True), StandardScaler())
+    columns = make_column_transformer(
+        (numbers, [column.name for column in schema.NUMBERS]),
+        (OneHotEncoder(handle_unknown="ignore"), [column.name for column in schema.CATEGORIES]),
+    )
+    return make_pipeline(columns, LogisticRegression(max_iter=1000))
+
+
+def predict_risk(train: pd.DataFrame, test: pd.DataFrame) -> FloatArray:
+    """Train on one table -> risk of every patient of the other, shape (num_test_patients,)."""
+    classifier = make_classifier().fit(train[FEATURES], train[schema.TARGET])
+    return np.asarray(classifier.predict_proba(test[FEATURES])[:, 1], dtype=np.float64)
+
+
+def auroc(patients: pd.DataFrame, risks: FloatArray) -> float:
+    """Pooled over all hospitals."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(patients[schema.TARGET], risks))
+
+
+def measure_transfer(real: pd.DataFrame, seed: int) -> float:
+    """AUROC on the real patients of a model trained on as many invented ones."""
+    return auroc(real, predict_risk(invent_patients(len(real), seed), real))
+
+
+def measure_real(real: pd.DataFrame) -> float:
+    """AUROC of cross-validation on the real patients: what invented ones are to come near."""
+    return auroc(real, cross_predict(real, lambda train: train))
+
+
+def measure_held_out(real: pd.DataFrame) -> float:
+    """AUROC of models trained on patients invented from the *other* folds' statistics.
+
+    `cohort.toml` saw every real patient, so `measure_transfer` flatters a little; this does not.
+    """
+
+    def invent(train: pd.DataFrame) -> pd.DataFrame:
+        cohort: Cohort = derive_cohort(train)
+        return invent_patients(len(real), seed=0, cohort=cohort)
+
+    return auroc(real, cross_predict(real, invent))
+
+
+def cross_predict(real: pd.DataFrame, prepare: Callable[[pd.DataFrame], pd.DataFrame]) -> FloatArray:
+    """Risk of every patient from a model that was trained on `prepare(the other folds)`."""
+    from sklearn.model_selection import StratifiedKFold
+
+    groups = real[schema.HOSPITAL] + real[schema.TARGET].astype(str)
+    risks = np.empty(len(real))
+    for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(real, groups):
+        risks[test] = predict_risk(prepare(real.iloc[train]), real.iloc[test])
+    return risks
+
+
+def pair_hospitals(invented: pd.DataFrame, real: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Each hospital's name, its invented and its real patients."""
+    for name in schema.HOSPITALS:
+        is_invented = invented[schema.HOSPITAL] == schema.SYNTHETIC_PREFIX + name
+        yield name, invented[is_invented], real[real[schema.HOSPITAL] == name]
+
+
+def compare_means(invented: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
+    """`"va oldpeak"` -> absolute difference of the means in standard deviations, where 20 or more were observed."""
+    return {
+        f"{name} {column.name}": abs(float((a[column.name].mean() - b[column.name].mean()) / b[column.name].std()))
+        for name, a, b in pair_hospitals(invented, real)
+        for column in schema.NUMBERS
+        if b[column.name].count() >= FEW
+    }
+
+
+def compare_codes(invented: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
+    """`"va cp 4"` -> absolute difference of the code's shares among the observed, where 20 or more were observed."""
+    return {
+        f"{name} {column.name} {code}": abs(float((a[column.name].dropna() == code).mean() - (known == code).mean()))
+        for name, a, b in pair_hospitals(invented, real)
+        for column in (*schema.CATEGORIES, schema.LABEL)
+        if len(known := b[column.name].dropna()) >= FEW
+        for code in column.codes
+    }
+
+
+def compare_missing(invented: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
+    """`"va slope"` -> absolute difference of the shares of patients in whom it is missing."""
+    return {
+        f"{name} {feature}": abs(float(a[feature].isna().mean() - b[feature].isna().mean()))
+        for name, a, b in pair_hospitals(invented, real)
+        for feature in FEATURES
+    }
+
+
+def row_keys(patients: pd.DataFrame) -> pd.Series:
+    """All 13 features of a row as one value that can be compared, missing equal to missing."""
+    return patients[FEATURES].fillna(np.inf).apply(tuple, axis=1)
+
+
+def exact_matches(invented: pd.DataFrame, real: pd.DataFrame) -> list[int]:
+    """For every invented row that equals a real one in all 13 features: how many of them are observed."""
+    matches = row_keys(invented).isin(set(row_keys(real)))
+    return [int(count) for count in invented[FEATURES].notna().sum(axis=1)[matches]]

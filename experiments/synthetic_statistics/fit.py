@@ -1,0 +1,194 @@
+"""Measure the aggregate statistics from which `synthetic.py` invents patients, and write them to `cohort.toml`.
+
+`python -m experiments.synthetic_statistics FOLDER` (the folder with the four UCI files) rewrites the table and says how good
+and how private the invented patients are. The table is published, so no statistic in it rests on fewer than five
+patients. Nothing here is needed to invent patients.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fedhealth.data import schema
+from fedhealth.data.sources.synthetic import (
+    COLUMNS,
+    DECIMALS,
+    GROUPS,
+    QUANTILE_COLUMNS,
+    Cohort,
+    FloatArray,
+    pattern_columns,
+)
+
+LEAST = 5
+"""Patients behind any statistic; counts are rounded to multiples of it, so that no difference of two shows fewer."""
+FEW = 20
+"""A group with fewer observed values has no statistic of its own for that column (or pair of columns)."""
+OTHERS_WEIGHT = 75
+"""The correlation over all hospitals counts like this many patients of the group's own: one from n patients has a variance
+of about 1/n, and over this data's 434 pairs the hospitals' own differ by a variance of 0.013 = 1/75 beyond that."""
+EXERCISE_TEST = frozenset({"thalach", "exang", "oldpeak", "slope"})
+END_STEPS = {"age": 5.0, "trestbps": 10.0, "chol": 20.0, "thalach": 10.0, "oldpeak": 0.5}
+"""Lowest and highest values are rounded outward to multiples of these."""
+
+
+def derive_cohort(patients: pd.DataFrame) -> Cohort:
+    """Measure everything that `cohort.toml` holds.
+
+    Parameters
+    ----------
+    patients : DataFrame
+        The canonical table (`schema.COLUMN_NAMES`); a synthetic one will do, its hospitals' prefix is ignored.
+    """
+    names = patients[schema.HOSPITAL].str.removeprefix(schema.SYNTHETIC_PREFIX)
+    hospitals = {name: split_groups(patients[names == name]) for name in schema.HOSPITALS}
+    scores = {
+        name: {group: normal_scores(rows) for group, rows in groups.items()} for name, groups in hospitals.items()
+    }
+    pooled = {group: correlate_over_hospitals([scores[name][group] for name in hospitals]) for group in GROUPS}
+    everyone = {group: measure_columns(rows) for group, rows in split_groups(patients).items()}
+    cohort: Cohort = {"all": {"ends": measure_ends(patients), **everyone}}
+    for name, groups in hospitals.items():
+        measured = {group: measure_columns(rows) | measure_missing(rows, enough=0.8) for group, rows in groups.items()}
+        for group, section in measured.items():
+            section["correlations"] = mix_correlations(scores[name][group], pooled[group])
+        cohort[name] = {"ends": measure_ends(pd.concat(groups.values())), **measured}
+        if any("missing" not in section for section in measured.values()):
+            cohort[name]["all"] = measure_missing(pd.concat(groups.values()), enough=0.0)
+    return cohort
+
+
+def split_groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Split into the healthy and the ill."""
+    return {group: patients[patients[schema.TARGET] == target] for target, group in enumerate(GROUPS)}
+
+
+def measure_ends(rows: pd.DataFrame) -> dict[str, list[float]]:
+    """Lowest and highest value to invent: no one's own, but what five patients reach, rounded outward."""
+    ends = {}
+    for name, step in END_STEPS.items():
+        values = np.sort(rows[name].dropna())
+        if len(values) >= FEW:
+            low, high = np.floor(values[LEAST - 1] / step), np.ceil(values[-LEAST] / step)
+            ends[name] = [float(low * step) + 0.0, float(high * step) + 0.0]
+    return ends
+
+
+def measure_columns(rows: pd.DataFrame) -> dict[str, Any]:
+    """`patients` and the distribution of every column that has enough observed values."""
+    measured = {name: measure_column(rows[name].dropna()) for name in COLUMNS}
+    return {"patients": len(rows)} | {name: statistics for name, statistics in measured.items() if statistics}
+
+
+def measure_column(values: pd.Series) -> dict[str, Any]:
+    """`n` and quantiles or counts; nothing at all for fewer than `FEW` values."""
+    if len(values) < FEW:
+        return {}
+    n = LEAST * round(len(values) / LEAST)
+    if values.name not in QUANTILE_COLUMNS:
+        counts = values.astype(int).value_counts().sort_index()
+        return {"n": n, "counts": {str(code): count for code, count in publish_counts(counts).items()}}
+    steps = next(steps for steps in (20, 10, 4) if len(values) >= steps * LEAST)
+    quantiles = np.quantile(values, np.arange(1, steps) / steps).round(DECIMALS.get(str(values.name), 0))
+    return {"n": n, "quantiles": (quantiles + 0.0).tolist()}
+
+
+def publish_counts(counts: pd.Series) -> dict[Any, int]:
+    """Counts to the nearest multiple of `LEAST`; smaller cells are left out."""
+    return {key: int(LEAST * round(count / LEAST)) for key, count in counts.items() if count >= LEAST}
+
+
+def missing_patterns(rows: pd.DataFrame) -> pd.Series:
+    """For every patient the columns that are missing, in words: `"slope ca thal"`, or `"none"`."""
+    names = np.array(schema.FEATURE_NAMES)
+    missing = rows[list(names)].isna().to_numpy()
+    return pd.Series([" ".join(names[row]) or "none" for row in missing], index=rows.index, dtype="str")
+
+
+def order_pattern(pattern: str) -> tuple[int, int, str]:
+    """How little of the exercise test was done, then how little of everything: what other values go with most."""
+    columns = set(pattern_columns(pattern))
+    return len(columns & EXERCISE_TEST), len(columns), pattern
+
+
+def measure_missing(rows: pd.DataFrame, enough: float) -> dict[str, dict[str, int]]:
+    """`missing`: pattern -> patients; nothing if patterns of five or more patients cover less than `enough` of all."""
+    counts = missing_patterns(rows).value_counts(sort=False)
+    common = sorted(counts[counts >= LEAST].index, key=order_pattern)
+    if not common or counts[common].sum() < enough * len(rows):
+        return {}
+    nearest = {pattern: min(common, key=lambda other: count_differences(pattern, other)) for pattern in counts.index}
+    published = publish_counts(counts.groupby(nearest).sum())
+    return {"missing": {pattern: published[pattern] for pattern in common}}
+
+
+def count_differences(pattern: str, other: str) -> int:
+    """In how many columns two patterns differ."""
+    return len(set(pattern_columns(pattern)) ^ set(pattern_columns(other)))
+
+
+def normal_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """Columns, and one more for `missing` -> normal scores of their ranks in this group; NaN if missing or too few."""
+    patterns = missing_patterns(rows)
+    order = {pattern: place for place, pattern in enumerate(sorted(patterns.unique(), key=order_pattern))}
+    values = rows[list(COLUMNS)].assign(missing=patterns.map(order))
+    return pd.DataFrame(
+        {name: score_ranks(values[name].to_numpy(dtype=np.float64)) for name in values}, index=rows.index
+    )
+
+
+def score_ranks(values: FloatArray) -> FloatArray:
+    """Each value -> mean of a standard normal variable over the share of patients who have that value.
+
+    All NaN if fewer than `FEW` are observed or fewer than `LEAST` differ from the commonest value.
+    """
+    from scipy.stats import norm
+
+    observed = ~np.isnan(values)
+    scores = np.full(len(values), np.nan)
+    _, places, counts = np.unique(values[observed], return_inverse=True, return_counts=True)
+    if len(places) < FEW or len(places) - counts.max() < LEAST:
+        return scores
+    density = norm.pdf(norm.ppf(np.append(0, np.cumsum(counts)) / len(places)))
+    scores[observed] = ((density[:-1] - density[1:]) * len(places) / counts)[places]
+    return scores
+
+
+def correlate(scores: pd.DataFrame) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Correlations of the underlying normal variables and patients behind each; 0 and 0 for fewer than `FEW`.
+
+    Coarse codes weaken a correlation. A score is the mean of the normal variable given the code, so the covariance of
+    two is r var(a) var(b), exactly if one is continuous (Olsson, Drasgow & Dorans 1982, "The polyserial correlation
+    coefficient"), else to first order in r: divide by variances, not by standard deviations.
+    """
+    values, observed = scores.fillna(0).to_numpy(), scores.notna().to_numpy().astype(np.int64)
+    num_pairs = observed.T @ observed
+    n = np.maximum(num_pairs, 1)
+    means = values.T @ observed / n
+    variances = (values**2).T @ observed / n - means**2
+    covariances = values.T @ values / n - means * means.T
+    usable = (num_pairs >= FEW) & (variances > 0.01) & (variances.T > 0.01)
+    r = np.divide(covariances, variances * variances.T, out=np.zeros_like(covariances), where=usable)
+    return np.clip(r, -0.95, 0.95), np.where(usable, num_pairs, 0)
+
+
+def correlate_over_hospitals(scores: list[pd.DataFrame]) -> FloatArray:
+    """Correlations over all hospitals' patients of one label.
+
+    Scores are ranks within a hospital, so what differs *between* hospitals does not enter. NaN for `missing`: which
+    columns are missing means another thing in every hospital.
+    """
+    pooled, _ = correlate(pd.concat(scores))
+    pooled[-1, :] = pooled[:, -1] = np.nan
+    return pooled
+
+
+def mix_correlations(own_scores: pd.DataFrame, pooled: FloatArray) -> dict[str, list[float]]:
+    """Lower triangle of a group's correlations, shrunk towards those over all hospitals (see `OTHERS_WEIGHT`)."""
+    own, n = correlate(own_scores)
+    mixed = (n * own + OTHERS_WEIGHT * pooled) / (n + OTHERS_WEIGHT)
+    mixed = np.where(np.isnan(pooled), own, mixed).round(2) + 0.0
+    names = list(own_scores.columns)
+    return {name: mixed[index, :index].tolist() for index, name in enumerate(names) if index > 0}

@@ -1,0 +1,65 @@
+"""Write the measured statistics as `cohort.toml`: for people to read, one line for each statistic.
+
+What they mean stands in the file's own header. Reading it takes `tomllib` and is done in `synthetic.py`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from fedhealth.common.atomic_files import write_file
+from fedhealth.data.sources.synthetic import COHORT_FILE, Cohort
+
+HEADER = """\
+# Aggregate statistics of the UCI Heart Disease data (920 patients of four hospitals), from which
+# fedhealth/data/sources/synthetic.py invents patients. Rounded, and nothing in it rests on fewer than 5 patients.
+#
+# Made by:  python -m experiments.synthetic_statistics FOLDER     (FOLDER holds the four UCI files)
+# Source:   Janosi, Steinbrunn, Pfisterer & Detrano (1988), Heart Disease, UCI Machine Learning Repository, CC BY 4.0,
+#           https://doi.org/10.24432/C52P4X
+#
+# patients      in the group, exactly (as the data's own description says)
+# n             patients in whom the column was observed, to the nearest 5
+# quantiles     at 1/k, 2/k, ... (k - 1)/k of them; k is 20, 10 or 4, so that every step holds 5 patients or more
+# counts        of patients by code (codes: data/README.md), to the nearest 5; fewer than 5 are left out
+# missing       of patients by the columns that are missing together, to the nearest 5, least missing of the exercise
+#               test first; patients whose pattern fewer than 5 have are counted with the most similar one
+# correlations  of the underlying normal variables, each with those before it: age, sex, ... num, missing. The group's
+#               own are mixed with those over all hospitals (same label) as number of patients : 75, but those with
+#               missing are its own; a pair with fewer than 20 patients has only the latter, or 0
+# ends          lowest and highest value to invent: what 5 patients reach or pass, rounded outward
+#
+# A column that a section leaves out had fewer than 20 observed values: [all.healthy] or [all.ill] stands in for it.
+# A group without missing patterns (8 patients, or too many rare patterns) has those of its hospital's [all.missing].
+"""
+
+
+def format_cohort(cohort: Cohort) -> str:
+    """Render as TOML, one line for each statistic."""
+    lines = [HEADER.rstrip()]
+    for place, sections in cohort.items():
+        for title, section in sections.items():
+            tables = {f"{title}.{key}": section[key] for key in ("missing", "correlations") if key in section}
+            plain = {key: value for key, value in section.items() if f"{title}.{key}" not in tables}
+            for name, table in ({title: plain} | tables).items():
+                lines += ["", f"[{place}.{name}]"] if table else []
+                lines += [f"{format_key(key)} = {format_value(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def format_key(key: str) -> str:
+    """Quote a TOML key that has a space."""
+    return f'"{key}"' if " " in key else key
+
+
+def format_value(value: Any) -> str:
+    """A number, a list of numbers or a flat table as TOML writes it; whole numbers without a decimal point."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{format_key(key)} = {format_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(format_value(item) for item in value) + "]"
+    return f"{value:g}"
+
+
+def write_cohort(cohort: Cohort, path: Path = COHORT_FILE) -> None:
+    """Write the table."""
+    write_file(path, format_cohort(cohort).encode())

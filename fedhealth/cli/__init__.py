@@ -1,0 +1,1 @@
+"""The terminal: flags, commands, and the entry point of `flwr run`."""

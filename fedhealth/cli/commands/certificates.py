@@ -1,0 +1,44 @@
+"""`python -m fedhealth certificates`: a CA, the server's certificate and the hospitals', a folder each."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fedhealth.cli.terminal import parse_flags, say, script
+from fedhealth.config.commands import CertificatesSettings
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make what is missing and say what goes where."""
+    settings = parse_flags(CertificatesSettings, argv, program="python -m fedhealth certificates")
+    from fedhealth.transport.tls.authority import issue_certificates
+    from fedhealth.transport.tls.identity import day
+
+    ca, server, *hospitals = issue_certificates(
+        settings.out,
+        settings.hospitals,
+        settings.server_names,
+        days=settings.days,
+        ca_days=settings.ca_days,
+        force=settings.force,
+    )
+    for issued in (ca, server, *hospitals):
+        names = f" for {', '.join(issued.server_names)}" if issued.server_names else ""
+        what = "made" if issued.made else "kept as it is (--force makes it anew)" if issued is not ca else "kept"
+        say(f"{issued.folder}: {what}{names}, good until {day(issued.not_after)}")
+    say(f"copy {server.folder} to the server's computer:  python server.py --tls {server.folder} ...")
+    for hospital, name in zip(hospitals, settings.hospitals, strict=True):
+        say(f"copy {hospital.folder} to {name}:  python client.py FILE --name '{name}' --tls {hospital.folder} ...")
+    if settings.supernodes:
+        tell_supernode_keys([issued.folder for issued in hospitals], settings.force)
+    say(f"{ca.folder / 'ca.key'} stays here and goes nowhere: whoever has it can make hospitals")
+
+
+def tell_supernode_keys(folders: Iterable[Path], force: bool) -> None:
+    """Make the keys of Flower's SuperNodes and say where each goes."""
+    from fedhealth.transport.tls.supernode_keys import PRIVATE, PUBLIC, ensure_supernode_keys
+
+    for folder in folders:
+        made = ensure_supernode_keys(folder, force=force)
+        say(f"{folder / PRIVATE}: {'made' if made else 'kept'}; register it at the SuperLink:")
+        say(f"  flwr supernode register {folder / PUBLIC} NAME-OF-THE-SUPERLINK")

@@ -1,0 +1,24 @@
+"""`python -m fedhealth doctor`: whether everything is ready for this hospital to take part."""
+
+from collections.abc import Sequence
+
+from fedhealth.cli.terminal import parse_flags, say, script
+from fedhealth.common.runtime_env import quiet_libraries
+from fedhealth.config.commands import DoctorSettings
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    """Ask every question, show every answer; exit code 1 if one of them is bad."""
+    settings = parse_flags(DoctorSettings, argv, program="python -m fedhealth doctor")
+    quiet_libraries()
+    from fedhealth.client.preflight import Examination
+
+    bad = 0
+    for finding in Examination(settings).findings():
+        say(f"{'ok  ' if finding.good else 'BAD '} {finding.question:<11} {finding.answer}")
+        for warning in finding.warnings:
+            say(f"     {'':<11} note: {warning}")
+        bad += not finding.good
+    say("ready to take part" if not bad else "not ready: mend what is BAD, from the top, and ask again")
+    return 1 if bad else 0

@@ -1,0 +1,48 @@
+"""`python -m fedhealth predict`: risks of new patients from a run's model."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.config.results import PredictSettings
+
+if TYPE_CHECKING:
+    from fedhealth.data.new_patients import NewPatients
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the model, check the patients, predict, write."""
+    settings = parse_flags(PredictSettings, argv, program="python -m fedhealth predict")
+    from fedhealth.common.atomic_files import write_file
+    from fedhealth.models.predict import as_csv, as_json, find_notes, find_prevalence, predict, prevalence_note
+    from fedhealth.models.saved_model import read_model
+
+    model = read_model(settings.run)
+    patients = read_patients(settings)
+    prevalence = find_prevalence(model, patients) if settings.adapt_prevalence else None
+    predictions = predict(model, patients, prevalence)
+    moved = [prevalence_note(prevalence, len(predictions))] if prevalence else []
+    for line in (*patients.warnings, *find_notes(model, predictions), *moved):
+        warn(line)
+    text = as_csv(predictions) if settings.format == "csv" else as_json(model, predictions)
+    if settings.out is None:
+        say(text.rstrip("\n"))
+    else:
+        write_file(settings.out, text.encode())
+        say(f"wrote {settings.out}: risks of {len(predictions)} patient{'s' * (len(predictions) != 1)}")
+
+
+def read_patients(settings: PredictSettings) -> "NewPatients":
+    """From the file, from standard input or from the flags."""
+    from fedhealth.data.csv_table import read_file
+    from fedhealth.data.new_patients import read_new_patient, read_new_patients
+
+    if not settings.patients:
+        return read_new_patient(settings.patient())
+    (path,) = settings.patients
+    if str(path) == "-":
+        return read_new_patients(sys.stdin.buffer.read(), Path("standard input"))
+    return read_new_patients(read_file(path), path)

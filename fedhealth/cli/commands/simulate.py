@@ -1,0 +1,91 @@
+"""`python -m fedhealth simulate`: a whole federation on this machine, with a run folder like any other run's."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.common.errors import UsageError
+from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.simulate import SimulateSettings
+
+if TYPE_CHECKING:
+    from fedhealth.transport.in_process import HospitalApp, InProcessGrid
+    from fedhealth.transport.process_pool import WorkersGrid
+
+LONGEST_WAIT = 60.0
+"""Seconds for room on a full disk at the end; no hospital is ever waited for."""
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> None:
+    """Open a run folder, let the hospitals train, show and keep what came out."""
+    settings = parse_flags(SimulateSettings, argv, program="python -m fedhealth simulate")
+    quiet_libraries()
+    from fedhealth.reporting.console.run_text import pace_line
+    from fedhealth.reporting.console.screen import ServerConsole
+    from fedhealth.reporting.html.pages import write_report
+    from fedhealth.server.app import make_server_app
+    from fedhealth.server.events import Checkpoint, Event, Finished
+    from fedhealth.server.run_directory import new_run_folder
+    from fedhealth.server.run_writer import RunKeeper
+
+    federation = settings.federation(count_hospitals(settings))
+    with new_run_folder(settings.out) as folder, contextlib.closing(ServerConsole(say)) as console:
+        keeper = RunKeeper(folder, 1, LONGEST_WAIT, warn, link=f"none: simulated, {settings.processes} processes")
+
+        def show_pace(event: Event) -> None:
+            if isinstance(event, Finished):
+                say(pace_line(event))
+
+        def keep(event: Event) -> None:
+            if not isinstance(event, Checkpoint):  # a simulation is run again, not gone on with
+                keeper.keep(event)
+
+        with opened_grid(settings, federation) as grid:
+            make_server_app(keep, console.show, show_pace, max_wait=LONGEST_WAIT)(grid, grid.context)
+    write_report(folder)
+    say(f"report: {folder / 'report.html'}")
+    say(f"run folder: {folder}")
+
+
+def count_hospitals(settings: SimulateSettings) -> int:
+    """How many hospitals there are to take part; a `UsageError` if more were asked for than --data holds."""
+    from fedhealth.client.virtual import list_hospital_files
+    from fedhealth.config.simulate import USUAL_HOSPITALS
+
+    if settings.data is None:
+        return USUAL_HOSPITALS
+    files = len(list_hospital_files(settings.data))
+    if settings.hospitals > files:
+        raise UsageError(
+            f"--hospitals is {settings.hospitals}, but {settings.data} holds {files} CSV files; leave it out"
+        )
+    return files
+
+
+@contextlib.contextmanager
+def opened_grid(settings: SimulateSettings, federation: FederationSettings) -> "Iterator[InProcessGrid | WorkersGrid]":
+    """The hospitals, in this process or shared out."""
+    from fedhealth.transport.in_process import InProcessGrid
+    from fedhealth.transport.process_pool import working_grid
+
+    count = federation.hospitals
+    nodes: dict[str, dict[str, Any]] = {f"hospital {number}": {"partition-id": number} for number in range(count)}
+    run_config = {**federation.to_run_config(), **settings.engine().to_run_config()}
+    if settings.processes == 1:
+        yield InProcessGrid(load_app(), nodes, run_config)
+    else:
+        with working_grid(load_app, nodes, run_config, min(settings.processes, count)) as grid:
+            yield grid
+
+
+def load_app() -> "HospitalApp":
+    """The hospitals' app with TensorFlow, quietly; called once in every process that has hospitals."""
+    quiet_libraries()
+    from fedhealth.client.app import app
+
+    with silenced_stderr():
+        import fedhealth.models.training  # noqa: F401
+    return app

@@ -1,0 +1,92 @@
+"""At the server: a place for the words and files of a run that no script of ours started.
+
+Flower's SuperLink starts the server's app in a process of its own, whose output `flwr run --stream` shows.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedhealth.cli.terminal import say, warn
+from fedhealth.common.errors import FedHealthError, UsageError
+from fedhealth.config.engine import EngineSettings
+from fedhealth.config.federation import FederationSettings
+from fedhealth.reporting.console.screen import ServerConsole
+from fedhealth.server.app import federate, tell
+from fedhealth.server.events import Checkpoint, Event, OnEvent
+from fedhealth.server.run_directory import new_run_folder
+from fedhealth.server.run_writer import RunKeeper
+
+MAX_WAIT = 3600.0
+"""Seconds to wait for missing hospitals, as in `server.py`."""
+
+
+@dataclass(frozen=True)
+class FlowerRun:
+    """A run on Flower's engines: its settings, and who hears of it."""
+
+    settings: FederationSettings
+    listeners: tuple[OnEvent, ...]
+    max_wait: float = MAX_WAIT
+
+
+@contextlib.contextmanager
+def opened_flower_run(grid: Grid, run_config: Mapping[str, Any]) -> Iterator[FlowerRun]:
+    """Check the settings, open the run folder, and say in one line what goes wrong."""
+    try:
+        settings, engine = read_run_config(run_config)
+        require_nodes(grid, settings.hospitals)
+        out = Path(engine.out) if engine.out else flower_home() / "fedhealth-runs" / time.strftime("%Y-%m-%d_%H-%M-%S")
+        with new_run_folder(out) as folder, contextlib.closing(ServerConsole(say)) as console:
+            keeper = RunKeeper(folder, 1, MAX_WAIT, warn, link="Flower")
+            yield FlowerRun(settings, (lambda event: _keep(keeper, event), console.show))
+        say(f"run folder: {folder} (python -m fedhealth report {folder} makes report.html and MODEL_CARD.md)")
+    except FedHealthError:
+        sys.tracebacklimit = 0  # Flower shows the error with a page of our code; this leaves the one line that helps
+        raise
+
+
+def read_run_config(run_config: Mapping[str, Any]) -> tuple[FederationSettings, EngineSettings]:
+    """Both kinds of settings; a key or value that is none is a `UsageError`."""
+    return FederationSettings.from_run_config(run_config), EngineSettings.from_run_config(run_config)
+
+
+def require_nodes(grid: Grid, hospitals: int) -> None:
+    """A simulation's nodes are all there from the start, so nobody else will come."""
+    from flwr.superlink.grid import InMemoryGrid
+
+    nodes = len(list(grid.get_node_ids())) if isinstance(grid, InMemoryGrid) else hospitals
+    if nodes != hospitals:
+        raise UsageError(
+            f"{nodes} simulated SuperNodes, but {hospitals} hospitals; give --federation-config 'num-supernodes={hospitals}' "
+            f"or --run-config 'hospitals={nodes}'"
+        )
+
+
+def flower_home() -> Path:
+    """Flower's own folder, which its programs can write to."""
+    return Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr").absolute()
+
+
+def _keep(keeper: RunKeeper, event: Event) -> None:
+    if not isinstance(event, Checkpoint):  # Flower starts a failed run anew; it knows no going on
+        keeper.keep(event)
+
+
+app = ServerApp()
+"""For Flower's own engines (`flwr run`)."""
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """A run without a script of ours around it."""
+    with opened_flower_run(grid, context.run_config) as run:
+        federate(grid, run.settings, lambda event: tell(run.listeners, event), run.max_wait)

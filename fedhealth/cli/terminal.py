@@ -1,0 +1,144 @@
+"""A command and its terminal: flags in, lines out, exit codes, quiet libraries. What a federation is stands elsewhere.
+
+The scripts and `python -m fedhealth` speak through this room, and only they do.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from fedhealth.common.errors import FedHealthError, UsageError
+
+Settings = TypeVar("Settings")
+STOPS = (signal.SIGINT, signal.SIGTERM)
+PLAIN_WORDS = (
+    (r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*?); ", r"\1 is \2; give a whole number; "),
+    (r"Error parsing (\S+): could not convert string to float: (.*?); ", r"\1 is \2; give a number; "),
+    (
+        r"Error parsing (\S+): no type matching {None}\|INT .*? from \[(.*?)\]\. .*?; (?=For)",
+        r"\1 is \2; give a whole number; ",
+    ),
+    (
+        r"Error parsing (\S+): no type matching {None}\|FLOAT .*? from \[(.*?)\]\. .*?; (?=For)",
+        r"\1 is \2; give a number; ",
+    ),
+    (r"Argument helptext: .*(?=For full helptext)", ""),
+)
+"""What Python says of a value that is no number, and what we say."""
+
+
+class Script(Protocol):
+    """What `script` makes of a main function: command line in (default: the process's own), exit code out."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run it."""
+        ...
+
+
+def parse_flags(settings_class: type[Settings], argv: Sequence[str] | None, program: str | None = None) -> Settings:
+    """Command line -> settings; a wrong flag is a one-line `UsageError` that suggests the right one.
+
+    `program` is what the help calls it (default: the script's file name).
+    """
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint), colour_as_wished():
+            return tyro.cli(settings_class, prog=program, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
+    except SystemExit as end:
+        if not end.code:  # None, where tyro has printed a completion
+            raise
+        raise UsageError(_unbox(complaint.getvalue())) from None
+
+
+@contextlib.contextmanager
+def colour_as_wished() -> Iterator[None]:
+    """Honour NO_COLOR (https://no-color.org) in help texts: tyro looks at TERM only."""
+    term = os.environ.get("TERM")
+    if not os.environ.get("NO_COLOR") or term is None:
+        yield
+        return
+    os.environ["TERM"] = "dumb"
+    try:
+        yield
+    finally:
+        os.environ["TERM"] = term
+
+
+def _unbox(text: str) -> str:
+    """One line from tyro's boxed complaint: frame, title and rules go, words stay."""
+    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    words = " ".join(";" if set(line) <= {"─"} else line for line in lines if line)
+    words = words.replace(" ; ", "; ").replace("Perhaps you", "perhaps you")
+    for pattern, plain in PLAIN_WORDS:
+        words = re.sub(pattern, plain, words)
+    return words
+
+
+def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
+    """Turn a script's story into an exit code: 0 or its own; 2 and 1 with one line per fault; 130 or 143 if it was stopped.
+
+    Ctrl-C and SIGTERM end it in order, a second one at once. What a room noted on an exception (`add_note`), such as how to
+    go on, stands in the same line.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            with _stoppable():
+                return main(argv) or 0
+        except FedHealthError as error:
+            for line in _with_notes(error).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt as stop:
+            print(_with_notes(stop) or "stopped by Ctrl-C", file=sys.stderr)
+            return 128 + (signal.SIGTERM if "SIGTERM" in str(stop) else signal.SIGINT)
+        except BrokenPipeError:
+            # Whoever read our output (`| head`) is gone; Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+
+    return run
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise `KeyboardInterrupt` once; whoever sends a second one wants out at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set signal handlers, and only it is interrupted
+        return
+
+    def stop(number: int, _: object) -> None:
+        for each in STOPS:
+            signal.signal(each, lambda again, _: os._exit(128 + again))
+        raise KeyboardInterrupt("stopped by Ctrl-C" if number == signal.SIGINT else "stopped by SIGTERM")
+
+    before = {number: signal.signal(number, stop) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _with_notes(error: BaseException) -> str:
+    return "; ".join(filter(None, [str(error), *getattr(error, "__notes__", [])]))
+
+
+def say(text: str = "") -> None:
+    """One line of output, seen at once even when piped."""
+    print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """One line that the reader should not miss."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)

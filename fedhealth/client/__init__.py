@@ -1,0 +1,1 @@
+"""One hospital: its ClientApp, its privacy and its receipts."""

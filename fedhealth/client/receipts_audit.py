@@ -1,0 +1,162 @@
+"""A chain of receipts read back: whether it is whole, and what has ever left the hospital.
+
+The file is read line by line, whatever its size. It may come from anywhere, so nothing in it is believed or shown raw.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedhealth.client.receipts import LONGEST_LINE, NOTHING_BEFORE, decode_line
+from fedhealth.common.errors import RunError, UsageError
+from fedhealth.common.text_table import Line, format_table
+
+Place = tuple[str, str]
+"""A kind of message, and what in it."""
+
+
+@dataclass
+class Audit:
+    """What a whole chain says. Each counter counts messages, unless it says otherwise."""
+
+    path: Path
+    lines: int = 0
+    runs: set[int] = field(default_factory=set)
+    first_time: str = ""
+    last_time: str = ""
+    last_hash: str = NOTHING_BEFORE
+    kinds: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    """Bytes by kind."""
+    arrays: Counter[Place] = field(default_factory=Counter)
+    statistics: Counter[Place] = field(default_factory=Counter)
+    numbers: Counter[Place] = field(default_factory=Counter)
+    """How many numbers, over all messages."""
+    words: Counter[Place] = field(default_factory=Counter)
+
+
+def audit_receipts(path: Path, noted: str | None = None) -> Audit:
+    """Check every line of a chain and sum it up.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read or is no chain of receipts.
+    RunError
+        The chain is broken (the first broken line is named), or no line has the hash that somebody noted.
+    """
+    audit, seen = Audit(path), noted is None
+    for receipt, line_hash in read_chain(path):
+        add_receipt(audit, receipt)
+        audit.last_hash = line_hash
+        seen |= line_hash == noted
+    if not audit.lines:
+        raise UsageError(f"{path}: is empty; give a file of receipts, such as receipts/<hospital>.jsonl")
+    if not seen:
+        raise RunError(
+            f"{path}: no line has the noted hash {noted}: after it was noted, the chain was cut off before that line or "
+            "written anew"
+        )
+    return audit
+
+
+def read_chain(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each receipt with its hash, as long as the chain holds."""
+    previous, line_num = NOTHING_BEFORE, 0
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(LONGEST_LINE):
+                line_num += 1
+                receipt = decode_line(line)
+                if receipt is None and line_num == 1:
+                    raise UsageError(f"{path}: is no file of receipts; give one, such as receipts/<hospital>.jsonl")
+                if fault := find_fault(receipt, whole=line.endswith(b"\n"), line_num=line_num, previous=previous):
+                    intact = f"; the {line_num - 1} before it are intact" if line_num > 1 else ""
+                    raise RunError(f"{path}: line {line_num} {fault}{intact}")
+                previous = hashlib.sha256(line.removesuffix(b"\n")).hexdigest()
+                yield receipt or {}, previous
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a file of receipts") from None
+
+
+def find_fault(receipt: dict[str, Any] | None, *, whole: bool, line_num: int, previous: str) -> str:
+    """What is wrong with a line after `previous`, or nothing."""
+    if not whole:
+        return "is cut short (the client keeps what is left of it inside a line of its own when it starts next)"
+    if receipt is None:
+        return "is no receipt: it was altered"
+    number = receipt["number"]
+    if number > line_num:
+        return f"is receipt {number}: what stood here is missing or was moved"
+    if number < line_num:
+        return f"is receipt {number}: it was moved or copied here"
+    if receipt["previous"] != previous:
+        return "does not refer to the line before it as that stands: one of the two was altered"
+    return ""
+
+
+def add_receipt(audit: Audit, receipt: dict[str, Any]) -> None:
+    """Count what is in one receipt."""
+    kind = show(receipt["kind"])
+    audit.lines += 1
+    audit.runs.add(receipt["run"])
+    audit.first_time, audit.last_time = audit.first_time or show(receipt["time"]), show(receipt["time"])
+    audit.kinds[kind] += 1
+    size = receipt.get("bytes", 0)
+    audit.bytes[kind] += size if type(size) is int else 0
+    for name, array in entries(receipt.get("arrays")):
+        facts = dict(array) if isinstance(array, dict) else {}
+        audit.arrays[kind, f"{name} {show(facts.get('shape'))} {show(facts.get('dtype'))}"] += 1
+    for name, value in entries(receipt.get("statistics")):
+        audit.statistics[kind, name] += 1
+        audit.numbers[kind, name] += len(value) if isinstance(value, list) else 1
+    for part in ("config", "told", "error", "cut"):
+        for name, _ in entries({part: receipt.get(part)}):
+            audit.words[kind, name] += 1
+
+
+def entries(records: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Name and value of everything in nested records, down to arrays and values."""
+    for key, value in records.items() if isinstance(records, dict) else ():
+        name = f"{before}{show(key)}"
+        if isinstance(value, dict) and "dtype" not in value:
+            yield from entries(value, f"{name}.")
+        elif value is not None:
+            yield name, value
+
+
+def audit_text(audit: Audit, terminal: bool) -> str:
+    """All of it on one screen."""
+    kinds = [(kind, str(count), str(audit.bytes[kind])) for kind, count in audit.kinds.items()]
+    arrays = [(*place, str(count)) for place, count in audit.arrays.items()]
+    statistics = [(*place, str(count), str(audit.numbers[place])) for place, count in audit.statistics.items()]
+    words = [(*place, str(count)) for place, count in audit.words.items()]
+    tables: list[tuple[int, Line, Sequence[Line]]] = [
+        (1, ("what left", "messages", "bytes"), kinds),
+        (2, ("message", "array", "messages"), arrays),
+        (2, ("message", "numbers in clear", "messages", "numbers"), statistics),
+        (2, ("message", "words in clear", "messages"), words),
+    ]
+    runs = f"{len(audit.runs)} run{'s' * (len(audit.runs) != 1)}"
+    return "\n\n".join(
+        [
+            f"{audit.path}: intact, {audit.lines} lines of {runs}, {audit.first_time} to {audit.last_time}",
+            *(
+                format_table(headings, lines, text_columns=text_columns, terminal=terminal)
+                for text_columns, headings, lines in tables
+                if lines
+            ),
+            f"last hash: {audit.last_hash}\n"
+            "Note it elsewhere: an end cut off and a chain written anew show only against a noted hash (--noted).",
+        ]
+    )
+
+
+def show(value: object) -> str:
+    """`value` in at most 80 characters of one printable line."""
+    text = str(value)
+    short = text if len(text) <= 80 else text[:77] + "..."
+    return "".join(letter if letter.isprintable() else "?" for letter in short)

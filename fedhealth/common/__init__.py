@@ -1,0 +1,1 @@
+"""What every wing may use: errors, atomic files, text tables, the array codec and the runtime environment."""

@@ -1,0 +1,55 @@
+"""Files that appear whole or not at all, and lines that do."""
+
+import errno
+import os
+from pathlib import Path
+
+from fedhealth.common.errors import RunError, UsageError
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write under a temporary name beside `path`, then rename: a reader sees the old file or the new, never half of one.
+
+    Raises
+    ------
+    UsageError
+        The folder cannot be made or written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); give another folder with --out") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """One line at the end of the file, whole or not at all, and on the disk.
+
+    Raises
+    ------
+    RunError
+        There is no room for it, or the file cannot be written to.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            before, content = os.fstat(descriptor).st_size, line.encode() + b"\n"
+            try:
+                if os.write(descriptor, content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,38 @@
+"""How a wrong setting is refused: one line with the flag, its value and what it should be."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fedhealth.common.errors import UsageError
+
+LONGEST_WAIT = 30 * 24 * 3600.0
+"""Seconds; longer than any run, shorter than what the system's clocks can wait."""
+
+
+def require(condition: bool, flag: str, value: object, expected: str) -> None:
+    """Raise a one-line `UsageError` that names the flag, its value and what it should be."""
+    if not condition:
+        raise UsageError(f"--{flag} is {value}; give {expected}")
+
+
+def parse_address(address: str, flag: str) -> tuple[str, int]:
+    """`HOST:PORT` -> (host, port); an IPv6 host stands in brackets. Port 0 lets the system choose."""
+    parts = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address)
+    require(parts is not None and int(parts[2]) <= 65535, flag, address, "HOST:PORT, such as 127.0.0.1:8080")
+    return (parts[1], int(parts[2])) if parts else ("", 0)
+
+
+def read_values(run_config: Mapping[str, Any], fields: "Mapping[str, dataclasses.Field[Any]]") -> dict[str, Any]:
+    """The run config's values for these fields (key -> field), each of the type of its field's default.
+
+    TOML and protobuf may turn 1.0 into 1; a bool is never meant as a number.
+    """
+    values: dict[str, Any] = {}
+    for key, field in fields.items():
+        given, expected = run_config[key], type(field.default)
+        value = float(given) if expected is float and type(given) is int else given
+        require(type(value) is expected, key, repr(value), f"a value of type {expected.__name__}")
+        values[field.name] = value
+    return values

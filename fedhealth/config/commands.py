@@ -1,0 +1,110 @@
+"""The flags of `python -m fedhealth COMMAND`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedhealth.config.checks import parse_address, require
+
+LONGEST_COMMON_NAME = 64
+"""Letters that a certificate has for a name (RFC 5280, ub-common-name)."""
+HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
+"""A host's name or address, without brackets."""
+
+
+@dataclass(frozen=True)
+class CertificatesSettings:
+    """Make the certificates of a federation: a CA, one for the server and one for each hospital.
+
+    Example: python -m fedhealth certificates --hospitals cleveland hungary --server-names fed.example.org
+    """
+
+    hospitals: tuple[str, ...] = ()
+    """The hospitals' names; the name in its certificate is the name under which a hospital joins."""
+    out: Path = Path("certs")
+    """The folder to write to; the CA that is there already is used."""
+    server_names: tuple[str, ...] = ("localhost", "127.0.0.1")
+    """Every host name and address by which clients reach the server."""
+    days: int = 365
+    """How long the certificates of server and hospitals are good for."""
+    ca_days: int = 3650
+    """How long the CA is good for."""
+    force: bool = False
+    """Make the server's and the named hospitals' certificates anew (renewal); the CA stays."""
+    supernodes: bool = False
+    """Also make each hospital's key pair for Flower's SuperNode (only for flwr run: docs/deployment.md)."""
+
+    def __post_init__(self) -> None:
+        """Check every value; a wrong one is a `UsageError`."""
+        require(len(self.hospitals) >= 1, "hospitals", "empty", "the name of each hospital")
+        for name in self.hospitals:
+            require(_is_folder_name(name), "hospitals", repr(name), "names of 1 to 64 letters that can name a folder")
+        require(
+            len(set(map(str.casefold, self.hospitals))) == len(self.hospitals),
+            "hospitals",
+            " ".join(self.hospitals),
+            "each name once",
+        )
+        require(len(self.server_names) >= 1, "server-names", "empty", "the names by which clients reach the server")
+        for name in self.server_names:
+            expected = "host names or addresses, without port or brackets"
+            require(
+                re.fullmatch(HOST, name) is not None and len(name) <= LONGEST_COMMON_NAME,
+                "server-names",
+                repr(name),
+                expected,
+            )
+        require(1 <= self.days <= 36500, "days", self.days, "a number from 1 to 36500")
+        require(1 <= self.ca_days <= 36500, "ca-days", self.ca_days, "a number from 1 to 36500")
+
+
+def _is_folder_name(name: str) -> bool:
+    """A printable name that is one folder on any system, and neither hidden nor one of the other two parties'."""
+    sound = 0 < len(name) <= LONGEST_COMMON_NAME and name.isprintable() and name == name.strip()
+    return sound and name[0] != "." and not set(name) & set('/\\:*?"<>|') and name.casefold() not in ("ca", "server")
+
+
+@dataclass(frozen=True)
+class CompletionSettings:
+    """Tab completion for bash: flags, choices and files of the scripts and of all commands.
+
+    Example: python -m fedhealth completion > completion.bash && source completion.bash
+    """
+
+
+@dataclass(frozen=True)
+class DoctorSettings:
+    """From a hospital's computer: file, certificate, network, server, versions, clock, and one local round, each in a line.
+
+    Example: python -m fedhealth doctor --server fed.example.org:8080 --data data/client_1.csv --tls certs/cleveland
+    """
+
+    server: str = "127.0.0.1:8080"
+    """HOST:PORT of the server."""
+    data: Path = Path()
+    """The hospital's CSV."""
+    tls: Path | None = None
+    """This hospital's folder of certificates."""
+
+    def __post_init__(self) -> None:
+        """Check every value; a wrong one is a `UsageError`."""
+        parse_address(self.server, "server")
+        require(self.data != Path(), "data", "missing", "the hospital's CSV file")
+
+
+@dataclass(frozen=True)
+class ReceiptsSettings:
+    """Check a hospital's receipts line by line and sum up what has ever left it.
+
+    Example: python -m fedhealth receipts data/receipts/cleveland.jsonl
+    """
+
+    file: Path
+    """The receipts of one hospital (client.py keeps them in receipts/ beside the CSV)."""
+    noted: str | None = None
+    """A last hash that was noted earlier: some line must still have it."""
+
+    def __post_init__(self) -> None:
+        """Check every value; a wrong one is a `UsageError`."""
+        is_hash = self.noted is None or re.fullmatch("[0-9a-f]{64}", self.noted) is not None
+        require(is_hash, "noted", self.noted, "the 64 letters and digits that this command showed as the last hash")

@@ -1,0 +1,109 @@
+"""The flags of the commands that look at a finished run: predict, export, report."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedhealth.config.checks import require
+
+TableFormat = Literal["csv", "json"]
+EXPORTS = (".keras", ".onnx", ".tflite")
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """Risk of heart disease for new patients, from the model of a run. Research software, not a medical device.
+
+    Example: python -m fedhealth predict runs/2026-11-24_04-56-50 patients.csv --out risks.csv
+
+    One patient: python -m fedhealth predict runs/2026-11-24_04-56-50 --age 63 --sex male --cp asymptomatic
+    """
+
+    run: Path
+    """The run folder (its model.npz), or a model.npz itself."""
+    patients: tuple[Path, ...]
+    """A CSV with the 13 columns of data/README.md, or - for standard input; left out for one patient by flags."""
+    out: Path | None = None
+    """Write here instead of to the screen."""
+    format: TableFormat = "csv"
+    """csv: one line per patient; json: the same with notes about the model."""
+    adapt_prevalence: bool = False
+    """Move the risks to these patients' own share of ill ones, estimated without any label: for a hospital that is new."""
+    age: str | None = None
+    """Years."""
+    sex: str | None = None
+    """male or female."""
+    cp: str | None = None
+    """Chest pain: "typical angina", "atypical angina", "non-anginal pain" or asymptomatic."""
+    trestbps: str | None = None
+    """Resting blood pressure, mm Hg."""
+    chol: str | None = None
+    """Serum cholesterol, mg/dl."""
+    fbs: str | None = None
+    """Fasting blood sugar above 120 mg/dl: yes or no."""
+    restecg: str | None = None
+    """Resting ECG: normal, "ST-T wave abnormality" or "left ventricular hypertrophy"."""
+    thalach: str | None = None
+    """Maximum heart rate, beats/min."""
+    exang: str | None = None
+    """Angina when exercising: yes or no."""
+    oldpeak: str | None = None
+    """ST depression induced by exercise, mm."""
+    slope: str | None = None
+    """Slope of the peak exercise ST segment: upsloping, flat or downsloping."""
+    ca: str | None = None
+    """Major vessels coloured by fluoroscopy: 0 to 3."""
+    thal: str | None = None
+    """Thallium scan: normal, "fixed defect" or "reversible defect"."""
+
+    def __post_init__(self) -> None:
+        """Check that there is one source of patients; a wrong one is a `UsageError`."""
+        names = " ".join(map(str, self.patients)) or "not given"
+        require(len(self.patients) <= 1, "patients", names, "one CSV, or - for standard input")
+        both = bool(self.patients) and bool(self.patient())
+        require(not both, "age ... --thal", "given beside a CSV", "one patient by flags, or a CSV")
+        require(bool(self.patients or self.patient()), "age", "not given", "a CSV, - or one patient by flags")
+
+    def patient(self) -> dict[str, str]:
+        """The one patient's features that were given."""
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[5:]}
+        return {name: text for name, text in named.items() if text is not None}
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Write a run's model for other programs: raw encoded features in, risk out, standardisation inside.
+
+    Example: python -m fedhealth export runs/2026-11-24_04-56-50 --to model.onnx
+    """
+
+    run: Path
+    """The run folder (its model.npz), or a model.npz itself."""
+    to: Path = Path("model.keras")
+    """The file to write; its ending decides: .keras, .onnx (needs pip install onnx) or .tflite."""
+
+    def __post_init__(self) -> None:
+        """Check the ending; a wrong one is a `UsageError`."""
+        require(self.to.suffix in EXPORTS, "to", self.to, f"a file name that ends in {', '.join(EXPORTS)}")
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """Write report.html and MODEL_CARD.md of a run; of several runs, one page that compares them.
+
+    Example: python -m fedhealth report runs/2026-11-24_04-56-50
+
+    Compare: python -m fedhealth report runs/2026-11-24_04-56-50 runs/2026-11-24_05-10-02 --out both.html
+    """
+
+    runs: tuple[Path, ...]
+    """One run folder, or several to compare."""
+    out: Path | None = None
+    """The page to write (default: report.html in the run folder, comparison.html here for several)."""
+
+    def __post_init__(self) -> None:
+        """Check that there is a run; none is a `UsageError`."""
+        require(bool(self.runs), "runs", "not given", "one run folder or more")
+        if self.out is not None:
+            require(self.out.suffix == ".html", "out", self.out, "a file name that ends in .html")

@@ -1,0 +1,48 @@
+"""The flags of `python -m fedhealth simulate`."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedhealth.config.checks import require
+from fedhealth.config.engine import LEAST_PATIENTS, PATIENTS_RANGE, EngineSettings
+from fedhealth.config.federation import FederationSettings
+
+USUAL_HOSPITALS = 200
+
+
+@dataclass(frozen=True)
+class SimulateSettings(FederationSettings):
+    """A whole federation on this machine: no network, one program. Same seed, same weights as with the scripts.
+
+    Example: python -m fedhealth simulate --hospitals 200 --rounds 20 --fraction 0.1
+
+    The hospitals of a folder: python -m fedhealth simulate --data data
+    """
+
+    hospitals: int = 0
+    """How many hospitals (0: as many as --data holds; without --data, 200 invented ones)."""
+    patients: int = EngineSettings.patients
+    """Patients of each invented hospital."""
+    data: Path | None = None
+    """A folder with the hospitals' CSV files instead of invented hospitals (full_dataset.csv is not one of them)."""
+    processes: int = 1
+    """How many processes of this machine share the hospitals; with 1 they are all in this one."""
+    out: Path | None = None
+    """The run folder to write (default: runs/<time>)."""
+
+    def __post_init__(self) -> None:
+        """Check every value; a wrong one is a `UsageError`."""
+        require(self.hospitals >= 0, "hospitals", self.hospitals, "1 or more (0: all of --data, else 200)")
+        require(LEAST_PATIENTS <= self.patients <= 10**6, "patients", self.patients, PATIENTS_RANGE)
+        require(1 <= self.processes <= 256, "processes", self.processes, "a number from 1 to 256")
+        self.federation()
+
+    def federation(self, files: int = USUAL_HOSPITALS) -> FederationSettings:
+        """What all hospitals must agree on, of a folder with so many `files`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(FederationSettings)}
+        return FederationSettings(**{**values, "hospitals": self.hospitals or files})
+
+    def engine(self) -> EngineSettings:
+        """Who the hospitals are."""
+        return EngineSettings(data=str(self.data.absolute()) if self.data else "", patients=self.patients)

@@ -1,0 +1,185 @@
+"""Write a data set: full_dataset.csv, one CSV per hospital, and dataset.json, which says where they come from.
+
+Knows bytes and names, not how patients are dealt out. Each file appears whole or not at all, and the same patients give
+the same bytes: no time stamp, no path.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import fedhealth
+from fedhealth.common.atomic_files import write_file
+from fedhealth.common.errors import UsageError
+from fedhealth.data import schema
+
+FULL_DATASET = "full_dataset.csv"
+DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What `dataset.json` says of how the files came to be; `alpha` is None for a split that has none."""
+
+    source: str
+    description: str
+    sha256: dict[str, str]
+    split: str
+    seed: int
+    alpha: float | None = None
+
+
+def client_file(client: int) -> str:
+    """Name of the 1-based `client`'s CSV."""
+    return f"client_{client}.csv"
+
+
+def write_dataset(folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.DataFrame], origin: Origin) -> list[str]:
+    """Write all files of the data set into `folder`; remove what an earlier data set of more hospitals left behind.
+
+    `dataset.json` comes last: a run that was cut short leaves the old one, whose sums tell, and the same run repairs all.
+
+    Returns
+    -------
+    list of str
+        Warnings: files of the earlier data set that somebody has changed since, and that were therefore kept.
+
+    Raises
+    ------
+    UsageError
+        A file cannot be written, or would replace one that is not ours; then nothing is written.
+    """
+    written = {}
+    names = [client_file(client) for client in range(1, len(hospitals) + 1)]
+    refuse_to_overwrite(folder, dict(zip([FULL_DATASET, *names], [table, *hospitals], strict=True)))
+    for name, patients in zip([FULL_DATASET, *names], [table, *hospitals], strict=True):
+        content = csv_bytes(patients)
+        write_file(folder / name, content)
+        written[name] = hashlib.sha256(content).hexdigest()
+    warnings = remove_stale_files(folder, keep=names)
+    files = [
+        {"name": name, "hospitals": count_hospitals(patients), **describe_patients(patients), "sha256": written[name]}
+        for name, patients in zip([FULL_DATASET, *names], [table, *hospitals], strict=True)
+    ]
+    write_file(folder / DESCRIPTION, json_bytes(describe_dataset(table, origin, files)))
+    return warnings
+
+
+def refuse_to_overwrite(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Raise a `UsageError` if one of these files is there and is neither unchanged from an earlier run nor the same."""
+    listed = listed_files(folder / DESCRIPTION)
+    theirs = []
+    for name, patients in tables.items():
+        if not (folder / name).exists():
+            continue
+        found = hash_file(folder / name)
+        unchanged = found is not None and found == listed.get(name)
+        if not unchanged and found != hashlib.sha256(csv_bytes(patients)).hexdigest():
+            theirs.append(name)
+    if theirs:
+        more = f" (and {len(theirs) - 1} more)" if len(theirs) > 1 else ""
+        raise UsageError(
+            f"{folder / theirs[0]}{more}: is not as create_dataset.py wrote it and would be lost; "
+            "move it away or give another folder with --out"
+        )
+
+
+def hash_file(path: Path) -> str | None:
+    """SHA-256 of a file's content; None if it is no file that can be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def csv_bytes(patients: pd.DataFrame) -> bytes:
+    """`patients` as CSV: `schema.COLUMN_NAMES`, empty cell = missing, numbers as short as they round-trip (63, 1.4)."""
+    short = patients[list(schema.COLUMN_NAMES)].copy()
+    for name in schema.FEATURE_NAMES:
+        if bool((short[name].dropna() % 1 == 0).all()):
+            short[name] = short[name].astype("Int64")
+    text: str = short.to_csv(index=False, lineterminator="\n", float_format=shortest)
+    return text.encode()
+
+
+def shortest(number: Any) -> str:
+    """The shortest decimal that reads back as `number`, without exponent."""
+    return np.format_float_positional(number, trim="-")
+
+
+def describe_dataset(table: pd.DataFrame, origin: Origin, files: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of `dataset.json`; `files[0]` is the full data set."""
+    by_hospital = table.groupby(schema.HOSPITAL, sort=True)
+    return {
+        "source": origin.source,
+        "description": origin.description,
+        "sha256": origin.sha256,
+        "rows": len(table),
+        "ill": int(table[schema.TARGET].sum()),
+        "split": origin.split,
+        "clients": len(files) - 1,
+        **({} if origin.alpha is None else {"alpha": origin.alpha}),
+        "seed": origin.seed,
+        "version": fedhealth.__version__,
+        "schema": schema.schema_fingerprint(),
+        "hospitals": {str(name): describe_patients(patients) for name, patients in by_hospital},
+        "files": files,
+    }
+
+
+def describe_patients(patients: pd.DataFrame) -> dict[str, Any]:
+    """Counts of some patients: all, ill, and missing values per column."""
+    missing = patients[list(schema.FEATURE_NAMES)].isna().sum()
+    return {
+        "rows": len(patients),
+        "ill": int(patients[schema.TARGET].sum()),
+        "missing": {str(name): int(count) for name, count in missing.items()},
+    }
+
+
+def count_hospitals(patients: pd.DataFrame) -> dict[str, int]:
+    """How many of the patients each true hospital examined."""
+    return {str(name): int(count) for name, count in patients[schema.HOSPITAL].value_counts().sort_index().items()}
+
+
+def json_bytes(content: dict[str, Any]) -> bytes:
+    """`content` as readable JSON."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def remove_stale_files(folder: Path, keep: Sequence[str]) -> list[str]:
+    """Remove the hospital files that `dataset.json` lists beyond `keep`; warn of those that were changed since."""
+    warnings = []
+    for name, sha256 in listed_files(folder / DESCRIPTION).items():
+        stale = folder / name
+        if name in (FULL_DATASET, *keep) or not stale.is_file():
+            continue
+        try:
+            if hash_file(stale) == sha256:
+                stale.unlink()
+            else:
+                warnings.append(
+                    f"{stale}: kept from an earlier data set, because it was changed since; remove it yourself"
+                )
+        except OSError as error:
+            raise UsageError(f"{stale}: cannot be removed ({error.strerror}); remove it yourself") from error
+    return warnings
+
+
+def listed_files(description: Path) -> dict[str, str]:
+    """Name -> sha256 of the CSVs that an earlier `dataset.json` lists; none if it is absent or not ours."""
+    try:
+        files = json.loads(description.read_bytes())["files"]
+        listed = {str(file["name"]): str(file["sha256"]) for file in files}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {
+        name: sha256 for name, sha256 in listed.items() if re.fullmatch(r"full_dataset\.csv|client_[1-9]\d*\.csv", name)
+    }

@@ -1,0 +1,79 @@
+"""Patients whose diagnosis is not known (or not looked at): a CSV or the words of a command line -> checked features."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedhealth.common.errors import DataError
+from fedhealth.data.csv_table import Table, parse_table
+from fedhealth.data.hospital import find_table_warnings
+from fedhealth.data.schema import FEATURE_NAMES, FEATURES, Column
+from fedhealth.data.validation import validate_table
+
+FLAGS = Path("flags")
+"""Stands for the file where there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class NewPatients:
+    """Patients to predict; its `repr` shows no value."""
+
+    features: NDArray[np.float64] = field(repr=False)
+    """(num_patients, 13), as in `Patients`."""
+    rows: tuple[int, ...]
+    """The spreadsheet's number of each patient's row."""
+    warnings: tuple[str, ...]
+
+
+def read_new_patients(content: bytes, path: Path) -> NewPatients:
+    """The patients of a CSV: checked like a hospital's, but labels are not read and one patient is enough.
+
+    Raises
+    ------
+    DataError
+        The file is no CSV with the 13 features, or has values that the schema refuses: one line for each.
+    """
+    return _validate(parse_table(content, path, labelled=False), path)
+
+
+def read_new_patient(given: Mapping[str, str]) -> NewPatients:
+    """One patient from flags: feature -> number, code or the code's meaning (`male`, `asymptomatic`).
+
+    Raises
+    ------
+    DataError
+        A value that the schema refuses: one line for each, named as the flag.
+    """
+    cells = {column.name: [code_of(column, given.get(column.name, ""))] for column in FEATURES}
+    try:
+        return _validate(Table(rows=[1], cells=cells, ignored=[], short_rows=0), FLAGS)
+    except DataError as error:
+        raise DataError([_as_flag(fault) for fault in error.faults]) from None
+
+
+def code_of(column: Column, text: str) -> str:
+    """The code whose meaning this is, with any case and any dashes; other text stays as it is."""
+    words = {_plain(meaning): str(code) for code, meaning in column.codes.items()}
+    return words.get(_plain(text), text.strip())
+
+
+def _as_flag(fault: str) -> str:
+    """A fault of a cell in the words of a command line."""
+    line = fault.removeprefix(f"{FLAGS}: row 1: ").removesuffix(" or drop the row")
+    return f"--{line.replace('leave the cell empty', 'leave the flag out')}"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().replace("-", " ").replace("_", " ").split())
+
+
+def _validate(table: Table, path: Path) -> NewPatients:
+    values, warnings = validate_table(table, path)
+    return NewPatients(
+        features=values.reindex(columns=list(FEATURE_NAMES)).to_numpy(dtype=np.float64),
+        rows=tuple(table.rows),
+        warnings=(*warnings, *find_table_warnings(table)),
+    )

@@ -1,0 +1,185 @@
+"""Deal the patients of one table out to hospitals: as they really came, or anew in four standard ways.
+
+Takes and gives tables; it reads and writes no file. Every patient lands in exactly one hospital, and the same seed
+deals the same way. All but the natural split are flwr-datasets' partitioners, imported only when asked for (2 to 5 s).
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fedhealth.common.errors import UsageError
+from fedhealth.data import schema
+
+MINIMUM_PATIENTS = 15
+"""A hospital with fewer patients cannot train and be tested."""
+UNKNOWN_HOSPITAL = "unknown"
+DEALING_SPLITS = "iid, label-skew, quantity-skew or feature-skew"
+REDRAWS = 20
+"""flwr-datasets gives up on a Dirichlet draw after 10 tries; with each of this many seeds it tries 10 more."""
+FEATURE_STRICTNESS = 0.9
+"""How strictly feature-skew sorts by age: correlation 0.99 with the age; the rest is seeded noise that breaks ties."""
+
+
+def deal_out(table: pd.DataFrame, *, split: str, clients: int, alpha: float, seed: int) -> list[pd.DataFrame]:
+    """Deal `table` (`schema.COLUMN_NAMES`, one row per patient) out to hospitals, each in an order drawn from `seed`.
+
+    Parameters
+    ----------
+    split : {"natural", "iid", "label-skew", "quantity-skew", "feature-skew"}
+    clients : int
+        How many hospitals; the natural split has its own number.
+    alpha : float
+        Dirichlet concentration of label-skew and quantity-skew: small is uneven.
+
+    Raises
+    ------
+    UsageError
+        The table cannot be dealt out so that each hospital has `MINIMUM_PATIENTS`.
+    """
+    shuffled = table.iloc[np.random.default_rng(seed).permutation(len(table))]
+    if split == "natural":
+        return split_by_hospital(shuffled, clients)
+    check_enough_patients(len(table), clients)
+    rows_of_hospitals = SPLITS[split](shuffled, clients, alpha, seed)
+    return [shuffled.iloc[rows] for rows in rows_of_hospitals]
+
+
+def split_by_hospital(table: pd.DataFrame, clients: int) -> list[pd.DataFrame]:
+    """One table per real hospital, in the order of `schema.HOSPITALS`.
+
+    `clients` is checked, not used: it must be the source's own number or the default of four, which means "not given".
+    """
+    hospitals = sorted(table[schema.HOSPITAL].unique(), key=natural_order)
+    if len(hospitals) < 2 or UNKNOWN_HOSPITAL in hospitals:
+        raise UsageError(
+            f"--split natural needs at least two named hospitals; this source has only {', '.join(hospitals)}; "
+            f"give --split {DEALING_SPLITS}"
+        )
+    if clients not in (len(hospitals), len(schema.HOSPITALS)):
+        raise UsageError(
+            f"--clients is {clients}, but this source has {len(hospitals)} hospitals; "
+            f"leave --clients out or give --split {DEALING_SPLITS}"
+        )
+    parts = [table[table[schema.HOSPITAL] == hospital] for hospital in hospitals]
+    for hospital, part in zip(hospitals, parts, strict=True):
+        if len(part) < MINIMUM_PATIENTS:
+            raise UsageError(
+                f"hospital {hospital} has {len(part)} patients, fewer than {MINIMUM_PATIENTS}; "
+                f"give a larger source (--patients for synthetic ones) or --split {DEALING_SPLITS}"
+            )
+    return parts
+
+
+def natural_order(hospital: str) -> tuple[int, str]:
+    """Sort key: the four known hospitals (or their synthetic twins) first, in schema order, then others by name."""
+    known = list(schema.HOSPITALS)
+    name = hospital.removeprefix(schema.SYNTHETIC_PREFIX)
+    return (known.index(name) if name in known else len(known), hospital)
+
+
+def check_enough_patients(num_patients: int, clients: int) -> None:
+    """Refuse more hospitals than there are patients for."""
+    if num_patients < MINIMUM_PATIENTS:
+        raise UsageError(f"the source has {num_patients} patients; a hospital needs at least {MINIMUM_PATIENTS}")
+    if num_patients < clients * MINIMUM_PATIENTS:
+        raise UsageError(
+            f"--clients is {clients}, but {num_patients} patients are enough for at most "
+            f"{num_patients // MINIMUM_PATIENTS} hospitals of {MINIMUM_PATIENTS}; give fewer"
+        )
+
+
+def split_evenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
+    """Identically distributed hospitals of equal size; the rows of each, as positions in `table` (already shuffled)."""
+    partitioners = import_partitioners()
+    return rows_of_partitions(partitioners.IidPartitioner(num_partitions=clients), table)
+
+
+def split_labels_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
+    """Each class's shares over the hospitals drawn from Dirichlet(alpha) (Yurochkin et al. 2019, arXiv:1905.12022).
+
+    Drawn anew until every hospital has `MINIMUM_PATIENTS`, as the paper's code does.
+    """
+    partitioners = import_partitioners()
+    for attempt in np.random.SeedSequence(seed).generate_state(REDRAWS):
+        partitioner = partitioners.DirichletPartitioner(
+            num_partitions=clients,
+            partition_by=schema.TARGET,
+            alpha=alpha,
+            min_partition_size=MINIMUM_PATIENTS,
+            self_balancing=False,
+            seed=int(attempt),
+        )
+        try:
+            return rows_of_partitions(partitioner, table)
+        except ValueError:  # how the partitioner says that ten draws left a hospital too small
+            continue
+    raise UsageError(
+        f"--split label-skew: with --clients {clients} and --alpha {alpha:g} no draw gave each hospital "
+        f"{MINIMUM_PATIENTS} of the {len(table)} patients; give fewer clients or a larger alpha"
+    )
+
+
+def split_sizes_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
+    """Identically distributed hospitals, sizes drawn from Dirichlet(alpha) (Li et al. 2022, arXiv:2102.02079).
+
+    The draw deals out what is left after `MINIMUM_PATIENTS` each, so that none is too small.
+    """
+    partitioners = import_partitioners()
+    shares = np.random.default_rng(seed).dirichlet(np.full(clients, alpha))
+    ends = np.floor(np.cumsum(shares) * (len(table) - clients * MINIMUM_PATIENTS)).astype(int)
+    ends[-1] = len(table) - clients * MINIMUM_PATIENTS  # the sum of the shares may fall a rounding error short of 1
+    sizes = MINIMUM_PATIENTS + np.diff(ends, prepend=0)
+    return rows_of_partitions(partitioners.SizePartitioner(partition_sizes=sizes.tolist()), table)
+
+
+def split_by_age(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
+    """Hospitals of equal size from the youngest patients to the oldest (Flower's `ContinuousPartitioner` on age)."""
+    if table["age"].std(ddof=0) < 1e-3:
+        raise UsageError("--split feature-skew sorts by age, but all patients have the same age; give --split iid")
+    partitioners = import_partitioners()
+    partitioner = partitioners.ContinuousPartitioner(
+        num_partitions=clients, partition_by="age", strictness=FEATURE_STRICTNESS, shuffle=True, seed=seed
+    )
+    return rows_of_partitions(partitioner, table)
+
+
+SPLITS: dict[str, Callable[[pd.DataFrame, int, float, int], Sequence[list[int]]]] = {
+    "iid": split_evenly,
+    "label-skew": split_labels_unevenly,
+    "quantity-skew": split_sizes_unevenly,
+    "feature-skew": split_by_age,
+}
+"""Name -> function of (table, clients, alpha, seed) that gives each hospital's rows as positions in the table."""
+SPLITS_WITH_ALPHA = ("label-skew", "quantity-skew")
+
+
+def import_partitioners() -> Any:
+    """flwr-datasets' partitioners, kept from the network and from talking (they need neither hub nor telemetry)."""
+    for variable, value in (
+        ("HF_HUB_OFFLINE", "1"),
+        ("HF_HUB_DISABLE_TELEMETRY", "1"),
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
+        ("FLWR_TELEMETRY_ENABLED", "0"),
+    ):
+        os.environ[variable] = value
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    from flwr_datasets import partitioner
+
+    return partitioner
+
+
+def rows_of_partitions(partitioner: Any, table: pd.DataFrame) -> list[list[int]]:
+    """Let a flwr-datasets partitioner deal; it sees only row numbers, labels and ages."""
+    from datasets import Dataset
+
+    seen = {name: table[name].to_numpy() for name in (schema.TARGET, "age")}
+    partitioner.dataset = Dataset.from_dict({"row": np.arange(len(table)), **seen})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns at every redraw; we say once what to change if none succeeds
+        return [list(partitioner.load_partition(i)["row"]) for i in range(partitioner.num_partitions)]

@@ -1,0 +1,122 @@
+"""From a patient's row to the model's input: encoding, and a standardisation found without pooling rows.
+
+Numbers stand first, in their units, NaN where missing; then one 0/1 column per code of each category; then, if asked
+for, one 0/1 column per value that can be missing. Standardising moves numbers to mean 0 and deviation 1; a missing number
+becomes 0, the federation's mean. A 0/1 column becomes -1/+1: as wide as the numbers, and nobody is asked for a count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedhealth.data.schema import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS
+
+_NUMBER_PLACES = [FEATURE_NAMES.index(column.name) for column in NUMBERS]
+_MISSABLE_PLACES = [place for place, column in enumerate(FEATURES) if column.can_be_missing]
+NUM_NUMBERS = len(NUMBERS)
+CODE_MEAN, CODE_STD = 0.5, 0.5
+"""Standardise a 0/1 column, whatever the patients: -1 and +1."""
+SMALLEST_STD = 1e-6
+"""In the number's unit. What varies less does not vary: it is the rounding of a mean."""
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Means and standard deviations of the numbers, in `schema.NUMBERS` order and their units; hashable."""
+
+    means: tuple[float, ...]
+    stds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Per number: how many patients have it, and a sum (of values; in the second pass, of squared distances)."""
+
+    counts: tuple[int, ...]
+    sums: tuple[float, ...]
+
+
+def encoded_names(missing_indicators: bool) -> list[str]:
+    """Names of the model's inputs, in order."""
+    numbers = [column.name for column in NUMBERS]
+    codes = [f"{column.name}={code}" for column in CATEGORIES for code in _codes(column.codes)]
+    missing = [f"{FEATURES[place].name}=missing" for place in _MISSABLE_PLACES]
+    return numbers + codes + (missing if missing_indicators else [])
+
+
+def encode(features: NDArray[np.float64], missing_indicators: bool) -> NDArray[np.float32]:
+    """`features` (num_patients, 13) -> (num_patients, len(encoded_names)); missing numbers stay NaN."""
+    numbers = features[:, _NUMBER_PLACES]
+    codes = [
+        features[:, FEATURE_NAMES.index(column.name)] == code for column in CATEGORIES for code in _codes(column.codes)
+    ]
+    missing = np.isnan(features[:, _MISSABLE_PLACES]) if missing_indicators else features[:, :0]
+    return np.concatenate([numbers, np.stack(codes, axis=1), missing], axis=1).astype(np.float32)
+
+
+def _codes(codes: dict[int, str]) -> list[int]:
+    """Codes that get a column of their own: all, or the second of two (the first is then its absence)."""
+    return list(codes)[1:] if len(codes) == 2 else list(codes)
+
+
+def standardise(encoded: NDArray[np.float32], standardisation: Standardisation) -> NDArray[np.float32]:
+    """Model input of `encode`'s output, same shape: standardised numbers, 0 where missing, and -1/+1 for 0/1."""
+    ready = encoded.copy()
+    means = np.asarray(standardisation.means, dtype=np.float32)
+    stds = np.asarray(standardisation.stds, dtype=np.float32)
+    ready[:, :NUM_NUMBERS] = np.nan_to_num((encoded[:, :NUM_NUMBERS] - means) / stds, nan=0.0)
+    ready[:, NUM_NUMBERS:] = (encoded[:, NUM_NUMBERS:] - CODE_MEAN) / CODE_STD
+    return ready
+
+
+def first_moments(features: NDArray[np.float64], min_count: int = 1) -> Moments:
+    """Counts and sums of one hospital's numbers: the first pass. `features` is (num_patients, 13).
+
+    A number that fewer than `min_count` patients have is told as if nobody had it: count 0, sum 0.
+    """
+    return _moments(features[:, _NUMBER_PLACES], min_count)
+
+
+def second_moments(features: NDArray[np.float64], means: Sequence[float], min_count: int = 1) -> Moments:
+    """Counts and sums of squared distances from the federation's `means`: the second pass, of the same numbers."""
+    return _moments((features[:, _NUMBER_PLACES] - np.asarray(means)) ** 2, min_count)
+
+
+def _moments(values: NDArray[np.float64], min_count: int) -> Moments:
+    counts = np.sum(~np.isnan(values), axis=0)
+    told = counts >= min_count
+    sums = np.where(told, np.nansum(values, axis=0), 0.0)
+    return Moments(tuple(np.where(told, counts, 0).tolist()), tuple(sums.tolist()))
+
+
+def combine_means(moments: Sequence[Moments]) -> tuple[float, ...]:
+    """Means over all hospitals; 0 where no patient has the value.
+
+    Two passes (means, then squares about them) lose no digits to cancellation: Chan, Golub & LeVeque 1983, "Algorithms
+    for computing the sample variance", section 1.
+    """
+    counts = np.sum([each.counts for each in moments], axis=0)
+    sums = np.sum([each.sums for each in moments], axis=0)
+    return tuple(np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0).tolist())
+
+
+def combine_standardisation(means: Sequence[float], squares: Sequence[Moments]) -> Standardisation:
+    """The federation's standardisation (population variance); a number that does not vary keeps a deviation of 1."""
+    stds = np.sqrt(combine_means(squares))
+    return Standardisation(tuple(means), tuple(np.where(stds >= SMALLEST_STD, stds, 1.0).tolist()))
+
+
+def reference_standardisation() -> Standardisation:
+    """The fixed clinical constants of `schema.py`."""
+    return Standardisation(
+        tuple(float(column.reference_mean) for column in NUMBERS),
+        tuple(float(column.reference_std) for column in NUMBERS),
+    )
+
+
+def local_standardisation(features: NDArray[np.float64]) -> Standardisation:
+    """One hospital's own, as if it were a federation of one."""
+    means = combine_means([first_moments(features)])
+    return combine_standardisation(means, [second_moments(features, means)])

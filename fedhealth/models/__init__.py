@@ -1,0 +1,1 @@
+"""Models: training, prediction, recalibration, saved files and exports."""

@@ -1,0 +1,132 @@
+"""Local training that tells almost nothing of any one patient: DP-SGD, compiled once, one call per round.
+
+Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1. Whom each step visits and its noise come from
+outside (`privacy.Randomness`): they must not be foreseeable, and a traced function would be a poor place to hide them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from fedhealth.models.training import Examples, Steering, Trainer, Weights, to_tensors, to_vector
+
+
+@dataclass(frozen=True, eq=False)
+class NoisySteps:
+    """The steps of one call.
+
+    Attributes
+    ----------
+    batches : places of the patients that each step visits; a batch may be empty.
+    noise : (num_steps, num_weights) standard normals.
+    clip : longest gradient (L2 norm) of one patient; a longer one is cut to it.
+    multiplier : standard deviation of the noise on a sum of gradients, in units of `clip`.
+    expected : how many patients a batch is expected to hold; sums are divided by it, whatever came.
+    """
+
+    batches: Sequence[NDArray[np.int32]]
+    noise: NDArray[np.float32]
+    clip: float
+    multiplier: float
+    expected: float
+
+
+class PrivateTrainer:
+    """A trainer's model and optimiser, with noisy steps traced for them."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._variables = trainer.model.trainable_variables
+        self.num_weights = sum(int(np.prod(variable.shape)) for variable in self._variables)
+        self._train = tf.function(self._take_steps).get_concrete_function(
+            tf.TensorSpec(shape=(self.num_weights,), dtype=tf.float32),
+            tf.TensorSpec(shape=(None, trainer.model.input_shape[1]), dtype=tf.float32),
+            tf.TensorSpec(shape=(None,), dtype=tf.float32),
+            (
+                tf.TensorSpec(shape=(None,), dtype=tf.int32),
+                tf.TensorSpec(shape=(None,), dtype=tf.int32),
+                tf.TensorSpec(shape=(None, self.num_weights), dtype=tf.float32),
+                tf.TensorSpec(shape=(2,), dtype=tf.float32),
+            ),
+            tuple(tf.TensorSpec(shape=shape, dtype=tf.float32) for shape in ((), (self.num_weights,), (2,))),
+        )
+
+    def train(
+        self, weights: Weights, examples: Examples, steps: NoisySteps, steering: Steering | None = None
+    ) -> Weights:
+        """The weights after `steps` from `weights`; the loss on the way is a patient's business and is not computed."""
+        # One invented patient stands at the end: in every batch, so that none is empty, and with no weight in any.
+        inputs = np.concatenate([examples.inputs, np.zeros((1, examples.inputs.shape[1]), dtype=np.float32)])
+        labels = np.append(examples.labels, np.float32(0))
+        batches = [np.append(batch, np.int32(len(examples.labels))) for batch in steps.batches]
+        start = to_vector(weights)
+        trained = self._train(
+            start,
+            tf.constant(inputs),
+            tf.constant(labels),
+            (
+                tf.constant(np.concatenate(batches).astype(np.int32)),
+                tf.constant(np.cumsum([0, *map(len, batches)]).astype(np.int32)),
+                tf.constant(steps.noise * np.float32(steps.multiplier * steps.clip)),
+                tf.constant([steps.clip, steps.expected], dtype=tf.float32),
+            ),
+            to_tensors(steering or Steering(), start),
+        )
+        return self._trainer.to_weights(trained)
+
+    def warm_up(self) -> None:
+        """Run once, on one invented patient, so that the first round costs what every round costs."""
+        examples = Examples(np.zeros((1, self._trainer.model.input_shape[1]), np.float32), np.zeros(1, np.float32))
+        noise = np.zeros((1, self.num_weights), dtype=np.float32)
+        self.train(self._trainer.initial_weights(), examples, NoisySteps([np.zeros(1, np.int32)], noise, 1.0, 0.0, 1.0))
+
+    def _take_steps(
+        self,
+        vector: tf.Tensor,
+        inputs: tf.Tensor,
+        labels: tf.Tensor,
+        steps: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
+        steering: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    ) -> tf.Tensor:
+        """`steps` are all batches one after the other, where each begins, the noise of each, and (clip, expected)."""
+        trainer, (order, splits, noise, scale) = self._trainer, steps
+        clip, expected = scale[0], scale[1]
+        trainer.assign(vector)
+        steer = trainer.steer_from(vector, steering)
+        for step in tf.range(tf.shape(noise)[0]):
+            batch = order[splits[step] : splits[step + 1]]
+            invented = tf.shape(labels)[0] - 1
+            counted = tf.cast(batch < invented, tf.float32)
+            summed = self._sum_clipped(tf.gather(inputs, batch), tf.gather(labels, batch), counted, clip)
+            noisy = trainer.split((summed + noise[step]) / expected)
+            trainer.apply(noisy, steer)
+        return tf.concat([tf.reshape(weight, [-1]) for weight in trainer.model.weights], axis=0)
+
+    def _sum_clipped(self, inputs: tf.Tensor, labels: tf.Tensor, counted: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
+        """The sum over patients of their own gradients, each at most `clip` long: (num_weights,).
+
+        A patient's gradient for a dense layer is the outer product of what went in and the loss's slope at what came out, so
+        its length is known without building it (Goodfellow 2015, "Efficient per-example gradient computations").
+        """
+        layers, went_in, came_out, now = self._trainer.model.layers, [], [], inputs
+        with tf.GradientTape() as tape:
+            for layer in layers:
+                went_in.append(now)
+                came_out.append(tf.matmul(now, layer.kernel) + layer.bias)
+                now = layer.activation(came_out[-1])
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=now[:, 0])
+        slopes = tape.gradient(losses, came_out)
+        squares = [
+            tf.reduce_sum(slope**2, axis=1) * (1.0 + tf.reduce_sum(into**2, axis=1))
+            for slope, into in zip(slopes, went_in, strict=True)
+        ]
+        lengths = tf.sqrt(tf.add_n(squares))
+        shares = counted * tf.minimum(1.0, clip / tf.maximum(lengths, 1e-12))
+        parts = []
+        for slope, into in zip(slopes, went_in, strict=True):
+            cut = slope * shares[:, tf.newaxis]
+            parts += [tf.reshape(tf.matmul(into, cut, transpose_a=True), [-1]), tf.reduce_sum(cut, axis=0)]
+        return tf.concat(parts, axis=0)

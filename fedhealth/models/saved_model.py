@@ -1,0 +1,122 @@
+"""A run's `model.npz` -> the model in memory, and its risks by plain NumPy: no TensorFlow, no Keras, no pickle.
+
+Reads what `run_folder.write_model` writes. What the risks mean to a reader stands in `predict.py`.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedhealth.common.errors import UsageError
+from fedhealth.data.preprocessing import NUM_NUMBERS, Standardisation, encode, encoded_names, standardise
+from fedhealth.data.schema import schema_fingerprint
+
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Kernel (num_inputs, num_outputs) and bias (num_outputs,) of a dense layer."""
+WEIGHTS = "weights/"
+CHUNK = 65_536
+"""Patients at a time, so that a long file needs no more memory than a short one."""
+
+
+@dataclass(frozen=True, eq=False)
+class SavedModel:
+    """A trained model: dense layers, ReLU between them, log odds at the end."""
+
+    layers: tuple[Layer, ...] = field(repr=False)
+    standardisation: Standardisation
+    missing_indicators: bool
+    about: Mapping[str, Any] = field(repr=False)
+    """What `settings.json` says of the run."""
+
+    def __post_init__(self) -> None:
+        """Check that the layers fit; a `ValueError` says which does not."""
+        width = len(encoded_names(self.missing_indicators))
+        for number, (kernel, bias) in enumerate(self.layers, start=1):
+            if kernel.shape != (width, len(bias)):
+                raise ValueError(f"layer {number} is {kernel.shape}, not ({width}, {len(bias)})")
+            width = len(bias)
+        if width != 1 or not self.layers:
+            raise ValueError("it does not end in one log odds")
+
+
+def find_model(run: Path) -> Path:
+    """The model file of a run folder, or the path itself if it is a file."""
+    path = run / "model.npz" if run.is_dir() else run
+    if path.is_file():
+        return path
+    if run.is_dir():
+        raise UsageError(f"{path}: no such file; the run has not finished, or this is no run folder")
+    raise UsageError(f"{run}: no such run folder; give one of runs/")
+
+
+def read_model(run: Path) -> SavedModel:
+    """Read and check a run's model.
+
+    Raises
+    ------
+    UsageError
+        There is none, it is damaged, made for other columns, or cannot be used without a hospital's own means.
+    """
+    path = find_model(run)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _model_of({name: file[name] for name in file.files}, path)
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise UsageError(f"{path}: is no model that a run has written ({error}); give another run folder") from None
+
+
+def _model_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> SavedModel:
+    about = json.loads(str(arrays["about"]))
+    if about["schema"] != schema_fingerprint():
+        raise UsageError(f"{path}: was made for other columns than this version's; use version {about['version']}")
+    if "means" not in arrays:
+        raise UsageError(
+            f"{path}: each hospital standardised with its own means (--scaling local), and they are not in the run "
+            f"folder; use the file that a hospital saved with client.py --save-model"
+        )
+    missing_indicators = bool(about["settings"]["missing-indicators"])
+    if arrays["inputs"].tolist() != encoded_names(missing_indicators):
+        raise ValueError("its inputs are not the encoded columns")
+    means, stds = arrays["means"], arrays["stds"]
+    if means.shape != (NUM_NUMBERS,) or stds.shape != (NUM_NUMBERS,) or not np.all(stds > 0):
+        raise ValueError("its means or deviations make no sense")
+    standardisation = Standardisation(tuple(means.tolist()), tuple(stds.tolist()))
+    return SavedModel(_layers(arrays), standardisation, missing_indicators, about)
+
+
+def _layers(arrays: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
+    """The layers in the order in which the model holds them."""
+    weights = {name.removeprefix(WEIGHTS): array for name, array in arrays.items() if name.startswith(WEIGHTS)}
+    kernels = [name.removesuffix("/kernel") for name in weights if name.endswith("/kernel")]
+    if {f"{layer}/{part}" for layer in kernels for part in ("kernel", "bias")} != set(weights):
+        raise ValueError("it has weights of layers that are not dense")
+    layers = tuple((weights[f"{layer}/kernel"], weights[f"{layer}/bias"]) for layer in kernels)
+    for array in weights.values():
+        if array.dtype != np.float32 or not np.all(np.isfinite(array)):
+            raise ValueError("its weights are not finite 32-bit numbers")
+    return layers
+
+
+def predict_risks(model: SavedModel, features: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Risk (num_patients,) from 0 to 1 of `features` (num_patients, 13), computed as Keras does, in 32-bit numbers."""
+    starts = range(0, len(features), CHUNK)
+    parts = [_risks(model, features[start : start + CHUNK]) for start in starts]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _risks(model: SavedModel, features: NDArray[np.float64]) -> NDArray[np.float32]:
+    values = standardise(encode(features, model.missing_indicators), model.standardisation)
+    for kernel, bias in model.layers[:-1]:
+        values = np.maximum(values @ kernel + bias, 0)
+    kernel, bias = model.layers[-1]
+    log_odds = (values @ kernel + bias)[:, 0]
+    # exp(-|x|) cannot overflow, whatever the log odds.
+    small = np.exp(-np.abs(log_odds))
+    risks: NDArray[np.float32] = np.where(log_odds >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+    return risks

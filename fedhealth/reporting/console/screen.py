@@ -1,0 +1,112 @@
+"""Where the coordinator's lines go: above a live progress bar in a terminal, line by line into a pipe."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fedhealth.reporting.console.final_text import importance_lines, verdict_lines
+from fedhealth.reporting.console.run_text import (
+    SYNTHETIC,
+    count,
+    footnotes,
+    header_lines,
+    paused_line,
+    round_line,
+    round_notes,
+    table_text,
+)
+from fedhealth.server.events import Began, Dropped, Event, Finished, Paused, RoundRecord, Waiting
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+LINK_WORDS = {"awaited": "still waiting for", "late": "too late, and thrown away: an answer of"}
+"""What a change on the link is called on the screen, where its own name would not do."""
+
+
+class ServerConsole:
+    """Shows a run's events; `say` prints a line."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._terminal = sys.stdout.isatty()
+        self._here: list[str] = []
+        self._gone: list[str] = []
+        self._hospitals = 0
+        self._rounds = 0
+        self._progress: Progress | None = None
+
+    def show_link(self, what: str, who: str) -> None:
+        """Show who joined, left or was refused (called on the link's thread)."""
+        if what == "joined":
+            self._here.append(who)
+            self._gone = [name for name in self._gone if name != who]
+        elif what == "left":
+            self._here = [name for name in self._here if name != who]
+            self._gone.append(who)
+        self._print(f"{LINK_WORDS.get(what, what)}: {who}")
+
+    def show(self, event: Event) -> None:
+        """Show an event of the run."""
+        match event:
+            case Waiting():
+                self._print(self._waiting_line(event))
+            case Began():
+                self._hospitals, self._rounds = len(event.members), event.settings.rounds
+                self._print_all(["", *header_lines(event), ""])
+                self._start_progress()
+            case Paused():
+                self._print(paused_line(event))
+            case Dropped():
+                self._print(f"dropped: {event.name} ({event.reason})")
+            case RoundRecord():
+                self._print_all([round_line(event, self._rounds, self._hospitals), *round_notes(event)])
+                if self._progress:
+                    self._progress.update(self._progress.task_ids[0], completed=event.round_num)
+            case Finished():
+                self.close()
+                self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
+                self._print_all([*importance_lines(event.importance), *verdict_lines(event.verdicts)])
+                total = sum(record.seconds for record in event.rounds)
+                self._print(f"{count(len(event.rounds), 'round')} in {total:.2f} s, {event.seconds:.1f} s in all")
+                if "synthetic" in event.dataset:
+                    self._print(SYNTHETIC)
+
+    def close(self) -> None:
+        """Take the progress bar off the screen."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _waiting_line(self, waiting: Waiting) -> str:
+        # Flower's own engines tell of nobody who joins, so there a hospital has no name before its first answer.
+        if waiting.here >= waiting.wanted:
+            unnamed = count(waiting.here - len(waiting.answered), "hospital")
+            silent = ", ".join(sorted(set(self._here) - set(waiting.answered))) or unnamed
+            return f"waiting for an answer of {silent} (giving up in {waiting.seconds_left:.0f} s)"
+        here = ", ".join(sorted(self._here)) or (count(waiting.here, "hospital") if waiting.here else "nobody yet")
+        gone = f"; left: {', '.join(sorted(self._gone))}" if self._gone else ""
+        return (
+            f"waiting for {waiting.wanted - waiting.here} of {waiting.wanted} hospitals "
+            f"(here: {here}{gone}; giving up in {waiting.seconds_left:.0f} s)"
+        )
+
+    def _start_progress(self) -> None:
+        if not self._terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("round"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, transient=True)
+        self._progress.add_task("rounds", total=self._rounds)
+        self._progress.start()
+
+    def _print_all(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        if self._progress:
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            self._say(line)

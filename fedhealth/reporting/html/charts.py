@@ -1,0 +1,157 @@
+"""Which lines stand in which chart, and in which style."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from fedhealth.metrics.histogram import ScoreHistogram
+from fedhealth.reporting.html.curves import (
+    decision_points,
+    find_outcomes,
+    merge_bins,
+    reliability_groups,
+    roc_points,
+    wilson_interval,
+)
+from fedhealth.reporting.html.run_reader import RunFiles
+from fedhealth.reporting.html.svg import Point, Series, draw_chart, find_range
+from fedhealth.reporting.html.tables import has_few
+
+NUM_STYLES = 7
+"""Colours and dashes of the style sheet; more hospitals than that share one grey."""
+MOST_POINTS, FEWEST_POINTS = 20_000, 20
+"""Points of a chart over all its lines, and of one line, however many rounds there were: the page stays small."""
+UNION = "all together"
+Drawn = tuple[str, str, ScoreHistogram]
+"""Name, style, and what the line is drawn from."""
+COIN = Series("a coin", [(0.0, 0.0), (1.0, 1.0)], "guide")
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The charts of a page, and the legend that goes with all of them: (name, style)."""
+
+    legend: Sequence[tuple[str, str]]
+    rounds: Sequence[Markup]
+    """Loss and AUROC by round."""
+    risks: Sequence[Markup]
+    """ROC, reliability and decision curve of the final model; none without histograms."""
+    without_curve: Sequence[str] = ()
+    """Hospitals with too few ill or healthy tested patients for a curve."""
+
+
+def pick_styles(names: Sequence[str]) -> dict[str, str]:
+    """A style per name: colour and dash, both, so that neither colour nor print is needed to tell them apart."""
+    many = len(names) > NUM_STYLES
+    return {name: "many" if many else f"s{place}" for place, name in enumerate(names)}
+
+
+def run_charts(run: RunFiles) -> Charts:
+    """One run: all together in the strongest line, every hospital in its own."""
+    styles = pick_styles([str(member["name"]) for member in run.settings["hospitals"]])
+    legend = [(UNION, "union"), *styles.items()]
+    if len(styles) > NUM_STYLES:
+        legend = [(UNION, "union"), (f"each of {len(styles)} hospitals", "many")]
+    return Charts(
+        legend=legend,
+        rounds=[_by_round(run, styles, key, label) for key, label in (("loss", "log loss"), ("auroc", "AUROC"))],
+        risks=_risk_charts(run, styles),
+        without_curve=[name for name, each in run.histograms.items() if not roc_points(each)],
+    )
+
+
+def _risk_charts(run: RunFiles, styles: Mapping[str, str]) -> list[Markup]:
+    """ROC of every hospital and all together; reliability and decision curve of all together."""
+    if run.union is None or not roc_points(run.union):
+        return []
+    hospitals = [
+        Series(name, roc_points(run.histograms[name]), styles[name]) for name in styles if name in run.histograms
+    ]
+    roc = [COIN, *(line for line in hospitals if line.points), Series(UNION, roc_points(run.union), "union")]
+    drawn = [(UNION, "union", run.union)]
+    return [_roc_chart(roc), _reliability_chart(drawn), _decision_chart(drawn)]
+
+
+def _by_round(run: RunFiles, styles: Mapping[str, str], key: str, label: str) -> Markup:
+    last_round = run.history[-1]["hospitals"] if run.history else {}
+    hidden = {name for name, metrics in last_round.items() if key == "auroc" and has_few(metrics)}
+    lines = [
+        Series(name, _points(run, lambda entry, n=name: entry["hospitals"].get(n), key), style)  # type: ignore[misc]
+        for name, style in styles.items()
+        if name not in hidden
+    ]
+    lines.append(Series(UNION, _points(run, lambda entry: entry["union"], key), "union"))
+    values = [y for line in lines for _, y in line.points]
+    last = max([entry["round"] for entry in run.history], default=1)
+    rounds = max(2, last if run.summary else int(run.settings["settings"]["rounds"]))
+    return draw_chart(f"{label} by round", lines, ("round", (1, rounds)), (label, find_range(values)))
+
+
+def _points(run: RunFiles, pick: Callable[[Mapping[str, Any]], Mapping[str, Any] | None], key: str) -> list[Point]:
+    most = max(FEWEST_POINTS, MOST_POINTS // (1 + len(run.settings["hospitals"])))
+    every = -(-len(run.history) // most)
+    entries = [
+        entry for place, entry in enumerate(run.history, start=1) if place % every == 0 or place == len(run.history)
+    ]
+    found = [(entry["round"], (pick(entry) or {}).get(key)) for entry in entries]
+    return [(float(round_num), float(value)) for round_num, value in found if value is not None]
+
+
+def _roc_chart(lines: Sequence[Series]) -> Markup:
+    return draw_chart("ROC curve", lines, ("1 - specificity", (0, 1)), ("sensitivity", (0, 1)))
+
+
+def _reliability_line(name: str, style: str, histogram: ScoreHistogram) -> Series:
+    groups = reliability_groups(merge_bins(histogram))
+    points = [(group.mean, group.ill / group.patients) for group in groups]
+    return Series(name, points, style, bars=[wilson_interval(group.ill, group.patients) for group in groups])
+
+
+def _reliability_chart(drawn: Sequence[Drawn]) -> Markup:
+    guide = Series("told = true", [(0.0, 0.0), (1.0, 1.0)], "guide")
+    lines = [_reliability_line(*each) for each in drawn]
+    return draw_chart("Reliability", [guide, *lines], ("mean risk told", (0, 1)), ("share ill", (0, 1)))
+
+
+def _decision_chart(drawn: Sequence[Drawn]) -> Markup:
+    outcomes = [find_outcomes(merge_bins(histogram)) for _, _, histogram in drawn]
+    both = [decision_points(each) for each in outcomes]
+    models = [Series(name, model, style) for (name, style, _), (model, _) in zip(drawn, both, strict=True)]
+    guides = [
+        Series("treat everybody", [point for point in both[0][1] if point[1] > -0.05], "guide"),
+        Series("treat nobody", [(0.0, 0.0), (1.0, 0.0)], "guide"),
+    ]
+    top = max(y for line in (*models, *guides) for _, y in line.points)
+    y_range = (-0.05, top * 1.05 + 0.01)
+    return draw_chart("Decision curve", [*guides, *models], ("threshold risk", (0, 1)), ("net benefit", y_range))
+
+
+def comparison_charts(runs: Sequence[RunFiles]) -> Charts:
+    """Several runs: the union of each as one line."""
+    styles = [f"s{place % NUM_STYLES}" for place in range(len(runs))]
+    by_round = []
+    for key, label in (("loss", "log loss"), ("auroc", "AUROC")):
+        lines = [
+            Series(run.name, _points(run, lambda entry: entry["union"], key), style)
+            for run, style in zip(runs, styles, strict=True)
+        ]
+        last = max(2, *(entry["round"] for run in runs for entry in run.history))
+        values = [y for line in lines for _, y in line.points]
+        by_round.append(draw_chart(f"{label} by round", lines, ("round", (1, last)), (label, find_range(values))))
+    return Charts(
+        [(run.name, style) for run, style in zip(runs, styles, strict=True)], by_round, _compare_risks(runs, styles)
+    )
+
+
+def _compare_risks(runs: Sequence[RunFiles], styles: Sequence[str]) -> list[Markup]:
+    drawn = [
+        (run.name, style, run.union)
+        for run, style in zip(runs, styles, strict=True)
+        if run.union is not None and roc_points(run.union)
+    ]
+    if not drawn:
+        return []
+    roc = [COIN, *(Series(name, roc_points(union), style) for name, style, union in drawn)]
+    return [_roc_chart(roc), _reliability_chart(drawn), _decision_chart(drawn)]

@@ -1,0 +1,59 @@
+"""Rows of the table that says how sure each hospital's figures are, and of the one of net benefits."""
+
+from collections.abc import Mapping, Sequence
+
+from fedhealth.metrics.bootstrap import bootstrap_intervals
+from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
+from fedhealth.metrics.histogram import ScoreHistogram, compute_auroc
+from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, is_small
+from fedhealth.reporting.html.run_reader import RunFiles
+
+Row = tuple[str, ...]
+MANY = 20
+"""More hospitals than this get no intervals of their own: a page that nobody reads, and a second for each ten."""
+COLUMNS = {
+    "auroc": "AUROC",
+    "pr_auc": "PR-AUC",
+    "sensitivity_at_90": "sensitivity at 90 % specificity",
+    "calibration_slope": "calibration slope",
+    "calibration_intercept": "calibration intercept",
+}
+HEADINGS = ("hospital", *COLUMNS.values())
+BENEFIT_HEADINGS = ("act from a risk of", "by the model", "on everybody")
+
+
+def clinical_rows(run: RunFiles) -> list[Row]:
+    """A line per hospital, all together last: figures with 95 % intervals; "few" as in the table of hospitals."""
+    union = run.union
+    if union is None or len(run.histograms) > MANY:
+        return []
+    names = [member["name"] for member in run.settings["hospitals"] if member["name"] in run.histograms]
+    lines = [(name, *_figures(run.histograms[name], 2)) for name in names]
+    return [*lines, ("all together", *_figures(union, 3))]
+
+
+def _figures(histogram: ScoreHistogram, digits: int) -> Sequence[str]:
+    if any(is_small(int(counts.sum())) for counts in (histogram.positives, histogram.negatives)):
+        return ["few"] * len(COLUMNS)
+    values = {"auroc": compute_auroc(histogram)[0], **flat_metrics(compute_clinical_metrics(histogram))}
+    intervals = bootstrap_intervals(histogram)
+    return [_figure(values, intervals, key, digits) for key in COLUMNS]
+
+
+def _figure(
+    values: Mapping[str, float | None], intervals: Mapping[str, tuple[float, float] | None], key: str, digits: int
+) -> str:
+    value, interval = values[key], intervals[key]
+    if value is None:
+        return "n/a"
+    told = f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else ""
+    return f"{value:.{digits}f}{told}"
+
+
+def benefit_rows(run: RunFiles) -> list[Row]:
+    """Net benefit per 100 patients at a few thresholds, whole numbers: no single patient shows."""
+    union = run.union
+    if union is None or min(union.positives.sum(), union.negatives.sum()) < FEWEST_FOR_ROC:
+        return []
+    curve = compute_clinical_metrics(union).decision_curve
+    return [(f"{each.threshold:.2f}", f"{100 * each.model:.0f}", f"{100 * each.everybody:.0f}") for each in curve]

@@ -1,0 +1,189 @@
+"""Curves and intervals from histograms of risk, drawn so that no small group of patients can be read off them.
+
+A page is made to be shared. So counts by threshold, and the ROC curve, are rounded to the nearest multiple of 5 (as in the
+rounding methodology of the UK's Higher Education Statistics Agency); reliability and decision curve rest on bins merged until
+none holds 1 to 4 ill or healthy patients. Metrics themselves come from the whole histogram.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
+
+SMALL_COUNT = 5
+"""Counts of people from 1 to one less than this are not shown."""
+ROUNDING = 5
+FEWEST_FOR_ROC = 20
+"""Ill, and healthy, tested patients; with fewer, a curve of rounded counts would have less than four steps."""
+RELIABILITY_GROUPS = 10
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neighbouring bins together: risks from `low` to `high`."""
+
+    low: float
+    high: float
+    mean: float
+    """Mean risk of its patients, each counted as the middle of a bin (0.005 wide)."""
+    ill: int
+    healthy: int
+
+    @property
+    def patients(self) -> int:
+        """Ill and healthy."""
+        return self.ill + self.healthy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happens if patients are called ill from a risk of `threshold`."""
+
+    threshold: float
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+
+def is_small(count: int) -> bool:
+    """Whether a count could point at somebody."""
+    return 0 < count < SMALL_COUNT
+
+
+def shown(count: int) -> str:
+    """A count as a shared page may show it."""
+    return f"<{SMALL_COUNT}" if is_small(count) else f"{count:,}"
+
+
+def merge_bins(histogram: ScoreHistogram) -> list[Group]:
+    """Groups without a small count, lowest risk first; none if the histogram itself has one.
+
+    0.5 stays an edge where that is possible: the metrics are told at this threshold.
+    """
+    halves = [_merge(histogram, 0, NUM_BINS // 2), _merge(histogram, NUM_BINS // 2, NUM_BINS)]
+    if all(half is not None for half in halves):
+        return [group for half in halves for group in half or []]
+    return _merge(histogram, 0, NUM_BINS) or []
+
+
+def _merge(histogram: ScoreHistogram, start: int, stop: int) -> list[Group] | None:
+    """Groups of the bins from `start` to `stop`, from the low end; None if even all together have a small count."""
+    edges = [start]
+    for place in range(start + 1, stop + 1):
+        if _is_sound(histogram, edges[-1], place):
+            edges.append(place)
+    while len(edges) > 1 and edges[-1] < stop:  # the rest joins its neighbours, as many as it needs
+        edges.pop()
+        if _is_sound(histogram, edges[-1], stop):
+            edges.append(stop)
+    if edges[-1] < stop and int((histogram.positives + histogram.negatives)[start:stop].sum()):
+        return None
+    return [_group(histogram, low, high) for low, high in itertools.pairwise(edges)]
+
+
+def _is_sound(histogram: ScoreHistogram, low: int, high: int) -> bool:
+    ill, healthy = int(histogram.positives[low:high].sum()), int(histogram.negatives[low:high].sum())
+    return ill + healthy > 0 and not is_small(ill) and not is_small(healthy)
+
+
+def _group(histogram: ScoreHistogram, low: int, high: int) -> Group:
+    ill, healthy = histogram.positives[low:high], histogram.negatives[low:high]
+    middles = (np.arange(low, high) + 0.5) / NUM_BINS
+    mean = float(((ill + healthy) * middles).sum() / (ill + healthy).sum())
+    return Group(low / NUM_BINS, high / NUM_BINS, mean, int(ill.sum()), int(healthy.sum()))
+
+
+def find_outcomes(groups: Sequence[Group]) -> list[Outcome]:
+    """The four counts at each edge between groups, and where nobody or everybody is called ill."""
+    ill, healthy = (sum(getattr(group, name) for group in groups) for name in ("ill", "healthy"))
+    outcomes, below_ill, below_healthy = [Outcome(0.0, ill, healthy, 0, 0)], 0, 0
+    for group in groups:
+        below_ill, below_healthy = below_ill + group.ill, below_healthy + group.healthy
+        outcomes.append(Outcome(group.high, ill - below_ill, healthy - below_healthy, below_ill, below_healthy))
+    return outcomes
+
+
+def count_outcomes(histogram: ScoreHistogram, thresholds: Sequence[float]) -> list[Outcome]:
+    """The four counts at thresholds that are edges of bins."""
+    edges = [round(threshold * NUM_BINS) for threshold in thresholds]
+    counts = [
+        (
+            histogram.positives[e:].sum(),
+            histogram.negatives[e:].sum(),
+            histogram.positives[:e].sum(),
+            histogram.negatives[:e].sum(),
+        )
+        for e in edges
+    ]
+    return [Outcome(threshold, *map(int, each)) for threshold, each in zip(thresholds, counts, strict=True)]
+
+
+def round_count(count: int) -> int:
+    """To the nearest multiple of 5: nobody can tell 0 from 2, or 117 from 113."""
+    return ROUNDING * ((count + ROUNDING // 2) // ROUNDING)
+
+
+def roc_points(histogram: ScoreHistogram) -> list[Point]:
+    """(1 - specificity, sensitivity) from (0, 0) to (1, 1), of rounded counts; nothing with fewer than 20 of a class."""
+    ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
+    if min(ill, healthy) < FEWEST_FOR_ROC:
+        return []
+    outcomes = count_outcomes(histogram, (np.arange(NUM_BINS, -1, -1) / NUM_BINS).tolist())
+    most_ill, most_healthy = round_count(ill), round_count(healthy)
+    points = [
+        (round_count(o.false_positives) / most_healthy, round_count(o.true_positives) / most_ill) for o in outcomes
+    ]
+    return list(dict.fromkeys(points))
+
+
+def reliability_groups(groups: Sequence[Group]) -> list[Group]:
+    """About ten groups of as many patients each."""
+    wanted = sum(group.patients for group in groups) / RELIABILITY_GROUPS
+    joined: list[Group] = []
+    for group in groups:
+        if joined and joined[-1].patients < wanted:
+            joined[-1] = _join(joined[-1], group)
+        else:
+            joined.append(group)
+    if len(joined) > 1 and joined[-1].patients < wanted / 2:
+        joined[-2:] = [_join(joined[-2], joined[-1])]
+    return joined
+
+
+def _join(one: Group, other: Group) -> Group:
+    patients = one.patients + other.patients
+    mean = (one.mean * one.patients + other.mean * other.patients) / patients
+    return Group(one.low, other.high, mean, one.ill + other.ill, one.healthy + other.healthy)
+
+
+def wilson_interval(part: int, whole: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927, "Probable inference, the law of succession, and statistical inference")."""
+    z = 1.959964
+    share, spread = part / whole, z**2 / whole
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * float(np.sqrt(share * (1 - share) / whole + spread / (4 * whole))) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def decision_points(outcomes: Sequence[Outcome]) -> tuple[list[Point], list[Point]]:
+    """(threshold, net benefit per patient) of the model, and of treating everybody.
+
+    Net benefit is true positives minus false positives weighted by the odds of the threshold, per patient (Vickers & Elkin
+    2006, "Decision curve analysis: a novel method for evaluating prediction models").
+    """
+    total = outcomes[0].true_positives + outcomes[0].false_positives
+    within = [each for each in outcomes if each.threshold < 1]
+    thresholds = sorted({*(each.threshold for each in within), *np.linspace(0, 0.98, 50).tolist()})
+
+    def net_benefit(each: Outcome, threshold: float) -> float:
+        return (each.true_positives - each.false_positives * threshold / (1 - threshold)) / total
+
+    return (
+        [(each.threshold, net_benefit(each, each.threshold)) for each in within],
+        [(threshold, net_benefit(outcomes[0], threshold)) for threshold in thresholds],
+    )

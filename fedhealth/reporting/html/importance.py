@@ -1,0 +1,72 @@
+"""What the final model goes by: a bar per feature for all hospitals together, a mark per hospital."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from fedhealth.data.schema import FEATURES
+from fedhealth.reporting.html.charts import NUM_STYLES, pick_styles
+from fedhealth.reporting.html.run_reader import RunFiles
+from fedhealth.reporting.html.svg_bars import Bar, draw_bars, draw_mark
+from fedhealth.reporting.html.tables import has_few
+
+DIGITS = 3
+MEANINGS = {column.name: column.meaning for column in FEATURES}
+Drops = Mapping[str, float]
+
+
+def find_importance(run: RunFiles) -> tuple[Drops, dict[str, Drops]]:
+    """AUROC drops of all together, largest first, and of each hospital that may be shown; both empty if nobody was asked."""
+    told: Mapping[str, Any] = run.summary.get("importance") or {"together": {}, "hospitals": {}}
+    together = dict(sorted(told["together"].items(), key=lambda entry: -entry[1]))
+    tested = run.history[-1]["hospitals"] if run.history else {}
+    # Hospitals tell of five patients of a class at least, unless a run was set otherwise; this page never does.
+    return together, {name: d for name, d in told["hospitals"].items() if not has_few(tested.get(name, NOT_TESTED))}
+
+
+NOT_TESTED = {"num_ill": 1, "num_examples": 1}
+"""Of a hospital that the last round did not hear of, as little is known as of a very small one."""
+
+
+def feature_parts(run: RunFiles) -> dict[str, Any]:
+    """What the templates show: the chart, its legend, the table behind it; nothing if nobody was asked."""
+    together, hospitals = find_importance(run)
+    styles = pick_styles([str(member["name"]) for member in run.settings["hospitals"]])
+    shown = {name: drops for name, drops in hospitals.items() if len(styles) <= NUM_STYLES}
+    return {
+        "chart": _chart(together, hospitals, shown, styles) if together else None,
+        "legend": [(name, styles[name], draw_mark(styles[name])) for name in shown],
+        "many": len(hospitals) if not shown else 0,
+        "headings": ("feature", "all together", *shown),
+        "rows": [(_label(name), *(f"{d[name]:.{DIGITS}f}" for d in (together, *shown.values()))) for name in together],
+        "not_told": [name for name in styles if name not in hospitals] if together else [],
+        "ranges": _ranges(together, hospitals),
+    }
+
+
+def _chart(
+    together: Drops, hospitals: Mapping[str, Drops], shown: Mapping[str, Drops], styles: Mapping[str, str]
+) -> Markup:
+    bars = []
+    for feature, drop in together.items():
+        marks = [(name, styles[name], drops[feature]) for name, drops in shown.items()]
+        each = sorted(drops[feature] for drops in hospitals.values())
+        spread = None if shown or not each else (each[len(each) // 20], each[-1 - len(each) // 20])
+        bars.append(Bar(_label(feature), drop, marks, spread))
+    return draw_bars("What the model goes by", bars, "AUROC lost when the feature is shuffled")
+
+
+def _label(feature: str) -> str:
+    meaning = MEANINGS[feature]
+    return feature if meaning == feature else f"{meaning} ({feature})"
+
+
+def _ranges(together: Drops, hospitals: Mapping[str, Drops]) -> list[tuple[str, str, str]]:
+    """Feature, all together, the least and the most of a hospital: for the card, however many there are."""
+    rows = []
+    for feature, drop in together.items():
+        each = [drops[feature] for drops in hospitals.values()]
+        between = f"{min(each):.{DIGITS}f} to {max(each):.{DIGITS}f}" if each else "n/a"
+        rows.append((_label(feature), f"{drop:.{DIGITS}f}", between))
+    return rows

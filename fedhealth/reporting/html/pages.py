@@ -1,0 +1,164 @@
+"""Page and card put together: charts and tables of one run, or of several beside each other."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from fedhealth.common.atomic_files import write_file
+from fedhealth.reporting.html import clinical, disclosures, model_card, subgroups, tables
+from fedhealth.reporting.html.charts import Charts, comparison_charts, run_charts
+from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, SMALL_COUNT
+from fedhealth.reporting.html.importance import feature_parts
+from fedhealth.reporting.html.local_benefit import VERDICT_HEADINGS, verdict_rows
+from fedhealth.reporting.html.run_reader import RunFiles, read_run
+from fedhealth.reporting.html.svg import draw_matrix
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write_report(folder: Path, out: Path | None = None) -> None:
+    """Write `report.html` (or `out`) and `MODEL_CARD.md` into a run folder, from its files.
+
+    Raises
+    ------
+    UsageError
+        The folder holds no run, its files are damaged, or it cannot be written to.
+    """
+    run = read_run(folder)
+    write_file(out or folder / "report.html", report_page(run).encode())
+    write_file(folder / "MODEL_CARD.md", model_card_text(run).encode())
+
+
+def compare_runs(folders: Sequence[Path], out: Path) -> None:
+    """Write one page that shows several runs beside each other."""
+    write_file(out, comparison_page([read_run(folder) for folder in folders]).encode())
+
+
+@cache
+def environment() -> Environment:
+    """Jinja with autoescape on for every template: hospitals' names are text of strangers."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(enabled_extensions=("html",), default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(style=Markup(_text("style.css")), small=SMALL_COUNT, fewest=FEWEST_FOR_ROC)  # noqa: S704  # our own file
+    made.filters["md"] = model_card.escape_markdown
+    return made
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def script_and_policy(name: str, connect: str = "'none'") -> dict[str, Markup]:
+    """A script of ours, and a policy by which a browser runs it and no other (its hash)."""
+    script = _text(name)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src {connect}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return {"script": Markup(script), "policy": Markup(policy)}  # noqa: S704  # our own file
+
+
+def report_page(run: RunFiles) -> str:
+    """The whole page of one run."""
+    template = environment().get_template("report.html")
+    return template.render(run=run, **script_and_policy("report.js"), **run_parts(run))
+
+
+def run_parts(run: RunFiles) -> dict[str, Any]:
+    """What the templates show of a run, finished or not."""
+    tested, ill = tables.tested_counts(run) if run.history else (0, 0)
+    charts: Charts = run_charts(run)
+    return {
+        "tables": tables,
+        "departures": disclosures,
+        "groups": subgroups,
+        "clinical": clinical,
+        "charts": charts,
+        "metrics": tables.metric_rows(run) if run.history else [],
+        "confusion": tables.confusion_rows(run),
+        "tested": tested,
+        "ill": ill,
+        "matrix": draw_matrix("who took part in which round", tables.participation(run)) if run.history else "",
+        "promise": model_card.promise_lines(run),
+        "features": feature_parts(run),
+        "verdicts": verdict_rows(run),
+        "verdict_headings": VERDICT_HEADINGS,
+        "source": tables.describe_source(str(run.settings["dataset"])),
+    }
+
+
+def comparison_page(runs: Sequence[RunFiles]) -> str:
+    """Several runs: what differs in their settings, their metrics, their curves in one frame."""
+    rows = [tables.metric_rows(run) for run in runs]
+    settings = [dict(tables.setting_rows(run)) for run in runs]
+    flags = list(dict.fromkeys(flag for each in settings for flag in each))
+    differing = [(flag, [each.get(flag, "") for each in settings]) for flag in flags]
+    return (
+        environment()
+        .get_template("comparison.html")
+        .render(
+            runs=runs,
+            tables=tables,
+            metrics=list(zip(*rows, strict=True)),
+            settings=[(flag, values) for flag, values in differing if len(set(values)) > 1],
+            charts=comparison_charts(runs),
+            **script_and_policy("report.js"),
+        )
+    )
+
+
+class Live(Protocol):
+    """A run that is on, as `live_run.LiveRun` knows it."""
+
+    phase: str
+
+    def files(self) -> RunFiles:
+        """What its folder would say."""
+        ...
+
+
+def live_page(live: Live) -> tuple[str, str]:
+    """The whole live page, and the policy to send with it."""
+    parts = script_and_policy("live.js", connect="'self'")
+    fragment = Markup(live_fragment(live))  # noqa: S704  # escaped by its template
+    return environment().get_template("live.html").render(fragment=fragment, **parts), str(parts["policy"])
+
+
+def live_fragment(live: Live) -> str:
+    """The inside of the live page: everything that changes."""
+    run = live.files()
+    done, rounds = run.history[-1]["round"] if run.history else 0, int(run.settings["settings"]["rounds"])
+    template = environment().get_template("live_fragment.html")
+    return template.render(live=live, run=run, done=done, rounds=rounds, **run_parts(run))
+
+
+def model_card_text(run: RunFiles) -> str:
+    """The model card as Markdown (headings after Mitchell et al. 2019, "Model Cards for Model Reporting")."""
+    settings, parts = run.settings["settings"], run_parts(run)
+    return (
+        environment()
+        .get_template("model_card.md")
+        .render(
+            run=run,
+            settings=settings,
+            scaling=model_card.SCALINGS.get(settings["scaling"], settings["scaling"]),
+            md_table=model_card.markdown_table,
+            metric_table=[(row.name, row.value, row.interval, row.meaning) for row in parts["metrics"]],
+            reliability=model_card.reliability_rows(run),
+            limits=model_card.limit_lines(run),
+            privacy=model_card.privacy_lines(run),
+            **parts,
+        )
+    )

@@ -1,0 +1,1 @@
+"""The federation: its ServerApp, rounds, strategies, checkpoints and run folder."""

@@ -1,0 +1,179 @@
+"""A whole round on disk, so that a killed server can go on as if nothing had happened.
+
+A file is a line with the SHA-256 of the rest, and the rest: an npz without pickles (weights, what the strategy remembers,
+and `about`, JSON). It appears whole or not at all; one that was damaged since is noticed and the one before is used.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
+
+from fedhealth.common.array_codec import read_array
+from fedhealth.common.atomic_files import write_file
+from fedhealth.data.preprocessing import Standardisation
+from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
+from fedhealth.server.events import Best, Checkpoint, Member
+
+FORMAT = b"fedhealth checkpoint 1 "
+ARRAY = (np.ndarray, np.generic)
+"""NumPy makes a scalar of an array without dimensions as soon as it computes with it."""
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
+    """Write `folder/round-<number>.ckpt`, and remove all but the last `keep` up to it.
+
+    Later ones are of a past that did not come to pass: damaged, or a run would have gone on from there.
+
+    Raises
+    ------
+    UsageError
+        The folder cannot be written to.
+    """
+    kinds, state = take_state(checkpoint.strategy)
+    best = checkpoint.best
+    weights = {f"weights/{name}": read_array(array) for name, array in checkpoint.weights.items()}
+    weights |= {f"best/{name}": read_array(array) for name, array in best.weights.items()} if best else {}
+    about = {
+        "round": checkpoint.round_num,
+        "standardisation": checkpoint.standardisation and asdict(checkpoint.standardisation),
+        "strategy": kinds,
+        "members": [asdict(member) for member in checkpoint.members],
+        "strikes": dict(checkpoint.strikes),
+        "dropped": dict(checkpoint.dropped),
+        "class_weights": checkpoint.class_weights,
+        "best": best and {"round": best.round_num, "losses": dict(best.losses), "rounds_since": best.rounds_since},
+    }
+    content = io.BytesIO()
+    bins = {
+        f"{kind}/{name}": pack_histogram(each)
+        for kind, histograms in (("histograms", checkpoint.histograms), ("held", checkpoint.validation_histograms))
+        for name, each in histograms.items()
+    }
+    np.savez(content, about=np.asarray(json.dumps(about)), **weights, **state, **bins)  # type: ignore[arg-type]  # see run_folder
+    seal = FORMAT + hashlib.sha256(content.getbuffer()).hexdigest().encode() + b"\n"
+    path = folder / f"round-{checkpoint.round_num:08}.ckpt"
+    write_file(path, seal + content.getvalue())
+    found = sorted(folder.glob("round-*.ckpt"))
+    last = found.index(path) + 1
+    for old in (*found[: max(last - keep, 0)], *found[last:]):
+        old.unlink(missing_ok=True)
+
+
+def read_last_checkpoint(folder: Path, strategy: Strategy, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole (None if there is none), its state given to the fresh `strategy`.
+
+    `warn` hears a line about each file that is damaged.
+    """
+    for path in sorted(folder.glob("round-*.ckpt"), reverse=True):
+        try:
+            return read_checkpoint(path, strategy)
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as problem:
+            warn(f"{path}: is damaged ({problem}); going back to the round before")
+    return None
+
+
+def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
+    """One file; a `ValueError` if its content is not what was written."""
+    seal, _, content = path.read_bytes().partition(b"\n")
+    if seal != FORMAT + hashlib.sha256(content).hexdigest().encode():
+        raise ValueError("its checksum is wrong")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        about = json.loads(str(arrays["about"]))
+        held = {key: arrays[key] for key in arrays.files}
+        give_state(strategy, about["strategy"], held)
+    scale, best = about["standardisation"], about.get("best")
+    return Checkpoint(
+        round_num=about["round"],
+        weights=_arrays_below("weights/", held),
+        standardisation=scale and Standardisation(tuple(scale["means"]), tuple(scale["stds"])),
+        strategy=strategy,
+        members=[Member(**member) for member in about["members"]],
+        strikes=about["strikes"],
+        dropped=about["dropped"],
+        histograms=_histograms_below("histograms/", held),
+        validation_histograms=_histograms_below("held/", held),
+        class_weights=(weighed := about.get("class_weights")) and (weighed[0], weighed[1]),
+        best=best and Best(best["round"], _arrays_below("best/", held), best["losses"], best["rounds_since"]),
+    )
+
+
+def _histograms_below(prefix: str, arrays: Arrays) -> dict[str, ScoreHistogram]:
+    return {
+        key.removeprefix(prefix): unpack_histogram(values) for key, values in arrays.items() if key.startswith(prefix)
+    }
+
+
+def _arrays_below(prefix: str, arrays: Arrays) -> ArrayRecord:
+    """The arrays whose names begin so, without that."""
+    return ArrayRecord(
+        {key.removeprefix(prefix): Array(values) for key, values in arrays.items() if key.startswith(prefix)}
+    )
+
+
+def pack_histogram(histogram: ScoreHistogram) -> NDArray[np.float64]:
+    """Counts and sums as one array; a count of people is exact in it."""
+    return np.concatenate(
+        [histogram.positives, histogram.negatives, [histogram.log_loss, histogram.squared_error]], dtype=np.float64
+    )
+
+
+def unpack_histogram(values: NDArray[np.float64]) -> ScoreHistogram:
+    """Back from `pack_histogram`."""
+    positives, negatives = values[: 2 * NUM_BINS].astype(np.int64).reshape(2, NUM_BINS)
+    return ScoreHistogram(positives, negatives, float(values[-2]), float(values[-1]))
+
+
+def take_state(strategy: Strategy) -> tuple[dict[str, str], Arrays]:
+    """What a strategy remembers from round to round: kind by attribute, and the arrays of all of them.
+
+    Flower's strategies remember in attributes that are None before the first round, and then arrays, lists or
+    dictionaries of arrays, or an `ArrayRecord`; all else that they hold are settings.
+    """
+    kinds, arrays = {}, dict[str, NDArray[Any]]()
+    for name, value in vars(strategy).items():
+        prefix = f"strategy/{name}"
+        if isinstance(value, ARRAY):
+            kinds[name], arrays[prefix] = "array", np.asarray(value)
+        elif isinstance(value, ArrayRecord):
+            kinds[name] = "record"
+            arrays |= {f"{prefix}/{key}": read_array(array) for key, array in value.items()}
+        elif isinstance(value, list) and value and all(isinstance(item, ARRAY) for item in value):
+            kinds[name] = "list"
+            arrays |= {f"{prefix}/{number:06}": np.asarray(item) for number, item in enumerate(value)}
+        elif isinstance(value, dict) and value and all(isinstance(item, ARRAY) for item in value.values()):
+            kinds[name] = "dict"
+            arrays |= {f"{prefix}/{key}": np.asarray(item) for key, item in value.items()}
+    return kinds, arrays
+
+
+def give_state(strategy: Strategy, kinds: Mapping[str, str], arrays: Arrays) -> None:
+    """Give a fresh strategy what `take_state` took from another one."""
+    for name, kind in kinds.items():
+        if name not in vars(strategy):
+            raise ValueError(f"{type(strategy).__name__} remembers no {name}")
+        prefix = f"strategy/{name}/"
+        parts = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+        match kind:
+            case "array":
+                value: Any = arrays[prefix.removesuffix("/")]
+            case "record":
+                value = ArrayRecord({key: Array(part) for key, part in parts.items()})
+            case "list":
+                value = [parts[key] for key in sorted(parts)]
+            case _:
+                value = parts
+        setattr(strategy, name, value)
+
+
+CHECKPOINTS = "checkpoints"

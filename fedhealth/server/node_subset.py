@@ -1,0 +1,46 @@
+"""A grid on which only some nodes are seen."""
+
+from collections.abc import Collection, Iterable
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+
+class PartOfGrid(Grid):
+    """A `Grid` on which only some nodes are seen; a strategy that asks everybody asks these, now."""
+
+    def __init__(self, grid: Grid, nodes: Collection[int]) -> None:
+        self._grid = grid
+        self._nodes = nodes
+
+    def get_node_ids(self) -> list[int]:
+        """The nodes."""
+        return sorted(self._nodes)
+
+    @property
+    def run(self) -> Run:
+        """The grid's own."""
+        return self._grid.run
+
+    def set_run(self, run: Run) -> None:
+        """As the grid does."""
+        self._grid.set_run(run)
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """As the grid does."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """As the grid does."""
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """As the grid does."""
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """As the grid does."""
+        return self._grid.send_and_receive(messages, timeout=timeout)

@@ -1,0 +1,82 @@
+"""A run that was interrupted: its settings, its checkpoint and its history, read back from its folder."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from fedhealth import __version__
+from fedhealth.common.atomic_files import write_file
+from fedhealth.common.errors import UsageError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.scripts import ServerSettings
+from fedhealth.data.schema import schema_fingerprint
+from fedhealth.server.checkpoints import CHECKPOINTS, read_last_checkpoint
+from fedhealth.server.events import Past, RoundRecord
+from fedhealth.server.run_json import round_from_json
+from fedhealth.server.strategies.registry import make_strategy
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened run folder, the settings of its run, and what is done already."""
+
+    folder: Path
+    settings: FederationSettings
+    past: Past | None = None
+
+
+def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None]) -> Run:
+    """The run of this folder, from its last whole round.
+
+    Raises
+    ------
+    UsageError
+        There is no run to go on with, or flags were given that are not its own.
+    """
+    settings = read_settings(folder)
+    for leftover in folder.rglob(".*.tmp"):  # of a server that was killed while it wrote
+        leftover.unlink()
+    for each in fields(FederationSettings):
+        ours, theirs = getattr(given, each.name), getattr(settings, each.name)
+        if ours not in (each.default, theirs):
+            flag = each.name.replace("_", "-")
+            raise UsageError(f"--{flag} is {ours}, but the run in {folder} was begun with {theirs}; leave --{flag} out")
+    checkpoint = read_last_checkpoint(folder / CHECKPOINTS, make_strategy(settings), warn)
+    if checkpoint is None:
+        warn(f"{folder}: holds no whole round; the run starts again, with its settings")
+        cut_history(folder, 0)
+        return Run(folder, settings)
+    return Run(folder, settings, Past(checkpoint, cut_history(folder, checkpoint.round_num)))
+
+
+def read_settings(folder: Path) -> FederationSettings:
+    """The settings that a run in this folder was begun with, if it can go on with them."""
+    if (folder / "summary.json").exists():
+        raise UsageError(f"--resume {folder}: this run is finished; its model is {folder / 'model.npz'}")
+    try:
+        begun = json.loads((folder / "settings.json").read_bytes())
+        versions, run_config = (begun["version"], begun["schema"]), dict(begun["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"--resume {folder}: holds no run that has begun; start one without --resume") from None
+    if versions != (__version__, schema_fingerprint()):
+        raise UsageError(
+            f"--resume {folder}: was begun with version {versions[0]}, this is {__version__}; go on with that one"
+        )
+    return FederationSettings.from_run_config(run_config)
+
+
+def cut_history(folder: Path, rounds: int) -> list[RoundRecord]:
+    """Leave the first `rounds` lines in history.jsonl, and return them."""
+    path = folder / "history.jsonl"
+    content = path.read_bytes() if path.exists() else b""
+    lines = content.splitlines()[:rounds]
+    try:
+        records = [round_from_json(json.loads(line)) for line in lines]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        records = []
+    if [record.round_num for record in records] != list(range(1, rounds + 1)):
+        raise UsageError(f"--resume {folder}: history.jsonl is damaged; a run cannot go on without its past")
+    if content != (kept := b"".join(line + b"\n" for line in lines)):
+        write_file(path, kept)
+    return records

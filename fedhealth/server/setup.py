@@ -1,0 +1,189 @@
+"""Before the rounds: wait for the hospitals, learn who they are, agree on one standardisation and on first weights."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedhealth.common.errors import RunError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data import preprocessing
+from fedhealth.data.preprocessing import Moments, Standardisation
+from fedhealth.models.recalibration import class_weights
+from fedhealth.server.events import Member, OnEvent, Waiting
+from fedhealth.server.reply_validation import (
+    ABSENT,
+    NOT_SOUND,
+    describe_problem,
+    read_initial_weights,
+    read_label_counts,
+    read_member,
+    read_moments,
+    read_private_member,
+    readable,
+)
+
+T = TypeVar("T")
+Read = Callable[[Message], T]
+POLL_SECONDS = 0.02
+REMIND_SECONDS = 10.0
+"""How often the server says again whom it is waiting for."""
+
+
+class Gathering:
+    """The questions before the rounds. All hospitals must answer all of them; one that leaves meanwhile is waited for.
+
+    Parameters
+    ----------
+    wanted : how many hospitals take part.
+    private : whether they describe themselves under differential privacy.
+    max_wait : seconds that all waiting before the rounds may take together.
+    validates : whether the hospitals hold patients out for choices, and so tell how many.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        wanted: int,
+        max_wait: float,
+        on_event: OnEvent,
+        *,
+        validates: bool = False,
+        private: bool = False,
+    ) -> None:
+        self._grid = grid
+        self._wanted = wanted
+        self._max_wait = max_wait
+        self._deadline = time.monotonic() + max_wait
+        self._next_word = 0.0
+        self._on_event = on_event
+        self._read_member = read_private_member if private else partial(read_member, validates=validates)
+        self._names: dict[int, str] = {}
+        self._patients: dict[int, int] = {}
+
+    def gather_members(self) -> list[Member]:
+        """Wait for all hospitals and for their word that they are ready. In the order of their names.
+
+        Raises
+        ------
+        RunError
+            Hospitals are missing when the time is up, or two have one name.
+        """
+        members: dict[int, Member] = {}
+        while len(members) < self._wanted:
+            while (here := len(self._here())) < self._wanted:
+                self._wait(f"only {here} of {self._wanted} hospitals (--hospitals) came", ())
+            new = self._here() - members.keys()
+            described = self._ask_those_here(sorted(new), "query.describe", RecordDict(), self._read_member)
+            here_now = self._here()
+            members = {node: member for node, member in {**members, **described}.items() if node in here_now}
+            self._names = {node: member.name for node, member in members.items()}
+            self._patients = {node: member.train_patients for node, member in members.items()}
+            if len(members) < self._wanted:
+                self._wait(f"only {len(members)} of {self._wanted} hospitals were ready", list(self._names.values()))
+        return _check_names(sorted(members.values(), key=lambda member: member.name))
+
+    def agree_on_standardisation(self, settings: FederationSettings) -> Standardisation | None:
+        """Means and deviations for everybody, in two passes over sums; None if each hospital uses its own."""
+        if settings.scaling == "local":
+            return None
+        if settings.scaling == "reference":
+            return preprocessing.reference_standardisation()
+
+        def read(reply: Message) -> Moments:
+            return read_moments(reply, self._patients[reply.metadata.src_node_id])
+
+        everybody = sorted(self._names)
+        firsts = self._ask(everybody, "query.first_moments", RecordDict(), read)
+        means = preprocessing.combine_means(firsts)
+        content = RecordDict({"config": ConfigRecord({"means": list(means)})})
+        squares = self._ask(everybody, "query.second_moments", content, read)
+        return preprocessing.combine_standardisation(means, squares)
+
+    def agree_on_class_weights(self, settings: FederationSettings) -> tuple[float, float] | None:
+        """How much a healthy and an ill patient count in training, from the sums of all; None if that is not asked for."""
+        if not settings.class_weights:
+            return None
+
+        def read(reply: Message) -> tuple[int, int]:
+            return read_label_counts(reply, self._patients[reply.metadata.src_node_id])
+
+        counts = self._ask(sorted(self._names), "query.label_counts", RecordDict(), read)
+        return class_weights(sum(healthy for healthy, _ in counts), sum(ill for _, ill in counts))
+
+    def ask_for_initial_weights(self) -> ArrayRecord:
+        """The seeded weights, from one hospital: all would give the same, and the server has no model of its own."""
+        first = min(self._names, key=lambda node: self._names[node])
+        (arrays,) = self._ask([first], "query.initial_weights", RecordDict(), read_initial_weights)
+        return arrays
+
+    def _ask(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> list[T]:
+        """Every node's answer, in the order of names: an engine may number its nodes anew in every run."""
+        answers: dict[int, T] = {}
+        while missing := set(nodes) - answers.keys():
+            here = sorted(missing & self._here())
+            answers |= self._ask_those_here(here, question, content, read)
+            if away := ", ".join(sorted(self._names[node] for node in missing - answers.keys())):
+                self._wait(f"{away} left and did not come back", [self._names[node] for node in answers])
+        return [answers[node] for node in sorted(answers, key=lambda node: self._names[node])]
+
+    def _ask_those_here(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> dict[int, T]:
+        """Each node's answer, without those who left before they gave one."""
+        messages = [Message(content, dst_node_id=node, message_type=question) for node in nodes]
+        waiting, answers = set(self._grid.push_messages(messages)), dict[int, T]()
+        while waiting:
+            replies = list(self._grid.pull_messages(sorted(waiting)))
+            for reply in replies:
+                waiting.discard(reply.metadata.reply_to_message_id)
+                node = reply.metadata.src_node_id
+                if not (reply.has_error() and reply.error.code in ABSENT):
+                    answers[node] = answer = _read(reply, read, self._names.get(node, "a hospital"), question)
+                    if isinstance(answer, Member):
+                        self._names[node] = answer.name
+            if waiting and not replies:
+                told = [self._names[node] for node in answers if node in self._names]
+                self._wait(f"{len(waiting)} of {len(messages)} hospitals gave no answer to {question}", told)
+        return answers
+
+    def _here(self) -> set[int]:
+        return set(self._grid.get_node_ids())
+
+    def _wait(self, complaint: str, answered: Sequence[str]) -> None:
+        """Sleep for a moment; `complaint` becomes a `RunError` when the time is up."""
+        now = time.monotonic()
+        if now >= self._deadline:
+            raise RunError(f"{complaint} within {self._max_wait:g} s; see --max-wait")
+        if now >= self._next_word:
+            self._on_event(Waiting(len(self._here()), self._wanted, self._deadline - now, sorted(answered)))
+            self._next_word = now + REMIND_SECONDS
+        time.sleep(POLL_SECONDS)
+
+
+def _check_names(members: list[Member]) -> list[Member]:
+    names = Counter(member.name for member in members)
+    if doubled := [name for name, number in names.items() if number > 1]:
+        raise RunError(f"two hospitals are named {min(doubled)}; start one of them with another --name")
+    return members
+
+
+def _read(reply: Message, read: Read[T], name: str, question: str) -> T:
+    if reply.has_error():
+        raise RunError(f"{name} could not answer {question}: {readable(str(reply.error.reason))}")
+    try:
+        return read(reply)
+    except NOT_SOUND as problem:
+        raise RunError(f"{name} answered {question} without sense: {describe_problem(problem)}") from None
+
+
+def require_same_members(members: Sequence[Member], before: Sequence[Member], dropped: Mapping[str, str]) -> None:
+    """A run goes on with the hospitals and the patients that it began with, or it would be another run."""
+    expected = {member.name: member for member in before if member.name not in dropped}
+    for member in members:
+        if member.name not in expected:
+            raise RunError(f"{member.name} was not in the run that goes on ({', '.join(sorted(expected))} were)")
+        if member != expected[member.name]:
+            raise RunError(f"{member.name} has other patients than when the run began; give it the same file again")

@@ -1,0 +1,114 @@
+"""SCAFFOLD, which Flower has not."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
+
+from fedhealth.common.array_codec import read_array
+from fedhealth.config.federation import FederationSettings
+from fedhealth.server.strategies.flower_fixes import EVERYBODY
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Scaffold(FedAvg):
+    """SCAFFOLD, option II, all hospitals in every round (Karimireddy et al. 2020, algorithm 1).
+
+    A hospital's variate c_i follows from the weights that were sent to it and came back, so the server keeps it, and sends
+    each hospital what to add to every gradient: c - c_i. A hospital remembers nothing; one that is cut off, starts anew or
+    answers too late stays in step. Hospitals count by their training patients, here as in FedAvg (the paper's objective
+    counts them alike).
+    """
+
+    def __init__(self, settings: FederationSettings) -> None:
+        super().__init__(**EVERYBODY)
+        self.server_learning_rate = settings.server_learning_rate or 1.0
+        self.hospitals = settings.hospitals
+        self.batch_size = settings.batch_size
+        self.local_epochs = settings.local_epochs
+        self.learning_rate = settings.learning_rate
+        self.sent: Arrays | None = None
+        self.control: Arrays | None = None
+        self.own: Arrays = {}
+        """The hospitals' variates: "<node id>/<name of the weight>" -> values; 0 before its first round."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Send each hospital its correction beside the weights."""
+        self.sent = {name: read_array(array) for name, array in arrays.items()}
+        if self.control is None:
+            self.control = {name: np.zeros_like(values) for name, values in self.sent.items()}
+        return [self._corrected(message) for message in super().configure_train(server_round, arrays, config, grid)]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """X + eta * mean(y_i - x) and c + share here * mean(c_i' - c_i), both means by number of patients."""
+        held = list(replies)
+        arrays, metrics = super().aggregate_train(server_round, held)
+        if arrays is None or self.sent is None or self.control is None:
+            return arrays, metrics
+        sent, shared = self.sent, self.control
+        changes, patients = zip(*(self._change(reply) for reply in held), strict=True)
+        share = len(held) / max(self.hospitals, len(held)) / sum(patients)
+        factors = [np.float32(share * count) for count in patients]
+        self.control = {
+            name: shared[name] + sum(factor * change[name] for factor, change in zip(factors, changes, strict=True))
+            for name in sent
+        }
+        for reply, change in zip(held, changes, strict=True):
+            node = reply.metadata.src_node_id
+            self.own |= {f"{node}/{name}": self._own(node, name) + moved for name, moved in change.items()}
+        rate = np.float32(self.server_learning_rate)
+        moved = {name: sent[name] + rate * (array.numpy() - sent[name]) for name, array in arrays.items()}
+        return ArrayRecord({name: Array(values) for name, values in moved.items()}), metrics
+
+    def _corrected(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        correction = {name: Array(mean - self._own(node, name)) for name, mean in (self.control or {}).items()}
+        content = RecordDict({**message.content, "correction": ArrayRecord(correction)})
+        return Message(content, dst_node_id=node, message_type=message.metadata.message_type)
+
+    def _own(self, node: int, name: str) -> NDArray[Any]:
+        own = self.own.get(f"{node}/{name}")
+        return np.zeros_like((self.control or {})[name]) if own is None else own
+
+    def _change(self, reply: Message) -> tuple[dict[str, NDArray[np.float32]], int]:
+        """How the hospital's own variate changed, and its number of patients."""
+        (arrays,), (metrics,) = reply.content.array_records.values(), reply.content.metric_records.values()
+        patients = int(metrics["num-examples"])  # type: ignore[arg-type]  # the recorder has checked it
+        steps = count_steps(patients, self.batch_size, self.local_epochs)
+        names, control, sent = list(self.sent or {}), self.control or {}, self.sent or {}
+        shared, before = [control[name] for name in names], [sent[name] for name in names]
+        changes = control_change(
+            shared, before, [read_array(arrays[name]) for name in names], steps, self.learning_rate
+        )
+        return dict(zip(names, changes, strict=True)), patients
+
+
+Weights = Sequence[NDArray[np.float32]]
+
+
+def count_steps(num_patients: int, batch_size: int, num_epochs: int) -> int:
+    """Gradient steps of one round."""
+    return num_epochs * -(-num_patients // batch_size)
+
+
+def control_change(
+    shared: Weights, sent: Weights, trained: Weights, steps: int, learning_rate: float
+) -> list[NDArray[np.float32]]:
+    """How a hospital's variate changes in a round: c_i' - c_i = (x - y) / (K * eta) - c.
+
+    Parameters
+    ----------
+    shared : the federation's variate c.
+    sent, trained : global weights x and local weights y.
+    """
+    scale = np.float32(1 / (steps * learning_rate))
+    return [(before - after) * scale - mean for before, after, mean in zip(sent, trained, shared, strict=True)]

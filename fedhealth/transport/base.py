@@ -1,0 +1,30 @@
+"""What Flower asks of every `Grid`, and is the same wherever its messages go."""
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, set_identity
+
+
+class OneRunGrid(Grid):
+    """A `Grid` in a process that is the server of one run."""
+
+    def __init__(self) -> None:
+        set_identity(SERVER_NODE_ID)
+        self._run = Run.create_empty(run_id=RUN_ID)
+
+    def set_run(self, run: Run) -> None:
+        """Keep the run's description."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run's description."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Build a message (Flower keeps this for old apps)."""
+        return Message(content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl)

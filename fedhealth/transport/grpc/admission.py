@@ -1,0 +1,99 @@
+"""Who may take part: same versions, a fit name, the right certificate, on the list, not shown out, a place left."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from fedhealth.transport.messages import agreement
+
+LONGEST_NAME = 100
+
+
+class RefusedError(Exception):
+    """Why a client may not join, in words for the person at the client."""
+
+    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls: its address, the name it gives, the name in its certificate (None: no TLS), the call's metadata."""
+
+    peer: str
+    hospital: str
+    certified: str | None
+    metadata: Mapping[str, Any]
+
+
+def read_name(metadata: Mapping[str, Any]) -> str:
+    """The name that a client gives itself, which may be anything."""
+    value = metadata.get("hospital-bin", b"")
+    return bytes(value).decode("utf-8", "replace").strip() if isinstance(value, bytes) else ""
+
+
+class Admission:
+    """The rules of one run.
+
+    Parameters
+    ----------
+    capacity : how many hospitals take part.
+    allow : their names; empty: any.
+    """
+
+    def __init__(self, capacity: int, allow: Collection[str] = ()) -> None:
+        self._capacity = capacity
+        self._allow = frozenset(allow)
+        self._members: frozenset[str] | None = None
+        self._expelled: dict[str, str] = {}
+
+    def admit_only(self, hospitals: frozenset[str]) -> None:
+        """The run has begun; from now on only these may join (again)."""
+        self._members = hospitals
+
+    def expel(self, hospital: str, reason: str) -> None:
+        """Never let this hospital in again."""
+        self._expelled[hospital] = reason
+
+    def check_identity(self, caller: Caller) -> None:
+        """Refuse a name that is none, or is not the certificate's."""
+        name = caller.hospital
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+            reason = f"give --name a name of 1 to {LONGEST_NAME} printable characters"
+            raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        if caller.certified is not None and caller.certified != name:
+            reason = (
+                f"the certificate is {caller.certified!r}'s, but this client calls itself {name}; give --name to match"
+            )
+            raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, reason)
+
+    def check(self, caller: Caller, here: Collection[str]) -> None:
+        """Refuse who may not join now; `here` are the names of those who are in."""
+        for key, ours in agreement().items():
+            if (theirs := caller.metadata.get(key)) != ours:
+                reason = f"{key} is {theirs} at the client and {ours} at the server; install the same version on both"
+                raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, reason)
+        self.check_identity(caller)
+        self._check_lists(caller.hospital)
+        if caller.hospital in here:
+            if caller.certified is not None:
+                return  # the same certificate again: this stream takes the place of the old one
+            reason = f"a hospital named {caller.hospital} is already here; give this one another --name"
+            raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, reason)
+        if len(here) >= self._capacity:
+            reason = f"all {self._capacity} places are taken; ask the coordinator for more (server.py --hospitals)"
+            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+
+    def _check_lists(self, hospital: str) -> None:
+        if hospital in self._expelled:
+            reason = f"{hospital} was shown out of this run: {self._expelled[hospital]}"
+        elif self._allow and hospital not in self._allow:
+            reason = f"{hospital} is not on the server's list of hospitals (server.py --allow)"
+        elif self._members is not None and hospital not in self._members:
+            reason = f"the run has begun without {hospital}"
+        else:
+            return
+        raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, reason)

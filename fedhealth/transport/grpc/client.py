@@ -1,0 +1,170 @@
+"""A hospital's end of the link: join the server and answer its messages with a `ClientApp`.
+
+The stream is read and answered on the caller's thread; gRPC keeps the connection alive on its own threads, so a long
+training looks to nobody like a dead hospital. `retry.py` comes back after a cut.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from flwr.app import Context, Message, RecordDict
+
+from fedhealth.common.errors import UsageError
+from fedhealth.transport.grpc.diagnosis import find_reason, translate
+from fedhealth.transport.grpc.retry import WELCOME_SECONDS, Attempt, ServerLostError
+from fedhealth.transport.messages import (
+    METHOD,
+    RUN_ID,
+    WELCOME,
+    agreement,
+    decode_message,
+    encode_message,
+    failure_reply,
+    node_id_of,
+    set_message_id,
+)
+from fedhealth.transport.options import client_options
+from fedhealth.transport.tls.identity import Identity
+
+OnJoin = Callable[[Mapping[str, str | bytes]], None]
+"""Called with all that this hospital tells when it joins, just before it does."""
+OnSend = Callable[[Message, bytes], None]
+"""Called with each reply and its bytes, just before they go out; if it raises, they do not."""
+
+
+@contextmanager
+def join(
+    address: str,
+    hospital: str,
+    node_config: Mapping[str, str | int],
+    *,
+    tls: Identity | None = None,
+    attempt: Attempt | None = None,
+    on_join: OnJoin | None = None,
+) -> Iterator["Connection"]:
+    """Join the federation at HOST:PORT once, and leave it at the end.
+
+    `attempt` says how long to wait for the server's welcome, and is told that it came.
+
+    Raises
+    ------
+    ServerLostError
+        Nobody answers there; the reason is in it.
+    NameTakenError
+        A hospital of this name is there already.
+    UsageError
+        The server refuses this client, or cannot be trusted, or the certificate is not good; with what to do.
+    """
+    attempt = attempt or Attempt(WELCOME_SECONDS)
+    outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    with open_channel(address, tls) as channel:
+        metadata = join_metadata(hospital)
+        if on_join:
+            on_join(metadata)
+        stream = channel.stream_stream(METHOD)(iter(outbox.get, None), metadata=list(metadata.items()))
+        try:
+            run_config = _welcome(stream, attempt, address, tls)
+            attempt.joined = True
+            context = Context(
+                run_id=RUN_ID,
+                node_id=node_id_of(hospital),
+                node_config=dict(node_config),
+                state=RecordDict(),
+                run_config=run_config,
+            )
+            yield Connection(context, stream, outbox)
+        finally:
+            outbox.put(None)
+            stream.cancel()
+
+
+def open_channel(address: str, tls: Identity | None) -> grpc.Channel:
+    """A channel to the server, with this hospital's certificate if it has one (checked first)."""
+    if tls is None:
+        return grpc.insecure_channel(address, options=client_options(address))
+    tls.require_usable("client")
+    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+    return grpc.secure_channel(address, credentials, options=client_options(address))
+
+
+def join_metadata(hospital: str) -> dict[str, str | bytes]:
+    """What a hospital tells of itself when it calls."""
+    return {**agreement(), "hospital-bin": hospital.encode()}
+
+
+def _welcome(stream: Any, attempt: Attempt, address: str, tls: Identity | None) -> dict[str, Any]:
+    """Wait for the welcome; the run config that is in it."""
+    too_late = threading.Event()
+
+    def give_up() -> None:
+        too_late.set()  # first: the end of the stream wakes who reads it
+        stream.cancel()
+
+    timer = threading.Timer(attempt.patience, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        welcome = _next(stream)
+    except ServerLostError as lost:
+        if too_late.is_set():
+            raise ServerLostError(f"it gave no answer within {attempt.patience:g} s") from None
+        raise find_reason(lost, address, tls) from None
+    finally:
+        timer.cancel()
+    if welcome is None:
+        raise ServerLostError("it closed the connection")
+    if welcome.metadata.message_type != WELCOME or "run-config" not in welcome.content.config_records:
+        raise UsageError("what answers there is no federation server (no welcome); check --server")
+    return dict(welcome.content.config_records["run-config"])
+
+
+class Connection:
+    """A joined stream."""
+
+    def __init__(self, context: Context, stream: Iterator[bytes], outbox: "queue.SimpleQueue[bytes | None]") -> None:
+        self.context = context
+        self._stream = stream
+        self._outbox = outbox
+        self._sent = 0
+
+    def serve(
+        self,
+        app: Callable[[Message, Context], Message],
+        on_reply: Callable[[Message, Message], None],
+        on_failure: Callable[[Exception], None],
+        on_send: OnSend | None = None,
+    ) -> None:
+        """Answer every message with `app` until the server ends the run; `on_reply(message, reply)` sees each answer.
+
+        What the app cannot answer becomes an error reply, and the federation goes on without it; the error itself is
+        for `on_failure`, here in the hospital.
+        """
+        while (message := _next(self._stream, joined=True)) is not None:
+            try:
+                reply = app(message, self.context)
+            except Exception as error:  # noqa: BLE001  # whatever happens inside one hospital, the server gets a word
+                on_failure(error)
+                reply = failure_reply(message, error)
+            self._sent += 1
+            set_message_id(reply, f"{self.context.node_id}-{self._sent}")
+            payload = encode_message(reply)
+            if on_send:
+                on_send(reply, payload)
+            self._outbox.put(payload)
+            on_reply(message, reply)
+
+
+def _next(stream: Iterator[bytes], joined: bool = False) -> Message | None:
+    """The next message; None when the server has ended the run."""
+    try:
+        return decode_message(next(stream))
+    except StopIteration:
+        return None
+    except ValueError as error:
+        raise UsageError(f"what answers there is no federation server ({error}); check --server") from None
+    except grpc.RpcError as error:
+        raise translate(error, joined) from None

@@ -1,0 +1,145 @@
+"""The server's end of the link, as Flower sees it: a `Grid` whose messages travel over gRPC streams.
+
+The streams live on an event loop in a thread of its own (`hub.py`); the app's thread hands over encoded messages and sleeps
+until the last reply is there.
+"""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from flwr.app import Context, Message, RecordDict
+
+from fedhealth.common.errors import FedHealthError
+from fedhealth.transport.base import OneRunGrid
+from fedhealth.transport.grpc.pending import Batch
+from fedhealth.transport.grpc.server import Hub, OnChange
+from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, encode_messages, set_message_id
+from fedhealth.transport.tls.identity import Identity
+
+T = TypeVar("T")
+REMIND_SECONDS = 10.0
+"""How often the server says whose answer it is waiting for."""
+
+
+class GrpcGrid(OneRunGrid):
+    """Flower's `Grid` over one bidirectional gRPC stream per hospital.
+
+    Parameters
+    ----------
+    run_config : the federation's settings, sent to every hospital as it joins.
+    capacity : how many hospitals take part; one more is refused.
+    on_change : hears who joined, left or was refused, and who is awaited for long.
+    tls : the server's identity; None: plain text, and no certificate is asked for.
+    allow : the hospitals that may join; empty: any.
+
+    Attributes
+    ----------
+    context : what a `ServerApp` is called with on this grid.
+    """
+
+    def __init__(
+        self,
+        run_config: Mapping[str, Any],
+        capacity: int,
+        on_change: OnChange,
+        tls: Identity | None = None,
+        allow: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        if tls:
+            tls.require_usable("server")
+        self._hub = Hub(run_config, capacity, on_change, tls, allow)
+        self.context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))
+        self._ids = itertools.count(1)
+        self._pushed: dict[str, Batch] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
+
+    @contextmanager
+    def listening(self, address: str) -> Iterator[str]:
+        """Listen on HOST:PORT while the block runs; gives the address with the port that was taken.
+
+        If the block fails, the hospitals are told why.
+        """
+        self._thread.start()
+        try:
+            port = self._on_loop(self._hub.listen(address))
+            try:
+                yield f"{address.rpartition(':')[0]}:{port}"
+            except BaseException as error:
+                self._on_loop(self._hub.shut(_reason(error)))
+                raise
+            self._on_loop(self._hub.shut(None))
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def admit_only(self, hospitals: Iterable[str]) -> None:
+        """From now on only these may join (again); the others are told that the run has begun without them."""
+        self._loop.call_soon_threadsafe(self._hub.admission.admit_only, frozenset(hospitals))
+
+    def expel(self, hospital: str, reason: str) -> None:
+        """Show a hospital out and never let it in again."""
+        self._loop.call_soon_threadsafe(self._hub.expel, hospital, reason)
+
+    def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    # --- Flower's Grid -------------------------------------------------------------------------------------------------
+
+    def get_node_ids(self) -> tuple[int, ...]:
+        """Hospitals that are here and not still busy with a question that was given up, in the order of their ids."""
+        return self._hub.node_ids
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Send messages; returns their ids at once."""
+        batch = self._post(messages)
+        self._pushed.update(dict.fromkeys(batch.messages, batch))
+        return list(batch.messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """Replies that have come to these pushed messages, in the order of node ids; each is handed out once."""
+        here = [key for key in message_ids if key in self._pushed and key in self._pushed[key].replies]
+        return _by_node(self._pushed.pop(key).replies[key] for key in here)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """Send messages and wait until each has its reply, or its hospital left, or `timeout` seconds passed.
+
+        Returns
+        -------
+        One reply per message in the order of node ids; an error reply stands in for a missing one.
+        """
+        batch, asked = self._post(messages), time.monotonic()
+        while not batch.done.wait(REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, timeout)):
+            waited = time.monotonic() - asked
+            if timeout is not None and waited >= timeout:
+                self._loop.call_soon_threadsafe(self._hub.give_up, batch, f"no answer within {timeout:g} s")
+                batch.done.wait()
+                break
+            self._loop.call_soon_threadsafe(self._hub.tell_awaited, batch, waited)
+        return _by_node(batch.replies.values())
+
+    def _post(self, messages: Iterable[Message]) -> Batch:
+        outgoing = {str(next(self._ids)): message for message in messages}
+        for message_id, message in outgoing.items():
+            set_message_id(message, message_id)
+        payloads = dict(zip(outgoing, encode_messages(outgoing.values()), strict=True))
+        batch = Batch(outgoing, payloads, open=set(outgoing))
+        self._loop.call_soon_threadsafe(self._hub.post, batch)
+        return batch
+
+
+def _by_node(replies: Iterable[Message]) -> list[Message]:
+    return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+
+
+def _reason(error: BaseException) -> str:
+    """What the hospitals are told of a failed run."""
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by its coordinator"
+    return str(error) if isinstance(error, FedHealthError) else "the server failed"

@@ -1,0 +1,90 @@
+"""The same two apps in one process, without a network."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedhealth.transport.base import OneRunGrid
+from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, failure_reply, node_id_of, set_message_id
+
+HospitalApp = ClientApp
+NodeConfigs = Mapping[str, Mapping[str, Any]]
+"""What a hospital is called by the grid -> its node config."""
+
+
+class InProcessGrid(OneRunGrid):
+    """A `Grid` whose hospitals are function calls.
+
+    Parameters
+    ----------
+    app : the hospitals' app.
+    hospitals : hospital name -> node config (the app reads `data`, the CSV's path).
+    run_config : the federation's settings.
+
+    Attributes
+    ----------
+    context : what a `ServerApp` is called with on this grid.
+    """
+
+    def __init__(self, app: ClientApp, hospitals: NodeConfigs, run_config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.context = server_context(run_config)
+        self._hospitals = Hospitals(app, hospitals, run_config)
+        self._replies: dict[str, Message] = {}
+        self._sent = 0
+
+    def get_node_ids(self) -> list[int]:
+        """All hospitals, in the order of their ids."""
+        return self._hospitals.node_ids
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Let the hospitals answer at once; returns the messages' ids."""
+        return [self._deliver(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """The replies, in the order of node ids; each is handed out once."""
+        replies = [self._replies.pop(message_id) for message_id in message_ids]
+        return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """One reply per message, in the order of node ids; there is nothing to wait for."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, message: Message) -> str:
+        self._sent += 1
+        message_id = str(self._sent)
+        set_message_id(message, message_id)
+        self._replies[message_id] = self._hospitals.answer(message)
+        return message_id
+
+
+class Hospitals:
+    """Hospitals that answer in this process. What an app remembers of one is kept; a hospital without that costs nothing."""
+
+    def __init__(self, app: ClientApp, hospitals: NodeConfigs, run_config: Mapping[str, Any]) -> None:
+        self._app = app
+        self._configs = {node_id_of(name): config for name, config in hospitals.items()}
+        self._run_config = dict(run_config)
+        self._contexts: dict[int, Context] = {}
+        self.node_ids = sorted(self._configs)
+
+    def answer(self, message: Message) -> Message:
+        """The reply of the hospital that the message is for."""
+        node = message.metadata.dst_node_id
+        context = self._contexts.get(node) or Context(
+            RUN_ID, node, dict(self._configs[node]), RecordDict(), self._run_config
+        )
+        try:
+            reply = self._app(message, context)
+        except Exception as error:  # noqa: BLE001  # as on the link: the server gets a word, whatever happens
+            return failure_reply(message, error)
+        if len(context.state):
+            self._contexts[node] = context
+        return reply
+
+
+def server_context(run_config: Mapping[str, Any]) -> Context:
+    """What a `ServerApp` is called with."""
+    return Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))

@@ -1,0 +1,154 @@
+"""A `Grid` whose hospitals answer in a few processes of this machine, each with a share of them."""
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from flwr.app import Message
+from flwr.clientapp import ClientApp
+
+from fedhealth.common.errors import RunError
+from fedhealth.transport.base import OneRunGrid
+from fedhealth.transport.in_process import Hospitals, NodeConfigs, server_context
+from fedhealth.transport.messages import node_id_of, set_message_id
+
+LoadApp = Callable[[], ClientApp]
+"""A function at the top of a module, which each process calls: the app itself cannot travel between processes."""
+STOPS = (signal.SIGINT, signal.SIGTERM)
+LAST_SECONDS = 5.0
+"""How long a process may take to end by itself."""
+
+
+@contextmanager
+def working_grid(
+    load_app: LoadApp, hospitals: NodeConfigs, run_config: Mapping[str, Any], processes: int
+) -> Iterator["WorkersGrid"]:
+    """The grid, while its processes live; they are gone at the end, whatever happens."""
+    spawn = multiprocessing.get_context("spawn")
+    names = sorted(hospitals, key=node_id_of)
+    shares = [{name: hospitals[name] for name in names[first::processes]} for first in range(processes)]
+    workers: list[Worker] = []
+    try:
+        for share in shares:
+            ours, theirs = spawn.Pipe()
+            process = spawn.Process(target=_serve, args=(theirs, load_app, share, run_config), daemon=True)
+            with _unstopped():
+                process.start()
+            theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
+            workers.append(Worker(process, ours, frozenset(map(node_id_of, share))))
+        yield WorkersGrid(workers, run_config)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class Worker:
+    """A process and the hospitals that live in it."""
+
+    def __init__(self, process: SpawnProcess, pipe: "Connection[Any, Any]", nodes: frozenset[int]) -> None:
+        self.nodes = nodes
+        self._process = process
+        self._pipe = pipe
+
+    def ask(self, messages: Sequence[Message]) -> None:
+        """Hand over messages; those that share their content share it there, too."""
+        try:
+            self._pipe.send(messages)
+        except OSError:
+            raise self._died() from None
+
+    def hear(self) -> list[Message]:
+        """The replies to what was asked last."""
+        try:
+            replies: list[Message] = self._pipe.recv()
+        except (EOFError, OSError):
+            raise self._died() from None
+        return replies
+
+    def end(self) -> None:
+        """Let the process end, or end it."""
+        self._pipe.close()
+        self._process.join(LAST_SECONDS)
+        self._process.kill()
+        self._process.join()
+
+    def _died(self) -> RunError:
+        self._process.join(LAST_SECONDS)
+        how = self._process.exitcode
+        return RunError(f"a process of the simulation ended too early (exit code {how}); is there enough memory?")
+
+
+class WorkersGrid(OneRunGrid):
+    """See `working_grid`; `context` is what a `ServerApp` is called with on this grid."""
+
+    def __init__(self, workers: Sequence[Worker], run_config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.context = server_context(run_config)
+        self._workers = workers
+        self._nodes = sorted(node for worker in workers for node in worker.nodes)
+        self._replies: dict[str, Message] = {}
+        self._sent = 0
+
+    def get_node_ids(self) -> list[int]:
+        """All hospitals, in the order of their ids."""
+        return self._nodes
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """Let the hospitals answer; returns the messages' ids once all have."""
+        replies = self.send_and_receive(messages)
+        self._replies |= {reply.metadata.reply_to_message_id: reply for reply in replies}
+        return [reply.metadata.reply_to_message_id for reply in replies]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """The replies, in the order of node ids; each is handed out once."""
+        return _by_node(self._replies.pop(message_id) for message_id in message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """One reply per message, in the order of node ids."""
+        outgoing = list(messages)
+        for message in outgoing:
+            self._sent += 1
+            set_message_id(message, str(self._sent))
+        shares = [[m for m in outgoing if m.metadata.dst_node_id in worker.nodes] for worker in self._workers]
+        asked = [(worker, share) for worker, share in zip(self._workers, shares, strict=True) if share]
+        for worker, share in asked:
+            worker.ask(share)
+        return _by_node(reply for worker, _ in asked for reply in worker.hear())
+
+
+def _by_node(replies: Iterable[Message]) -> list[Message]:
+    return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+
+
+@contextmanager
+def _unstopped() -> Iterator[None]:
+    """Ctrl-C is for us, and not before a process is started as a whole: it inherits that it does not hear it."""
+    resource_tracker.ensure_running()  # or `start` would start that, which lets Ctrl-C through again
+    heard: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Another thread of ours may hear what this one does not, and Python would stop this one.
+    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for each in heard[:1]:
+            signal.raise_signal(each)
+
+
+def _serve(pipe: "Connection[Any, Any]", load_app: LoadApp, share: NodeConfigs, run_config: Mapping[str, Any]) -> None:
+    """What a process does: answer until nobody asks, or listens, any more."""
+    hospitals = Hospitals(load_app(), share, run_config)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            messages = pipe.recv()
+            replies = [hospitals.answer(message) for message in messages]
+            pipe.send(replies)

@@ -1,0 +1,1 @@
+"""Certificates, TLS handshakes and the proxy in front of the gRPC server."""

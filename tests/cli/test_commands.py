@@ -1,0 +1,156 @@
+"""`python -m fedhealth`: one screen of commands, an example in each help, no colour where none is wanted."""
+
+import importlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import client
+import create_dataset
+import server
+from fedhealth.__main__ import help_text, main
+from fedhealth.cli import demo
+from fedhealth.cli.commands import COMMANDS
+from fedhealth.cli.commands.completion import completion_text
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_commands_fit_on_one_screen() -> None:
+    lines = help_text().splitlines()
+    assert len(lines) <= 24
+    assert all(any(line.strip().startswith(name) for line in lines) for name in COMMANDS)
+
+
+def test_an_unknown_command_is_one_line_that_lists_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predikt"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: predikt is no command; there are ")
+    assert all(name in line for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_an_example_to_paste(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"fedhealth.cli.commands.{name}").main(["--help"])
+    assert end.value.code == 0
+    assert f"Example: python -m fedhealth {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("1", False), ("", True)])
+def test_no_color_is_honoured(no_color: str, coloured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    with pytest.raises(SystemExit):
+        importlib.import_module("fedhealth.cli.commands.report").main(["--help"])
+    assert ("\x1b[" in sys.stdout.getvalue()) is coloured  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("script", [server, client, create_dataset], ids=lambda script: script.__name__)
+def test_the_help_of_a_script_has_one_too(script: object, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        script.main(["--help"])  # type: ignore[attr-defined]
+    assert end.value.code == 0
+    assert f"Example: python {script.__name__}.py" in capsys.readouterr().out  # type: ignore[attr-defined]
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------------
+
+NO_FILE = "no/such/file"
+WRONG: dict[str, list[str]] = {
+    "certificates": ["--hospitals", "../up"],
+    "doctor": [],
+    "simulate": ["--data", NO_FILE],
+    "receipts": [NO_FILE],
+    "predict": [NO_FILE, "--age", "63"],
+    "export": [NO_FILE],
+    "report": [NO_FILE],
+    "compare": ["--source", NO_FILE],
+    "completion": ["fish"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("bogus", [True, False], ids=["a flag that is none", "a file or value that is wrong"])
+def test_what_was_typed_wrongly_is_exit_code_2_and_one_line(
+    name: str, bogus: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([name, "--bogus", "1"] if bogus else [name, *WRONG[name]]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: ") and len(err) > 20
+
+
+def test_the_demo_that_is_stopped_says_so_and_shows_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", stop)
+    assert demo.main([]) == 130
+    assert capsys.readouterr().err == "stopped by Ctrl-C\n"
+
+
+# --- tab completion ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    path = tmp_path_factory.mktemp("completion") / "completion.bash"
+    path.write_text(completion_text(), encoding="utf-8")
+    return path
+
+
+def complete(completion: Path, *words: str) -> list[str]:
+    """What bash offers for the last of these words."""
+    program = (
+        'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+        'function=$(complete -p "$1" | sed "s/.*-F \\([^ ]*\\).*/\\1/"); "$function"; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    command = ["bash", "-c", program, "bash", str(completion), *words]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("python server.py --strat", ["--strategy"]),
+        ("python3 ./server.py --strategy fedad", ["fedadam", "fedadagrad"]),
+        ("python client.py data/client_1.csv --save-m", ["--save-model"]),
+        ("python create_dataset.py --split lab", ["label-skew"]),
+        ("python -m fedhealth pre", ["predict"]),
+        ("python -m fedhealth predict runs/x --se", ["--sex"]),
+        ("python -m fedhealth export runs/x --t", ["--to"]),
+        ("python -m fedhealth simulate --model m", ["mlp"]),
+        ("python another.py --strat", []),
+        ("python -m pytest --strat", []),
+    ],
+)
+def test_bash_completes_flags_choices_and_commands(completion: Path, line: str, offered: list[str]) -> None:
+    assert complete(completion, *line.split()) == offered
+
+
+def test_bash_offers_all_commands(completion: Path) -> None:
+    assert complete(completion, "python", "-m", "fedhealth", "") == [*COMMANDS, "--help"]
+
+
+def test_the_command_prints_the_completion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion"]) == 0
+    assert capsys.readouterr().out == completion_text() + "\n"

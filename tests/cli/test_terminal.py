@@ -1,0 +1,407 @@
+"""A command and its terminal: flags, exit codes, one line per fault, signals, quiet libraries."""
+
+import dataclasses
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.common.errors import DataError, RunError, UsageError
+from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
+from fedhealth.config.scripts import ClientSettings, DatasetSettings, ServerSettings
+from tests.support.processes import PATIENCE
+
+ROOT = Path(__file__).parents[2]
+
+
+def complaint_about(kind: type[Any], argv: Sequence[str]) -> str:
+    with pytest.raises(UsageError) as caught:
+        parse_flags(kind, argv)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert not set("│╭╰─") & set(line), "the frame of the complaint is still there"
+    return line
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--rounds", "abc"], "--rounds is 'abc'; give a whole number; "),
+        (["--rounds", "3.5"], "--rounds is '3.5'; give a whole number; "),
+        (["--learning-rate", "x"], "--learning-rate is 'x'; give a number; "),
+        (["--dashboard", "on"], "--dashboard is 'on'; give a whole number; "),
+    ],
+)
+def test_a_value_that_is_no_number_is_told_in_plain_words(argv: list[str], told: str) -> None:
+    line = complaint_about(ServerSettings, argv)
+    assert line.startswith(told)
+    assert line.removeprefix(told).startswith("For full helptext, see "), "nothing else is told"
+
+
+def test_flags_become_settings() -> None:
+    argv = ["--hospitals", "2", "--learning-rate", "0.5", "--no-missing-indicators", "--out", "runs/a", "--verbose"]
+    expected = ServerSettings(
+        hospitals=2, learning_rate=0.5, missing_indicators=False, out=Path("runs/a"), verbose=True
+    )
+    assert parse_flags(ServerSettings, argv) == expected
+    assert parse_flags(ServerSettings, []) == ServerSettings()
+    assert parse_flags(ClientSettings, ["data/client_1.csv"]) == ClientSettings(Path("data/client_1.csv"))
+    assert parse_flags(ClientSettings, ["a.csv", "--name", "va"]) == ClientSettings(Path("a.csv"), name="va")
+    assert parse_flags(DatasetSettings, ["--split", "iid"]) == DatasetSettings(split="iid")
+
+
+@pytest.mark.parametrize(
+    ("kind", "argv", "wrong", "right"),
+    [
+        (ServerSettings, ["--rouns", "3"], "--rouns", "--rounds"),
+        (ServerSettings, ["--hospital", "3"], "--hospital", "--hospitals"),
+        (ServerSettings, ["--learning_rat", "3"], "--learning", "--learning-rate"),
+        (ServerSettings, ["--verbos"], "--verbos", "--verbose"),
+        (ClientSettings, ["a.csv", "--savemodel", "x.keras"], "--savemodel", "--save-model"),
+        (DatasetSettings, ["--splt", "iid"], "--splt", "--split"),
+    ],
+)
+def test_a_mistyped_flag_suggests_the_right_one_in_one_line(
+    kind: type[Any], argv: list[str], wrong: str, right: str
+) -> None:
+    line = complaint_about(kind, argv)
+    assert wrong in line
+    assert "perhaps you meant" in line
+    assert right in line.partition("perhaps you meant")[2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "argv", "parts"),
+    [
+        (ServerSettings, ["--rounds", "abc"], ["--rounds", "abc"]),
+        (ServerSettings, ["--rounds", "2.5"], ["--rounds", "2.5"]),
+        (ServerSettings, ["--rounds"], ["--rounds"]),
+        (ServerSettings, ["--learning-rate", "fast"], ["--learning-rate", "fast"]),
+        (ServerSettings, ["--model", "cnn"], ["--model", "cnn", "mlp", "logistic"]),
+        (ServerSettings, ["--scaling", "none"], ["--scaling", "none", "federated", "reference", "local"]),
+        (ServerSettings, ["--colour", "red"], ["--colour"]),
+        (ServerSettings, ["surplus"], ["surplus"]),
+        (ClientSettings, ["a.csv", "b.csv"], ["b.csv"]),
+        (DatasetSettings, ["--split", "fair"], ["--split", "fair", "natural", "label-skew"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_flag_in_one_line(kind: type[Any], argv: list[str], parts: list[str]) -> None:
+    line = complaint_about(kind, argv)
+    for part in parts:
+        assert part in line
+
+
+def test_a_value_out_of_its_range_is_refused_in_the_settings_own_words() -> None:
+    assert complaint_about(ServerSettings, ["--rounds", "0"]) == "--rounds is 0; give 1 or more"
+
+
+def test_a_client_without_a_file_is_told_what_is_missing() -> None:
+    line = complaint_about(ClientSettings, [])
+    assert "PATH" in line
+    assert "CSV" in line
+
+
+def test_a_complaint_prints_nothing_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    complaint_about(ServerSettings, ["--rouns", "3"])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [ServerSettings, ClientSettings, DatasetSettings], ids=lambda kind: kind.__name__)
+def test_help_ends_with_0_and_lists_every_flag(kind: type[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse_flags(kind, ["--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for field in dataclasses.fields(kind):
+        flag = "PATH" if field.default is dataclasses.MISSING else f"--{field.name.replace('_', '-')}"
+        assert flag in shown.out, flag
+    assert "Example: python" in shown.out
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------------
+
+
+def end_with(error: BaseException | None, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    @script
+    def main(argv: Sequence[str] | None = None) -> None:
+        """A story."""
+        if error:
+            raise error
+
+    code = main([])
+    output = capsys.readouterr()
+    assert output.out == ""
+    return code, output.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (None, 0, ""),
+        (UsageError("--rounds is 0; give 1 or more"), 2, "error: --rounds is 0; give 1 or more\n"),
+        (DataError(["row 2: chol is -4", "row 3: age is 7"]), 2, "error: row 2: chol is -4\nerror: row 3: age is 7\n"),
+        (RunError("every hospital has left"), 1, "error: every hospital has left\n"),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C\n"),
+        (KeyboardInterrupt("stopped by SIGTERM"), 143, "stopped by SIGTERM\n"),
+    ],
+)
+def test_an_end_has_an_exit_code_and_one_line_per_fault_on_stderr(
+    error: BaseException | None, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end_with(error, capsys) == (code, told)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RunError("round 3: too few"), "error: round 3: too few; go on with: --resume runs/a\n"),
+        (KeyboardInterrupt("stopped by Ctrl-C"), "stopped by Ctrl-C; go on with: --resume runs/a\n"),
+        (KeyboardInterrupt(), "go on with: --resume runs/a\n"),
+    ],
+)
+def test_what_was_noted_on_the_way_out_stands_in_the_same_line(
+    error: BaseException, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error.add_note("go on with: --resume runs/a")
+    assert end_with(error, capsys)[1] == told
+
+
+def test_an_exit_code_of_its_own_is_handed_on() -> None:
+    @script
+    def main(argv: Sequence[str] | None = None) -> int:
+        """A story that ends well, but not quite."""
+        return 3
+
+    assert main([]) == 3
+
+
+def test_a_file_with_very_many_faults_shows_twenty_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
+    code, told = end_with(DataError([f"row {number}: bad" for number in range(1, 46)]), capsys)
+    lines = told.splitlines()
+    assert (code, len(lines)) == (2, 21)
+    assert (lines[0], lines[19], lines[20]) == (
+        "error: row 1: bad",
+        "error: row 20: bad",
+        "error: ... and 25 more faults",
+    )
+
+
+def test_a_fault_of_our_own_keeps_its_traceback() -> None:
+    @script
+    def main(argv: Sequence[str] | None = None) -> None:
+        """A story with a bug."""
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        main([])
+
+
+def test_a_script_hands_its_arguments_on_and_keeps_its_name() -> None:
+    heard: list[Sequence[str] | None] = []
+
+    @script
+    def main(argv: Sequence[str] | None = None) -> None:
+        """The story."""
+        heard.append(argv)
+
+    assert (main(["--rounds", "3"]), main(None), main()) == (0, 0, 0)
+    assert heard == [["--rounds", "3"], None, None]
+    assert (main.__name__, main.__doc__) == ("main", "The story.")  # type: ignore[attr-defined]  # functools.wraps
+
+
+def test_a_reader_that_goes_away_causes_no_traceback() -> None:
+    program = (
+        "import sys; from fedhealth.cli import terminal\n"
+        "@terminal.script\n"
+        "def main(argv=None):\n"
+        "    for _ in range(100_000): terminal.say('a line that nobody reads')\n"
+        "sys.exit(main([]))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == b"a line that nobody reads\n"
+        process.stdout.close()
+        told = process.stderr.read()
+        assert process.wait(timeout=PATIENCE) == 1
+    assert told == b""
+
+
+def test_say_and_warn_write_one_line_each_to_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+    say("listening")
+    say()
+    warn("patients repeat")
+    assert capsys.readouterr() == ("listening\n\n", "warning: patients repeat\n")
+
+
+# --- stopped ----------------------------------------------------------------------------------------------------------
+
+WAITING = """
+import sys, threading
+from fedhealth.common.errors import RunError
+from fedhealth.cli.terminal import say, script
+@script
+def main(argv=None):
+    try:
+        say("ready")
+        threading.Event().wait()
+    finally:
+        say("tidying up")
+        {afterwards}
+sys.exit(main([]))
+"""
+
+
+def stop(afterwards: str, *signals: int) -> tuple[int, list[str], str]:
+    """(exit code, lines, errors) of a script that is sent these signals, the next as soon as it has heard the last."""
+    program = [sys.executable, "-c", WAITING.format(afterwards=afterwards)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        lines = []
+        for number in signals:
+            lines.append(process.stdout.readline().strip())
+            process.send_signal(number)
+        rest, errors = process.communicate(timeout=PATIENCE)
+        return process.returncode, [*lines, *rest.splitlines()], errors
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, "stopped by Ctrl-C\n"), (signal.SIGTERM, 143, "stopped by SIGTERM\n")],
+)
+def test_a_script_that_is_stopped_tidies_up_and_says_so_in_one_line(number: int, code: int, told: str) -> None:
+    assert stop("say('all tidy')", number) == (code, ["ready", "tidying up", "all tidy"], told)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_script_at_once_however_long_it_would_tidy_up(first: int, second: int) -> None:
+    for_ever = "threading.Event().wait()"
+    assert stop(for_ever, first, second) == (128 + second, ["ready", "tidying up"], "")
+
+
+def test_a_fault_while_tidying_up_is_still_one_line() -> None:
+    code, _, errors = stop("raise RunError('the port stays open')", signal.SIGTERM)
+    assert (code, errors) == (1, "error: the port stays open\n")
+
+
+def test_whoever_listened_to_signals_before_a_script_does_so_again_afterwards() -> None:
+    heard: list[int] = []
+    own = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in (2, 15)}
+    try:
+        before = [signal.getsignal(number) for number in own]
+        for error in (None, RunError("too few"), KeyboardInterrupt("stopped by Ctrl-C")):
+
+            @script
+            def main(argv: Sequence[str] | None = None, error: BaseException | None = error) -> None:
+                """A story."""
+                assert [signal.getsignal(number) for number in own] != before
+                if error:
+                    raise error
+
+            main([])
+            assert [signal.getsignal(number) for number in own] == before
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
+
+
+def test_a_script_in_another_thread_leaves_signals_alone() -> None:
+    seen: list[object] = []
+
+    @script
+    def main(argv: Sequence[str] | None = None) -> None:
+        """A story."""
+        seen.append(signal.getsignal(signal.SIGTERM))
+
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(main([])))
+    thread.start()
+    thread.join()
+    assert (codes, seen) == ([0], [signal.getsignal(signal.SIGTERM)])
+
+
+# --- quiet libraries --------------------------------------------------------------------------------------------------
+
+FORCED = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "KERAS_BACKEND": "tensorflow"}
+DEFAULTS = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "GRPC_VERBOSITY": "NONE",
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """An environment in which nobody has said anything to the libraries; Flower's logger is put back afterwards."""
+    logger = logging.getLogger("flwr")
+    before = logger.disabled
+    rest = {name: value for name, value in os.environ.items() if name not in FORCED | DEFAULTS}
+    monkeypatch.setattr(os, "environ", rest)
+    yield rest
+    logger.disabled = before
+
+
+def test_quiet_libraries_neither_call_home_nor_talk(environment: dict[str, str]) -> None:
+    environment.update(dict.fromkeys(FORCED, "something else"))
+    quiet_libraries()
+    assert environment.items() >= (FORCED | DEFAULTS).items()
+
+
+def test_who_wants_more_threads_or_more_log_may_say_so(environment: dict[str, str]) -> None:
+    environment.update(dict.fromkeys(DEFAULTS, "2"))
+    quiet_libraries()
+    assert environment.items() >= (FORCED | dict.fromkeys(DEFAULTS, "2")).items()
+
+
+@pytest.mark.usefixtures("environment")
+def test_flower_s_log_is_silent_unless_asked_for() -> None:
+    logger = logging.getLogger("flwr")
+    quiet_libraries()
+    assert logger.disabled
+    quiet_libraries(verbose=True)
+    assert not logger.disabled
+
+
+def test_flower_hears_the_switches_that_keep_it_from_calling_home() -> None:
+    program = (
+        "import os; from fedhealth.common import runtime_env; runtime_env.quiet_libraries()\n"
+        "from flwr.supercore import constant, telemetry\n"
+        "print(telemetry.FLWR_TELEMETRY_ENABLED, os.environ[constant.FLWR_DISABLE_UPDATE_CHECK])"
+    )
+    environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "1", "FLWR_DISABLE_UPDATE_CHECK": "0"}
+    run = [sys.executable, "-c", program]
+    told = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert told.stdout.split() == ["0", "1"]
+
+
+def test_silenced_stderr_silences_native_code_and_gives_stderr_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with silenced_stderr():
+        os.write(2, b"a native library talks\n")
+    os.write(2, b"back again\n")
+    assert capfd.readouterr().err == "back again\n"
+
+
+def test_stderr_comes_back_when_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ImportError), silenced_stderr():
+        raise ImportError
+    os.write(2, b"back again\n")
+    assert capfd.readouterr().err == "back again\n"

@@ -1,0 +1,494 @@
+"""What a hospital refuses to say and to believe, whatever the server asks; asked as the server would."""
+
+import ast
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from fedhealth.client import app, participant
+from fedhealth.client.participant import read_settings
+from fedhealth.client.server_messages import read_threshold
+from fedhealth.common.errors import RunError, UsageError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data import preprocessing
+from fedhealth.data.hospital import load_hospital
+from fedhealth.data.patients import hold_validation, split_patients
+from fedhealth.data.preprocessing import Moments
+from fedhealth.data.schema import NUMBERS, TARGET
+from fedhealth.metrics.histogram import histogram_from_record
+from fedhealth.transport.in_process import InProcessGrid
+from tests.support.asking import make_ask, write_hospital
+
+PACKAGE = Path(app.__file__).parents[1]
+NAMES = [column.name for column in NUMBERS]
+CHOL = NAMES.index("chol")
+MEANS, STDS = [50.0, 130.0, 200.0, 140.0, 1.0, 1.0], [10.0] * 6
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Path:
+    return write_hospital(tmp_path / "client_1.csv")
+
+
+def moments_of(reply: Message) -> tuple[list[int], list[float]]:
+    record: Any = reply.content.metric_records["moments"]
+    return list(record["counts"]), list(record["sums"])
+
+
+def moments_as_told(moments: Moments) -> tuple[list[int], list[float]]:
+    return list(moments.counts), list(moments.sums)
+
+
+def reason(reply: Message) -> str:
+    assert reply.has_error()
+    assert "\n" not in reply.error.reason
+    return str(reply.error.reason)
+
+
+# --- small counts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("known", "told"), [(0, 0), (1, 0), (4, 0), (5, 5), (6, 6)])
+def test_a_number_that_fewer_than_five_patients_have_is_told_as_if_nobody_had_it(
+    tmp_path: Path, known: int, told: int
+) -> None:
+    path = write_hospital(tmp_path / "client_1.csv", chol_known=known)
+    train, _ = split_patients(load_hospital(path).patients, 0.25, 0)
+    ask = make_ask(path)
+    for reply, exact in (
+        (ask("query.first_moments"), preprocessing.first_moments(train.features)),
+        (ask("query.second_moments", means=MEANS), preprocessing.second_moments(train.features, MEANS)),
+    ):
+        counts, sums = moments_of(reply)
+        assert exact.counts[CHOL] == known
+        assert (counts[CHOL], sums[CHOL]) == (told, exact.sums[CHOL] if told else 0.0)
+        for place in set(range(len(NAMES))) - {CHOL}:
+            assert (counts[place], sums[place]) == (exact.counts[place], exact.sums[place])
+            assert counts[place] > 5
+
+
+@pytest.mark.parametrize(
+    ("server", "own", "told"), [(5, 5, 7), (8, 5, 0), (5, 8, 0), (1, 5, 7), (1, 8, 0), (7, 7, 7), (1, None, 7)]
+)
+def test_the_larger_of_the_servers_and_the_hospitals_own_limit_holds(
+    tmp_path: Path, server: int, own: int | None, told: int
+) -> None:
+    path = write_hospital(tmp_path / "client_1.csv", chol_known=7)
+    ask = make_ask(path, {} if own is None else {"min-count": own}, min_count=server)
+    assert moments_of(ask("query.first_moments"))[0][CHOL] == told
+    assert moments_of(ask("query.second_moments", means=MEANS))[0][CHOL] == told
+
+
+def test_without_a_limit_of_its_own_a_hospital_keeps_to_five_whatever_the_server_asks(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv", chol_known=4)
+    counts, sums = moments_of(make_ask(path, min_count=1)("query.first_moments"))
+    assert (counts[CHOL], sums[CHOL]) == (0, 0.0)
+
+
+def test_a_hospital_that_keeps_a_number_to_itself_still_uses_the_federations_mean_for_it(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv", chol_known=4)
+    weights = make_ask(path)("query.initial_weights").content.array_records["arrays"]
+    moved = []
+    for mean in (200.0, 300.0):
+        means = [*MEANS[:CHOL], mean, *MEANS[CHOL + 1 :]]
+        reply = make_ask(path)("train", weights, means=means, stds=STDS, server_round=1)
+        moved.append(reply.content.array_records["arrays"]["logistic/log_odds/kernel"].numpy())
+    assert not np.array_equal(moved[0], moved[1])
+
+
+def test_what_the_model_goes_by_rests_on_enough_ill_and_healthy_patients_or_stays_in_the_hospital(
+    tmp_path: Path,
+) -> None:
+    path = write_hospital(tmp_path / "client_1.csv")  # 8 ill and 8 healthy patients to test on
+    for own, server, is_told in ((5, 5, True), (8, 5, True), (9, 5, False), (5, 9, False), (1, 1, True)):
+        ask = make_ask(path, {"min-count": own}, min_count=server)
+        weights = ask("query.initial_weights").content.array_records["arrays"]
+        reply = ask("query.importance", weights, means=MEANS, stds=STDS)
+        assert not reply.has_error()
+        assert bool(reply.content) == is_told
+
+
+def test_a_verdict_stays_here_if_fewer_patients_are_tested_than_may_be_told_of(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv")  # 16 patients to test on
+    for min_count, words in (
+        (16, ["global-brier", "personal-brier"]),
+        (8, ["global-auroc", "personal-brier"]),
+        (17, []),
+    ):
+        ask = make_ask(path, {"share-verdict": True, "min-count": min_count}, rounds=1)
+        weights = ask("query.initial_weights").content.array_records["arrays"]
+        assert list(ask("query.finish", weights, means=MEANS, stds=STDS).content) == words
+
+
+def test_whether_a_verdict_is_shared_is_yes_or_no(hospital: Path) -> None:
+    ask = make_ask(hospital, {"share-verdict": 1})
+    assert reason(ask("query.finish", ArrayRecord())) == "UsageError"
+
+
+EVERYTHING = (
+    "query.describe",
+    "query.first_moments",
+    "query.second_moments",
+    "query.initial_weights",
+    "train",
+    "evaluate",
+    "query.importance",
+)
+
+
+@pytest.mark.parametrize(("num_patients", "test_share"), [(20, 0.25), (16, 0.5), (60, 0.05), (18, 0.25)])
+def test_a_hospital_whose_split_is_too_small_says_only_that(
+    tmp_path: Path, num_patients: int, test_share: float
+) -> None:
+    ask = make_ask(write_hospital(tmp_path / "client_1.csv", num_patients), test_share=test_share)
+    for kind in EVERYTHING:
+        assert reason(ask(kind, ArrayRecord(), means=MEANS, stds=STDS, server_round=1)) == (
+            f"too few patients for --test-share {test_share:g}: fewer than 10 would be left to train on or fewer than 5 to "
+            "test on, and sums and counts would tell of each of them"
+        )
+
+
+def test_the_smallest_hospital_that_may_take_part_does(tmp_path: Path) -> None:
+    ask = make_ask(write_hospital(tmp_path / "client_1.csv", 22))
+    counts: Any = ask("query.describe").content.metric_records["counts"]
+    assert (counts["train-patients"], counts["test-patients"]) == (16, 6)
+
+
+# --- patients held out for choices ------------------------------------------------------------------------------------
+
+
+def test_whoever_is_held_out_for_choices_is_not_trained_on_and_not_in_the_sums(hospital: Path) -> None:
+    train, test = split_patients(load_hospital(hospital).patients, 0.25, 0)
+    kept, held = hold_validation(train, 0.2, 0)
+    ask = make_ask(hospital, patience=3)
+    counts: Any = ask("query.describe").content.metric_records["counts"]
+    assert dict(counts) == {
+        "train-patients": len(kept),
+        "test-patients": len(test),
+        "test-ill": int(test.labels.sum()),
+        "validation-patients": len(held),
+        "validation-ill": int(held.labels.sum()),
+    }
+    assert len(kept) + len(held) == len(train)
+    assert moments_of(ask("query.first_moments")) == moments_as_told(preprocessing.first_moments(kept.features))
+    assert moments_of(ask("query.second_moments", means=MEANS)) == moments_as_told(
+        preprocessing.second_moments(kept.features, MEANS)
+    )
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    scale = {"means": MEANS, "stds": STDS, "server_round": 1}
+    assert ask("train", weights, **scale).content.metric_records["metrics"]["num-examples"] == len(kept)
+    records = ask("evaluate", weights, **scale).content.metric_records
+    found = {key: histogram_from_record(records[key]) for key in records}
+    assert {key: (each.num_examples, int(each.positives.sum())) for key, each in found.items()} == {
+        "metrics": (len(test), int(test.labels.sum())),
+        "validation": (len(held), int(held.labels.sum())),
+    }
+
+
+def test_a_share_is_held_out_only_if_something_is_chosen(hospital: Path) -> None:
+    counts: Any = make_ask(hospital, validation=0.4)("query.describe").content.metric_records["counts"]
+    assert set(counts) == {"train-patients", "test-patients", "test-ill"}
+    assert counts["train-patients"] == len(split_patients(load_hospital(hospital).patients, 0.25, 0)[0])
+
+
+def test_a_hospital_with_too_few_patients_to_hold_some_out_says_only_that(tmp_path: Path) -> None:
+    ask = make_ask(write_hospital(tmp_path / "client_1.csv", 22), patience=3)
+    assert reason(ask("query.describe")) == (
+        "too few patients for --validation 0.2: fewer than 10 would be left to train on or fewer than 5 to choose on, and "
+        "sums and counts would tell of each of them"
+    )
+
+
+# --- what the server sends --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "the server's means make no sense: 6 numbers are needed"),
+        ({"means": MEANS[:5]}, "means make no sense: 6 numbers"),
+        ({"means": [*MEANS, 1.0]}, "means make no sense: 6 numbers"),
+        ({"means": 3.0}, "means make no sense: 6 numbers"),
+        ({"means": ["a"] * 6}, "means make no sense: not all are numbers from -1e+06 to 1e+06"),
+        ({"means": [float("nan"), *MEANS[1:]]}, "means make no sense: not all"),
+        ({"means": [float("inf"), *MEANS[1:]]}, "means make no sense: not all"),
+        ({"means": [1e155, *MEANS[1:]]}, "means make no sense: not all"),
+        ({"means": MEANS}, "the server's stds make no sense: 6 numbers are needed"),
+        ({"means": MEANS, "stds": [0.0, *STDS[1:]]}, "stds make no sense: not all are numbers from 1e-06 to 1e+06"),
+        ({"means": MEANS, "stds": [-1.0, *STDS[1:]]}, "stds make no sense: not all"),
+        ({"means": MEANS, "stds": [float("nan"), *STDS[1:]]}, "stds make no sense: not all"),
+    ],
+)
+def test_a_standardisation_that_makes_no_sense_is_refused_in_one_line(
+    hospital: Path, config: dict[str, Any], words: str
+) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    for kind in ("train", "evaluate", "query.importance"):
+        assert words in reason(ask(kind, weights, server_round=1, **config))
+    if "stds" not in words:
+        assert words in reason(ask("query.second_moments", **config))
+
+
+def broken(weights: ArrayRecord, change: str) -> ArrayRecord:
+    arrays = {name: array.numpy() for name, array in weights.items()}
+    first = next(iter(arrays))
+    changed = {
+        "missing": {name: value for name, value in arrays.items() if name != first},
+        "one more": {**arrays, "more": arrays[first]},
+        "shape": {**arrays, first: arrays[first].T.copy()},
+        "flat": {**arrays, first: arrays[first].ravel()},
+        "dtype": {**arrays, first: arrays[first].astype(np.float64)},
+        "nan": {**arrays, first: np.full_like(arrays[first], np.nan)},
+        "inf": {**arrays, first: np.full_like(arrays[first], np.inf)},
+        "garbage": arrays,
+        "pickle": arrays,
+    }[change]
+    record = ArrayRecord({name: Array(value) for name, value in changed.items()})
+    if change in ("garbage", "pickle"):
+        data = b"\x93NUMPY garbage" if change == "garbage" else b"\x80\x04K\x01."
+        record[first] = Array(dtype="float32", shape=(32, 16), stype="numpy.ndarray", data=data)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("missing", "they are not those of this model"),
+        ("one more", "they are not those of this model"),
+        ("shape", "their types or shapes are not those of this model"),
+        ("flat", "their types or shapes are not those of this model"),
+        ("dtype", "their types or shapes are not those of this model"),
+        ("nan", "not all are finite"),
+        ("inf", "not all are finite"),
+        ("garbage", "they cannot be read"),
+        ("pickle", "they cannot be read"),
+    ],
+)
+def test_weights_that_are_not_this_models_are_refused_in_one_line(hospital: Path, change: str, words: str) -> None:
+    ask = make_ask(hospital)
+    weights = broken(ask("query.initial_weights").content.array_records["arrays"], change)
+    for kind in ("train", "evaluate", "query.importance"):
+        reply = ask(kind, weights, means=MEANS, stds=STDS, server_round=1)
+        assert reason(reply) == f"the server's weights make no sense: {words}"
+
+
+def test_huge_weights_end_in_one_line_too(hospital: Path) -> None:
+    ask = make_ask(hospital)
+    arrays = ask("query.initial_weights").content.array_records["arrays"]
+    huge = ArrayRecord({name: Array(np.full_like(array.numpy(), 3e38)) for name, array in arrays.items()})
+    for kind in ("train", "evaluate", "query.importance"):
+        reply = ask(kind, huge, means=MEANS, stds=STDS, server_round=1)
+        assert not reply.has_error() or reason(reply).startswith(("training diverged", "the server's weights make no"))
+
+
+@pytest.mark.parametrize("change", ["missing", "shape", "nan", "pickle"])
+def test_what_is_to_be_added_to_every_gradient_is_checked_like_the_weights(hospital: Path, change: str) -> None:
+    grid = InProcessGrid(app.app, {"lakeside": {"data": str(hospital)}}, FederationSettings().to_run_config())
+    (node_id,) = grid.get_node_ids()
+    weights = make_ask(hospital)("query.initial_weights").content.array_records["arrays"]
+    config = ConfigRecord({"means": MEANS, "stds": STDS, "server-round": 1})
+    content = RecordDict({"arrays": weights, "correction": broken(weights, change), "config": config})
+    (reply,) = grid.send_and_receive([Message(content, dst_node_id=node_id, message_type="train")])
+    assert reason(reply).startswith("the server's weights make no sense: ")
+
+
+@pytest.mark.parametrize("proximal_mu", [-0.1, 101.0, float("nan"), "1", True])
+def test_a_pull_that_is_no_pull_is_refused_in_one_line(hospital: Path, proximal_mu: Any) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    reply = ask("train", weights, means=MEANS, stds=STDS, server_round=1, proximal_mu=proximal_mu)
+    assert reason(reply) == "the server's proximal-mu makes no sense: a number from 0 to 100 is needed"
+
+
+@pytest.mark.parametrize(
+    "class_weights",
+    [[1.0], [1.0, 1.0, 1.0], 1.0, [0.4, 1.0], [1.0, 2e4], [1.0, float("nan")], ["1", "1"], []],
+    ids=str,
+)
+def test_class_weights_that_are_none_are_refused_in_one_line(hospital: Path, class_weights: Any) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    reply = ask("train", weights, means=MEANS, stds=STDS, server_round=1, class_weights=class_weights)
+    assert reason(reply) == "the server's class-weights make no sense: two numbers from 0.5 to 10000 are needed"
+
+
+def test_class_weights_are_those_of_the_loss_in_training(hospital: Path) -> None:
+    """One step over all patients: the gradient of the weighted loss is the weighted sum of the two classes' gradients."""
+    ask = make_ask(hospital, batch_size=1000, weight_decay=0.0)
+    start = ask("query.initial_weights").content.array_records["arrays"]
+
+    def step(**config: Any) -> np.ndarray:
+        reply = ask("train", start, means=MEANS, stds=STDS, server_round=1, **config)
+        arrays = reply.content.array_records["arrays"]
+        return np.concatenate([(arrays[name].numpy() - start[name].numpy()).ravel() for name in start])
+
+    plain, ill, healthy = step(), step(class_weights=[1.0, 3.0]), step(class_weights=[3.0, 1.0])
+    np.testing.assert_allclose(step(class_weights=[1.0, 1.0]), plain, atol=1e-7)
+    np.testing.assert_allclose((ill - plain) + (healthy - plain), 2 * plain, atol=1e-6)
+    assert np.abs(ill - healthy).max() > 1e-3
+    # From log odds of 0 the bias moves by learning rate * mean of weight * (label - 1/2).
+    labels = split_patients(load_hospital(hospital).patients, 0.25, 0)[0].labels
+    assert ill[-1] == pytest.approx(0.05 * np.mean(np.where(labels > 0, 3.0, 1.0) * (labels - 0.5)), abs=1e-6)
+
+
+def told(**config: Any) -> Any:
+    """A message with this config."""
+    return SimpleNamespace(content=RecordDict({"config": ConfigRecord(config)}))
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True])
+def test_a_threshold_that_is_none_is_refused_in_one_line(threshold: Any) -> None:
+    with pytest.raises(RunError, match=r"^the server's threshold makes no sense: a number from 0 to 1 is needed$"):
+        read_threshold(told(threshold=threshold))
+
+
+def test_a_threshold_may_be_left_out() -> None:
+    assert read_threshold(told()) is None
+    assert [read_threshold(told(threshold=each)) for each in (0, 0.435, 1.0)] == [0.0, 0.435, 1.0]
+
+
+@pytest.mark.parametrize(("ill", "told"), [(0, (0, 0)), (5, (0, 0)), (7, (40, 5)), (30, (22, 22)), (55, (0, 0))])
+def test_label_counts_stay_in_the_hospital_if_one_is_small(tmp_path: Path, ill: int, told: tuple[int, int]) -> None:
+    """Of 60 patients a quarter of each class is tested; 5 ill ones leave 4 to train on, and so do 5 healthy ones."""
+    path = write_hospital(tmp_path / "client_1.csv")
+    table = pd.read_csv(path)
+    table[TARGET] = (np.arange(60) < ill).astype(int)
+    table.to_csv(path, index=False)
+    counts: Any = make_ask(path)("query.label_counts").content.metric_records["labels"]
+    assert (counts["healthy"], counts["ill"]) == told
+
+
+def test_the_servers_larger_limit_holds_for_label_counts_too(hospital: Path) -> None:
+    counts: Any = make_ask(hospital, min_count=30)("query.label_counts").content.metric_records["labels"]
+    assert (counts["healthy"], counts["ill"]) == (0, 0)
+
+
+@pytest.mark.parametrize("server_round", [0, -1, 2**31, 1.0, "1", [1], None])
+def test_training_needs_the_number_of_its_round(hospital: Path, server_round: Any) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    config = {} if server_round is None else {"server_round": server_round}
+    reply = ask("train", weights, means=MEANS, stds=STDS, **config)
+    assert reason(reply) == "the server's message makes no sense: it has no round number"
+
+
+def test_a_message_without_its_config_is_refused_in_one_line(hospital: Path) -> None:
+    grid = InProcessGrid(app.app, {"lakeside": {"data": str(hospital)}}, FederationSettings().to_run_config())
+    (node_id,) = grid.get_node_ids()
+    for kind in ("query.second_moments", "train", "evaluate"):
+        (reply,) = grid.send_and_receive([Message(RecordDict(), dst_node_id=node_id, message_type=kind)])
+        assert reason(reply) == "the server's message makes no sense: it has no config"
+
+
+@pytest.mark.parametrize(
+    ("run_config", "words"),
+    [
+        ({"test_share": 0.001}, "--test-share is 0.001; give a share from 0.05 to 0.5"),
+        ({"min_count": 0}, "--min-count is 0; give 1 or more"),
+        ({"model": "spy"}, "--model is spy"),
+        ({"rows": True}, "unknown key rows"),
+        ({"seed": "x"}, "--seed is 'x'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_one_line(
+    hospital: Path, run_config: dict[str, Any], words: str
+) -> None:
+    for kind in EVERYTHING:
+        told = reason(make_ask(hospital, **run_config)(kind, ArrayRecord()))
+        assert told.startswith("the server's settings make no sense: ")
+        assert words in told
+
+
+# --- what an error may say --------------------------------------------------------------------------------------------
+
+QUOTED: dict[str, set[str]] = {
+    "client/app.py": set(),
+    "client/participant.py": {
+        "error",
+        "settings.test_share",
+        "settings.validation",
+        "FEWEST_TO_TRAIN",
+        "FEWEST_TO_TEST",
+    },
+    "client/local_model.py": set(),
+    "client/node_config.py": set(),
+    "client/server_messages.py": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER", "LARGEST_PULL", "low", "high"},
+}
+"""What the text of a `RunError` may hold: the server's own settings (`error` is of `from_run_config`) and constants."""
+
+
+def raised_run_errors(part: str) -> list[ast.Call]:
+    files = [PACKAGE / part] if part.endswith(".py") else list((PACKAGE / part).glob("*.py"))
+    assert files
+    return [
+        node
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "RunError"
+    ]
+
+
+@pytest.mark.parametrize("module", QUOTED)
+def test_the_text_of_an_error_that_travels_holds_nothing_of_a_patient(module: str) -> None:
+    calls = raised_run_errors(module)
+    quoted = {
+        ast.unparse(part.value) for call in calls for part in ast.walk(call) if isinstance(part, ast.FormattedValue)
+    }
+    assert quoted <= QUOTED[module]
+    assert all(isinstance(call.args[0], (ast.Constant, ast.JoinedStr)) for call in calls)
+
+
+@pytest.mark.parametrize("part", ["data", "metrics", "config", "models/training.py", "common/array_codec.py"])
+def test_no_module_that_holds_patients_raises_an_error_that_travels(part: str) -> None:
+    assert raised_run_errors(part) == []
+
+
+def test_any_other_error_is_named_by_its_type_only(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("patient 17 is 63 years old")
+
+    monkeypatch.setattr(preprocessing, "first_moments", fail)
+    assert reason(make_ask(hospital)("query.first_moments")) == "ValueError"
+
+
+def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path) -> None:
+    path = write_hospital(tmp_path / "client_1.csv")
+    path.write_text(path.read_text().replace(",200.0,", ",99999,"))
+    assert reason(make_ask(path)("query.describe")) == "DataError"
+
+
+# --- one file, one name -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_checked_is_what_is_trained_on_even_if_the_file_changes_meanwhile(hospital: Path) -> None:
+    checked = participant.read_hospital(str(hospital), "lakeside")
+    ask = make_ask(hospital)
+    before = moments_of(ask("query.first_moments"))
+    hospital.write_text("not a CSV any more")
+    assert moments_of(ask("query.first_moments")) == before
+    assert not make_ask(hospital, seed=7)("query.describe").has_error()
+    assert participant.read_hospital(str(hospital), "lakeside") is checked
+
+
+def test_a_hospital_is_described_under_the_name_of_its_node_or_of_its_file(hospital: Path) -> None:
+    who = make_ask(hospital)("query.describe").content.config_records["hospital"]
+    assert dict(who) == {"name": "lakeside", "source": "own"}
+    config = FederationSettings().to_run_config()
+    grid = InProcessGrid(app.app, {"x": {"data": str(hospital)}}, config)
+    message = Message(RecordDict(), dst_node_id=grid.get_node_ids()[0], message_type="query.describe")
+    (reply,) = grid.send_and_receive([message])
+    assert reply.content.config_records["hospital"]["name"] == "client_1"
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", [1]], ids=str)
+def test_settings_that_are_parsed_once_for_many_messages_keep_their_types_apart(value: object) -> None:
+    config = FederationSettings(hospitals=1, min_hospitals=1).to_run_config()
+    assert read_settings(config) is read_settings(dict(config))
+    with pytest.raises(UsageError, match=r"--min-hospitals is .*; give a value of type int"):
+        read_settings({**config, "min-hospitals": value})

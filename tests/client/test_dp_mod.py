@@ -1,0 +1,216 @@
+"""A whole run under differential privacy in one process: what leaves, what is refused, what is paid for."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.common.serde import message_to_proto
+
+from fedhealth.client import app
+from fedhealth.client.participant import find_participant
+from fedhealth.client.preflight import train_alone
+from fedhealth.client.privacy.accounting import epsilon_of_steps
+from fedhealth.client.privacy.ledger import Budget, budget_path
+from fedhealth.common.errors import RunError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data.hospital import load_hospital
+from fedhealth.data.patients import Patients, split_patients_apart
+from fedhealth.server.app import make_server_app
+from fedhealth.server.events import Began, Event, Finished
+from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.messages import node_id_of
+from tests.support.hospital_files import write_hospitals
+
+PROMISE = {"dp-epsilon": 4.0, "dp-delta": 1e-3, "rounds": 3}
+
+
+@pytest.fixture
+def hospitals(tmp_path: Path) -> dict[str, Path]:
+    return write_hospitals(tmp_path)
+
+
+class Listening(InProcessGrid):
+    """An in-process grid that keeps all replies."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.heard: list[tuple[str, Message]] = []
+
+    def _deliver(self, message: Message) -> str:
+        message_id = super()._deliver(message)
+        self.heard.append((message.metadata.message_type, self._replies[message_id]))
+        return message_id
+
+
+def make_grid(hospitals: dict[str, Path], run_config: dict[str, object] | None = None, **node: object) -> Listening:
+    config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **PROMISE, **(run_config or {})}
+    nodes = {name: {"data": str(path), "name": name, **node} for name, path in hospitals.items()}
+    return Listening(app.app, nodes, config)
+
+
+def run(grid: Listening) -> list[Event]:
+    events: list[Event] = []
+    make_server_app(events.append)(grid, grid.context)
+    return events
+
+
+def ask(grid: Listening, name: str, kind: str, content: RecordDict | None = None) -> Message:
+    (reply,) = grid.send_and_receive(
+        [Message(content or RecordDict(), dst_node_id=node_id_of(name), message_type=kind)]
+    )
+    return reply
+
+
+def test_a_run_ends_with_a_model_a_noisy_evaluation_and_the_promise_of_each_hospital(
+    hospitals: dict[str, Path],
+) -> None:
+    events = run(make_grid(hospitals))
+    began, finished = events[0], events[-1]
+    assert isinstance(began, Began)
+    assert isinstance(finished, Finished)
+    assert {member.epsilon for member in began.members} == {4.0}
+    assert all(member.test_patients == member.test_ill == 0 for member in began.members)
+    assert [bool(record.hospitals) for record in finished.rounds] == [False, False, True]
+    assert np.isnan(finished.rounds[0].train_loss)
+    assert finished.rounds[-1].left_out == {}
+    assert all(np.isfinite(array.numpy()).all() for array in finished.weights.values())
+
+
+def test_only_what_is_covered_leaves_and_nothing_of_it_is_exact(hospitals: dict[str, Path]) -> None:
+    grid = make_grid(hospitals)
+    run(grid)
+    told = {kind for kind, _ in grid.heard}
+    assert told == {"query.describe", "query.initial_weights", "train", "evaluate", "query.finish"}
+    for kind, reply in grid.heard:
+        records, metrics = set(reply.content), dict(reply.content.metric_records.items())
+        match kind:
+            case "query.describe":
+                assert records == {"hospital", "counts"}
+                assert set(metrics["counts"]) == {"train-patients", "epsilon"}
+                assert set(reply.content.config_records["hospital"]) == {"name", "source"}
+            case "train":
+                assert records == {"arrays", "metrics"}
+                assert set(metrics["metrics"]) == {"num-examples"}
+            case "evaluate":
+                assert records == {"metrics"}
+                for side in ("positives", "negatives"):
+                    counts = np.asarray(metrics["metrics"][side])
+                    assert set(np.flatnonzero(counts)) <= set(range(10, 200, 20))
+            case "query.finish":
+                assert records == set()
+
+
+NOT_COVERED = ("first_moments", "second_moments", "label_counts", "subgroups", "importance")
+
+
+@pytest.mark.parametrize("kind", [f"query.{name}" for name in NOT_COVERED])
+def test_every_other_question_is_refused_whatever_the_server_says(hospitals: dict[str, Path], kind: str) -> None:
+    reply = ask(make_grid(hospitals), min(hospitals), kind, RecordDict({"config": ConfigRecord({"means": [0.0] * 6})}))
+    assert reply.has_error()
+    assert reply.error.reason == f"under differential privacy this hospital does not answer {kind}"
+
+
+def test_a_run_costs_what_it_promised_and_the_ledger_beside_the_csv_says_so(hospitals: dict[str, Path]) -> None:
+    run(make_grid(hospitals))
+    for path in hospitals.values():
+        spent = Budget(budget_path(path)).spent()
+        assert 3.9 < spent.epsilon <= 4.0
+        lines = [json.loads(line) for line in budget_path(path).read_text().splitlines()]
+        assert [line["kind"] for line in lines] == ["count", "steps", "steps", "steps", "test"]
+        plan = lines[1]
+        steps = epsilon_of_steps(plan["noise"], plan["rate"], 3 * plan["steps"], 1e-3)
+        assert 0.4 + steps == pytest.approx(4.0, abs=0.05)
+
+
+def test_the_same_question_gets_the_same_answer_for_nothing(hospitals: dict[str, Path]) -> None:
+    grid, name = make_grid(hospitals), min(hospitals)
+    first = ask(grid, name, "query.describe")
+    weights = ask(grid, name, "query.initial_weights").content.array_records["arrays"]
+    config = ConfigRecord({"server-round": 1, "means": [50.0] * 6, "stds": [10.0] * 6})
+    content = RecordDict({"arrays": weights, "config": config})
+    trained, again = (ask(grid, name, "train", content) for _ in range(2))
+    assert trained.content == again.content
+    tested, retested = (ask(grid, name, "evaluate", content) for _ in range(2))
+    assert tested.content == retested.content
+    assert ask(grid, name, "query.describe").content == first.content
+    kinds = [json.loads(line)["kind"] for line in budget_path(hospitals[name]).read_text().splitlines()]
+    assert kinds == ["count", "steps", "test"]
+
+
+def test_no_noise_comes_from_the_federation_s_seed(hospitals: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    others = write_hospitals(tmp_path / "again")
+    first, second = (
+        [array.numpy() for array in run(make_grid(files))[-1].weights.values()]  # type: ignore[union-attr]
+        for files in (hospitals, others)
+    )
+    assert not any(np.allclose(one, other, atol=1e-4) for one, other in zip(first, second, strict=True))
+
+
+def test_a_noisy_count_is_drawn_once_and_told_again_after_a_restart(hospitals: dict[str, Path]) -> None:
+    name = min(hospitals)
+    told = set()
+    for rounds in range(2, 8):  # other settings: another participant, as in a new process
+        counts = ask(make_grid(hospitals, {"rounds": rounds}), name, "query.describe").content.metric_records["counts"]
+        told.add(counts["train-patients"])
+    assert len(told) == 1
+
+
+def test_a_hospital_stops_at_its_own_limit_whatever_the_server_says(hospitals: dict[str, Path]) -> None:
+    run(make_grid(hospitals, {"rounds": 2}, **{"max-epsilon": 6.0}))
+    with pytest.raises(
+        RunError, match=r"could not answer query\.describe: this hospital's privacy budget does not reach"
+    ):
+        run(make_grid(hospitals, {"rounds": 3}, **{"max-epsilon": 6.0}))
+
+
+def test_a_server_that_goes_on_after_its_last_round_gets_nothing_more(hospitals: dict[str, Path]) -> None:
+    grid, name = make_grid(hospitals, {"rounds": 2}), min(hospitals)
+    weights = ask(grid, name, "query.initial_weights").content.array_records["arrays"]
+    scale = {"means": [50.0] * 6, "stds": [10.0] * 6}
+    replies = [
+        ask(grid, name, "train", RecordDict({"arrays": weights, "config": ConfigRecord({"server-round": r, **scale})}))
+        for r in (1, 2, 3)
+    ]
+    assert [reply.has_error() for reply in replies] == [False, False, True]
+    assert replies[2].error.reason.startswith("this run has had all its answers to train")
+
+
+def test_a_hospital_with_a_limit_takes_no_part_without_differential_privacy(hospitals: dict[str, Path]) -> None:
+    grid = make_grid(hospitals, {"dp-epsilon": 0.0}, **{"max-epsilon": 6.0})
+    reply = ask(grid, min(hospitals), "query.describe")
+    assert reply.has_error()
+    assert reply.error.reason.startswith("this hospital takes part under differential privacy only (--max-epsilon)")
+
+
+def test_a_verdict_is_not_told_even_by_a_hospital_that_shares_it(hospitals: dict[str, Path]) -> None:
+    grid = make_grid(hospitals, **{"share-verdict": True})
+    run(grid)
+    finals = [reply for kind, reply in grid.heard if kind == "query.finish"]
+    assert len(finals) == len(hospitals)
+    assert all(not reply.has_error() and not reply.content for reply in finals)
+
+
+def test_the_doctor_s_rehearsal_spends_nothing_of_the_budget(hospitals: dict[str, Path]) -> None:
+    name = min(hospitals)
+    train_alone(hospitals[name], name, FederationSettings(dp_epsilon=3.0))
+    assert not budget_path(hospitals[name]).exists()
+
+
+def test_nobody_is_trained_on_and_tested(hospitals: dict[str, Path]) -> None:
+    name = min(hospitals)
+    config = {**FederationSettings(hospitals=4).to_run_config(), **PROMISE}
+    part = find_participant(Context(1, 1, {"data": str(hospitals[name]), "name": name}, RecordDict(), config))
+    patients = load_hospital(hospitals[name]).patients
+    sides: list[Patients] = [part.train, part.test]
+    for side, expected in zip(sides, split_patients_apart(patients, 0.25, 0), strict=True):
+        assert np.array_equal(side.features, expected.features, equal_nan=True)
+    assert len(part.train) + len(part.test) == len(patients)
+
+
+def test_what_leaves_fits_in_a_message_like_any_other(hospitals: dict[str, Path]) -> None:
+    grid = make_grid(hospitals)
+    run(grid)
+    assert max(len(message_to_proto(reply).SerializeToString()) for _, reply in grid.heard) < 20_000

@@ -1,0 +1,150 @@
+"""`load_source` picks the right room, falls back only when it may, and always gives the canonical table."""
+
+import pandas as pd
+import pytest
+
+from fedhealth.common.errors import RunError, UsageError
+from fedhealth.data import schema
+from fedhealth.data.sources.canonical_table import UNKNOWN_HOSPITAL, Source
+from fedhealth.data.sources.load import load_source
+from tests.support.sources_fixtures import (
+    IMPUTED_HEADER,
+    IMPUTED_ROWS,
+    UCI_FILES,
+    UCI_SUMS,
+    WORDS_HEADER,
+    WORDS_ROWS,
+    make_csv,
+    make_zip,
+    pin_invented_sums,
+    serve,
+    write_files,
+)
+
+
+@pytest.fixture(autouse=True)
+def invented_sums(monkeypatch):
+    pin_invented_sums(monkeypatch)
+
+
+@pytest.fixture
+def web():
+    with serve(make_zip(UCI_FILES)) as server:
+        yield server
+
+
+def load(source: str, raw_folder, url: str = "http://127.0.0.1:9/heart.zip") -> Source:
+    return load_source(source, url=url, patients=80, seed=3, raw_folder=raw_folder)
+
+
+def check_canonical(table: pd.DataFrame) -> None:
+    assert list(table.columns) == list(schema.COLUMN_NAMES)
+    assert [str(kind) for kind in table.dtypes] == ["float64"] * 13 + ["int64", "int64", "str"]
+    assert (table["target"] == (table["num"] > 0)).all()
+    assert table.index.equals(pd.RangeIndex(len(table)))
+
+
+def check_invented(source: Source) -> None:
+    check_canonical(source.table)
+    assert source.name == "synthetic"
+    assert "INVENTED" in source.description
+    assert source.sha256 == {}
+    assert source.table["hospital"].str.startswith(schema.SYNTHETIC_PREFIX).all()
+
+
+def test_synthetic_is_said_to_be_invented_and_needs_no_network(tmp_path):
+    source = load("synthetic", tmp_path)
+    check_invented(source)
+    assert len(source.table) == 80
+    assert source.warnings == ()
+
+
+def test_auto_takes_kept_files_without_a_network(tmp_path):
+    write_files(tmp_path, UCI_FILES)
+    source = load("auto", tmp_path)
+    check_canonical(source.table)
+    assert (source.name, source.sha256, source.warnings) == ("uci", UCI_SUMS, ())
+
+
+def test_auto_takes_a_zip_put_into_the_raw_folder(tmp_path):
+    (tmp_path / "heart+disease.zip").write_bytes(make_zip(UCI_FILES))
+    assert load("auto", tmp_path).name == "uci"
+
+
+def test_auto_refuses_a_kept_file_with_a_wrong_sum_and_says_what_to_do(tmp_path):
+    write_files(tmp_path, {name: content.replace(b"263", b"264") for name, content in UCI_FILES.items()})
+    with pytest.raises(UsageError) as error:
+        load("auto", tmp_path)
+    assert str(error.value).startswith(str(tmp_path / "processed.va.data"))
+    assert UCI_SUMS["processed.va.data"] in str(error.value)
+    assert f"delete it, or give --source {tmp_path}" in str(error.value)
+    assert load(str(tmp_path), tmp_path).table["chol"].iloc[-1] == 264
+
+
+@pytest.mark.enable_socket
+def test_auto_downloads_and_keeps_when_nothing_is_there(web, tmp_path):
+    assert load("auto", tmp_path / "raw", web.url("good.zip")).name == "uci"
+    assert load("auto", tmp_path / "raw").name == "uci"
+    assert len(web.asked) == 1
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("how", ["nothing.zip", "third-time.zip", "page.zip"])
+def test_auto_invents_patients_at_once_when_the_network_says_no_and_warns_with_the_reason(web, tmp_path, how):
+    source = load("auto", tmp_path, web.url(how))
+    check_invented(source)
+    (warning,) = source.warnings
+    assert web.url(how) in warning
+    assert "INVENTED" in warning
+    assert "\n" not in warning
+    assert len(web.asked) == 1
+
+
+def test_auto_invents_patients_when_the_network_is_blocked(tmp_path, monkeypatch):
+    monkeypatch.setattr("socket.getaddrinfo", lambda *args, **options: (_ for _ in ()).throw(OSError("no network")))
+    source = load("auto", tmp_path, "http://example.invalid/heart.zip")
+    check_invented(source)
+    assert "no network" in source.warnings[0]
+
+
+@pytest.mark.enable_socket
+def test_auto_does_not_hide_a_wrong_sum_behind_invented_patients(web, tmp_path):
+    web.archive = make_zip(UCI_FILES | {"processed.va.data": UCI_FILES["processed.cleveland.data"]})
+    with pytest.raises(RunError, match=r"processed\.va\.data: sha256"):
+        load("auto", tmp_path, web.url("good.zip"))
+
+
+@pytest.mark.enable_socket
+def test_uci_never_invents_patients(web, tmp_path):
+    with pytest.raises(RunError, match="404"):
+        load("uci", tmp_path, web.url("nothing.zip"))
+
+
+def test_a_folder_with_both_kinds_gives_the_uci_files(tmp_path):
+    write_files(tmp_path, UCI_FILES)
+    (tmp_path / "heart.csv").write_bytes(make_csv(WORDS_HEADER, WORDS_ROWS))
+    assert load(str(tmp_path), tmp_path / "raw").name == "uci"
+
+
+def test_a_kaggle_csv_by_path_gives_a_canonical_table(tmp_path):
+    path = tmp_path / "heart.csv"
+    path.write_bytes(make_csv(IMPUTED_HEADER, IMPUTED_ROWS))
+    source = load(str(path), tmp_path / "raw")
+    check_canonical(source.table)
+    assert source.name == "kaggle-918"
+    assert set(source.table["hospital"]) == {UNKNOWN_HOSPITAL}
+
+
+@pytest.mark.parametrize("source", ["ucii", "no/such/place", "x" * 5000, "a\0b", ""])
+def test_a_source_that_does_not_exist_is_one_line_with_the_choices(tmp_path, source):
+    with pytest.raises(UsageError, match="give auto, uci, synthetic or") as error:
+        load(source, tmp_path)
+    assert len(str(error.value)) < 400
+    assert "\n" not in str(error.value)
+
+
+def test_the_room_says_where_it_is_while_it_works(tmp_path):
+    said: list[str] = []
+    with pytest.raises(RunError):
+        load_source("uci", url="ftp://x/y.zip", patients=40, seed=0, raw_folder=tmp_path, say=said.append)
+    assert said == ["downloading ftp://x/y.zip"]

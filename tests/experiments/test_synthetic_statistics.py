@@ -1,0 +1,216 @@
+"""The published statistics: what they rest on, how they are measured, and (with the real files) how good they are."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+from experiments.synthetic_statistics import __main__ as command
+from experiments.synthetic_statistics import fidelity, toml_writer
+from experiments.synthetic_statistics import fit as measure
+from fedhealth.common.errors import UsageError
+from fedhealth.data import schema
+from fedhealth.data.sources import synthetic
+from fedhealth.data.sources.synthetic import invent_patients, load_cohort
+
+
+@pytest.fixture(scope="module")
+def patients() -> pd.DataFrame:
+    return invent_patients(920, seed=0)
+
+
+@pytest.fixture(scope="module")
+def real(uci_folder: Path) -> pd.DataFrame:
+    return command.load_real(str(uci_folder))
+
+
+# --- the file of statistics
+
+
+def test_no_count_in_the_file_is_below_five_and_none_is_exact():
+    sections = [load_cohort()["all"][group] for group in synthetic.GROUPS]
+    sections += [section for name in schema.HOSPITALS for section in load_cohort()[name].values()]
+    counts = [count for section in sections for count in section.get("missing", {}).values()]
+    for section in sections:
+        for statistics in (section[name] for name in synthetic.COLUMNS if isinstance(section.get(name), dict)):
+            counts += [statistics["n"], *statistics.get("counts", {}).values()]
+            assert statistics["n"] >= measure.FEW
+            assert statistics["n"] >= 5 * (len(statistics.get("quantiles", [])) + 1)
+    assert len(counts) > 200
+    assert min(counts) >= 5
+    assert all(count % 5 == 0 for count in counts)
+
+
+def test_the_eight_healthy_swiss_have_no_statistics_of_their_own():
+    swiss = load_cohort()["switzerland"]
+    assert set(swiss["healthy"]) == {"patients", "correlations"}
+    assert "chol" not in swiss["ends"]
+    assert (
+        synthetic.find_column(load_cohort(), "switzerland", "healthy", "age") == load_cohort()["all"]["healthy"]["age"]
+    )
+    assert synthetic.find_missing_patterns(load_cohort(), "switzerland", "healthy") == swiss["all"]["missing"]
+
+
+def test_the_file_says_what_it_is_and_how_it_is_made():
+    text = synthetic.COHORT_FILE.read_text(encoding="utf-8")
+    assert text.startswith(toml_writer.HEADER)
+    assert "python -m experiments.synthetic_statistics FOLDER" in toml_writer.HEADER
+    assert max(len(line) for line in text.splitlines()) <= 180
+
+
+def test_every_section_names_known_columns_and_holds_a_whole_triangle_of_correlations():
+    for hospital in schema.HOSPITALS:
+        for group in synthetic.GROUPS:
+            section = load_cohort()[hospital][group]
+            assert set(section) <= {*synthetic.COLUMNS, "patients", "missing", "correlations"}
+            assert list(section["correlations"]) == [*synthetic.COLUMNS[1:], "missing"]
+            assert [len(row) for row in section["correlations"].values()] == list(range(1, 15))
+            assert max(abs(r) for row in section["correlations"].values() for r in row) <= 0.95
+            repaired = synthetic.read_correlations(section["correlations"])
+            assert np.linalg.eigvalsh(repaired)[0] > 0
+
+
+def test_a_derived_table_survives_being_written_and_read(patients, tmp_path):
+    derived = measure.derive_cohort(patients)
+    toml_writer.write_cohort(derived, tmp_path / "cohort.toml")
+    assert tomllib.loads((tmp_path / "cohort.toml").read_text(encoding="utf-8")) == derived
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort.toml"]
+    assert len(invent_patients(100, seed=0, cohort=derived)) == 100
+
+
+# --- how the statistics are measured
+
+
+def test_a_code_of_fewer_than_five_patients_is_left_out_and_others_are_rounded_to_five():
+    values = pd.Series([1.0] * 83 + [2.0] * 4 + [3.0] * 12, name="cp")
+    assert measure.measure_column(values) == {"n": 100, "counts": {"1": 85, "3": 10}}
+
+
+def test_a_column_observed_in_fewer_than_twenty_has_no_statistics():
+    assert measure.measure_column(pd.Series(np.arange(19.0), name="age")) == {}
+    assert measure.measure_column(pd.Series(np.arange(20.0), name="age"))["quantiles"] == [5, 10, 14]
+
+
+def test_the_quantile_steps_hold_five_patients_or_more():
+    for size, steps in ((20, 4), (49, 4), (50, 10), (99, 10), (100, 20)):
+        statistics = measure.measure_column(pd.Series(np.arange(float(size)), name="age"))
+        assert len(statistics["quantiles"]) == steps - 1
+
+
+def test_one_patients_extreme_value_shows_nowhere(patients):
+    extreme = patients.copy()
+    extreme.loc[extreme["hospital"].eq("synthetic-cleveland").idxmax(), "chol"] = 699
+    assert "699" not in toml_writer.format_cohort(measure.derive_cohort(extreme))
+    assert measure.derive_cohort(extreme)["cleveland"]["ends"]["chol"][1] < 600
+
+
+def test_the_ends_are_what_five_patients_reach_rounded_outward():
+    rows = pd.DataFrame(
+        {name: np.r_[np.full(20, 130.0), 1.0, 2, 3, 4, 93, 167, 996, 997, 998, 999] for name in measure.END_STEPS}
+    )
+    assert measure.measure_ends(rows)["trestbps"] == [90, 170]
+
+
+def test_a_rare_missing_pattern_is_counted_with_the_most_similar_one():
+    rows = pd.DataFrame(1.0, index=range(50), columns=list(schema.FEATURE_NAMES))
+    rows.loc[30:, ["slope", "ca"]] = np.nan
+    rows.loc[47:, "thal"] = np.nan  # three patients: with "slope ca", not with "none"
+    assert measure.measure_missing(rows, enough=0.8) == {"missing": {"none": 30, "slope ca": 20}}
+
+
+def test_a_group_of_rare_patterns_only_has_no_patterns_of_its_own():
+    rows = pd.DataFrame(1.0, index=range(13), columns=list(schema.FEATURE_NAMES))
+    for row, name in enumerate(schema.FEATURE_NAMES[3:]):
+        rows.loc[row, name] = np.nan
+    assert measure.measure_missing(rows, enough=0.8) == {}
+
+
+def test_the_correlation_behind_coarse_codes_is_found():
+    draws = np.random.default_rng(0).multivariate_normal(
+        [0, 0, 0], [[1, 0.5, 0.3], [0.5, 1, 0.3], [0.3, 0.3, 1]], 50_000
+    )
+    frame = pd.DataFrame({"a": draws[:, 0], "b": draws[:, 1] > 0.5, "c": np.digitize(draws[:, 2], [-1, 0, 2])})
+    scores = frame.apply(lambda values: measure.score_ranks(values.to_numpy(dtype=float)))
+    found, num_pairs = measure.correlate(scores)
+    assert found[[0, 0, 1], [1, 2, 2]] == pytest.approx([0.5, 0.3, 0.3], abs=0.02)
+    assert (num_pairs == 50_000).all()
+
+
+def test_scores_are_the_means_of_a_normal_variable_over_each_codes_share():
+    scores = measure.score_ranks(np.array([0.0] * 15 + [np.nan] + [1.0] * 15))
+    assert scores[[0, -1]] == pytest.approx([-2 * norm.pdf(0), 2 * norm.pdf(0)])
+    assert np.isnan(scores[15])
+    assert np.isnan(measure.score_ranks(np.array([0.0] * 40 + [1.0] * 4))).all()
+
+
+# --- the command
+
+
+@pytest.mark.parametrize("arguments", [[], ["one", "two"], ["no/such/folder"]])
+def test_the_command_refuses_a_wrong_folder_in_one_line_and_leaves_the_table_alone(arguments, capsys):
+    before = synthetic.COHORT_FILE.read_bytes()
+    assert command.main(arguments) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert synthetic.COHORT_FILE.read_bytes() == before
+
+
+@pytest.mark.parametrize("word", ["synthetic", "uci", "auto"])
+def test_the_command_takes_a_word_for_a_folder_and_never_for_a_source(word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no such file or folder"):
+        command.load_real(word)
+
+
+def test_exact_matches_are_counted_whatever_the_hospital_is_called(patients):
+    shown = patients.assign(hospital=patients["hospital"].str.removeprefix("synthetic-"))
+    assert len(fidelity.exact_matches(patients.head(7), shown)) == 7
+    other = patients.head(7).assign(age=patients["age"] + 0.5)
+    assert fidelity.exact_matches(other, shown) == []
+
+
+# --- against the real files
+
+
+@pytest.mark.uci
+def test_the_published_table_is_the_one_that_the_real_files_give(real):
+    derived = measure.derive_cohort(real)
+    assert list(derived) == list(load_cohort())
+    for hospital in schema.HOSPITALS:
+        for name, section in derived[hospital].items():
+            stored = load_cohort()[hospital][name]
+            for key in section.keys() - {"correlations"}:
+                assert stored[key] == section[key]
+            for row, correlations in section.get("correlations", {}).items():
+                assert stored["correlations"][row] == pytest.approx(correlations, abs=0.011)
+
+
+@pytest.mark.uci
+def test_a_model_trained_on_invented_patients_tells_ill_from_healthy_among_the_real(real):
+    transfer = [fidelity.measure_transfer(real, seed) for seed in range(5)]
+    assert np.mean(transfer) >= 0.88
+    assert min(transfer) >= 0.87
+
+
+@pytest.mark.uci
+def test_it_does_so_too_for_patients_whom_the_statistics_never_saw(real):
+    assert fidelity.measure_held_out(real) >= 0.88
+
+
+@pytest.mark.uci
+def test_invented_marginals_are_close_to_the_real_ones(real):
+    large = invent_patients(20_000, seed=1)
+    assert max(fidelity.compare_means(large, real).values()) < 0.25
+    assert max(fidelity.compare_missing(large, real).values()) < 0.08
+
+
+@pytest.mark.uci
+def test_an_invented_row_equals_a_real_one_no_more_often_than_real_ones_each_other(real):
+    """Only where next to nothing was observed: five features of a VA patient without exercise test coincide by chance."""
+    equal_among_real = int(fidelity.row_keys(real).duplicated(keep=False).sum())
+    for seed in range(5):
+        matches = fidelity.exact_matches(invent_patients(len(real), seed), real)
+        assert len(matches) <= equal_among_real
+        assert all(num_observed <= 6 for num_observed in matches)

@@ -1,0 +1,211 @@
+"""Clinical metrics from bins: against scikit-learn on binned scores, against sums by hand, and where they are undefined."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_curve
+
+from fedhealth.metrics.bootstrap import bootstrap_intervals, resampled_metrics
+from fedhealth.metrics.clinical import (
+    compute_calibration,
+    compute_clinical_metrics,
+    compute_decision_curve,
+    compute_pr_auc,
+    flat_metrics,
+    sensitivity_at_specificity,
+    youden_threshold,
+)
+from fedhealth.metrics.histogram import NUM_BINS, add_histograms, compute_metrics, score_histogram
+
+repeatable = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def middle(bins: NDArray[np.int64]) -> NDArray[np.float64]:
+    return (bins + 0.5) / NUM_BINS
+
+
+@st.composite
+def patients(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Risks in the middle of bins, and labels with both classes."""
+    bins = draw(st.lists(st.integers(0, NUM_BINS - 1), min_size=2, max_size=60))
+    labels = draw(st.lists(st.integers(0, 1), min_size=len(bins), max_size=len(bins)))
+    labels[0], labels[1] = 0, 1
+    return middle(np.array(bins)), np.array(labels)
+
+
+def make_cohort(
+    num_patients: int = 3000, slope: float = 1.0, intercept: float = 0.0, seed: int = 0
+) -> tuple[NDArray[np.float64], ...]:
+    """Risks, and labels drawn with log odds `intercept + slope * predicted log odds`."""
+    generator = np.random.default_rng(seed)
+    log_odds = generator.normal(scale=1.5, size=num_patients)
+    true_risks = 1 / (1 + np.exp(-(intercept + slope * log_odds)))
+    return 1 / (1 + np.exp(-log_odds)), (generator.random(num_patients) < true_risks).astype(float)
+
+
+@repeatable
+@given(patients())
+def test_pr_auc_equals_sklearns_average_precision_on_binned_risks(cohort: tuple[NDArray, NDArray]) -> None:
+    risks, labels = cohort
+    assert compute_pr_auc(score_histogram(risks, labels)) == pytest.approx(average_precision_score(labels, risks))
+
+
+def test_pr_auc_by_hand() -> None:
+    # From the top: ill (precision 1), healthy, ill (2 of 3): (1 + 2/3) / 2.
+    assert compute_pr_auc(score_histogram([0.9, 0.7, 0.5, 0.1], [1, 0, 1, 0])) == pytest.approx((1 + 2 / 3) / 2)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.8), (1.6, -0.5)])
+def test_calibration_finds_the_line_that_the_labels_were_drawn_from_as_sklearn_does(
+    slope: float, intercept: float
+) -> None:
+    risks, labels = make_cohort(slope=slope, intercept=intercept)
+    found = compute_calibration(score_histogram(risks, labels))
+    assert found is not None
+    log_odds = np.log(risks / (1 - risks))[:, None]
+    theirs = LogisticRegression(C=np.inf, tol=1e-10).fit(log_odds, labels)
+    assert found.slope == pytest.approx(theirs.coef_[0, 0], abs=0.02)
+    assert found.intercept == pytest.approx(theirs.intercept_[0], abs=0.02)
+    assert (found.slope, found.intercept) == pytest.approx((slope, intercept), abs=0.15)
+
+
+def test_calibration_in_the_large_is_the_shift_that_makes_mean_risk_the_prevalence() -> None:
+    risks, labels = make_cohort(intercept=0.8)
+    found = compute_calibration(score_histogram(risks, labels))
+    assert found is not None
+    shifted = 1 / (1 + np.exp(-(np.log(risks / (1 - risks)) + found.in_the_large)))
+    assert shifted.mean() == pytest.approx(labels.mean(), abs=0.003)
+
+
+def test_a_slope_below_one_means_overconfident() -> None:
+    risks, labels = make_cohort()
+    bolder = 1 / (1 + np.exp(-2 * np.log(risks / (1 - risks))))
+    found = compute_calibration(score_histogram(bolder, labels))
+    assert found is not None and found.slope == pytest.approx(0.5, abs=0.07)
+
+
+def test_risks_that_separate_the_classes_have_no_finite_calibration_line() -> None:
+    assert compute_calibration(score_histogram([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])) is None
+
+
+@repeatable
+@given(patients(), st.sampled_from([0.5, 0.8, 0.9, 1.0]))
+def test_sensitivity_at_a_specificity_is_the_best_on_sklearns_roc_curve(
+    cohort: tuple[NDArray, NDArray], wanted: float
+) -> None:
+    risks, labels = cohort
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, risks, drop_intermediate=False)
+    found = sensitivity_at_specificity(score_histogram(risks, labels), wanted)
+    assert found is not None
+    assert found[0] == pytest.approx(true_positive_rate[1 - false_positive_rate >= wanted - 1e-9].max())
+    assert np.mean(risks[labels == 0] < found[1]) >= wanted - 1e-9
+
+
+@repeatable
+@given(patients())
+def test_youdens_threshold_is_the_best_of_sklearns_roc_curve(cohort: tuple[NDArray, NDArray]) -> None:
+    risks, labels = cohort
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, risks, drop_intermediate=False)
+    threshold = youden_threshold(score_histogram(risks, labels))
+    assert threshold is not None
+    called = risks >= threshold
+    found = np.mean(called[labels == 1]) - np.mean(called[labels == 0])
+    assert found == pytest.approx((true_positive_rate - false_positive_rate).max(), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("risks", "threshold"), [([0.2, 0.9], 0.5), ([0.1, 0.301], 0.3), ([0.701, 0.9], 0.705), ([0.9, 0.2], 0.2)]
+)
+def test_of_equally_good_thresholds_the_one_nearest_to_one_half_is_taken(risks: list[float], threshold: float) -> None:
+    """A healthy patient and an ill one: any edge between them is best; if the ill one has the lower risk, any that is not."""
+    assert youden_threshold(score_histogram(risks, [0, 1])) == threshold
+
+
+def test_no_threshold_is_best_without_an_ill_and_a_healthy_patient() -> None:
+    assert youden_threshold(score_histogram([0.2, 0.9], [1, 1])) is None
+    assert youden_threshold(score_histogram([], [])) is None
+
+
+def test_net_benefit_by_hand() -> None:
+    # At 0.2 three are acted on, two of them ill: (2 - 1 * 0.25) / 5; acting on all: (2 - 3 * 0.25) / 5.
+    histogram = score_histogram([0.9, 0.6, 0.3, 0.1, 0.05], [1, 0, 1, 0, 0])
+    (point,) = compute_decision_curve(histogram, [0.2])
+    assert (point.threshold, point.model, point.everybody) == pytest.approx((0.2, 1.75 / 5, 1.25 / 5))
+
+
+def test_at_the_prevalence_acting_on_everybody_is_worth_nothing() -> None:
+    risks, labels = make_cohort(200)
+    labels[:] = np.arange(200) % 2
+    (point,) = compute_decision_curve(score_histogram(risks, labels), [0.5])
+    assert point.everybody == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], []])
+def test_with_one_class_or_nobody_all_that_needs_both_is_undefined(labels: list[int]) -> None:
+    histogram = score_histogram([0.2, 0.5, 0.7][: len(labels)], labels)
+    found = compute_clinical_metrics(histogram)
+    assert (found.pr_auc, found.calibration, found.sensitivity_at_90, found.threshold_at_90) == (None,) * 4
+    assert bool(found.decision_curve) == bool(labels)
+    intervals = bootstrap_intervals(histogram, num_draws=20)
+    assert intervals["auroc"] is None
+    assert (intervals["accuracy"] is None) == (not labels)
+
+
+def test_clinical_metrics_of_hospitals_together_are_those_of_the_pooled_patients() -> None:
+    risks, labels = make_cohort(400)
+    parts = [score_histogram(risks[part], labels[part]) for part in np.array_split(np.arange(400), 3)]
+    assert compute_clinical_metrics(add_histograms(parts)) == compute_clinical_metrics(score_histogram(risks, labels))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_metrics_of_many_draws_at_once_are_those_of_each_by_itself(seed: int) -> None:
+    histograms = [score_histogram(*make_cohort(size, seed=seed)) for size in (40, 90, 400)]
+    ill, healthy = (np.stack([getattr(each, name) for each in histograms]) for name in ("positives", "negatives"))
+    at_once = resampled_metrics(ill, healthy)
+    for place, histogram in enumerate(histograms):
+        alone = {**vars(compute_metrics(histogram)), **flat_metrics(compute_clinical_metrics(histogram))}
+        for name in set(at_once) - {"brier", "loss"}:
+            assert at_once[name][place] == pytest.approx(alone[name], abs=1e-9), name
+        assert at_once["brier"][place] == pytest.approx(alone["brier"], abs=0.0051)
+
+
+def test_separated_classes_have_no_calibration_line_in_any_draw() -> None:
+    histogram = score_histogram([0.1] * 20 + [0.9] * 20, [0] * 20 + [1] * 20)
+    intervals = bootstrap_intervals(histogram, num_draws=50)
+    assert intervals["calibration_slope"] is intervals["calibration_intercept"] is None
+    assert intervals["auroc"] == (1.0, 1.0)
+
+
+def test_an_interval_of_brier_score_and_loss_is_about_their_exact_values() -> None:
+    histogram = score_histogram(*make_cohort(600))
+    metrics, intervals = compute_metrics(histogram), bootstrap_intervals(histogram)
+    for name in ("brier", "loss"):
+        interval, value = intervals[name], getattr(metrics, name)
+        assert interval is not None
+        assert interval[0] < value < interval[1]
+        assert sum(interval) / 2 == pytest.approx(value, abs=0.003)
+
+
+def test_bootstrap_intervals_are_repeatable_hold_the_estimate_and_narrow_with_patients() -> None:
+    small, large = (score_histogram(*make_cohort(size)) for size in (100, 3000))
+    first, again, other = (bootstrap_intervals(large, num_draws=60, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    for name, value in (("auroc", 0.83), ("pr_auc", 0.83), ("calibration_slope", 1.0)):
+        interval = first[name]
+        assert interval is not None and interval[0] < value + 0.05 and interval[1] > value - 0.05
+    few, many = (bootstrap_intervals(each, num_draws=60)["auroc"] for each in (small, large))
+    assert few is not None and many is not None
+    assert few[1] - few[0] > 3 * (many[1] - many[0])
+
+
+def test_a_bootstrap_over_bins_is_as_wide_as_one_over_patients() -> None:
+    risks, labels = make_cohort(300)
+    interval = bootstrap_intervals(score_histogram(risks, labels), num_draws=400)["accuracy"]
+    right = (risks >= 0.5) == (labels > 0.5)
+    # Stratified by label, each class's count of right calls is binomial.
+    spread = np.sqrt(sum(right[labels == k].var() * (labels == k).sum() for k in (0, 1))) / 300
+    assert interval is not None
+    assert interval[1] - interval[0] == pytest.approx(2 * 1.96 * spread, rel=0.15)

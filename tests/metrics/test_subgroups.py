@@ -1,0 +1,325 @@
+"""Counts by sex and age band: what is counted, what stays untold, and what somebody who knows the rule could find out."""
+
+import itertools
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedhealth.client import app
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.metrics.histogram import NUM_BINS
+from fedhealth.metrics.subgroups import (
+    DIVISIONS,
+    GROUPS,
+    Outcomes,
+    Subgroups,
+    add_subgroups,
+    check_subgroups,
+    count_subgroups,
+    find_tellable,
+    subgroups_from_json,
+    subgroups_to_json,
+)
+from fedhealth.reporting.console.hospital import client_line
+from fedhealth.reporting.html.pages import write_report
+from fedhealth.reporting.html.run_reader import read_run
+from fedhealth.reporting.html.subgroups import subgroup_notes, subgroup_rows
+from fedhealth.server.app import make_server_app
+from fedhealth.server.events import Finished, Member
+from fedhealth.server.reply_validation import NOT_SOUND, describe_problem, read_subgroups
+from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
+from tests.support.asking import make_ask, write_hospital
+from tests.support.hospital_files import write_hospitals
+from tests.support.run_folders import NAMES, write_run
+
+SEX, AGE = FEATURE_NAMES.index("sex"), FEATURE_NAMES.index("age")
+LARGEST = 16
+SIZES = st.lists(st.integers(0, 40), min_size=2, max_size=3)
+
+
+def make_patients(*patients: tuple[int, float, int, float, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, labels and risks of (sex, age, label, risk, how many like that)."""
+    rows = [each[:4] for each in patients for _ in range(each[4])]
+    features = np.full((len(rows), len(FEATURE_NAMES)), np.nan)
+    sexes, ages, labels, risks = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
+    features[:, SEX], features[:, AGE] = sexes, ages
+    return features, labels, risks
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+
+def test_counts_by_hand() -> None:
+    told = count_subgroups(
+        *make_patients(
+            *((0, 49.9, 1, 0.9, 6), (0, 50.0, 0, 0.2, 5), (1, 59.9, 1, 0.49, 3), (1, 60.0, 0, 0.5, 4)),
+            *((1, 77.0, 1, 0.5, 2), (1, 18.0, 0, 0.1, 7)),
+        ),
+        least=5,
+    )
+    assert told == {
+        "female": Outcomes(6, 0, 5, 0),
+        "male": Outcomes(2, 4, 7, 3),
+        "under 50": Outcomes(6, 0, 7, 0),
+        "50 to 59": Outcomes(0, 0, 5, 3),
+        "60 and over": Outcomes(2, 4, 0, 0),
+    }
+
+
+def test_few_women_leave_men_untold_too_and_age_as_it_is() -> None:
+    told = count_subgroups(*make_patients((0, 40, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=4)
+    assert set(told) == set(GROUPS)
+    told = count_subgroups(*make_patients((0, 52, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=5)
+    assert set(told) == {"under 50", "50 to 59", "60 and over"}
+
+
+def test_hospitals_add_up_to_all_together() -> None:
+    one, other = {"female": Outcomes(1, 2, 3, 4), "male": Outcomes(5, 0, 0, 0)}, {"female": Outcomes(10, 0, 0, 1)}
+    assert add_subgroups([one, other])["female"] == Outcomes(11, 2, 3, 5)
+    assert add_subgroups([one, other])["male"] == Outcomes(5, 0, 0, 0)
+    assert add_subgroups([])["60 and over"] == Outcomes()
+
+
+# --- what stays untold ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tellable"),
+    [
+        ([20, 30], [True, True]),
+        ([3, 30], [False, False]),
+        ([0, 30], [True, True]),
+        ([2, 2], [False, False]),
+        ([20, 30, 40], [True, True, True]),
+        ([3, 30, 40], [False, False, True]),
+        ([40, 30, 3], [True, False, False]),
+        ([3, 5, 40], [False, False, False]),  # 8 could be 4 and 4: the rule would tell that it is not
+        ([3, 4, 40], [False, False, False]),
+        ([4, 30, 30], [False, False, False]),
+        ([0, 3, 40], [True, False, False]),
+    ],
+)
+def test_a_small_group_takes_the_smallest_other_with_it(sizes: list[int], tellable: list[bool]) -> None:
+    assert find_tellable(sizes, least=5) == tellable
+
+
+@settings(max_examples=300, deadline=None)
+@given(SIZES, st.integers(1, 12))
+def test_no_told_group_is_small_and_no_subtraction_leaves_a_small_one(sizes: list[int], least: int) -> None:
+    tellable = find_tellable(sizes, least)
+    told = [size for size, yes in zip(sizes, tellable, strict=True) if yes]
+    assert not any(0 < size < least for size in told)
+    if sum(sizes) >= least:  # the total itself is no secret
+        for number in range(len(told) + 1):
+            for some in itertools.combinations(told, number):
+                assert not 0 < sum(sizes) - sum(some) < least
+
+
+@pytest.mark.parametrize("num_groups", [2, 3])
+@pytest.mark.parametrize("least", [2, 3, 5, 6])
+def test_who_knows_total_and_rule_cannot_tell_how_many_are_in_a_small_group(num_groups: int, least: int) -> None:
+    """Every division of up to 15 patients: whatever is told, another division would have told the same."""
+    worlds: dict[object, list[tuple[int, ...]]] = defaultdict(list)
+    for sizes in itertools.product(range(LARGEST), repeat=num_groups):
+        if 5 <= sum(sizes) < LARGEST and sum(sizes) >= least:
+            tellable = find_tellable(sizes, least)
+            seen = tuple(size if yes else None for size, yes in zip(sizes, tellable, strict=True))
+            worlds[sum(sizes), seen].append(sizes)
+    assert len(worlds) > 20
+    for possible in worlds.values():
+        for place in range(num_groups):
+            values = {sizes[place] for sizes in possible}
+            assert len(values) > 1 or not 0 < min(values) < least, possible
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(18, 90), st.integers(0, 1)), min_size=5, max_size=60), st.data()
+)
+def test_what_a_hospital_tells_passes_the_servers_check(rows: list[tuple[int, int, int]], data: st.DataObject) -> None:
+    least = data.draw(st.integers(1, 8))
+    risks = data.draw(st.lists(st.floats(0, 1), min_size=len(rows), max_size=len(rows)))
+    patients = make_patients(*((*row, risk, 1) for row, risk in zip(rows, risks, strict=True)))
+    told = count_subgroups(*patients, least)
+    check_subgroups(told, len(rows), sum(row[2] for row in rows), least)
+    for groups in DIVISIONS.values():
+        if all(group in told for group in groups):
+            called = sum(told[group].true_positives + told[group].false_positives for group in groups)
+            assert called == sum(risk >= 0.5 for risk in risks)
+
+
+# --- at the server ----------------------------------------------------------------------------------------------------
+
+VA = Member(node_id_of("va"), "va", "own", 60, 20, 8)
+HONEST = {"female": [3, 1, 3, 0], "male": [4, 2, 6, 1]}
+
+
+def refuse(record: dict[str, Any]) -> str:
+    set_identity(SERVER_NODE_ID)
+    question = Message(RecordDict(), dst_node_id=VA.node_id, message_type="query.subgroups")
+    set_message_id(question, "1")
+    reply = Message(RecordDict({"subgroups": MetricRecord(record)}), reply_to=question)
+    try:
+        read_subgroups(reply, VA, 5)
+    except NOT_SOUND as problem:
+        return describe_problem(problem)
+    return ""
+
+
+def test_an_honest_answer_is_taken_whole_or_in_part() -> None:
+    assert refuse(HONEST) == ""
+    assert refuse({"60 and over": [4, 2, 6, 1]}) == ""
+    assert refuse({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"rich": [3, 1, 3, 0]}, "it told of a subgroup that there is not"),
+        ({"female": [3, 1, 3]}, "its female are not four counts"),
+        ({"female": 3}, "its female are not four counts"),
+        ({"female": [3.0, 1.0, 3.0, 0.0]}, "its female are not four counts"),
+        ({"female": [9, -1, 3, 0]}, "its female are not four counts"),
+        ({"female": [1, 1, 1, 1], "male": [6, 2, 8, 0]}, "it told a subgroup of fewer than 5 patients"),
+        ({"male": [4, 20, 6, 1]}, "its subgroups are not those of the 20 patients (8 ill) that it declared"),
+        ({"male": [9, 2, 6, 1]}, "its subgroups are not those of the 20 patients (8 ill) that it declared"),
+        ({"male": [1, 10, 4, 0]}, "its subgroups are not those of the 20 patients (8 ill) that it declared"),
+        ({**HONEST, "male": [4, 2, 5, 1]}, "its subgroups are not those of the 20 patients (8 ill) that it declared"),
+    ],
+)
+def test_an_answer_that_cannot_be_is_refused(record: dict[str, Any], words: str) -> None:
+    assert refuse(record) == words
+
+
+def run_federation(hospitals: dict[str, Path], **choice: Any) -> Finished:
+    config = FederationSettings(hospitals=len(hospitals), rounds=2, **choice).to_run_config()
+    events: list[Any] = []
+    nodes = {name: {"data": str(path), "name": name} for name, path in hospitals.items()}
+    grid = InProcessGrid(app.app, nodes, config)
+    make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def test_the_told_groups_add_up_to_the_histograms_of_the_last_round(tmp_path: Path) -> None:
+    finished = run_federation(write_hospitals(tmp_path, num_patients=800))
+    assert finished.subgroups is not None and finished.subgroups.silent == {}
+    whole = 0
+    for name, told in finished.subgroups.told.items():
+        histogram = finished.rounds[-1].histograms[name]
+        for groups in DIVISIONS.values():
+            if all(group in told for group in groups):
+                whole += 1
+                total = sum((told[group] for group in groups), start=Outcomes())
+                half = NUM_BINS // 2
+                assert total.true_positives == histogram.positives[half:].sum()
+                assert total.true_negatives == histogram.negatives[:half].sum()
+                assert (total.ill, total.healthy) == (histogram.positives.sum(), histogram.negatives.sum())
+    assert whole > len(DIVISIONS)
+
+
+def test_without_subgroups_nobody_is_asked_and_a_hospital_that_is_asked_all_the_same_refuses(tmp_path: Path) -> None:
+    assert run_federation(write_hospitals(tmp_path), subgroups=False).subgroups is None
+    ask = make_ask(write_hospital(tmp_path / "one.csv"), subgroups=False)
+    reply = ask("query.subgroups")
+    assert reply.error.reason == "the server asks for subgroups, which its own settings exclude (--no-subgroups)"
+
+
+@pytest.mark.parametrize(("server", "own", "told"), [(5, None, 5), (1, None, 5), (200, None, 0), (5, 200, 0)])
+def test_the_larger_limit_of_server_and_hospital_holds(tmp_path: Path, server: int, own: int | None, told: int) -> None:
+    path = write_hospital(tmp_path / "one.csv", 400)
+    ask = make_ask(path, {} if own is None else {"min-count": own}, min_count=server)
+    weights: ArrayRecord = ask("query.initial_weights").content.array_records["arrays"]
+    reply = ask("query.subgroups", weights, means=[50.0, 130.0, 200.0, 140.0, 1.0, 1.0], stds=[10.0] * 6)
+    assert len(reply.content.metric_records["subgroups"]) == told
+
+
+@pytest.mark.parametrize(("groups", "words"), [(["male"], "male"), ([], "no group is large enough")])
+def test_the_hospital_reads_what_it_told(groups: list[str], words: str) -> None:
+    set_identity(SERVER_NODE_ID)
+    question = Message(RecordDict({"config": ConfigRecord()}), dst_node_id=7, message_type="query.subgroups")
+    set_message_id(question, "1")
+    reply = Message(
+        RecordDict({"subgroups": MetricRecord({group: [1, 2, 3, 4] for group in groups})}), reply_to=question
+    )
+    assert client_line(question, reply) == f"told how own test patients fare by sex and age band: {words}"
+
+
+# --- in the report ----------------------------------------------------------------------------------------------------
+
+LARGE = {
+    "female": Outcomes(8, 2, 8, 2),
+    "male": Outcomes(9, 1, 9, 1),
+    "under 50": Outcomes(3, 0, 20, 0),
+    "50 to 59": Outcomes(7, 3, 3, 3),
+    "60 and over": Outcomes(7, 0, 0, 1),
+}
+
+
+def test_subgroups_come_back_from_the_summary_as_they_were() -> None:
+    subgroups = Subgroups({"cleveland": LARGE, "va": {}}, {"zurich": "gone"})
+    assert subgroups_from_json(subgroups_to_json(subgroups)) == subgroups
+
+
+def write_subgroups(folder: Path, subgroups: Subgroups | None) -> Path:
+    return write_run(folder, subgroups=subgroups)
+
+
+def test_the_table_tells_of_groups_and_of_who_told_of_them(tmp_path: Path) -> None:
+    folder = write_subgroups(tmp_path, Subgroups({"cleveland": LARGE, "hungary": {}, "va": LARGE}, {"x|y": "gone"}))
+    rows = {row[0]: row[1:] for row in subgroup_rows(read_run(folder))}
+    assert rows["female"] == (*("40", "0.80 (0.58 to 0.92)", "0.80 (0.58 to 0.92)", "0.80 (0.65 to 0.90)", "2 of 4"),)
+    assert list(rows) == ["female", "male", "age under 50", "age 50 to 59", "age 60 and over"]
+    write_report(folder)
+    page, card = (folder / "report.html").read_text(), (folder / "MODEL_CARD.md").read_text()
+    assert re.search(r"<td>age 60 and over</td>\s*<td>16</td>", page)
+    assert "| female | 40 | 0.80 (0.58 to 0.92) |" in card
+    assert "No answer about subgroups from x\\|y: gone." in card
+
+
+def test_a_share_of_fewer_than_five_ill_or_healthy_is_not_shown_nor_what_would_tell_them(tmp_path: Path) -> None:
+    rows = {row[0]: row[2:] for row in subgroup_rows(read_run(write_subgroups(tmp_path, Subgroups({"va": LARGE}, {}))))}
+    sensitivities = [rows[f"age {group}"][0] for group in DIVISIONS["age"]]
+    assert sensitivities[0] == sensitivities[2] == "few"  # three ill patients under 50; the next fewest take part
+    assert sensitivities[1].startswith("0.70")
+    assert rows["age 60 and over"][1] == "n/a"  # nobody healthy
+    assert rows["age 60 and over"][2].startswith("0.88")
+
+
+@pytest.mark.parametrize(
+    ("subgroups", "words"),
+    [
+        (None, "were not asked for in this run"),
+        (Subgroups({"va": {}}, {}), "No hospital's subgroups (sex, age band) were large enough"),
+        (Subgroups({"va": LARGE}, {}), "A hospital tells nothing of a group that is small"),
+    ],
+)
+def test_the_page_says_why_there_is_no_table(subgroups: Subgroups | None, words: str, tmp_path: Path) -> None:
+    folder = write_subgroups(tmp_path, subgroups)
+    assert any(words in line for line in subgroup_notes(read_run(folder)))
+    write_report(folder)
+    assert words in (folder / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.uci
+def test_of_the_real_hospitals_only_those_tell_that_tested_enough_women(uci_folder: Path, tmp_path: Path) -> None:
+    import create_dataset
+
+    assert create_dataset.main(["--source", str(uci_folder), "--out", str(tmp_path)]) == 0
+    finished = run_federation({name: tmp_path / f"client_{place}.csv" for place, name in enumerate(NAMES, start=1)})
+    assert finished.subgroups is not None
+    women = {name: "female" in told for name, told in finished.subgroups.told.items()}
+    # Switzerland tested 3 women; VA none, which is no patient's secret.
+    assert women == {"cleveland": True, "hungary": True, "switzerland": False, "va": True}
+    assert "male" not in finished.subgroups.told["switzerland"]
+    assert finished.subgroups.told["va"]["female"] == Outcomes()
+    assert finished.members[2].test_patients == 31

@@ -1,0 +1,509 @@
+"""The page and the model card of a run: what stands in them, what must not, and the numbers behind the curves."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import roc_auc_score
+
+from fedhealth.__main__ import main
+from fedhealth.common.errors import UsageError
+from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
+from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram, add_histograms, compute_metrics, score_histogram
+from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.permutation_importance import Importance, combine_importance
+from fedhealth.reporting.html.charts import NUM_STYLES
+from fedhealth.reporting.html.clinical import MANY, benefit_rows, clinical_rows
+from fedhealth.reporting.html.curves import (
+    Group,
+    count_outcomes,
+    decision_points,
+    find_outcomes,
+    merge_bins,
+    reliability_groups,
+    roc_points,
+    round_count,
+    wilson_interval,
+)
+from fedhealth.reporting.html.disclosures import departure_rows
+from fedhealth.reporting.html.importance import feature_parts
+from fedhealth.reporting.html.local_benefit import verdict_rows
+from fedhealth.reporting.html.pages import compare_runs, write_report
+from fedhealth.reporting.html.run_reader import read_run
+from fedhealth.reporting.html.svg import Series, draw_chart, find_ticks
+from fedhealth.reporting.html.svg_bars import MARKS
+from fedhealth.reporting.html.tables import confusion_rows, find_untold, hospital_rows, participation
+from tests.support.processes import PATIENCE
+from tests.support.run_folders import NAMES, make_histogram, make_record, write_run
+
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{7*7}} | a", "</script><!--")
+
+
+def make_counts(positives: dict[int, int], negatives: dict[int, int]) -> ScoreHistogram:
+    ill, healthy = np.zeros(NUM_BINS, np.int64), np.zeros(NUM_BINS, np.int64)
+    for place, count in positives.items():
+        ill[place] = count
+    for place, count in negatives.items():
+        healthy[place] = count
+    return ScoreHistogram(ill, healthy, 1.0, 1.0)
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def test_neighbouring_bins_are_merged_until_no_group_is_small() -> None:
+    groups = merge_bins(make_counts({10: 3, 20: 2, 150: 9}, {10: 5, 30: 1, 150: 2, 160: 4}))
+    assert [(g.low, g.high, g.ill, g.healthy) for g in groups] == [(0.0, 0.5, 5, 6), (0.5, 1.0, 9, 6)]
+    assert groups[0].mean == pytest.approx((8 * 0.0525 + 2 * 0.1025 + 0.1525) / 11)
+
+
+def test_a_half_that_cannot_be_grouped_alone_costs_the_edge_at_one_half() -> None:
+    assert [(g.ill, g.healthy) for g in merge_bins(make_counts({50: 2, 150: 9}, {50: 9, 150: 9}))] == [(11, 18)]
+
+
+def test_too_few_of_a_class_give_no_group_at_all() -> None:
+    assert merge_bins(make_counts({150: 29}, {150: 2})) == []
+    assert merge_bins(make_counts({}, {})) == []
+
+
+HISTOGRAMS = st.builds(
+    lambda ill, healthy: make_counts(dict(ill), dict(healthy)),
+    *[st.lists(st.tuples(st.integers(0, NUM_BINS - 1), st.integers(0, 30)), max_size=40)] * 2,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(HISTOGRAMS)
+def test_groups_hold_everybody_once_and_no_small_count(histogram: ScoreHistogram) -> None:
+    groups = merge_bins(histogram)
+    ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
+    assert not any(0 < count < 5 for group in groups for count in (group.ill, group.healthy))
+    if groups:
+        assert (sum(g.ill for g in groups), sum(g.healthy for g in groups)) == (ill, healthy)
+        assert all(one.high <= other.low for one, other in itertools.pairwise(groups))
+    elif ill + healthy:
+        assert 0 < ill < 5 or 0 < healthy < 5
+
+
+@settings(max_examples=100, deadline=None)
+@given(HISTOGRAMS)
+def test_a_roc_curve_rises_from_corner_to_corner_in_steps_of_five_patients(histogram: ScoreHistogram) -> None:
+    points = roc_points(histogram)
+    if not points:
+        assert min(histogram.positives.sum(), histogram.negatives.sum()) < 20
+        return
+    assert (points[0], points[-1]) == ((0.0, 0.0), (1.0, 1.0))
+    assert points == sorted(points)
+    most = round_count(int(histogram.positives.sum()))
+    assert all(round(y * most) % 5 == 0 for _, y in points)
+
+
+def test_a_rounded_roc_curve_of_many_patients_has_the_area_of_sklearns() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 4000)
+    risks = 1 / (1 + np.exp(-rng.normal(labels * 2 - 1.0, 1.0)))
+    points = np.array(roc_points(score_histogram(risks, labels)))
+    assert np.trapezoid(points[:, 1], points[:, 0]) == pytest.approx(roc_auc_score(labels, risks), abs=0.003)
+
+
+def test_reliability_groups_are_those_of_sklearn_where_no_group_is_small() -> None:
+    rng = np.random.default_rng(1)
+    risks = np.repeat((np.arange(10) + 0.5) / 10, 100)
+    labels = (rng.random(1000) < risks).astype(int)
+    share, mean = calibration_curve(labels, risks, n_bins=10)
+    groups = list(reliability_groups(merge_bins(score_histogram(risks, labels))))
+    small = min(labels[:100].sum(), 100 - labels[-100:].sum())
+    assert small >= 5 and len(groups) == 10
+    np.testing.assert_allclose([g.ill / g.patients for g in groups], share)
+    np.testing.assert_allclose([g.mean for g in groups], mean, atol=0.0026)
+
+
+def test_net_benefit_by_hand() -> None:
+    outcomes = find_outcomes([Group(0.0, 0.2, 0.1, 10, 30), Group(0.2, 1.0, 0.6, 40, 20)])
+    model, everybody = decision_points(outcomes)
+    assert model == [(0.0, pytest.approx(0.5)), (0.2, pytest.approx((40 - 20 * 0.25) / 100))]
+    assert dict(everybody)[0.2] == pytest.approx((50 - 50 * 0.25) / 100)
+
+
+def test_a_wilson_interval_is_the_textbooks() -> None:
+    assert wilson_interval(5, 10) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    assert wilson_interval(0, 10)[0] == 0.0
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_counts_by_threshold_are_rounded_to_fives(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path))
+    rows = confusion_rows(run)
+    assert len(rows) == 19
+    assert all(int(count) % 5 == 0 for row in rows for count in row[1:5])
+    middle, union = rows[9], run.union
+    assert union is not None
+    (exact,) = count_outcomes(union, [0.5])
+    assert (middle[0], middle[1]) == ("0.50", str(round_count(exact.true_positives)))
+    assert middle[5] == f"{compute_metrics(union).sensitivity:.0%}"
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, 0), (2, 0), (3, 5), (7, 5), (8, 10), (117, 115)])
+def test_rounding_goes_to_the_nearest_five(count: int, told: int) -> None:
+    assert round_count(count) == told
+
+
+def test_a_hospital_with_two_healthy_patients_gives_neither_them_nor_what_tells_of_them(tmp_path: Path) -> None:
+    rows = {row[0]: row for row in hospital_rows(read_run(write_run(tmp_path)))}
+    assert rows["switzerland"][3:5] == ("not told", "few")
+    assert rows["switzerland"][-2:] == ("few", "few")
+    told = [name for name in NAMES if rows[name][3] != "not told"]
+    assert len(told) == 2, "one more count is held back, or the total would give it away"
+    assert rows["all together"][3] == "80"
+
+
+def test_only_a_single_untold_count_needs_another_one() -> None:
+    def metrics(tested: int, ill: int) -> dict[str, int]:
+        return {"num_examples": tested, "num_ill": ill}
+
+    assert find_untold({"a": metrics(40, 20), "b": metrics(30, 15)}) == set()
+    assert find_untold({"a": metrics(40, 20), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"b", "c"}
+    assert find_untold({"a": metrics(40, 2), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"a", "c"}
+
+
+def test_every_hospital_has_its_figures_with_intervals_unless_they_rest_on_few(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path))
+    rows = {row[0]: row[1:] for row in clinical_rows(run)}
+    assert list(rows) == [*NAMES, "all together"]
+    assert rows["switzerland"] == ("few",) * 5
+    union = run.union
+    assert union is not None
+    exact = flat_metrics(compute_clinical_metrics(union))
+    for text, key in zip(rows["all together"], ["", "pr_auc", "sensitivity_at_90", "calibration_slope"], strict=False):
+        value, low, high = (float(number) for number in re.findall(r"-?\d\.\d{3}", text))
+        assert low < value < high
+        assert not key or value == pytest.approx(exact[key], abs=5e-4)
+
+
+def test_many_hospitals_get_no_intervals_of_their_own(tmp_path: Path) -> None:
+    names = tuple(f"hospital {number}" for number in range(MANY + 1))
+    assert clinical_rows(read_run(write_run(tmp_path, names, [make_record(1, names)]))) == []
+
+
+def test_net_benefit_is_told_per_hundred_patients_in_whole_numbers(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path))
+    rows = {row[0]: row[1:] for row in benefit_rows(run)}
+    union = run.union
+    assert union is not None
+    ill, healthy = int(union.positives.sum()), int(union.negatives.sum())
+    assert rows["0.20"][1] == f"{100 * (ill - healthy / 4) / (ill + healthy):.0f}"
+    assert all(re.fullmatch(r"-?\d+", cell) for row in rows.values() for cell in row)
+
+
+def test_who_took_part_is_told_by_round(tmp_path: Path) -> None:
+    absent = make_record(2, left_out={"va": "gone"})
+    absent = replace(absent, hospitals={name: each for name, each in absent.hospitals.items() if name != "va"})
+    records = [make_record(1, left_out={"hungary": "strange weights"}), absent, make_record(3)]
+    run = read_run(write_run(tmp_path, records=records))
+    cells = dict(participation(run))
+    assert cells == {
+        "cleveland": ["here"] * 3,
+        "hungary": ["part", "here", "here"],
+        "switzerland": ["here"] * 3,
+        "va": ["here", "absent", "here"],
+    }
+    came = {row[0]: row[3] for row in departure_rows(run)}
+    assert (came["weights"], came["evaluation"], came["moments"]) == ("10 used", "11", "8")
+
+
+# --- what the model goes by ---------------------------------------------------------------------------------------------
+
+
+def make_importance(names: tuple[str, ...] = NAMES) -> Importance:
+    """Every hospital's drops fall from feature to feature; those of a later hospital are larger."""
+    drops = {name: [(13 - place) / 100 + number / 500 for place in range(13)] for number, name in enumerate(names)}
+    return combine_importance(drops, dict.fromkeys(names, 1), {})
+
+
+def test_what_the_model_goes_by_is_shown_with_a_mark_for_each_hospital_that_has_enough_patients(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, importance=make_importance()))
+    parts = feature_parts(run)
+    assert parts["headings"] == ("feature", "all together", "cleveland", "hungary", "va")
+    assert parts["rows"][0] == ("age", "0.133", "0.130", "0.132", "0.136")
+    assert parts["not_told"] == ["switzerland"], "it has 2 healthy patients, so its drops tell of them"
+    assert str(parts["chart"]).count("<rect") == 13
+    assert str(parts["chart"]).count("<path") == 13 * 3
+    assert parts["ranges"][1] == ("sex", "0.123", "0.120 to 0.126")
+    page = page_of(tmp_path)
+    assert "What the model goes by" in page and "resting blood pressure on admission (trestbps)" in page
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "| sex | 0.123 | 0.120 to 0.126 |" in card
+    assert {row[0]: row[3] for row in departure_rows(run)}["importance"] == "4"
+
+
+def test_very_many_hospitals_are_a_line_from_low_to_high(tmp_path: Path) -> None:
+    names = tuple(f"h{number}" for number in range(100))
+    run = read_run(write_run(tmp_path, names, importance=make_importance(names)))
+    parts = feature_parts(run)
+    assert (parts["headings"], parts["legend"], parts["many"]) == (("feature", "all together"), [], 99)
+    assert str(parts["chart"]).count('class="spread"') == 13
+    assert "<path" not in parts["chart"]
+
+
+def test_a_run_that_asked_nobody_has_a_page_and_a_card_without_it(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    assert "What the model goes by" not in page
+    assert "the hospitals were not asked" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "told", [{"together": {"cp": "x"}, "hospitals": {}}, {"together": {"<b>": 0.1}, "hospitals": {}}]
+)
+def test_what_the_model_goes_by_is_checked_before_it_is_drawn(tmp_path: Path, told: object) -> None:
+    folder = write_run(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "importance": told}))
+    with pytest.raises(UsageError, match="importance is no number by feature"):
+        read_run(folder)
+
+
+def test_every_hospital_style_has_a_mark_of_its_own() -> None:
+    assert len({MARKS[style] for style in (f"s{place}" for place in range(NUM_STYLES))}) == NUM_STYLES
+
+
+# --- was it worth it ----------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_the_verdicts_that_hospitals_shared_and_no_heading_without_any(tmp_path: Path) -> None:
+    verdicts = {HOSTILE[0]: {"global": Verdict("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
+    folder = write_run(tmp_path / "told", verdicts=verdicts)
+    assert verdict_rows(read_run(folder)) == [
+        (HOSTILE[0], "global", "AUROC", "0.60", "0.67", "-0.07", "-0.12 to -0.01", "alone is better"),
+    ]
+    page = page_of(folder)
+    assert "Was it worth joining?" in page and HOSTILE[0] not in page
+    assert "Was it worth joining?" not in page_of(write_run(tmp_path / "silent"))
+
+
+@pytest.mark.parametrize("told", [{"va": {"global": {"metric": "auroc"}}}, {"va": {"x": {}}}, {"va": 3}, [1]])
+def test_verdicts_are_checked_before_they_are_shown(tmp_path: Path, told: object) -> None:
+    folder = write_run(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "verdicts": told}))
+    with pytest.raises(UsageError, match="the run's files make no sense"):
+        read_run(folder)
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+class Tags(HTMLParser):
+    """Names of all tags, and the scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def page_of(folder: Path) -> str:
+    write_report(folder)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_one_small_file_that_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    assert len(page) < 200_000
+    tags = Tags(page).tags
+    assert not {"link", "img", "iframe", "object", "base"} & {tag for tag, _ in tags}
+    assert not any({"src", "href"} & set(attributes) for _, attributes in tags)
+    assert not re.search(r"https?://|url\(|@import", page)
+
+
+def test_a_hostile_name_stays_text_everywhere(tmp_path: Path) -> None:
+    records = [make_record(number, HOSTILE, left_out={HOSTILE[0]: "<b>why</b>"}) for number in (1, 2, 3)]
+    hostile, plain = (
+        Tags(page_of(write_run(tmp_path / str(place), names, [replace(r, **changes) for r in records])))
+        for place, (names, changes) in enumerate(
+            [
+                (HOSTILE, {}),
+                (NAMES, {"hospitals": make_record(1).hospitals, "histograms": {}, "left_out": {"va": "why"}}),
+            ]
+        )
+    )
+    kinds = {tag for tag, _ in hostile.tags}
+    more = {"label", "input", "strong", "polyline", "circle", "figcaption", "br", "small"}
+    assert kinds - {tag for tag, _ in plain.tags} <= more
+    assert sum(tag == "script" for tag, _ in hostile.tags) == 2
+    assert not any(name.startswith("on") for _, attributes in hostile.tags for name in attributes)
+    card = (tmp_path / "0" / "MODEL_CARD.md").read_text()
+    assert "<script" not in card and "<img" not in card
+    table = [line for line in card.splitlines() if line.startswith("|") and "few" in line]
+    assert all(len(re.findall(r"(?<!\\)\|", line)) in (10, 7) for line in table)
+
+
+def test_the_browser_may_run_our_script_and_no_other(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path))
+    policy = next(a["content"] for tag, a in Tags(page).tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None and "default-src 'none'" in policy
+    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]{43}='", policy)
+
+
+def test_synthetic_patients_are_said_on_top_in_red_and_real_ones_are_not(tmp_path: Path) -> None:
+    synthetic, real = page_of(write_run(tmp_path / "a")), page_of(write_run(tmp_path / "b", dataset="uci"))
+    assert synthetic.index('class="alarm"') < synthetic.index("<h1>")
+    assert "SYNTHETIC" not in real
+    assert "SYNTHETIC" in (tmp_path / "a" / "MODEL_CARD.md").read_text().split("## Model")[0]
+    assert "SYNTHETIC" not in (tmp_path / "b" / "MODEL_CARD.md").read_text()
+
+
+def test_the_page_shows_the_metrics_of_the_summary(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    page = page_of(folder)
+    for key in ("auroc", "brier", "accuracy"):
+        assert f"<b>{summary['metrics'][key]:.3f}</b>" in page
+
+
+def test_a_run_without_histograms_has_a_page_without_curves(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, records=[replace(make_record(1), histograms={})])
+    assert not (folder / "evaluation.json").exists()
+    page = page_of(folder)
+    assert "No curves: this run folder has no evaluation.json" in page
+    assert "Reliability" not in page
+
+
+def test_a_run_that_was_cut_off_has_a_page_that_says_so(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    for name in ("summary.json", "model.npz", "evaluation.json"):
+        (folder / name).unlink()
+    assert "The run has not ended." in page_of(folder)
+
+
+def test_undefined_metrics_are_n_a(tmp_path: Path) -> None:
+    ill = {"cleveland": make_histogram(20, 0, seed=0), "va": make_histogram(20, 0, seed=1)}
+    record = replace(
+        make_record(1, ("cleveland", "va")),
+        histograms=ill,
+        union=compute_metrics(add_histograms(ill.values())),
+        hospitals={name: compute_metrics(each) for name, each in ill.items()},
+    )
+    page = page_of(write_run(tmp_path, ("cleveland", "va"), [record]))
+    assert "<b>n/a</b>" in page
+
+
+@pytest.mark.parametrize("name", ["settings.json", "history.jsonl", "summary.json", "evaluation.json", "model.npz"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
+def test_a_damaged_folder_is_one_line(name: str, content: bytes, tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    (folder / name).write_bytes(content)
+    if (name, content) == ("summary.json", b"{}"):
+        return  # as while a run is on
+    with pytest.raises(UsageError, match=r"the run's files make no sense") as caught:
+        read_run(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_card_says_what_it_must(tmp_path: Path) -> None:
+    write_report(write_run(tmp_path, dataset="uci"))
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
+    assert headings == [
+        *("Model", "Intended use", "Not intended", "Data", "Metrics", "Calibration", "Subgroups"),
+        *("What the model goes by", "Limits", "Privacy in this run"),
+    ]
+    assert "No medical device" in card
+    assert "examined in four hospitals in the 1980s" in card
+    assert "No differential privacy" in card
+
+
+def test_several_runs_are_compared_by_metrics_curves_and_what_was_set_otherwise(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / "first"), write_run(tmp_path / "second", model="logistic", seed=7)]
+    compare_runs(folders, tmp_path / "both.html")
+    page = (tmp_path / "both.html").read_text()
+    differing = page.split("Settings that differ")[1]
+    assert re.findall(r"<td>(--[a-z-]+)</td>", differing) == ["--model", "--seed"]
+    assert page.count('<svg class="chart"') == 5
+
+
+def test_the_command_writes_and_names_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other")
+    assert main(["report", str(one)]) == 0
+    assert capsys.readouterr().out == f"wrote {one / 'report.html'} and {one / 'MODEL_CARD.md'}\n"
+    assert main(["report", str(one), str(other), "--out", str(tmp_path / "both.html")]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'both.html'}: 2 runs compared\n"
+    assert main(["report"]) == 2
+    assert main(["report", str(tmp_path)]) == 2
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (1, 20, [5, 10, 15, 20]), (0.28, 0.64, [0.3, 0.4, 0.5, 0.6]), (0, 6e-9, None)],
+)
+def test_ticks_are_round(low: float, high: float, ticks: list[float] | None) -> None:
+    found = find_ticks(low, high)
+    assert len(found) <= 7
+    if ticks is not None:
+        assert found == ticks
+
+
+def test_a_chart_cuts_what_lies_outside_and_leaves_out_what_is_no_number() -> None:
+    chart = draw_chart(
+        "t", [Series("s", [(0, 0.5), (0.5, 9.0), (1, float("nan"))], "s0")], ("x", (0, 1)), ("y", (0, 1))
+    )
+    assert 'points="54.0,134.0 231.0,10.0"' in chart
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+
+def dump_page(page: Path, folder: Path, *flags: str) -> tuple[str, list[str]]:
+    """The page as a browser has it after its script has run, and what the browser complained of."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    always = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--enable-logging=stderr"]
+    command = [chromium, *always, *flags, "--dump-dom", f"file://{page}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_a_browser_moves_the_slider_to_one_half_and_complains_of_nothing(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", HOSTILE, [make_record(number, HOSTILE) for number in (1, 2, 3)])
+    write_report(folder)
+    dom, complaints = dump_page(folder / "report.html", tmp_path / "browser")
+    middle = confusion_rows(read_run(folder))[9]
+    assert complaints == []
+    assert '<html lang="en" class="js">' in dom
+    for place, text in enumerate(middle):
+        assert re.search(rf'id="cell{place}">{re.escape(text)}<', dom)
+
+
+def test_a_browser_runs_no_script_but_ours(tmp_path: Path) -> None:
+    write_report(write_run(tmp_path / "run"))
+    page = tmp_path / "run" / "report.html"
+    page.write_text(page.read_text().replace("<header>", "<header><script>document.title = 'broken in'</script>"))
+    dom, complaints = dump_page(page, tmp_path / "browser")
+    assert "broken in</title>" not in dom
+    assert len(complaints) == 1 and "Content Security Policy" in complaints[0]
+
+
+def test_a_page_of_a_thousand_hospitals_stays_under_two_megabytes(tmp_path: Path) -> None:
+    names = tuple(f"hospital number {number}" for number in range(1000))
+    record = make_record(1, names)
+    folder = write_run(tmp_path, names, [replace(record, round_num=number) for number in range(1, 41)])
+    write_report(folder)
+    assert (folder / "report.html").stat().st_size < 2_000_000

@@ -1,0 +1,291 @@
+"""Tracking: the same names as in history.jsonl, nothing that slows or stops a run, and what the real packages wrote."""
+
+import importlib.util
+import json
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import server
+from fedhealth.common.errors import UsageError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.reporting import tracking
+from fedhealth.reporting.tracking import SINKS, Tracker, require_package, round_metrics, short_names, viewer_command
+from fedhealth.server.events import Began, Event, Finished
+from fedhealth.server.run_json import history_json, strict_json
+from tests.support.run_folders import NAMES, make_members, make_record, make_weights
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = FederationSettings(rounds=3)
+
+
+def run_events(names: tuple[str, ...] = NAMES, done: int = 0) -> list[Event]:
+    """A run of three rounds, from its beginning or after a round."""
+    rounds = [make_record(number, names) for number in range(done + 1, 4)]
+    members = make_members(names)
+    finished = Finished(SETTINGS, members, "synthetic", make_weights(SETTINGS), None, rounds, 1.5)
+    return [Began(SETTINGS, members, "synthetic", done), *rounds, finished]
+
+
+class Notebook:
+    """A sink that writes down what it hears, and does what a test wants of it at a round."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.at_round: dict[int, Any] = {}
+
+    def begin(self, settings: Mapping[str, Any], done: int) -> None:
+        self.heard.append(("begin", settings["rounds"], done))
+
+    def log(self, metrics: Mapping[str, float], round_num: int) -> None:
+        if round_num in self.at_round:
+            self.at_round[round_num]()
+        self.heard.append((round_num, metrics["union/auroc"]))
+
+    def close(self, finished: bool) -> None:
+        self.heard.append(("closed", finished))
+
+
+def track(notebook: Notebook, events: list[Event], seconds: float = 30.0) -> list[str]:
+    """Let it hear these events; returns the warnings."""
+    warnings: list[str] = []
+    tracker = Tracker(lambda: notebook, warnings.append)
+    for event in events:
+        tracker.show(event)
+    tracker.show_link("joined", "va")
+    tracker.close(seconds)
+    return warnings
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+def numbers_in(content: Any, path: str = "") -> dict[str, float]:
+    """Every number of a line of history.jsonl by its path."""
+    if isinstance(content, dict):
+        found: dict[str, float] = {}
+        for key, value in content.items():
+            found |= numbers_in(value, f"{path}/{key}" if path else key)
+        return found
+    return {path: content} if isinstance(content, int | float) else {}
+
+
+def test_every_number_of_a_line_of_the_history_is_tracked_by_its_path_there() -> None:
+    record = make_record(2)
+    line = json.loads(strict_json(history_json(record)))
+    del line["round"]  # the step
+    assert round_metrics(record, short_names(NAMES)) == pytest.approx(numbers_in(line))
+    assert "union/auroc" in round_metrics(record, {})
+
+
+def test_hospitals_names_are_made_fit_and_stay_different() -> None:
+    assert short_names(["va", "St. Mary/2", "St. Mary|2", "../.."]) == {
+        "va": "va",
+        "St. Mary/2": "St._Mary_2",
+        "St. Mary|2": "St._Mary_2-2",
+        "../..": "_..",
+    }
+
+
+@given(st.lists(st.text(min_size=1, max_size=4), unique=True, max_size=8))
+def test_no_two_hospitals_share_a_name(names: list[str]) -> None:
+    short = short_names(names)
+    assert len(set(short.values())) == len(names)
+    assert all(
+        name and not set(name) - set("-._") - {c for c in name if c.isascii() and c.isalnum()}
+        for name in short.values()
+    )
+
+
+# --- the run goes first -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_passed_on_in_order() -> None:
+    notebook = Notebook()
+    assert track(notebook, run_events()) == []
+    assert notebook.heard[0] == ("begin", 3, 0)
+    assert [entry[0] for entry in notebook.heard[1:]] == [1, 2, 3, "closed"]
+    assert notebook.heard[-1] == ("closed", True)
+
+
+def test_a_run_that_was_stopped_is_closed_as_not_finished() -> None:
+    notebook = Notebook()
+    track(notebook, run_events()[:2])
+    assert notebook.heard[-1] == ("closed", False)
+
+
+def test_a_failure_is_one_warning_and_nothing_more() -> None:
+    notebook = Notebook()
+
+    def fail() -> None:
+        raise RuntimeError("disk full\nTraceback: lots of it")
+
+    notebook.at_round = {2: fail}
+    (warning,) = track(notebook, run_events())
+    assert warning == "--track: RuntimeError: disk full; the run goes on, and history.jsonl has all its numbers"
+    assert [entry[0] for entry in notebook.heard] == ["begin", 1]
+
+
+def test_a_package_that_breaks_at_import_is_one_warning() -> None:
+    warnings: list[str] = []
+
+    def broken() -> Notebook:
+        raise ImportError("no module named x")
+
+    tracker = Tracker(broken, warnings.append)
+    for event in run_events():
+        tracker.show(event)
+    tracker.close(30.0)
+    assert len(warnings) == 1 and "ImportError: no module named x" in warnings[0]
+
+
+def test_the_end_of_a_run_does_not_wait_for_ever() -> None:
+    notebook, never = Notebook(), threading.Event()
+    notebook.at_round = {1: never.wait}
+    (warning,) = track(notebook, run_events(), seconds=0.01)
+    never.set()
+    assert "the last numbers were not written in 0 s" in warning
+
+
+def test_what_comes_too_fast_is_left_out_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "MOST_WAITING", 2)
+    notebook, busy = Notebook(), threading.Event()
+    notebook.at_round = {1: busy.wait}
+    warnings: list[str] = []
+    tracker = Tracker(lambda: notebook, warnings.append)
+    began, first, *_ = run_events()
+    for event in (began, *[first] * 20):
+        tracker.show(event)  # returns, though nobody takes it
+    assert len(warnings) == 1 and "it cannot keep up, and some rounds are missing" in warnings[0]
+    busy.set()
+    tracker.close(30.0)
+    assert len(warnings) == 1
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_a_missing_package_is_said_before_the_run_in_one_line(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    package = {"tensorboard": "tensorboardX", "mlflow": "mlflow-skinny"}[kind]
+    with pytest.raises(UsageError, match=rf"--track {kind} needs {package}; install it: pip install -r requirements"):
+        require_package(kind)
+    assert server.main(["--track", kind, "--address", "127.0.0.1:0"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_kind_of_tracking_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert server.main(["--track", "wandb"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "tensorboard" in line and "mlflow" in line
+
+
+def test_the_requirements_pin_both_packages_exactly() -> None:
+    lines = (ROOT / "requirements-track.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    assert set(pinned) == {package for _, package in tracking.PACKAGES.values()}
+
+
+# --- what the real packages wrote -------------------------------------------------------------------------------------
+
+
+def write_really(kind: str, folder: Path, events: list[Event]) -> None:
+    module, package = tracking.PACKAGES[kind]
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"needs {package} (pip install -r requirements-track.txt)")
+    warnings: list[str] = []
+    tracker = Tracker(lambda: SINKS[kind](folder), warnings.append)
+    for event in events:
+        tracker.show(event)
+    tracker.close(600.0)
+    assert warnings == []
+
+
+def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """TensorBoard's own format: length, checksum, an `Event`, checksum, again and again."""
+    from tensorboardX.proto.event_pb2 import Event as TensorBoardEvent
+
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            event = TensorBoardEvent.FromString(content[12 : 12 + length])
+            content = content[12 + length + 4 :]
+            for value in event.summary.value:
+                if value.WhichOneof("value") == "simple_value":
+                    found.setdefault(value.tag, {})[event.step] = value.simple_value
+    return found
+
+
+def test_tensorboard_finds_the_numbers_of_every_round(tmp_path: Path) -> None:
+    events = run_events()
+    write_really("tensorboard", tmp_path, events)
+    found = read_scalars(tmp_path / "tensorboard")
+    for number in (1, 2, 3):
+        expected = round_metrics(make_record(number), short_names(NAMES))
+        assert {name: steps[number] for name, steps in found.items()} == pytest.approx(expected, rel=1e-6)
+
+
+def read_runs(folder: Path) -> tuple[Any, list[Any]]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("fedhealth")
+    assert experiment is not None
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def test_mlflow_finds_the_numbers_of_every_round_and_the_settings(tmp_path: Path) -> None:
+    write_really("mlflow", tmp_path, run_events())
+    client, (run,) = read_runs(tmp_path)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", tmp_path.name)
+    assert (run.data.params["strategy"], run.data.params["dataset"]) == (SETTINGS.strategy, "synthetic")
+    expected = [round_metrics(make_record(number), short_names(NAMES)) for number in (1, 2, 3)]
+    assert set(run.data.metrics) == set(expected[0])
+    for name in ("union/auroc", "hospitals/va/brier", "train_loss"):
+        history = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, name)}
+        assert history == pytest.approx({number: expected[number - 1][name] for number in (1, 2, 3)})
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path) -> None:
+    write_really("mlflow", tmp_path, run_events()[:2])
+    _, (run,) = read_runs(tmp_path)
+    assert run.info.status == "KILLED"
+    write_really("mlflow", tmp_path, run_events(done=1))
+    client, (run,) = read_runs(tmp_path)
+    assert run.info.status == "FINISHED"
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "union/auroc")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_tracking_brings_no_tensorflow_into_the_server(kind: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(tracking.PACKAGES[kind][0]) is None:
+        pytest.skip(f"needs {tracking.PACKAGES[kind][1]} (pip install -r requirements-track.txt)")
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from fedhealth.reporting.tracking import SINKS\n"
+        f"sink = SINKS[{kind!r}](Path({str(tmp_path)!r}))\n"
+        "sink.begin({'rounds': 1}, 0); sink.log({'union/auroc': 0.5}, 1); sink.close(True)\n"
+        "print(*({'tensorflow', 'keras', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "")
+
+
+def test_the_server_says_how_to_look_at_it(tmp_path: Path) -> None:
+    assert viewer_command("tensorboard", Path("runs/x")) == "tensorboard --logdir runs/x/tensorboard"
+    assert viewer_command("mlflow", Path("runs/x")) == "mlflow ui --backend-store-uri sqlite:///runs/x/mlflow.db"

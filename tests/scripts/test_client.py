@@ -1,0 +1,368 @@
+"""client.py as a hospital's staff meet it: names, receipts, a stop, a full disk. Most of it as a process on loopback."""
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, RecordDict
+
+import client
+from fedhealth.cli.demo import free_port
+from fedhealth.client.personalization import Model
+from fedhealth.client.privacy.ledger import Budget, budget_path
+from fedhealth.client.receipts_audit import audit_receipts
+from fedhealth.common.errors import DataError, RunError, UsageError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.scripts import ClientSettings
+from fedhealth.data.hospital import load_hospital
+from fedhealth.data.preprocessing import encode, reference_standardisation
+from fedhealth.transport.tls.authority import issue_certificates
+from tests.support.hospital_files import write_hospitals
+from tests.support.processes import Process, started
+
+NAME = "synthetic-cleveland"
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""A script that may write so many bytes to a file and no more, as on a full disk."""
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hospitals(tmp_path_factory.mktemp("hospitals"))[NAME]
+
+
+@pytest.fixture
+def file(csv: Path, tmp_path: Path) -> Path:
+    """The hospital's file in a folder of its own."""
+    return Path(shutil.copy(csv, tmp_path / "client_1.csv"))
+
+
+# --- the hospital's name ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Path:
+    issue_certificates(tmp_path / "certs", ("cleveland",), ("localhost",), days=90, ca_days=900, force=False)
+    return tmp_path / "certs" / "cleveland"
+
+
+def test_the_certificate_names_the_hospital_whatever_its_file_says(
+    file: Path, tls: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (None, "cleveland"):
+        seat = client.take_seat(ClientSettings(file=file, tls=tls, name=name))
+        assert seat.hospital.name == "cleveland"
+        assert seat.node_config == {"data": str(file), "name": "cleveland", "min-count": 5}
+        assert capsys.readouterr().out.startswith(
+            f"cleveland (so says its certificate; the file says {NAME}): {len(seat.hospital.patients)} patients in {file};"
+        )
+
+
+def test_another_name_than_the_certificates_is_one_line(file: Path, tls: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        client.take_seat(ClientSettings(file=file, tls=tls, name="hungary"))
+    assert str(caught.value) == f"--name is hungary, but {tls} holds the certificate of cleveland"
+
+
+@pytest.mark.parametrize(("name", "found"), [(None, NAME), ("lakeside", "lakeside"), (" lakeside ", "lakeside")])
+def test_a_hospital_is_described_as_it_joins(
+    file: Path, name: str | None, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    from fedhealth.client import participant
+
+    seat = client.take_seat(ClientSettings(file=file, name=name))
+    assert seat.hospital.name == found
+    assert capsys.readouterr().out.startswith(f"{found}: ")
+    config = {key: value for key, value in seat.node_config.items() if key != "min-count"}
+    assert participant.read_hospital(config["data"], config.get("name")) is seat.hospital
+
+
+def test_the_hospitals_own_limit_reaches_its_app(file: Path) -> None:
+    assert client.take_seat(ClientSettings(file=file, min_count=9)).node_config["min-count"] == 9
+
+
+# --- what the script itself refuses -----------------------------------------------------------------------------------
+
+
+def test_a_server_that_wants_the_patients_split_anew_is_refused_until_the_client_is_started_again(file: Path) -> None:
+    seat = client.take_seat(ClientSettings(file=file))
+
+    def joined(**run_config: Any) -> Any:
+        return SimpleNamespace(run_config={key.replace("_", "-"): value for key, value in run_config.items()})
+
+    client.require_same_split(seat, joined(seed=0, test_share=0.25, rounds=3))
+    client.require_same_split(seat, joined(seed=0, test_share=0.25, rounds=9))
+    client.require_same_split(seat, joined(seed=0, test_share=0.25, validation=0.3))
+    for other in (
+        joined(seed=0, test_share=0.25, validation=0.3, patience=1),
+        joined(seed=1, test_share=0.25),
+        joined(seed=0, test_share=0.26),
+        joined(seed=[], test_share=None),
+    ):
+        with pytest.raises(RunError, match=r"the server asks for another split .* start this client again"):
+            client.require_same_split(seat, other)
+    client.require_same_split(client.take_seat(ClientSettings(file=file)), joined(seed=1, test_share=0.25))
+
+
+def finish_message(**config: float) -> Any:
+    return SimpleNamespace(content=RecordDict({"config": ConfigRecord(dict(config))}))
+
+
+@pytest.mark.parametrize(
+    ("config", "more"), [({}, ""), ({"threshold": 0.435}, ", by which a patient is called ill from a risk of 0.435")]
+)
+def test_a_hospital_reads_from_which_risk_a_patient_is_called_ill_if_that_was_chosen(
+    file: Path,
+    config: dict[str, float],
+    more: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fedhealth.client import app
+    from fedhealth.reporting.console import hospital
+
+    monkeypatch.setattr(app, "look_back", lambda *_: SimpleNamespace(models={}))
+    monkeypatch.setattr(hospital, "outcome_lines", lambda _: [])
+    context: Any = None
+    client.look_back(ClientSettings(file=file), finish_message(**config), context)
+    assert capsys.readouterr().out == f"the run is over; this hospital has the final model{more}\n"
+
+
+@pytest.mark.parametrize(("flag", "which"), [("save_model", "final"), ("save_personal", "personal")])
+def test_a_model_that_cannot_be_saved_is_one_line(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, which: str
+) -> None:
+    from fedhealth.models import keras_models
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras_models, "save_model", fail)
+    path, own = tmp_path / "model.keras", Model([], reference_standardisation(), FederationSettings())
+    with pytest.raises(RunError) as caught:
+        client.save(flag.replace("_", "-"), path, own)
+    name = flag.replace("_", "-")
+    assert str(caught.value) == f"--{name} {path}: the {which} model cannot be saved (No space left on device)"
+
+
+@pytest.mark.parametrize("flag", ["save_model", "save_personal"])
+def test_a_place_that_cannot_be_written_is_told_before_anybody_is_joined(file: Path, tmp_path: Path, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"--{flag.replace('_', '-')} .*: there is no folder .*nowhere; create it"):
+        client.take_seat(ClientSettings(file=file, **{flag: tmp_path / "nowhere" / "m.keras"}))
+
+
+def test_a_hospital_that_shares_its_verdict_says_so_to_its_app_and_to_nobody_else(file: Path) -> None:
+    assert client.take_seat(ClientSettings(file=file, share_verdict=True)).node_config["share-verdict"] is True
+    assert "share-verdict" not in client.take_seat(ClientSettings(file=file)).node_config
+
+
+def test_the_hospitals_privacy_limit_reaches_its_app_and_without_one_there_is_none(file: Path) -> None:
+    assert client.take_seat(ClientSettings(file=file, max_epsilon=4.0)).node_config["max-epsilon"] == 4.0
+    assert "max-epsilon" not in client.take_seat(ClientSettings(file=file)).node_config
+
+
+def test_a_budget_that_is_reset_is_put_aside_with_a_warning_and_never_lost(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = budget_path(file)
+    Budget(ledger).charge_test("seed 0, test share 0.25", 2.0)
+    client.take_seat(ClientSettings(file=file, reset_budget=True))
+    assert not ledger.exists()
+    assert Budget(file.parent / "client_1.budget.before-1.jsonl").spent().epsilon == 2.0
+    assert "no longer counts (--reset-budget); it is in " in capsys.readouterr().err
+
+
+def test_flags_that_can_have_no_effect_in_this_run_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ClientSettings(file=file, share_verdict=True, save_personal=file.with_name("own.keras"))
+    client.warn_in_vain(settings, SimpleNamespace(run_config={"dp-epsilon": 3.0, "personalise": "none"}))  # type: ignore[arg-type]
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("warning: --save-personal: nothing will be saved")
+    assert second.startswith("warning: --share-verdict: nothing will be shared, for no noise covers it")
+    client.warn_in_vain(settings, SimpleNamespace(run_config={"dp-epsilon": 0.0, "personalise": "intercept"}))  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
+
+
+def test_what_could_not_be_answered_is_told_here_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    client.warn_of(RunError("training diverged"))
+    client.warn_of(ValueError("patient 17"))
+    client.warn_of(DataError(["row 3"]))
+    assert capsys.readouterr().err == "warning: training diverged\nwarning: ValueError: patient 17\nwarning: row 3\n"
+
+
+# --- as a process -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def run(
+    file: Path,
+    *flags: str,
+    rounds: int = 3,
+    server_flags: tuple[str, ...] = (),
+    command: tuple[str, ...] = ("client.py",),
+) -> Iterator[tuple[Process, Process]]:
+    """A server for one hospital, and its client."""
+    address, out = f"127.0.0.1:{free_port()}", str(file.parent / "run")
+    server_command = ("server.py", "--address", address, "--hospitals", "1", "--rounds", str(rounds), "--out", out)
+    with (
+        started(*server_command, *server_flags) as server,
+        started(*command, str(file), "--server", address, *flags) as hospital,
+    ):
+        yield server, hospital
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: Path) -> None:
+    path = file.parent / "receipts" / f"{NAME}.jsonl"
+    for runs, flags in ((1, ()), (2, ("--verbose",))):
+        with run(file, *flags) as (server, hospital):
+            assert server.end() == 0, server.output
+            assert hospital.end() == 0, hospital.output
+        shutil.rmtree(file.parent / "run")
+        audit = audit_receipts(path)
+        assert audit.runs == set(range(1, runs + 1))
+        assert audit.kinds["train"] == audit.kinds["evaluate"] == 3 * runs
+        once_per_run = ("join", "query.describe", "query.subgroups", "query.importance", "query.finish")
+        assert [audit.kinds[kind] for kind in once_per_run] == [runs] * 5
+        assert audit.lines == audit.kinds.total() == 14 * runs
+        assert hospital.lines[-1] == f"receipts of all that left: {path} (last hash {audit.last_hash})"
+        told = [line for line in hospital.lines if line.startswith('{"number":')]
+        assert told == (path.read_text().splitlines()[14:] if flags else [])
+    rounds = [json.loads(line).get("round") for line in path.read_text().splitlines()]
+    assert [number for number in rounds if number] == [1, 1, 2, 2, 3, 3] * 2
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("how", ["intercept", "finetune", "none"])
+def test_a_hospital_keeps_its_personal_model_and_tells_the_server_only_what_it_shares(file: Path, how: str) -> None:
+    whole, own = (file.parent / f"{name}.keras" for name in ("whole", "own"))
+    flags = ("--save-model", str(whole), "--save-personal", str(own), "--share-verdict")
+    with run(file, *flags, server_flags=("--personalise", how)) as (server, hospital):
+        assert (server.end(), hospital.end()) == (0, 0), hospital.output
+    told = [line for line in hospital.lines if line.startswith(("global model: ", "personal model: "))]
+    assert len(told) == (1 if how == "none" else 2)
+    assert [line for line in server.lines if " says: " in line] == [
+        f"{NAME} says: {line.replace('yours alone', 'its own alone')}" for line in told
+    ]
+    receipts = [json.loads(line) for line in (file.parent / "receipts" / f"{NAME}.jsonl").read_text().splitlines()]
+    numbers = receipts[-1]["statistics"]
+    assert {key.partition("-")[0] for key in numbers} == {line.partition(" ")[0] for line in told}
+    summary = json.loads((file.parent / "run" / "summary.json").read_text())
+    for keras_models, verdict in summary["verdicts"][NAME].items():
+        assert numbers[f"{keras_models}-{verdict['metric']}"].items() <= verdict.items()
+    assert "Was it worth joining?" in (file.parent / "run" / "report.html").read_text()
+    if how == "none":
+        assert not own.exists()
+        assert f"warning: --save-personal {own}: there is no personal model, so nothing is saved" in hospital.lines
+        return
+    inputs = encode(load_hospital(file).patients.features, missing_indicators=True)
+    risks = [np.ravel(keras.models.load_model(path).predict(inputs, verbose=0)) for path in (whole, own)]
+    shifts = np.diff(np.log(risks) - np.log1p(-np.array(risks)), axis=0)
+    assert np.abs(shifts).max() > 1e-3
+    assert (np.ptp(shifts) < 1e-3) == (how == "intercept"), "an intercept moves all log odds by the same"
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+def test_a_second_client_of_the_same_hospital_is_told_so(file: Path) -> None:
+    with run(file, rounds=100_000) as (server, hospital):
+        hospital.wait_for("round")
+        with started("client.py", str(file), "--server", "127.0.0.1:1") as twin:
+            assert twin.end() == 2
+            assert twin.lines[-1] == (
+                f"error: {file.parent / 'receipts' / NAME}.jsonl: another client is writing it; is this hospital running "
+                "already? If not, give --receipts a folder"
+            )
+        assert server.process.poll() is None
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+def test_a_message_without_receipt_does_not_leave(file: Path) -> None:
+    command = ("-c", LIMITED, "4000", "client.py")
+    with run(file, rounds=100_000, command=command) as (server, hospital):
+        assert hospital.end() == 1, hospital.output
+        path = file.parent / "receipts" / f"{NAME}.jsonl"
+        assert hospital.lines[-1].startswith(
+            f"error: {path}: a receipt cannot be written (File too large), and nothing "
+        )
+        assert "Traceback" not in hospital.output
+        server.wait_for(f"left: {NAME}")
+        audit = audit_receipts(path)
+        assert path.stat().st_size <= 4000
+        assert "round" not in server.output or audit.kinds["evaluate"] >= 1
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+@pytest.mark.parametrize(("number", "code", "line"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_client_that_is_stopped_says_so_in_one_line_and_its_receipts_are_whole(
+    file: Path, number: signal.Signals, code: int, line: str
+) -> None:
+    path = file.parent / "receipts" / f"{NAME}.jsonl"
+    with run(file, rounds=100_000) as (_, hospital):
+        hospital.wait_for("round")
+        hospital.process.send_signal(number)
+        assert hospital.end() == code, hospital.output
+        assert hospital.lines[-1] == f"stopped by {line}"
+        assert "Traceback" not in hospital.output
+        assert audit_receipts(path).kinds["train"] >= 1
+        assert sorted(each.name for each in path.parent.iterdir()) == [path.name]
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+def test_a_client_that_waits_for_its_server_can_be_stopped_too(file: Path) -> None:
+    with started("client.py", str(file), "--server", f"127.0.0.1:{free_port()}") as waiting:
+        waiting.wait_for("trying again")
+        waiting.process.send_signal(signal.SIGTERM)
+        assert waiting.end() == 143, waiting.output
+        assert waiting.lines[-1] == "stopped by SIGTERM"
+        assert "Traceback" not in waiting.output
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+def test_a_folder_that_is_gone_when_the_model_comes_is_one_line(file: Path) -> None:
+    folder = file.parent / "models"
+    folder.mkdir()
+    with run(file, "--save-model", str(folder / "model.keras"), rounds=100) as (server, hospital):
+        hospital.wait_for("round")
+        folder.rmdir()
+        assert hospital.end() == 1, hospital.output
+        start = f"error: --save-model {folder / 'model.keras'}: the final model cannot be saved ("
+        assert hospital.lines[-1].startswith(start)
+        assert "Traceback" not in hospital.output
+        assert server.end() == 0, server.output
+
+
+@pytest.mark.processes
+@pytest.mark.enable_socket
+def test_a_hospital_that_is_too_small_for_the_split_sends_nothing_but_that(file: Path) -> None:
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:18]))
+    with run(file) as (server, hospital):
+        assert hospital.end() == 1, hospital.output
+        assert server.end() == 1, server.output
+        words = (
+            "too few patients for --test-share 0.25: fewer than 10 would be left to train on or fewer than 5 to test on"
+        )
+        assert any(line.startswith(f"warning: {words}") for line in hospital.lines)
+        assert words in server.output
+    audit = audit_receipts(file.parent / "receipts" / f"{NAME}.jsonl")
+    assert audit.kinds == {"join": 1, "query.describe": 1}
+    assert {name for kind, name in audit.words if kind == "query.describe"} == {"error.code", "error.reason"}
+    assert not audit.statistics and not audit.arrays

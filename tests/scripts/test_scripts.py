@@ -1,0 +1,234 @@
+"""The real scripts as processes on loopback, started and stopped as a person would."""
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedhealth.cli.demo import free_port
+from tests.support.processes import PATIENCE, Process, started
+
+pytestmark = [pytest.mark.processes, pytest.mark.enable_socket]
+
+CALLS_HOME = """
+import os, sys
+def tell(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        with open(os.environ["CALLS"], "a") as file:
+            file.write(f"{sys.argv} {event} {arguments}\\n")
+sys.addaudithook(tell)
+"""
+
+
+@contextmanager
+def federation(
+    data: Path,
+    out: Path,
+    order: Sequence[str] = ("server", "1", "2", "3", "4"),
+    server_flags: Sequence[str] = ("--rounds", "3"),
+    *,
+    client_flags: dict[str, Sequence[str]] | None = None,
+    environment: dict[str, str] | None = None,
+) -> Iterator[dict[str, Process]]:
+    """A server and its clients, started in `order`."""
+    address = f"127.0.0.1:{free_port()}"
+    processes: dict[str, Process] = {}
+    try:
+        for who in order:
+            if who == "server":
+                command = ["server.py", "--address", address, "--out", str(out), *server_flags]
+            else:
+                flags = (client_flags or {}).get(who, ())
+                command = ["client.py", str(data / f"client_{who}.csv"), "--server", address, *flags]
+            processes[who] = Process(*command, environment=environment)
+        yield processes
+    finally:
+        for process in processes.values():
+            if process.process.poll() is None:
+                process.process.kill()
+            process.process.wait()
+            process.reader.join()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    with started("create_dataset.py", "--source", "synthetic", "--patients", "200", "--out", str(folder)) as process:
+        assert process.end() == 0, process.output
+    return folder
+
+
+def load_weights(run: Path) -> dict[str, np.ndarray]:
+    with np.load(run / "model.npz", allow_pickle=False) as model:
+        return {name: model[name] for name in model.files if name.startswith("weights/")}
+
+
+def test_four_terminals_in_three_orders_end_with_the_same_model_and_call_nobody_else(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CALLS_HOME)
+    environment = {"PYTHONPATH": str(tmp_path), "CALLS": str(tmp_path / "calls")}
+    runs = []
+    orders = (("server", "1", "2", "3", "4"), ("4", "2", "3", "1", "server"), ("2", "4", "server", "3", "1"))
+    for number, order in enumerate(orders):
+        out, keras_file = tmp_path / f"run{number}", tmp_path / f"model{number}.keras"
+        flags = {"3": ("--save-model", str(keras_file))}
+        with federation(data, out, order, client_flags=flags, environment=environment) as processes:
+            for who in ("server", "1", "2", "3", "4"):
+                assert processes[who].end() == 0, processes[who].output
+            server = processes["server"].output
+            assert server.splitlines()[-1] == f"run folder: {out}"
+            assert "round 3/3   loss 0." in server
+            assert "hospitals 4/4" in server
+            assert "SYNTHETIC patients" in server
+            assert "\x1b" not in server
+            assert "ERROR" not in server
+            assert "Traceback" not in "".join(process.output for process in processes.values())
+            assert "no row of them leaves this computer" in processes["1"].output
+            assert "round   3   own test patients: loss 0." in processes["1"].output
+            assert f"saved it to {keras_file}" in processes["3"].output
+        assert keras_file.stat().st_size > 1000
+        runs.append(load_weights(out))
+    for other in runs[1:]:
+        assert other.keys() == runs[0].keys()
+        for name, weights in runs[0].items():
+            np.testing.assert_array_equal(weights, other[name])
+    calls = tmp_path / "calls"
+    assert not calls.exists(), calls.read_text()
+    summary = json.loads((tmp_path / "run0" / "summary.json").read_text())
+    assert summary["dataset"] == "synthetic"
+    assert summary["rounds"] == 3 == len(summary["round_seconds"])
+    assert {"auroc", "accuracy", "brier", "loss", "sensitivity", "specificity"} <= set(summary["metrics"])
+    assert sum(hospital["patients"] for hospital in summary["hospitals"].values()) == 200
+    assert len((tmp_path / "run0" / "history.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_killed_hospital_is_named_and_the_others_go_on_until_ctrl_c(data: Path, tmp_path: Path) -> None:
+    with federation(data, tmp_path / "run", server_flags=("--rounds", "100000")) as processes:
+        server = processes["server"]
+        server.wait_for("round      2/100000")
+        processes["2"].process.kill()
+        server.wait_for("left: synthetic-hungary")
+        assert "left out: synthetic-hungary" in server.wait_for("left out: synthetic-hungary")
+        server.wait_for("of the training patients")
+        server.wait_for("hospitals 3/4")
+        server.process.send_signal(signal.SIGINT)
+        assert server.end() == 130
+        assert "stopped by Ctrl-C" in server.output
+        assert "Traceback" not in server.output
+        for who in ("1", "3", "4"):
+            assert processes[who].end() == 1
+            assert "error: the server ended the run: stopped by its coordinator" in processes[who].output
+            assert "Traceback" not in processes[who].output
+
+
+def test_one_name_twice_and_one_hospital_too_many_are_told_so_while_the_others_wait(data: Path, tmp_path: Path) -> None:
+    order, flags = ("server", "1", "2"), ("--hospitals", "3")
+    with federation(data, tmp_path / "run", order, flags) as processes:
+        server = processes["server"]
+        address = server.wait_for("listening on").split()[2].rstrip(";")
+        server.wait_for("joined: synthetic-cleveland")
+        elsewhere = (
+            "--receipts",
+            str(tmp_path / "receipts"),
+        )  # on this computer the receipts would tell them apart first
+        with started("client.py", str(data / "client_1.csv"), "--server", address, *elsewhere) as twin:
+            assert twin.end() == 2
+            assert "named synthetic-cleveland is already here; give this one another --name" in twin.output
+            assert len(twin.output.splitlines()) == 2
+        server.wait_for("refused")
+        server.wait_for("joined: synthetic-hungary")
+        with started("client.py", str(data / "client_3.csv"), "--server", address) as third:
+            third.wait_for("joined the federation")
+            server.wait_for("joined: synthetic-switzerland")
+            with started("client.py", str(data / "client_4.csv"), "--server", address) as fourth:
+                assert fourth.end() == 2
+                assert "all 3 places are taken" in fourth.output
+            assert third.end() == 0
+
+
+def test_a_client_that_finds_no_server_counts_its_attempts_and_gives_up(data: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with started("client.py", str(data / "client_1.csv"), "--server", address, "--max-wait", "1.5") as client:
+        assert client.end() == 1
+        assert f"no server at {address} (attempt 1); trying again in" in client.output
+        assert "(attempt 2)" in client.output
+        assert client.lines[-1].startswith(f"error: no server at {address} within 1.5 s")
+
+
+def test_a_server_whose_hospitals_do_not_come_says_so_and_gives_up(tmp_path: Path) -> None:
+    flags = ("--address", "127.0.0.1:0", "--max-wait", "0.5", "--out", str(tmp_path / "run"))
+    with started("server.py", *flags) as server:
+        assert server.end() == 1
+        assert "waiting for 4 of 4 hospitals (here: nobody yet; giving up in" in server.output
+        assert server.lines[-1].startswith("error: only 0 of 4 hospitals (--hospitals) came within 0.5 s")
+
+
+def test_a_busy_port_and_a_stranger_at_the_port_are_one_line_each(data: Path, tmp_path: Path) -> None:
+    with started("server.py", "--address", "127.0.0.1:0", "--out", str(tmp_path / "first")) as server:
+        address = server.wait_for("listening on").split()[2].rstrip(";")
+        with started("server.py", "--address", address, "--out", str(tmp_path / "second")) as second:
+            assert second.end() == 2
+            assert second.lines == [
+                f"error: cannot listen on {address}: the port is taken or the host is not this machine; "
+                "give another one with --address"
+            ]
+        curl = f"import http.client; http.client.HTTPConnection('{address}', timeout={PATIENCE}).request('GET', '/')"
+        with started("-c", curl) as stranger:
+            stranger.end()
+        assert server.process.poll() is None
+        with started("-m", "http.server", "0", "--bind", "127.0.0.1", environment={"PYTHONUNBUFFERED": "1"}) as web:
+            port = web.wait_for("Serving HTTP").split("port ")[1].split()[0]
+            client_flags = ("--server", f"127.0.0.1:{port}", "--max-wait", "1")
+            with started("client.py", str(data / "client_1.csv"), *client_flags) as client:
+                assert client.end() in (1, 2)
+                assert client.lines[-1].startswith("error: ")
+                assert "Traceback" not in client.output
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("client.py", ["nowhere.csv"], ["nowhere.csv"]),
+        ("client.py", [], ["PATH"]),
+        ("client.py", ["data.csv", "--server", "nonsense"], ["--server is nonsense", "HOST:PORT"]),
+        ("client.py", ["data.csv", "--save-model", "model.h5"], ["--save-model is model.h5", ".keras"]),
+        ("server.py", ["--ronds", "3"], ["--ronds", "--rounds"]),
+        ("server.py", ["--rounds", "0"], ["--rounds is 0", "1 or more"]),
+        ("server.py", ["--strategy", "magic"], ["magic", "fedavg"]),
+        ("server.py", ["--address", "127.0.0.1:99999"], ["--address is 127.0.0.1:99999", "HOST:PORT"]),
+        ("server.py", ["--out", "README.md/run"], ["--out README.md/run"]),
+        ("create_dataset.py", ["--source", "nowhere"], ["nowhere"]),
+        ("create_dataset.py", ["--split", "random"], ["random", "natural"]),
+    ],
+)
+def test_a_wrong_flag_or_file_is_one_line_and_exit_code_2(script: str, arguments: list[str], words: list[str]) -> None:
+    with started(script, *arguments) as process:
+        assert process.end() == 2, process.output
+        (line,) = process.lines
+        assert line.startswith("error: ")
+        for word in words:
+            assert word in line
+
+
+def test_a_promise_is_kept_and_a_run_that_would_break_it_does_not_begin(data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    flags, limit = ("--rounds", "2", "--hospitals", "1", "--dp-epsilon", "3"), {"1": ("--max-epsilon", "4")}
+    with federation(own, tmp_path / "first", ("server", "1"), flags, client_flags=limit) as processes:
+        assert {name: process.end() for name, process in processes.items()} == {"server": 0, "1": 0}
+        assert "privacy: epsilon 3, delta 0.0001 for each patient" in processes["server"].output
+        told = processes["1"].wait_for("round 2   privacy: this run promises epsilon 3")
+        assert told.endswith("so far, 4 at most (--max-epsilon)")
+    assert "Differential privacy for each patient: epsilon 3" in (tmp_path / "first" / "MODEL_CARD.md").read_text()
+    assert (own / "client_1.budget.jsonl").is_file()
+    with federation(own, tmp_path / "second", ("server", "1"), flags, client_flags=limit) as processes:
+        assert {name: process.end() for name, process in processes.items()} == {"server": 1, "1": 1}
+        (line,) = (line for line in processes["server"].lines if line.startswith("error: "))
+        assert "this hospital's privacy budget does not reach: it has spent epsilon 3 of 4 (--max-epsilon)" in line
+        assert not any("Traceback" in process.output for process in processes.values())

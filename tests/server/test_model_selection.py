@@ -1,0 +1,548 @@
+"""What a run chooses on patients that are neither trained nor tested on: toy hospitals, checked by hand."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+
+from fedhealth.common.errors import RunError, UsageError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.scripts import ServerSettings
+from fedhealth.metrics.histogram import compute_metrics, histogram_to_record, score_histogram
+from fedhealth.reporting.console.screen import ServerConsole
+from fedhealth.reporting.html.disclosures import departure_rows
+from fedhealth.reporting.html.pages import write_report
+from fedhealth.reporting.html.run_reader import read_run
+from fedhealth.reporting.selection_text import chosen_lines
+from fedhealth.server.app import federate
+from fedhealth.server.events import Began, Best, Checkpoint, Event, Finished, Member, RoundRecord
+from fedhealth.server.model_selection import find_best, is_enough
+from tests.server import test_resume
+from tests.support.run_folders import make_record
+from tests.support.run_keeping import Killed
+from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
+
+STEP = 0.05
+
+
+def hospitals(healthy: int = 1, ill: int = 3) -> Toy:
+    """Each round adds 0.05 to a weight that begins at 0.5; the validation loss is least where it is the share of the ill."""
+    names = ("cleveland", "hungary", "va")
+    return make_toy(*(ToyHospital(name, [50, 60], step=STEP, validation=(healthy, ill)) for name in names))
+
+
+def run(toy: Toy, rounds: int = 10, **settings: Any) -> list[Event]:
+    events: list[Event] = []
+    chosen = {"strategy": "fedavg", "patience": 2, **settings}
+    federate(toy.grid, FederationSettings(hospitals=3, rounds=rounds, **chosen), events.append, max_wait=5.0)
+    return events
+
+
+def finished_of(events: list[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
+    return events[-1]
+
+
+def rounds_of(events: list[Event]) -> list[RoundRecord]:
+    return [event for event in events if isinstance(event, RoundRecord)]
+
+
+def record_of(round_num: int, **losses: float) -> RoundRecord:
+    """A round in which these hospitals' validation patients had these losses."""
+    nobody = score_histogram([], [])
+    return make_record(
+        round_num, validation_histograms={name: replace(nobody, log_loss=loss) for name, loss in losses.items()}
+    )
+
+
+# --- the best round ---------------------------------------------------------------------------------------------------
+
+
+def test_the_round_with_the_least_loss_over_all_hospitals_is_the_best() -> None:
+    weights, best = [ArrayRecord({"w": Array(np.array([float(number)]))}) for number in range(5)], None
+    for number, (one, other) in enumerate([(5.0, 5.0), (2.0, 6.0), (3.0, 5.0), (9.0, 1.0), (7.9, 0.0)]):
+        best = find_best(best, record_of(number + 1, cleveland=one, va=other), weights[number])
+    assert best is not None
+    assert (best.round_num, best.losses, best.rounds_since) == (5, {"cleveland": 7.9, "va": 0.0}, 0)
+    assert best.weights is weights[4]
+
+
+def test_a_round_that_is_only_as_good_is_no_better_one() -> None:
+    best = find_best(None, record_of(1, va=2.0), ArrayRecord())
+    for number in (2, 3):
+        best = find_best(best, record_of(number, va=2.0), ArrayRecord())
+    assert best is not None
+    assert (best.round_num, best.rounds_since) == (1, 2)
+
+
+def test_who_is_away_makes_a_round_neither_better_nor_worse() -> None:
+    """Without the hospital with the high loss the sum falls; the others' loss has risen."""
+    first = find_best(None, record_of(1, cleveland=2.0, va=9.0), ArrayRecord())
+    second = find_best(first, record_of(2, cleveland=2.5), ArrayRecord())
+    assert second is not None
+    assert (second.round_num, second.rounds_since) == (1, 1)
+    third = find_best(second, record_of(3, cleveland=1.5), ArrayRecord())
+    assert third is not None
+    assert (third.round_num, third.losses) == (3, {"cleveland": 1.5})
+    fourth = find_best(third, record_of(4, cleveland=1.0, va=9.0), ArrayRecord())
+    assert fourth is not None
+    assert (fourth.round_num, fourth.losses) == (4, {"cleveland": 1.0, "va": 9.0})
+
+
+def test_a_round_that_cannot_be_compared_does_not_count() -> None:
+    best = find_best(None, record_of(1, cleveland=2.0), ArrayRecord())
+    assert find_best(best, record_of(2), ArrayRecord()) is best
+    assert find_best(best, record_of(3, va=9.0), ArrayRecord()) is best
+    assert find_best(None, record_of(4), ArrayRecord()) is None
+
+
+@pytest.mark.parametrize(("since", "patience", "enough"), [(1, 2, False), (2, 2, True), (3, 2, True), (9, 0, False)])
+def test_the_rounds_end_after_as_many_without_a_better_one_as_patience_allows(
+    since: int, patience: int, enough: bool
+) -> None:
+    assert is_enough(Best(1, ArrayRecord(), {}, since), patience) is enough
+    assert not is_enough(None, patience)
+
+
+# --- a run that stops -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_stops_when_nothing_gets_better_and_keeps_the_best_round() -> None:
+    toy = hospitals()
+    events = run(toy)
+    finished = finished_of(events)
+    # The weight is 0.55, 0.60, ... and best at 0.75, after round 5; rounds 6 and 7 are worse.
+    assert [record.round_num for record in rounds_of(events)] == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(finished.weights["w"].numpy(), [0.75], rtol=1e-6)
+    assert finished.choices is not None
+    assert (finished.choices.best_round, finished.choices.stopped) == (5, True)
+    handed_out = [heard.content.array_records["arrays"]["w"].numpy() for heard in toy.heard if "finish" in heard.kind]
+    np.testing.assert_allclose(handed_out, [[0.75]] * 3, rtol=1e-6)
+
+
+def test_what_is_told_of_the_final_model_is_measured_on_it_and_not_on_the_last_rounds() -> None:
+    finished = finished_of(run(hospitals()))
+    # An ill test patient has the weight as risk, a healthy one the rest to 1; three of four are healthy.
+    assert finished.final.union.loss == pytest.approx(-np.log(0.75), abs=1e-6)
+    assert finished.final.union.loss == pytest.approx(finished.rounds[4].union.loss, abs=1e-12)
+    assert finished.rounds[-1].union.loss == pytest.approx(-np.log(0.85), abs=1e-6)
+    assert finished.final.round_num == 5
+    assert set(finished.final.histograms) == {"cleveland", "hungary", "va"}
+    held = finished.final.validation
+    assert held is not None
+    assert held.loss == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4, abs=1e-6)
+
+
+def test_a_run_that_gets_better_to_the_end_keeps_its_last_round_and_asks_nobody_again() -> None:
+    toy = hospitals()
+    events = run(toy, rounds=4)
+    finished = finished_of(events)
+    assert finished.choices is not None
+    assert (finished.choices.best_round, finished.choices.stopped) == (4, False)
+    assert finished.final is finished.choices.evaluation
+    assert finished.final.histograms
+    assert toy.kinds().count("evaluate") == 4 * 3
+
+
+def test_a_run_that_ends_before_patience_does_keeps_its_best_round_too() -> None:
+    finished = finished_of(run(hospitals(), rounds=6))
+    assert finished.choices is not None
+    assert (finished.choices.best_round, finished.choices.stopped) == (5, False)
+    np.testing.assert_allclose(finished.weights["w"].numpy(), [0.75], rtol=1e-6)
+
+
+def test_only_evaluated_rounds_count() -> None:
+    """With every second round evaluated, 0.70 (round 4) and 0.80 (round 6) are compared, then 8 and 10."""
+    events = run(hospitals(), rounds=20, evaluate_every=2)
+    finished = finished_of(events)
+    assert finished.choices is not None
+    assert (finished.choices.best_round, finished.choices.stopped) == (4, True)
+    assert len(finished.rounds) == 8
+    assert [record.validation is not None for record in rounds_of(events)] == [False, True] * 4
+
+
+def test_with_few_hospitals_drawn_all_of_them_still_decide() -> None:
+    finished = finished_of(run(hospitals(), fraction=0.4))
+    assert finished.choices is not None
+    assert finished.choices.best_round == 5
+    assert set(finished.final.validation_histograms) == {"cleveland", "hungary", "va"}
+
+
+def test_a_hospital_that_says_nothing_of_the_final_model_is_named_and_the_others_are_told_of() -> None:
+    toy = hospitals()
+    toy.hospitals["va"].lies["evaluate"] = lambda content: None if toy.kinds().count("evaluate") > 7 * 3 else content
+    final = finished_of(run(toy)).final
+    assert set(final.hospitals) == {"cleveland", "hungary"}
+    assert final.left_out == {"va": "it sent nothing where metrics and validation were asked for"}
+
+
+def test_without_patience_no_patient_is_held_out_and_the_last_round_stays() -> None:
+    toy = make_toy(*(ToyHospital(name, [50, 60], step=STEP) for name in ("cleveland", "hungary", "va")))
+    events = run(toy, patience=0, rounds=3)
+    finished = finished_of(events)
+    assert finished.choices is None
+    assert finished.final is finished.rounds[-1]
+    assert all(event.best is None for event in events if isinstance(event, Checkpoint))
+    began = events[0]
+    assert isinstance(began, Began)
+    assert all(member.validation_patients == 0 for member in began.members)
+
+
+def test_patience_and_no_evaluation_before_the_end_exclude_each_other() -> None:
+    with pytest.raises(UsageError) as caught:
+        FederationSettings(patience=3, evaluate_every=0)
+    assert str(caught.value) == (
+        "--patience is 3, but --evaluate-every 0 evaluates after the last round only; give --evaluate-every 1 or more, or "
+        "leave --patience out"
+    )
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------
+
+
+def read_kept(folder: Path) -> tuple[Any, ...]:
+    """All that a run leaves, without what time it took."""
+    weights, history, summary, evaluation = test_resume.read_run(folder)
+    del summary["choices"]["evaluation"]["seconds"]
+    return weights, history, summary, evaluation
+
+
+def killed_anywhere(tmp_path: Path, asked: ServerSettings, make: Callable[[], Toy]) -> dict[str, Any]:
+    """Kill the run at every one of its events, go on, and compare; gives the summary of the calm run."""
+    calm = len(test_resume.run(replace(asked, out=tmp_path / "calm"), make=make))
+    expected = read_kept(tmp_path / "calm")
+    for kill_at in range(2, calm + 1):
+        folder = tmp_path / f"killed at {kill_at}"
+        with pytest.raises(Killed):
+            test_resume.run(replace(asked, out=folder), kill_at, make=make)
+        test_resume.run(ServerSettings(resume=folder), make=make)
+        assert read_kept(folder) == expected, f"killed at event {kill_at}"
+    return dict(expected[2])
+
+
+def test_a_run_that_is_killed_at_any_event_stops_where_it_would_have_and_keeps_the_same_round(tmp_path: Path) -> None:
+    """The best weight is 0.65, after round 3, so round 4 is the last of nine."""
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=1)
+    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=7, ill=13))
+    assert (summary["choices"]["best_round"], summary["choices"]["stopped"], summary["rounds"]) == (3, True, 4)
+
+
+def test_a_run_whose_last_round_is_the_best_is_evaluated_alike_wherever_it_was_killed(tmp_path: Path) -> None:
+    """The last round's histograms are in its checkpoint: who goes on after it has them all, and asks nobody again."""
+    asked = ServerSettings(hospitals=3, rounds=4, strategy="fedadam", patience=3)
+    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=1, ill=19))
+    assert (summary["choices"]["best_round"], summary["choices"]["stopped"]) == (4, False)
+
+
+def test_the_best_round_is_in_the_checkpoint_with_its_weights(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=5, out=tmp_path / "run")
+    with pytest.raises(Killed):
+        test_resume.run(asked, 11, make=hospitals)
+    opened = test_resume.opened_run(ServerSettings(resume=tmp_path / "run"), pytest.fail)
+    with opened as run_again:
+        assert run_again.past is not None
+        best = run_again.past.checkpoint.best
+        assert best is not None
+        assert (best.round_num, best.rounds_since, run_again.past.checkpoint.round_num) == (4, 0, 4)
+        np.testing.assert_allclose(best.weights["w"].numpy(), [0.7], rtol=1e-6)
+        assert best.losses["va"] == pytest.approx(-(3 * np.log(0.7) + np.log(0.3)), abs=1e-5)
+        assert run_again.past.rounds[3].validation == compute_metrics(
+            score_histogram(np.full(12, best.weights["w"].numpy()[0]), [0, 1, 1, 1] * 3)
+        )
+
+
+def test_the_run_folder_says_what_was_chosen(tmp_path: Path) -> None:
+    test_resume.run(
+        ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, out=tmp_path / "run"), make=hospitals
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["choices"]["best_round"], summary["choices"]["stopped"], summary["rounds"]) == (5, True, 7)
+    assert summary["metrics"]["loss"] == pytest.approx(-np.log(0.75), abs=1e-6)
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    losses = [record["log-loss"] for record in evaluation["hospitals"].values()]
+    assert losses == pytest.approx([-4 * np.log(0.75)] * 3, abs=1e-5)
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert [line["validation"]["num_examples"] for line in history] == [12] * 7
+
+
+def test_members_count_those_that_are_held_out() -> None:
+    assert Member(1, "va", "own", 60, 30, 20, validation_patients=10).patients == 100
+
+
+# --- the temperature --------------------------------------------------------------------------------------------------
+
+
+def test_one_temperature_is_fitted_to_the_validation_patients_of_all_and_the_model_that_is_kept_has_it() -> None:
+    """The toys' last layer is their one weight, so a temperature divides it; what they answer follows from that."""
+    toy = hospitals(healthy=1, ill=3)
+    finished = finished_of(run(toy, rounds=6, patience=0, calibrate="temperature"))
+    choices = finished.choices
+    assert choices is not None
+    assert choices.temperature is not None
+    assert choices.uncalibrated is not None
+    # All twelve have a risk of 0.8, a bin whose middle is 0.8025, and nine are ill: their log odds are to be log(3).
+    odds = float(np.log(0.8025 / 0.1975))
+    assert choices.temperature == pytest.approx(odds / np.log(3), rel=0.01)
+    np.testing.assert_allclose(finished.weights["w"].numpy(), [0.8 / choices.temperature], rtol=1e-6)
+    risk = float(finished.weights["w"].numpy()[0])
+    assert finished.final.union.loss == pytest.approx(-np.log(risk), abs=1e-6)
+    assert choices.uncalibrated.union.loss == pytest.approx(-np.log(0.8), abs=1e-6)
+    assert (finished.final.round_num, choices.best_round, len(finished.rounds)) == (6, None, 6)
+
+
+def test_the_temperature_is_fitted_to_the_best_round_where_both_are_chosen() -> None:
+    toy = hospitals()
+    finished = finished_of(run(toy, calibrate="temperature"))
+    assert finished.choices is not None
+    assert (finished.choices.best_round, len(finished.rounds)) == (5, 7)
+    temperature = finished.choices.temperature
+    assert temperature == pytest.approx(np.log(0.7525 / 0.2475) / np.log(3), rel=0.01)
+    np.testing.assert_allclose(finished.weights["w"].numpy(), [0.75 / temperature], rtol=1e-6)
+    assert toy.kinds().count("evaluate") == (7 + 2) * 3
+
+
+def test_nobody_else_is_asked_to_hold_patients_out_for_a_temperature(tmp_path: Path) -> None:
+    toy = make_toy(*(ToyHospital(name, [50, 60]) for name in ("cleveland", "hungary", "va")))
+    with pytest.raises(RunError, match=r"answered query\.describe without sense: no 'validation-patients'"):
+        run(toy, patience=0, calibrate="temperature")
+
+
+def test_a_temperature_is_the_same_wherever_the_run_was_killed(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=1, calibrate="temperature")
+    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=7, ill=13))
+    assert summary["choices"]["temperature"] is not None
+
+
+# --- class weights ----------------------------------------------------------------------------------------------------
+
+LABELS = {"cleveland": (4, 3), "hungary": (4, 3), "va": (3, 3)}
+"""11 healthy and 9 ill in all, so that they count 20/22 and 20/18 times."""
+SHIFT = float(np.log((20 / 22) / (20 / 18)))
+
+
+def labelled(**validation: tuple[int, int]) -> Toy:
+    return make_toy(
+        *(
+            ToyHospital(
+                name, [50.0] * sum(labels), step=STEP, labels=labels, validation=validation.get("validation", (0, 0))
+            )
+            for name, labels in LABELS.items()
+        )
+    )
+
+
+def test_class_weights_come_of_the_counts_of_all_and_go_out_with_every_train_message() -> None:
+    toy = labelled()
+    finished = finished_of(run(toy, rounds=3, patience=0, class_weights=True))
+    assert finished.choices is not None
+    assert finished.choices.class_weights == pytest.approx((20 / 22, 20 / 18))
+    assert [config["class-weights"] for config in toy.configs("train")] == [list(finished.choices.class_weights)] * 9
+    assert all("class-weights" not in config for config in toy.configs("evaluate"))
+    assert toy.kinds().count("query.label_counts") == 3
+
+
+def test_what_is_evaluated_and_kept_is_corrected_and_what_goes_on_training_is_not() -> None:
+    toy = labelled()
+    finished = finished_of(run(toy, rounds=3, patience=0, class_weights=True))
+    sent = {
+        kind: [heard.content.array_records["arrays"]["w"].numpy()[0] for heard in toy.heard if heard.kind == kind][::3]
+        for kind in ("train", "evaluate", "query.finish")
+    }
+    assert sent["train"] == pytest.approx([0.5, 0.55, 0.6], abs=1e-6)
+    assert sent["evaluate"] == pytest.approx([0.55 + SHIFT, 0.6 + SHIFT, 0.65 + SHIFT], abs=1e-6)
+    assert sent["query.finish"] == pytest.approx([0.65 + SHIFT], abs=1e-6)
+    assert finished.weights["w"].numpy() == pytest.approx(0.65 + SHIFT, abs=1e-6)
+    assert finished.final.union.loss == pytest.approx(-np.log(0.65 + SHIFT), abs=1e-6)
+
+
+def test_a_hospital_that_keeps_its_counts_to_itself_has_no_say_in_the_class_weights() -> None:
+    toy = labelled()
+    toy.hospitals["va"].labels = (0, 0)
+    finished = finished_of(run(toy, rounds=1, patience=0, class_weights=True))
+    assert finished.choices is not None
+    assert finished.choices.class_weights == pytest.approx((14 / 16, 14 / 12))
+    for hospital in toy.hospitals.values():
+        hospital.labels = (0, 0)
+    finished = finished_of(run(toy, rounds=1, patience=0, class_weights=True))
+    assert finished.choices is not None
+    assert finished.choices.class_weights == (1.0, 1.0)
+
+
+def test_counts_of_other_patients_than_those_declared_end_the_run_in_one_line() -> None:
+    toy = labelled()
+    toy.hospitals["va"].labels = (3, 4)
+    with pytest.raises(RunError) as caught:
+        run(toy, patience=0, class_weights=True)
+    assert str(caught.value) == (
+        "va answered query.label_counts without sense: 3 healthy and 4 ill are not its 6 training patients"
+    )
+
+
+def test_without_class_weights_nobody_is_asked_for_labels() -> None:
+    toy = labelled()
+    run(toy, rounds=1, patience=0)
+    assert "query.label_counts" not in toy.kinds()
+    assert all("class-weights" not in config for config in toy.configs("train"))
+
+
+def test_class_weights_are_the_same_wherever_the_run_was_killed(tmp_path: Path) -> None:
+    alone = ServerSettings(hospitals=3, rounds=4, strategy="fedadam", class_weights=True)
+    summary = killed_anywhere(tmp_path / "alone", alone, labelled)
+    assert summary["choices"]["class_weights"] == pytest.approx([20 / 22, 20 / 18])
+    everything = replace(alone, rounds=9, strategy="fedavg", patience=1, calibrate="temperature")
+    # The corrected weight is 0.45 after round 3.
+    summary = killed_anywhere(tmp_path / "everything", everything, lambda: labelled(validation=(11, 9)))
+    assert (summary["choices"]["best_round"], summary["choices"]["stopped"]) == (3, True)
+    assert summary["choices"]["class_weights"] == pytest.approx([20 / 22, 20 / 18])
+    assert summary["choices"]["temperature"] is not None
+
+
+# --- the threshold ----------------------------------------------------------------------------------------------------
+
+
+def with_validation(risks: list[float]) -> Toy:
+    """Hospitals whose validation patients, of whom the first is healthy, have these risks in every round."""
+    held = histogram_to_record(score_histogram(risks, [0] + [1] * (len(risks) - 1)))
+
+    def tamper(content: RecordDict) -> RecordDict:
+        return RecordDict({"metrics": content["metrics"], "validation": MetricRecord(held)})
+
+    toy = hospitals()
+    for hospital in toy.hospitals.values():
+        hospital.lies["evaluate"] = tamper
+    return toy
+
+
+def test_the_threshold_is_chosen_on_the_validation_patients_of_the_model_that_is_kept() -> None:
+    """All of them have one risk, so the best edges are on either side of it, and the one nearer to 0.5 is taken."""
+    toy = hospitals()
+    finished = finished_of(run(toy, threshold="youden", calibrate="temperature"))
+    choices = finished.choices
+    assert choices is not None
+    assert choices.temperature is not None
+    assert choices.best_round == 5
+    # One risk for all is no better than a coin anywhere: every edge is as good, also 0.5.
+    assert choices.threshold == 0.5
+    assert toy.configs("query.finish")[0]["threshold"] == 0.5
+
+
+def test_the_threshold_of_two_groups_lies_between_them_and_nearest_to_one_half() -> None:
+    toy = with_validation([0.601, 0.9, 0.9, 0.9])
+    finished = finished_of(run(toy, rounds=3, patience=0, threshold="youden"))
+    assert finished.choices is not None
+    assert finished.choices.threshold == 0.605
+    assert [config["threshold"] for config in toy.configs("query.finish")] == [0.605] * 3
+    # An ill test patient has a risk of 0.65, the three healthy ones 0.35: all are called rightly at either threshold.
+    assert finished.final.union.accuracy == 1.0
+
+
+def test_without_both_kinds_of_patients_the_threshold_stays_at_one_half() -> None:
+    finished = finished_of(run(hospitals(healthy=0), rounds=2, patience=0, threshold="youden"))
+    assert finished.choices is not None
+    assert finished.choices.threshold == 0.5
+
+
+def test_the_run_folder_keeps_the_threshold_with_what_it_does_to_the_tested_patients(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=4, strategy="fedavg", threshold="youden")
+    summary = killed_anywhere(tmp_path, asked, lambda: with_validation([0.8, 0.9, 0.9, 0.9]))
+    # Ill test patients have a risk of 0.70: at 0.805 all three are missed, and the nine healthy ones are spared.
+    assert summary["choices"]["threshold"] == 0.805
+    assert summary["choices"]["at_threshold"]["union"] == {"accuracy": 0.75, "sensitivity": 0.0, "specificity": 1.0}
+    assert set(summary["choices"]["at_threshold"]["hospitals"]) == {"cleveland", "hungary", "va"}
+    assert summary["metrics"]["accuracy"] == 1.0
+    assert read_about(tmp_path / "calm")["threshold"] == 0.805
+    test_resume.run(replace(asked, threshold="half", patience=1, out=tmp_path / "half"), make=hospitals)
+    assert "threshold" not in read_about(tmp_path / "half")
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What the model file says of itself."""
+    with np.load(folder / "model.npz", allow_pickle=False) as file:
+        return dict(json.loads(str(file["about"])))
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def chosen(**changes: Any) -> dict[str, Any]:
+    """The record of a run of which nothing was chosen, and these changes."""
+    told = {"loss": 0.4, "ece": 0.05}
+    record = {"union": told, "validation": {"loss": 0.45}}
+    nothing = dict.fromkeys(("best_round", "class_weights", "temperature", "uncalibrated", "threshold", "at_threshold"))
+    return {**nothing, "stopped": False, "evaluation": record, **changes}
+
+
+def test_the_best_round_is_told_with_its_loss_and_why_the_run_stopped() -> None:
+    assert chosen_lines(chosen(), 20) == []
+    kept = "the final model is that of round 12, with the least validation loss (0.450)"
+    assert chosen_lines(chosen(best_round=12), 20) == [kept]
+    (line,) = chosen_lines(chosen(best_round=12, stopped=True), 17)
+    assert line == f"{kept}; nothing was lower in the 5 rounds after it, so the run stopped"
+    assert "in the 1 round after it" in chosen_lines(chosen(best_round=12, stopped=True), 13)[0]
+
+
+def test_class_weights_are_told_with_their_correction() -> None:
+    assert chosen_lines(chosen(class_weights=(1.125, 0.9)), 20) == [
+        "in training, a healthy patient counted 1.12 times and an ill one 0.90 times, so that both kinds counted alike; the "
+        "risks are corrected for it"
+    ]
+
+
+@pytest.mark.parametrize(("temperature", "way"), [(1.25, "milder"), (0.8, "sharper"), (1.0, "no other")])
+def test_a_temperature_is_told_with_what_it_did_to_those_it_was_not_fitted_to(temperature: float, way: str) -> None:
+    before = {"union": {"loss": 0.41234, "ece": None}, "validation": {"loss": 0.5}}
+    both = chosen_lines(chosen(best_round=3, temperature=temperature, uncalibrated=before), 3)
+    assert both == [
+        "the final model is that of round 3, with the least validation loss (0.500)",
+        f"a temperature of {temperature:.2f} made the risks {way} (tested patients: calibration error n/a before, 0.050 "
+        "after; loss 0.412 before, 0.400 after)",
+    ]
+
+
+def test_a_threshold_is_told_with_what_tested_patients_have_at_it_and_at_one_half() -> None:
+    there = {"accuracy": 0.8, "sensitivity": 0.9, "specificity": None}
+    usual = {"accuracy": 0.75, "sensitivity": 0.7, "specificity": 1.0, "loss": 0.4, "ece": 0.05}
+    record = chosen(threshold=0.435, at_threshold={"union": there}, evaluation={"union": usual})
+    assert chosen_lines(record, 20) == [
+        "a threshold of 0.435 has the best sum of validation sensitivity and specificity; of tested patients, beside those "
+        "at 0.5: accuracy 0.800 (0.750), sensitivity 0.900 (0.700), specificity n/a (1.000)"
+    ]
+
+
+def test_screen_report_and_card_tell_the_same(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, calibrate="temperature")
+    lines: list[str] = []
+    console = ServerConsole(lines.append)
+    for event in test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals):
+        console.show(event)
+    told = [line for line in lines if line.startswith(("the final model is", "a temperature of"))]
+    assert len(told) == 2
+    write_report(tmp_path / "run")
+    page, card = ((tmp_path / "run" / name).read_text() for name in ("report.html", "MODEL_CARD.md"))
+    for line in told:
+        assert f"<li>{line}</li>" in page
+        assert f"\n- {line}\n" in card
+    assert "for evaluation, and all together 12 of the others for choices." in card
+    assert any(
+        line
+        == "chosen on patients that are neither trained nor tested on: the best round (at most 2 rounds without a better "
+        "one), a temperature for the risks"
+        for line in lines
+    )
+    assert any(
+        line.startswith("patients: 6 to train on, 12 to choose on, 12 held out for evaluation") for line in lines
+    )
+    assert any("validation loss 0.5" in line for line in lines)
+
+
+def test_the_report_counts_the_evaluations_after_the_rounds(tmp_path: Path) -> None:
+    asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, calibrate="temperature")
+    test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals)
+    rows = {row[0]: row[2:] for row in departure_rows(read_run(tmp_path / "run"))}
+    assert rows["describe"] == ("5", "3")
+    assert rows["evaluation"] == ("806", str((7 + 2) * 3))

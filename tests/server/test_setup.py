@@ -1,0 +1,296 @@
+"""Before the rounds: who is waited for, for how long, and what ends the waiting."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, MetricRecord, RecordDict
+
+from fedhealth.common.errors import RunError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data import preprocessing
+from fedhealth.server.events import Event, Member, Waiting
+from fedhealth.server.setup import Gathering
+from fedhealth.transport.messages import node_id_of
+from tests.support.toy_hospitals import Clock, Toy, ToyHospital, make_toy, stop_clocks, three_hospitals
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    return stop_clocks(monkeypatch)
+
+
+def start(toy: Toy, wanted: int = 3, max_wait: float = 25.0) -> tuple[Gathering, list[Event]]:
+    events: list[Event] = []
+    return Gathering(toy.grid, wanted, max_wait, events.append), events
+
+
+def waits(events: list[Event]) -> list[tuple[int, int, int, list[str]]]:
+    """(here, wanted, seconds left, who has answered) of each word about waiting."""
+    assert all(isinstance(event, Waiting) for event in events)
+    told = [event for event in events if isinstance(event, Waiting)]
+    return [(each.here, each.wanted, round(each.seconds_left), list(each.answered)) for each in told]
+
+
+def lie(part: str, key: str, value: Any) -> Callable[[RecordDict], RecordDict]:
+    """An answer with another value in one of its records."""
+
+    def tamper(answer: RecordDict) -> RecordDict:
+        answer[part][key] = value
+        return answer
+
+    return tamper
+
+
+# --- waiting for hospitals --------------------------------------------------------------------------------------------
+
+
+def test_members_come_in_the_order_of_their_names_with_all_that_they_said() -> None:
+    toy = make_toy(ToyHospital("va", [70]), ToyHospital("cleveland", [50, 60], source="uci"))
+    gathering, events = start(toy, wanted=2)
+    assert gathering.gather_members() == [
+        Member(node_id_of("cleveland"), "cleveland", "uci", 2, 4, 1),
+        Member(node_id_of("va"), "va", "own", 1, 4, 1),
+    ]
+    assert events == []
+
+
+@pytest.mark.usefixtures("clock")
+def test_waiting_is_told_at_once_and_every_ten_seconds_and_ends_after_max_wait() -> None:
+    toy = three_hospitals()
+    gathering, events = start(toy, wanted=4)
+    with pytest.raises(RunError) as caught:
+        gathering.gather_members()
+    assert str(caught.value) == "only 3 of 4 hospitals (--hospitals) came within 25 s; see --max-wait"
+    assert waits(events) == [(3, 4, 25, []), (3, 4, 15, []), (3, 4, 5, [])]
+    assert toy.heard == []
+
+
+def test_a_tiny_max_wait_ends_a_real_wait() -> None:
+    gathering, _ = start(make_toy(ToyHospital("va", [50])), wanted=2, max_wait=0.01)
+    with pytest.raises(RunError, match=r"only 1 of 2 hospitals \(--hospitals\) came within 0\.01 s"):
+        gathering.gather_members()
+
+
+def test_nobody_is_asked_before_all_are_here(clock: Clock) -> None:
+    toy = three_hospitals()
+    toy.grid.away.add("va")
+    clock.later(12, toy.grid.away.clear)
+    gathering, events = start(toy)
+    assert len(gathering.gather_members()) == 3
+    assert [left for _, _, left, _ in waits(events)] == [25, 15]
+    assert toy.grid.sent == [("query.describe", ["cleveland", "hungary", "va"])]
+
+
+def test_a_hospital_that_leaves_while_the_others_get_ready_is_waited_for_and_only_it_is_asked_again(
+    clock: Clock,
+) -> None:
+    toy = three_hospitals()
+    toy.grid.lost["va", "query.describe"] = "left the federation"
+
+    def come_back() -> None:
+        toy.grid.away.clear()
+        toy.grid.lost.clear()
+
+    toy.grid.on_send = lambda kind, names: toy.grid.away.add("va") if len(toy.grid.sent) == 1 else None
+    clock.later(12, come_back)
+    gathering, events = start(toy)
+    assert [member.name for member in gathering.gather_members()] == ["cleveland", "hungary", "va"]
+    assert toy.grid.sent == [("query.describe", ["cleveland", "hungary", "va"]), ("query.describe", ["va"])]
+    assert [here for here, *_ in waits(events)] == [2, 2]
+
+
+def test_a_hospital_that_is_gone_after_it_described_itself_is_asked_again_when_it_is_back(clock: Clock) -> None:
+    toy = three_hospitals()
+    toy.grid.on_send = lambda kind, names: toy.grid.away.add("va") if len(toy.grid.sent) == 1 else None
+    toy.hospitals["va"].ages = [70]
+
+    def come_back() -> None:
+        toy.hospitals["va"].ages = [70, 80, 90]
+        toy.grid.away.clear()
+
+    clock.later(3, come_back)
+    members = start(toy)[0].gather_members()
+    assert [member.train_patients for member in members] == [2, 1, 3]
+
+
+def test_a_hospital_that_is_here_and_never_gets_ready_is_not_asked_in_a_hot_loop_and_not_for_ever(clock: Clock) -> None:
+    toy = three_hospitals()
+    toy.grid.lost["va", "query.describe"] = "left the federation"
+    gathering, events = start(toy)
+    with pytest.raises(RunError, match=r"only 2 of 3 hospitals were ready within 25 s; see --max-wait"):
+        gathering.gather_members()
+    assert len(toy.grid.sent) <= clock.naps + 1
+    assert waits(events)[0] == (3, 3, 25, ["cleveland", "hungary"])
+
+
+def test_two_hospitals_of_one_name_are_one_too_many() -> None:
+    twins = [ToyHospital("va", [50]), ToyHospital("va", [70])]
+    gathering, _ = start(make_toy(*twins, keys=["a", "b"]), wanted=2)
+    with pytest.raises(RunError, match="two hospitals are named va; start one of them with another --name"):
+        gathering.gather_members()
+
+
+# --- what all must answer ---------------------------------------------------------------------------------------------
+
+
+def agree(toy: Toy, max_wait: float = 25.0) -> tuple[preprocessing.Standardisation | None, list[Event]]:
+    gathering, events = start(toy, wanted=len(toy.hospitals), max_wait=max_wait)
+    gathering.gather_members()
+    return gathering.agree_on_standardisation(FederationSettings()), events
+
+
+def test_the_standardisation_is_of_all_patients_together() -> None:
+    standardisation, _ = agree(three_hospitals())
+    # Ages 50, 60, 40 and 70: mean 55, variance 125; the other numbers are missing everywhere.
+    assert standardisation is not None
+    assert standardisation.means == pytest.approx((55.0, 0, 0, 0, 0, 0))
+    assert standardisation.stds == pytest.approx((np.sqrt(125), 1, 1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("question", ["query.first_moments", "query.second_moments"])
+def test_a_hospital_that_leaves_before_it_answers_is_waited_for_and_changes_nothing(
+    clock: Clock, question: str
+) -> None:
+    undisturbed, _ = agree(three_hospitals())
+    toy = three_hospitals()
+    toy.grid.lost["cleveland", question] = "left the federation"
+
+    def leave(kind: str, names: list[str]) -> None:
+        if kind == question and len(names) == 3:
+            toy.grid.away.add("cleveland")
+
+    def come_back() -> None:
+        toy.grid.away.clear()
+        toy.grid.lost.clear()
+
+    toy.grid.on_send = leave
+    clock.later(12, come_back)
+    standardisation, events = agree(toy)
+    assert standardisation == undisturbed
+    assert toy.grid.sent.count((question, ["cleveland"])) == 1
+    assert [names for kind, names in toy.grid.sent if kind == question] == [
+        ["cleveland", "hungary", "va"],
+        ["cleveland"],
+    ]
+    assert waits(events)[0] == (2, 3, 25, ["hungary", "va"])
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_hospital_that_does_not_come_back_to_answer_is_named_when_the_time_is_up() -> None:
+    toy = three_hospitals()
+    toy.grid.lost["hungary", "query.first_moments"] = "left the federation"
+    toy.grid.on_send = lambda kind, names: toy.grid.away.add("hungary") if "moments" in kind else None
+    with pytest.raises(RunError) as caught:
+        agree(toy)
+    assert str(caught.value) == "hungary left and did not come back within 25 s; see --max-wait"
+
+
+def test_a_hospital_that_is_here_and_gives_no_answer_is_not_asked_in_a_hot_loop_and_not_for_ever(clock: Clock) -> None:
+    toy = three_hospitals()
+    toy.grid.lost["hungary", "query.first_moments"] = "left the federation"
+    with pytest.raises(RunError, match="hungary left and did not come back within 25 s"):
+        agree(toy)
+    assert len(toy.grid.sent) <= clock.naps + 2
+
+
+def test_a_slow_answer_is_waited_for_and_whose_it_is_can_be_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = three_hospitals()
+    pull, slow = toy.grid.pull_messages, node_id_of("va")
+    done = clock.now + 12
+
+    def pull_those_that_came(message_ids: Any) -> Any:
+        ready = [
+            each for each in message_ids if each not in toy.grid._replies or clock.now >= done or not is_slow(each)
+        ]
+        return pull([each for each in ready if each in toy.grid._replies])
+
+    def is_slow(message_id: str) -> bool:
+        return toy.grid._replies[message_id].metadata.src_node_id == slow
+
+    monkeypatch.setattr(toy.grid, "pull_messages", pull_those_that_came)
+    gathering, events = start(toy)
+    assert len(gathering.gather_members()) == 3
+    assert waits(events) == [(3, 3, 25, ["cleveland", "hungary"]), (3, 3, 15, ["cleveland", "hungary"])]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_slow_answer_is_not_waited_for_longer_than_max_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = three_hospitals()
+    monkeypatch.setattr(toy.grid, "pull_messages", lambda message_ids: [])
+    with pytest.raises(RunError) as caught:
+        start(toy)[0].gather_members()
+    assert str(caught.value) == "3 of 3 hospitals gave no answer to query.describe within 25 s; see --max-wait"
+
+
+# --- answers that end a run before it begins --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(RunError("no TensorFlow here"), "no TensorFlow here"), (ValueError("age 61, chol 233"), "ValueError")],
+)
+def test_a_hospital_that_cannot_describe_itself_ends_the_run_without_quoting_a_patient(
+    error: Exception, told: str
+) -> None:
+    toy = make_toy(ToyHospital("va", [50]), ToyHospital("cleveland", [60], faults={"query.describe": error}))
+    with pytest.raises(RunError) as caught:
+        start(toy, wanted=2)[0].gather_members()
+    assert str(caught.value) == f"a hospital could not answer query.describe: {told}"
+
+
+@pytest.mark.parametrize("question", ["query.first_moments", "query.second_moments"])
+def test_a_hospital_that_cannot_answer_what_all_must_answer_is_named(question: str) -> None:
+    toy = make_toy(ToyHospital("cleveland", [60], faults={question: MemoryError()}), ToyHospital("va", [50]))
+    with pytest.raises(RunError, match=f"^cleveland could not answer {question}: MemoryError$"):
+        agree(toy)
+
+
+@pytest.mark.parametrize(
+    ("question", "part", "key", "value", "told"),
+    [
+        ("query.describe", "counts", "test-ill", 99, "99 of its 4 test patients are ill"),
+        ("query.describe", "counts", "test-ill", -1, "-1 of its 4 test patients are ill"),
+        ("query.describe", "counts", "train-patients", [1], ""),
+        ("query.first_moments", "moments", "sums", [1.0], "its sums have the wrong length"),
+        ("query.first_moments", "moments", "sums", [np.nan] * 6, "its sums are not finite"),
+        ("query.first_moments", "moments", "counts", [-1] * 6, "its counts are no counts of its 1 training patients"),
+        ("query.first_moments", "moments", "counts", [2] * 6, "its counts are no counts of its 1 training patients"),
+        ("query.second_moments", "moments", "counts", [0.5] * 6, "its counts are no counts of its 1 training patients"),
+    ],
+)
+def test_an_answer_without_sense_ends_the_run_before_it_begins_and_says_whose_it_was(
+    question: str, part: str, key: str, value: Any, told: str
+) -> None:
+    toy = make_toy(ToyHospital("va", [50], lies={question: lie(part, key, value)}))
+    with pytest.raises(RunError) as caught:
+        agree(toy)
+    who = "a hospital" if question == "query.describe" else "va"
+    assert str(caught.value).startswith(f"{who} answered {question} without sense: {told}")
+    assert "\n" not in str(caught.value)
+
+
+def weights_of(toy: Toy) -> ArrayRecord:
+    gathering, _ = start(toy, wanted=len(toy.hospitals))
+    gathering.gather_members()
+    return gathering.ask_for_initial_weights()
+
+
+def test_the_first_weights_come_from_one_hospital() -> None:
+    toy = three_hospitals()
+    np.testing.assert_array_equal(weights_of(toy)["w"].numpy(), np.array([0.5], np.float32))
+    assert toy.kinds().count("query.initial_weights") == 1
+
+
+def test_first_weights_that_are_none_end_the_run() -> None:
+    toy = make_toy(ToyHospital("va", [50]))
+    for lies, told in (
+        (RecordDict({"arrays": ArrayRecord()}), "it sent no weights"),
+        (RecordDict({"metrics": MetricRecord()}), "no 'arrays'"),
+        (RecordDict({"arrays": ArrayRecord([np.array([np.inf], np.float32)])}), "its weights are not finite"),
+    ):
+        toy.hospitals["va"].lies["query.initial_weights"] = lambda answer, lies=lies: lies
+        with pytest.raises(RunError) as caught:
+            weights_of(toy)
+        assert str(caught.value) == f"va answered query.initial_weights without sense: {told}"

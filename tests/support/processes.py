@@ -1,0 +1,84 @@
+"""The real scripts as processes, for tests: started, listened to, and never left behind."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 300.0
+"""Seconds of silence after which a process that should have spoken or ended is a failure: no machine is that busy."""
+
+
+class Process:
+    """A script that runs, and the lines it has printed so far (both streams together)."""
+
+    def __init__(self, *command: str, environment: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=cwd,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.has_ended = False
+        self.spoke = threading.Condition()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self.spoke:
+                self.lines.append(line.rstrip("\n"))
+                self.spoke.notify_all()
+        with self.spoke:
+            self.has_ended = True
+            self.spoke.notify_all()
+
+    def wait_for(self, text: str) -> str:
+        """The first line that holds `text`."""
+        self.wait_until(lambda lines: any(text in line for line in lines), f"line with {text!r}")
+        return next(line for line in self.lines if text in line)
+
+    def wait_until(self, true: Callable[[list[str]], bool], what: str) -> None:
+        """Return as soon as `true(lines)`; it is asked again at every new line, for as long as new lines come."""
+        with self.spoke:
+            while not true(self.lines):
+                assert self._hear_more(), f"no {what} in:\n{self.output}"
+
+    def end(self) -> int:
+        """The exit code, once it has ended by itself."""
+        with self.spoke:
+            while not self.has_ended:
+                assert self._hear_more(), f"no end in:\n{self.output}"
+        self.reader.join()
+        return self.process.wait(timeout=PATIENCE)
+
+    def _hear_more(self) -> bool:
+        """Wait for a new line or the end of all lines; whether there was one."""
+        heard = len(self.lines)
+        if self.has_ended:
+            return False
+        return self.spoke.wait_for(lambda: len(self.lines) > heard or self.has_ended, timeout=PATIENCE)
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+
+@contextmanager
+def started(*command: str, environment: dict[str, str] | None = None, cwd: Path = ROOT) -> Iterator[Process]:
+    process = Process(*command, environment=environment, cwd=cwd)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.process.kill()
+        process.process.wait()
+        process.reader.join()

@@ -1,0 +1,23 @@
+"""Whole federations in this process."""
+
+from pathlib import Path
+
+from flwr.app import Context, RecordDict
+
+from fedhealth.client import app
+from fedhealth.config.federation import FederationSettings
+from fedhealth.server.app import make_server_app
+from fedhealth.server.events import Event
+from fedhealth.transport.in_process import InProcessGrid
+
+QUICK = {"rounds": 3, "local-epochs": 1}
+
+
+def run_federation(hospitals: dict[str, Path], **run_config: object) -> list[Event]:
+    config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **QUICK}
+    config.update({key.replace("_", "-"): value for key, value in run_config.items()})
+    events: list[Event] = []
+    nodes = {name: {"data": str(path), "name": name} for name, path in hospitals.items()}
+    grid = InProcessGrid(app.app, nodes, config)
+    make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
+    return events

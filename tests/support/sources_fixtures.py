@@ -1,0 +1,231 @@
+"""Invented raw files in every layout, and a small web server that misbehaves on request. No real patient is in them."""
+
+import hashlib
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fedhealth.data import schema
+from fedhealth.data.sources import uci
+
+# Every quirk of the real files once: decimals everywhere, ".7", a negative oldpeak, `?`, -9, chol 0, trestbps 0, two twins.
+UCI_FILES = {
+    "processed.cleveland.data": b"61.0,1.0,1.0,141.0,231.0,1.0,2.0,151.0,0.0,2.2,3.0,0.0,6.0,0\n"
+    b"44.0,0.0,4.0,122.0,?,0.0,1.0,161.0,1.0,0.0,1.0,?,3.0,4\n",
+    "processed.hungarian.data": b"33,1,2,131,211,0,2,181,0,0,?,?,?,0\n33,1,2,131,211,0,2,181,0,0,?,?,?,0\n",
+    "processed.switzerland.data": b"38,1,4,112,0,?,0,121,1,.7,2,?,7,1\n41,0,3,?,0,?,0,-9,1,-1.5,1,?,?,0\n",
+    "processed.va.data": b"66,1,3,0,263,1,1,111,1,3,2,2,?,3\n",
+}
+UCI_SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in UCI_FILES.items()}
+
+RECODED_HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,target"
+# Healthy (target 1) first, as in the published file; the second and third row are the same patient.
+RECODED_ROWS = [
+    "61,1,3,141,231,1,0,151,0,2.2,0,0,1,1",
+    "47,0,1,118,201,0,1,171,0,0,2,4,2,1",
+    "47,0,1,118,201,0,1,171,0,0,2,4,2,1",
+    "52,1,2,126,216,0,2,166,0,0.4,1,1,0,1",
+    "58,1,0,136,256,0,0,126,1,2.8,1,3,3,0",
+]
+# The same four patients by hand: age sex cp trestbps chol fbs restecg thalach exang oldpeak slope ca thal num.
+NAN = float("nan")
+RECODED_MEANING = [
+    [61, 1, 1, 141, 231, 1, 2, 151, 0, 2.2, 3, 0, 6, 0],
+    [47, 0, 2, 118, 201, 0, 0, 171, 0, 0, 1, NAN, 3, 0],
+    [52, 1, 3, 126, 216, 0, 1, 166, 0, 0.4, 2, 1, NAN, 0],
+    [58, 1, 4, 136, 256, 0, 2, 126, 1, 2.8, 2, 3, 7, 1],
+]
+
+WORDS_HEADER = "id,age,sex,dataset,cp,trestbps,chol,fbs,restecg,thalch,exang,oldpeak,slope,ca,thal,num"
+WORDS_ROWS = [
+    "303,61,Male,Cleveland,typical angina,141,231,TRUE,lv hypertrophy,151,FALSE,2.2,downsloping,0,fixed defect,0",
+    "304,33,Female,Cleveland,atypical angina,131,211,FALSE,st-t abnormality,181,FALSE,0,,,,0",
+    "305,36,Male,Hungary,non-anginal,121,,,normal,171,FALSE,0,upsloping,,normal,1",
+    "598,38,Male,Switzerland,asymptomatic,112,0,,,121,TRUE,-0.7,flat,,reversable defect,4",
+    "721,66,Male,VA Long Beach,non-anginal,0,263,TRUE,normal,,,,,2,,3",
+]
+WORDS_MEANING = [
+    ([61, 1, 1, 141, 231, 1, 2, 151, 0, 2.2, 3, 0, 6, 0], "cleveland"),
+    ([33, 0, 2, 131, 211, 0, 1, 181, 0, 0, NAN, NAN, NAN, 0], "hungary"),
+    ([36, 1, 3, 121, NAN, NAN, 0, 171, 0, 0, 1, NAN, 3, 1], "hungary"),
+    ([38, 1, 4, 112, NAN, NAN, NAN, 121, 1, -0.7, 2, NAN, 7, 4], "switzerland"),
+    ([66, 1, 3, NAN, 263, 1, 0, NAN, NAN, NAN, NAN, 2, NAN, 3], "va"),
+]
+
+IMPUTED_HEADER = ",".join(
+    (
+        *("Age", "Sex", "ChestPainType", "RestingBP", "Cholesterol", "FastingBS"),
+        *("RestingECG", "MaxHR", "ExerciseAngina", "Oldpeak", "ST_Slope", "HeartDisease"),
+    )
+)
+IMPUTED_ROWS = [
+    "33,F,ATA,131,211,0,ST,181,N,0,Up,0",
+    "38,M,ASY,0,0,1,LVH,121,Y,-0.7,Flat,1",
+    "61,M,TA,141,231,0,Normal,151,N,2.2,Down,0",
+    "52,M,NAP,126,216,0,Normal,166,N,0.4,Up,1",
+]
+IMPUTED_MEANING = [
+    [33, 0, 2, 131, 211, 0, 1, 181, 0, 0, 1, NAN, NAN, 0],
+    [38, 1, 4, NAN, NAN, 1, 2, 121, 1, -0.7, 2, NAN, NAN, 1],
+    [61, 1, 1, 141, 231, 0, 0, 151, 0, 2.2, 3, NAN, NAN, 0],
+    [52, 1, 3, 126, 216, 0, 0, 166, 0, 0.4, 1, NAN, NAN, 1],
+]
+
+
+def pin_invented_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pin the sums of the invented files instead of the real ones, and let no proxy come between."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name, value in UCI_SUMS.items():
+        monkeypatch.setitem(uci.UCI_SHA256, name, value)
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> Path:
+    """Write name -> content into a folder, made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def check_invented_uci_table(table: pd.DataFrame) -> None:
+    """Compare with what stands in `UCI_FILES`, counted by hand."""
+    assert table["hospital"].tolist() == ["cleveland"] * 2 + ["hungary"] * 2 + ["switzerland"] * 2 + ["va"]
+    assert table["age"].tolist() == [61, 44, 33, 33, 38, 41, 66]
+    assert table["num"].tolist() == [0, 4, 0, 0, 1, 0, 3]
+    assert table["target"].tolist() == [0, 1, 0, 0, 1, 0, 1]
+    missing = table[list(schema.FEATURE_NAMES)].isna().sum()
+    by_hand = {"trestbps": 2, "chol": 3, "fbs": 2, "thalach": 1, "slope": 2, "ca": 5, "thal": 4}
+    assert missing[missing > 0].to_dict() == by_hand
+    assert table.index.tolist() == list(range(7))
+
+
+def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
+    """Give the error's text, which must be a single line."""
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def make_csv(header: str, rows: list[str]) -> bytes:
+    """Header and rows -> bytes of a CSV."""
+    return ("\n".join([header, *rows]) + "\n").encode()
+
+
+def make_zip(files: dict[str, bytes]) -> bytes:
+    """Member name -> content, as a zip."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+class Misbehaving(BaseHTTPRequestHandler):
+    """Answers by path; see `answer`."""
+
+    server: "Web"
+
+    def do_GET(self) -> None:
+        """Note the question and answer it."""
+        self.server.asked.append(self.path)
+        self.answer(self.path.strip("/"))
+
+    def answer(self, how: str) -> None:
+        """Answer in the way that the address names."""
+        archive = self.server.archive
+        if how == "good.zip":
+            self.reply(200, archive)
+        elif how == "moved.zip":
+            self.reply(302, b"", location="/good.zip")
+        elif how == "elsewhere.zip":
+            self.reply(302, b"", location="file:///etc/hostname")
+        elif how == "page.zip":
+            self.reply(200, b"<html>please log in</html>")
+        elif how == "cut.zip":
+            self.reply(200, archive[: len(archive) // 2])
+        elif how == "broken-off.zip":
+            self.reply(200, archive[:100], length=len(archive))
+        elif how == "huge.zip":
+            self.reply(200, bytes(11_000_000))
+        elif how == "third-time.zip":
+            self.reply(200, archive) if len(self.server.asked) >= 3 else self.reply(503, b"busy")
+        elif how == "stalled.zip":
+            self.reply(200, archive[:10], length=len(archive), then_wait=True)
+        elif how == "dripping.zip":
+            self.drip(archive)
+        else:
+            self.reply(404, b"no such file")
+
+    def reply(
+        self, status: int, body: bytes, length: int | None = None, location: str = "", then_wait: bool = False
+    ) -> None:
+        """Send a status and a body, of which `length` may say something else."""
+        self.send_response(status)
+        if location:
+            self.send_header("Location", location)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+        if then_wait:
+            self.server.over.wait(10)
+
+    def drip(self, body: bytes) -> None:
+        """One byte at a time: each comes in time, the whole never does."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for byte in body:
+            if self.server.over.wait(0.05):
+                return
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:
+                return
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
+        """Keep the test's output clean."""
+
+    def handle(self) -> None:
+        """Take it calmly when the other end hangs up."""
+        try:
+            super().handle()
+        except OSError:
+            self.close_connection = True
+
+
+class Web(ThreadingHTTPServer):
+    """The server on a free port of the loopback, and what was asked of it."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, archive: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Misbehaving)
+        self.archive = archive
+        self.asked: list[str] = []
+        self.over = threading.Event()
+
+    def url(self, how: str) -> str:
+        """Address that is answered in this way."""
+        return f"http://127.0.0.1:{self.server_address[1]}/{how}"
+
+
+@contextmanager
+def serve(archive: bytes) -> Iterator[Web]:
+    """Serve until the block ends."""
+    with Web(archive) as web:
+        thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield web
+        finally:
+            web.over.set()
+            web.shutdown()
+            thread.join()

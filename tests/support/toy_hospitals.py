@@ -1,0 +1,229 @@
+"""Toy hospitals for the server's side: no TensorFlow, one weight, everything can be checked by hand.
+
+A toy hospital's training adds its own `step` to the weight; its risks are the weight for an ill patient and one minus the
+weight for a healthy one. Its validation patients all have the weight for a risk. Clocks stand still unless somebody sleeps.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from fedhealth.data import preprocessing
+from fedhealth.data.schema import FEATURES
+from fedhealth.metrics.histogram import histogram_to_record, score_histogram
+from fedhealth.server import rounds, setup
+from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.messages import error_reply, node_id_of
+
+HEALTHY, ILL = 3, 1
+Tamper = Callable[[RecordDict], RecordDict | None]
+"""What becomes of an honest answer on its way out; None: nothing."""
+
+
+def make_features(ages: list[float]) -> NDArray[np.float64]:
+    """(num_patients, 13): these ages, everything else missing."""
+    features = np.full((len(ages), len(FEATURES)), np.nan)
+    features[:, 0] = ages
+    return features
+
+
+@dataclass
+class ToyHospital:
+    """What a toy hospital has and does.
+
+    `faults` maps a message type to the error that it raises there, `lies` to what it makes of its honest answer; both
+    may be changed while it runs.
+    """
+
+    name: str
+    ages: list[float]
+    step: float = 0.1
+    source: str = "own"
+    validation: tuple[int, int] = (0, 0)
+    """Healthy and ill patients that it holds out for choices; their loss is least if the weight is the share of the ill."""
+    labels: tuple[int, int] = (0, 0)
+    """Healthy and ill patients to train on, as it tells them if it is asked."""
+    faults: dict[str, Exception] = field(default_factory=dict)
+    lies: dict[str, Tamper] = field(default_factory=dict)
+
+
+@dataclass
+class Heard:
+    """One message as a hospital saw it when it came (Flower changes a config in place from round to round)."""
+
+    hospital: str
+    kind: str
+    content: RecordDict
+    config: dict[str, Any]
+
+    @property
+    def round_num(self) -> int:
+        return int(self.config["server-round"])
+
+
+class ToyGrid(InProcessGrid):
+    """A grid whose hospitals can be away (`away`) and whose answers can get lost (`lost`: name and type -> reason).
+
+    `on_send` hears of every batch before it goes out: its type and its hospitals' names.
+    """
+
+    def __init__(self, app: ClientApp, names: Iterable[str]) -> None:
+        self.names = {node_id_of(name): name for name in names}
+        super().__init__(app, {name: {"key": name} for name in self.names.values()}, {})
+        self.away: set[str] = set()
+        self.lost: dict[tuple[str, str], str] = {}
+        self.on_send: Callable[[str, list[str]], None] = lambda kind, names: None
+        self.sent: list[tuple[str, list[str]]] = []
+
+    def get_node_ids(self) -> list[int]:
+        return [node for node in super().get_node_ids() if self.names[node] not in self.away]
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        outgoing = list(messages)
+        if outgoing:
+            kind = outgoing[0].metadata.message_type
+            self.sent.append((kind, sorted(self.names[message.metadata.dst_node_id] for message in outgoing)))
+            self.on_send(*self.sent[-1])
+        return super().push_messages(outgoing)
+
+    def _deliver(self, message: Message) -> str:
+        message_id, name = super()._deliver(message), self.names[message.metadata.dst_node_id]
+        if reason := self.lost.get((name, message.metadata.message_type)):
+            self._replies[message_id] = error_reply(message, reason)
+        return message_id
+
+
+@dataclass
+class Toy:
+    """A toy federation: its grid, its hospitals by name, and all that they heard, in order."""
+
+    grid: ToyGrid
+    hospitals: dict[str, ToyHospital]
+    heard: list[Heard]
+
+    def kinds(self) -> list[str]:
+        return [heard.kind for heard in self.heard]
+
+    def configs(self, kind: str) -> list[dict[str, Any]]:
+        return [heard.config for heard in self.heard if heard.kind == kind]
+
+    def asked(self, kind: str, round_num: int) -> list[str]:
+        """The hospitals that were asked this in that round, in the order of their names."""
+        return sorted(each.hospital for each in self.heard if each.kind == kind and each.round_num == round_num)
+
+
+def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict:
+    """What an honest hospital answers."""
+    features = make_features(hospital.ages)
+    if kind == "query.describe":
+        counts = {"train-patients": len(hospital.ages), "test-patients": HEALTHY + ILL, "test-ill": ILL}
+        if sum(hospital.validation):
+            counts |= {"validation-patients": sum(hospital.validation), "validation-ill": hospital.validation[1]}
+        who = ConfigRecord({"name": hospital.name, "source": hospital.source})
+        return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
+    if kind.endswith("_moments"):
+        if kind == "query.first_moments":
+            moments = preprocessing.first_moments(features)
+        else:
+            means = message.content.config_records["config"]["means"]
+            moments = preprocessing.second_moments(features, means)  # type: ignore[arg-type]  # a list, as sent
+        return RecordDict({"moments": MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})})
+    labels = MetricRecord(dict(zip(("healthy", "ill"), hospital.labels, strict=True)))
+    always = {
+        "query.label_counts": RecordDict({"labels": labels}),
+        "query.initial_weights": RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})}),
+        "query.subgroups": RecordDict({"subgroups": MetricRecord()}),
+        "query.importance": RecordDict(),
+        "query.finish": RecordDict(),
+    }
+    if kind in always:
+        return always[kind]
+    weight = message.content.array_records["arrays"]["w"].numpy()
+    if kind == "train":
+        arrays = ArrayRecord({"w": Array(np.asarray(weight + np.float32(hospital.step)))})
+        metrics = MetricRecord({"num-examples": len(hospital.ages), "train-loss": 0.25})
+        return RecordDict({"arrays": arrays, "metrics": metrics})
+    risk = float(np.clip(weight[0], 0, 1))
+    risks, labels = [1 - risk] * HEALTHY + [risk] * ILL, [0] * HEALTHY + [1] * ILL
+    records = {"metrics": MetricRecord(histogram_to_record(score_histogram(risks, labels)))}
+    if sum(hospital.validation):
+        held = np.repeat([0, 1], hospital.validation)
+        records["validation"] = MetricRecord(histogram_to_record(score_histogram(np.full(len(held), risk), held)))
+    return RecordDict(dict(records))
+
+
+def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class: type[ToyGrid] = ToyGrid) -> Toy:
+    """A federation of these hospitals, known to the grid by `keys` (default: their names)."""
+    by_key = dict(zip(keys or [hospital.name for hospital in hospitals], hospitals, strict=True))
+    heard: list[Heard] = []
+    app = ClientApp()
+
+    def answer(message: Message, context: Context) -> Message:
+        hospital, kind = by_key[str(context.node_config["key"])], message.metadata.message_type
+        config = dict(message.content.config_records.get("config", ConfigRecord()))
+        heard.append(Heard(hospital.name, kind, message.content, config))
+        if kind in hospital.faults:
+            raise hospital.faults[kind]
+        honest = toy_answer(hospital, kind, message)
+        said = hospital.lies[kind](honest) if kind in hospital.lies else honest
+        return Message(RecordDict() if said is None else said, reply_to=message)
+
+    app.train()(answer)
+    app.evaluate()(answer)
+    questions = (
+        *("describe", "first_moments", "second_moments", "label_counts", "initial_weights", "subgroups"),
+        *("importance", "finish"),
+    )
+    for question in questions:
+        app.query(question)(answer)
+    return Toy(grid_class(app, by_key), {hospital.name: hospital for hospital in hospitals}, heard)
+
+
+def three_hospitals() -> Toy:
+    """With 2, 1 and 1 training patients; each round adds (2 * 0.1 + 0.4 + 0.0) / 4 = 0.15 if all train."""
+    return make_toy(
+        ToyHospital("cleveland", [50, 60], step=0.1, source="uci"),
+        ToyHospital("hungary", [40], step=0.4, source="uci"),
+        ToyHospital("va", [70], step=0.0),
+    )
+
+
+class Clock:
+    """Stands still unless somebody sleeps; what is due `later` happens while they do."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.naps = 0
+        self._due: list[tuple[float, Callable[[], None]]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.naps += 1
+        due = [what for when, what in self._due if when <= self.now]
+        self._due = [(when, what) for when, what in self._due if when > self.now]
+        for what in due:
+            what()
+
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        """Let something happen in that many seconds."""
+        self._due.append((self.now + seconds, what))
+
+
+def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """One clock for everything on the server's side that waits."""
+    clock = Clock()
+    for room in (setup, rounds):
+        monkeypatch.setattr(room, "time", clock)
+    return clock

@@ -1,0 +1,250 @@
+"""Virtual hospitals: who they are, in this process and in others, and `python -m fedhealth simulate` as a user runs it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedhealth.cli.commands.simulate import main
+from fedhealth.client import app
+from fedhealth.client.virtual import Place, find_place, list_hospital_files, load_virtual
+from fedhealth.common.errors import RunError, UsageError
+from fedhealth.config.engine import EngineSettings
+from fedhealth.config.federation import FederationSettings
+from fedhealth.server.app import make_server_app
+from fedhealth.server.events import Event, Finished
+from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.process_pool import working_grid
+from tests.support.hospital_files import write_hospitals
+from tests.support.processes import Process, started
+
+NODES = {f"hospital {number}": {"partition-id": number} for number in range(5)}
+
+
+# --- who a virtual hospital is ---------------------------------------------------------------------------------------
+
+
+def test_a_number_means_the_csv_in_the_order_of_numbers_and_never_the_file_of_all(tmp_path: Path) -> None:
+    for name in ("client_10.csv", "client_2.csv", "client_1.csv", "full_dataset.csv", "dataset.json"):
+        (tmp_path / name).touch()
+    assert [file.name for file in list_hospital_files(tmp_path)] == ["client_1.csv", "client_2.csv", "client_10.csv"]
+
+
+def test_a_number_without_a_hospital_is_refused_by_name(tmp_path: Path) -> None:
+    write_hospitals(tmp_path)
+    with pytest.raises(RunError) as caught:
+        load_virtual(Place(4, EngineSettings(data=str(tmp_path)), seed=0))
+    assert str(caught.value) == (
+        f"partition 4 has no hospital: {tmp_path} holds 4 hospitals' CSV files; give --federation-config "
+        "'num-supernodes=4' and --run-config 'hospitals=4'"
+    )
+
+
+def test_a_faulty_file_is_told_without_a_patients_values(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("age,sex\n666,1\n")
+    with pytest.raises(RunError) as caught:
+        load_virtual(Place(0, EngineSettings(data=str(tmp_path)), seed=0))
+    assert "666" not in str(caught.value)
+    (other := tmp_path / "other").mkdir()
+    write_hospitals(other)
+    path = sorted(other.glob("*.csv"))[0]
+    path.write_text(path.read_text().replace("\n", "\n-77", 1))
+    with pytest.raises(RunError, match=r"has 1 faults; python client\.py FILE names them") as caught:
+        load_virtual(Place(0, EngineSettings(data=str(other)), seed=0))
+    assert "-77" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("folder", "line"),
+    [("nowhere", "cannot be read (No such file or directory)"), (".", "holds no hospital's CSV; make some with")],
+)
+def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path, folder: str, line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        list_hospital_files(tmp_path / folder)
+    assert line in str(caught.value)
+
+
+def test_a_supernode_without_data_is_told_how_to_name_them() -> None:
+    with pytest.raises(RunError, match="a SuperNode has no data; start it with --node-config"):
+        find_place({}, {})
+    with pytest.raises(RunError, match="the server's settings make no sense: --data is data; give an absolute path"):
+        find_place({"partition-id": 0}, {"data": "data"})
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+def load_echo() -> ClientApp:
+    """An app without TensorFlow: it fails for hospital 3, and dies or dawdles if it is told to."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        number = context.node_config["partition-id"]
+        if message.content.get("die"):
+            os._exit(9)
+        if message.content.get("dawdle"):
+            time.sleep(0.3)
+        if number == 3:
+            raise RunError("no wish to train")
+        return Message(RecordDict(), reply_to=message)
+
+    return app
+
+
+def ask(grid: object, content: RecordDict) -> list[Message]:
+    nodes = grid.get_node_ids()  # type: ignore[attr-defined]
+    messages = [Message(content, dst_node_id=node, message_type="train") for node in nodes]
+    return list(grid.send_and_receive(messages))  # type: ignore[attr-defined]
+
+
+def test_processes_answer_like_one_process_in_the_order_of_node_ids() -> None:
+    alone = ask(here := InProcessGrid(load_echo(), NODES, {}), RecordDict())
+    with working_grid(load_echo, NODES, {}, processes=2) as grid:
+        assert grid.get_node_ids() == here.get_node_ids()
+        shared = ask(grid, RecordDict())
+        ids = grid.push_messages([Message(RecordDict(), dst_node_id=grid.get_node_ids()[0], message_type="train")])
+        assert [reply.metadata.reply_to_message_id for reply in grid.pull_messages(ids)] == list(ids)
+    assert [reply.metadata.src_node_id for reply in shared] == [reply.metadata.src_node_id for reply in alone]
+    assert [reply.error.reason for reply in shared if reply.has_error()] == ["no wish to train"]
+
+
+def test_a_process_that_dies_is_told_in_one_line() -> None:
+    with (
+        working_grid(load_echo, NODES, {}, processes=2) as grid,
+        pytest.raises(RunError, match=r"a process of the simulation ended too early \(exit code 9\)"),
+    ):
+        ask(grid, RecordDict({"die": ConfigRecord({"now": True})}))
+
+
+def test_a_process_whose_answer_nobody_waits_for_any_more_ends_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    with working_grid(load_echo, NODES, {}, processes=1) as grid:
+        dawdle = RecordDict({"dawdle": ConfigRecord({"now": True})})
+        grid._workers[0].ask([Message(dawdle, dst_node_id=grid.get_node_ids()[0], message_type="train")])
+    assert capfd.readouterr().err == ""
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def weights_in(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "model.npz") as file:
+        return {name: file[name] for name in file.files if name.startswith("weights/") or name in ("means", "stds")}
+
+
+def federate_files(files: dict[str, Path], **settings: object) -> dict[str, np.ndarray]:
+    """The weights of the same federation with each file named in a node config, as the scripts do it."""
+    config = FederationSettings(hospitals=len(files), **settings).to_run_config()  # type: ignore[arg-type]
+    nodes = {name: {"data": str(path), "name": name} for name, path in files.items()}
+    events: list[Event] = []
+    grid = InProcessGrid(app.app, nodes, config)
+    make_server_app(events.append)(grid, grid.context)
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    return {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
+
+
+@pytest.mark.parametrize("flags", [[], ["--processes", "2"], ["--fraction", "0.5"]], ids=" ".join)
+def test_a_folder_of_hospitals_gives_the_weights_of_the_scripts_bit_for_bit(tmp_path: Path, flags: list[str]) -> None:
+    files = write_hospitals(tmp_path)
+    assert main(["--data", str(tmp_path), "--rounds", "3", "--out", str(tmp_path / "run"), *flags]) == 0
+    expected = federate_files(files, rounds=3, fraction=0.5 if "--fraction" in flags else 1.0)
+    found = weights_in(tmp_path / "run")
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_very_many_hospitals_leave_a_whole_run_folder_and_a_screen_that_can_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--hospitals", "30", "--patients", "40", "--rounds", "2", "--fraction", "0.2", "--evaluate-every", "0"]
+    assert main([*flags, "--out", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "hospitals: 30, of 40 patients" in lines
+    assert any(
+        line.startswith("round 1/2   training loss 0.") and "not evaluated   hospitals 6/6" in line for line in lines
+    )
+    assert any(line.startswith("12 hospital-rounds, ") for line in lines)
+    assert not any("synthetic-va-" in line for line in lines)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *(
+            "MODEL_CARD.md",
+            "evaluation.json",
+            "history.jsonl",
+            "model.npz",
+            "report.html",
+            "settings.json",
+            "summary.json",
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--hospitals", "-1"], "--hospitals is -1; give 1 or more (0: all of --data, else 200)"),
+        (["--patients", "19"], "--patients is 19; give a number from 20 to 1000000"),
+        (["--processes", "0"], "--processes is 0; give a number from 1 to 256"),
+        (["--fraction", "0"], "--fraction is 0.0; give a share above 0, at most 1"),
+        (
+            ["--data", "nowhere"],
+            "--data nowhere: cannot be read (No such file or directory); give a folder of CSV files",
+        ),
+        (["--out", "/dev/null/x"], "--out /dev/null/x: cannot write there (Not a directory); give another folder"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(flags: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(flags) == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
+
+
+def test_more_hospitals_than_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_hospitals(tmp_path)
+    assert main(["--data", str(tmp_path), "--hospitals", "5"]) == 2
+    assert capsys.readouterr().err == f"error: --hospitals is 5, but {tmp_path} holds 4 CSV files; leave it out\n"
+
+
+def test_hospitals_too_small_to_share_anything_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--hospitals", "4", "--patients", "20", "--test-share", "0.05", "--out", str(tmp_path / "run")]
+    assert main(flags) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "could not answer query.describe: too few patients for --test-share 0.05" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_ctrl_c_ends_it_in_one_line_and_leaves_nobody_behind(tmp_path: Path, processes: str) -> None:
+    flags = ["--hospitals", "8", "--rounds", "100000", "--processes", processes, "--out", str(tmp_path / "run")]
+    with started("-m", "fedhealth", "simulate", *flags) as run:
+        run.wait_for("round      2/100000")
+        press_ctrl_c(run, at_least=0)
+        assert run.end() == 130
+        assert run.lines[-1] == "stopped by Ctrl-C"
+        assert "Traceback" not in run.output
+
+
+@pytest.mark.processes
+def test_ctrl_c_while_the_processes_start_is_one_line_too(tmp_path: Path) -> None:
+    with started("-m", "fedhealth", "simulate", "--processes", "2", "--out", str(tmp_path / "run")) as run:
+        press_ctrl_c(run, at_least=3)  # the two, and the one that multiprocessing has for itself
+        assert run.end() == 130
+        assert run.lines == ["stopped by Ctrl-C"]
+    assert not (tmp_path / "run").exists()
+
+
+def press_ctrl_c(run: Process, at_least: int) -> None:
+    """As a terminal does: to the process and to those that it has started, as soon as it has started so many."""
+    pid = run.process.pid
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    while run.process.poll() is None and len(listed.read_text().split()) < at_least:
+        time.sleep(0.01)
+    for each in [*map(int, listed.read_text().split()), pid]:
+        os.kill(each, signal.SIGINT)

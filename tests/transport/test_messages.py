@@ -1,0 +1,87 @@
+"""The flwr internals that the link leans on: this file fails loudly when one of them moves."""
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedhealth.common.errors import RunError
+from fedhealth.transport import messages
+from fedhealth.transport.messages import decode_message, encode_message, encode_messages, node_id_of
+
+
+@pytest.fixture(autouse=True)
+def _server_identity() -> None:
+    messages.set_identity(messages.SERVER_NODE_ID)
+
+
+def make_content() -> RecordDict:
+    weights = ArrayRecord({"hidden/kernel": Array(np.arange(6, dtype=np.float32).reshape(2, 3))})
+    metrics = MetricRecord({"num-examples": 7, "positives": [1, 2], "loss": 0.5})
+    return RecordDict(
+        {"arrays": weights, "metrics": metrics, "config": ConfigRecord({"means": [1.5, 2.5], "on": True})}
+    )
+
+
+def test_a_message_comes_back_as_it_went_in() -> None:
+    message = Message(make_content(), dst_node_id=5, message_type="train")
+    messages.set_message_id(message, "42")
+    received = decode_message(encode_message(message))
+    assert received.metadata.message_id == "42"
+    assert (received.metadata.src_node_id, received.metadata.dst_node_id) == (messages.SERVER_NODE_ID, 5)
+    assert received.metadata.message_type == "train"
+    np.testing.assert_array_equal(
+        received.content.array_records["arrays"]["hidden/kernel"].numpy(), [[0, 1, 2], [3, 4, 5]]
+    )
+    assert dict(received.content.metric_records["metrics"]) == {"num-examples": 7, "positives": [1, 2], "loss": 0.5}
+    assert dict(received.content.config_records["config"]) == {"means": [1.5, 2.5], "on": True}
+
+
+def test_a_reply_names_the_message_that_it_answers() -> None:
+    asked = Message(make_content(), dst_node_id=5, message_type="train")
+    messages.set_message_id(asked, "9")
+    reply = decode_message(encode_message(Message(RecordDict(), reply_to=asked)))
+    assert reply.metadata.reply_to_message_id == "9"
+    assert (reply.metadata.src_node_id, reply.metadata.dst_node_id) == (5, messages.SERVER_NODE_ID)
+
+
+def test_messages_encoded_together_equal_messages_encoded_alone() -> None:
+    shared = make_content()
+    many = [Message(shared, dst_node_id=node, message_type="train") for node in (5, 6, 7)]
+    together = encode_messages(many)
+    assert [decode_message(b"".join(parts)).metadata.dst_node_id for parts in together] == [5, 6, 7]
+    for parts, alone in zip(together, map(encode_message, many), strict=True):
+        assert messages.ProtoMessage.FromString(b"".join(parts)) == messages.ProtoMessage.FromString(alone)
+    assert len({id(content) for _, content in together}) == 1
+
+
+def test_shared_content_is_serialised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = messages.recorddict_to_proto
+    monkeypatch.setattr(messages, "recorddict_to_proto", lambda content: calls.append(1) or original(content))
+    shared = make_content()
+    encode_messages([Message(shared, dst_node_id=node, message_type="train") for node in range(2, 12)])
+    assert len(calls) == 1
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_message_are_a_value_error(payload: bytes) -> None:
+    try:
+        decode_message(payload)
+    except ValueError as error:
+        assert "not a Flower message" in str(error)
+
+
+def test_node_ids_are_stable_distinct_and_fit_flowers_numbers() -> None:
+    assert node_id_of("cleveland") == node_id_of("cleveland")
+    ids = {node_id_of(f"hospital {i}") for i in range(10_000)}
+    assert len(ids) == 10_000
+    assert all(messages.SERVER_NODE_ID < node < 2**63 for node in ids)
+
+
+def test_a_failed_app_tells_its_type_and_never_its_text() -> None:
+    asked = Message(make_content(), dst_node_id=5, message_type="train")
+    secret = ValueError("row 3: age is 71")
+    assert messages.failure_reply(asked, secret).error.reason == "ValueError"
+    assert messages.failure_reply(asked, RunError("training diverged")).error.reason == "training diverged"
