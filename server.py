@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedhealth.reporting.console.screen import ServerConsole
     from fedhealth.reporting.dashboard.app import Dashboard
     from fedhealth.reporting.tracking import Tracker
-    from fedhealth.server.events import Event, Past
+    from fedhealth.server.events import Event, ResumeState
     from fedhealth.transport.grpc.grid import GrpcGrid
 
 
@@ -87,15 +87,15 @@ def tell_end(folder: Path) -> None:
 
 def guard_door(grid: "GrpcGrid", event: "Event") -> None:
     """Once the rounds begin, only their hospitals may come back; one that is dropped is shown out."""
-    from fedhealth.server.events import Began, Dropped
+    from fedhealth.server.events import Dropped, RunStarted
 
-    if isinstance(event, Began) and not event.done:
+    if isinstance(event, RunStarted) and not event.done:
         grid.admit_only(member.name for member in event.members)
     if isinstance(event, Dropped):
         grid.expel(event.name, event.reason)
 
 
-def guard_again(grid: "GrpcGrid", past: "Past | None") -> None:
+def guard_again(grid: "GrpcGrid", past: "ResumeState | None") -> None:
     """A run that goes on has begun already: only its hospitals come in, and none that was dropped."""
     if past:
         grid.admit_only(m.name for m in past.checkpoint.members if m.name not in past.checkpoint.dropped)

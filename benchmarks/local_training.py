@@ -66,10 +66,10 @@ def make_examples() -> tuple["Examples", "Examples"]:
     """Model input of 200 training and 60 test patients, invented."""
     from fedhealth.data import preprocessing
     from fedhealth.data.schema import FEATURE_NAMES, TARGET
-    from fedhealth.data.sources.synthetic import invent_patients
+    from fedhealth.data.sources.synthetic import sample_patients
     from fedhealth.models.training import Examples
 
-    table = invent_patients(920, 0).iloc[: NUM_TRAIN + NUM_TEST]
+    table = sample_patients(920, 0).iloc[: NUM_TRAIN + NUM_TEST]
     features = table[list(FEATURE_NAMES)].to_numpy(dtype=np.float64)
     labels = table[TARGET].to_numpy(dtype=np.float32)
     encoded = preprocessing.encode(features, FederationSettings().missing_indicators)
@@ -94,8 +94,8 @@ def stock_model(settings: FederationSettings, num_inputs: int) -> "keras.Model":
 
 def training_ways(examples: "Examples") -> dict[str, Way]:
     """One epoch in one fixed order, from the same weights: name -> what gives the new weights."""
-    from fedhealth.client.privacy.noise import Randomness
-    from fedhealth.models.dp_sgd import NoisySteps, PrivateTrainer
+    from fedhealth.client.privacy.noise import NoiseSource
+    from fedhealth.models.dp_sgd import DpSgdBatches, DpSgdTrainer
     from fedhealth.models.training import Trainer, shuffled_orders
 
     settings = FederationSettings()
@@ -117,12 +117,12 @@ def training_ways(examples: "Examples") -> dict[str, Way]:
         fit_model.fit(inputs, labels, epochs=1, batch_size=size, shuffle=False, verbose=0)
         return list(fit_model.get_weights())
 
-    private, randomness = PrivateTrainer(trainer), Randomness()
+    private, noise_source = DpSgdTrainer(trainer), NoiseSource()
 
     def train_privately() -> "Weights":
-        batches = [randomness.choose(NUM_TRAIN, size / NUM_TRAIN) for _ in range(-(-NUM_TRAIN // size))]
-        noise = randomness.gaussian((len(batches), private.num_weights))
-        return private.train(start, examples, NoisySteps(batches, noise, settings.dp_clip, 5.0, size))
+        batches = [noise_source.choose(NUM_TRAIN, size / NUM_TRAIN) for _ in range(-(-NUM_TRAIN // size))]
+        noise = noise_source.gaussian((len(batches), private.num_weights))
+        return private.train(start, examples, DpSgdBatches(batches, noise, settings.dp_clip, 5.0, size))
 
     return {
         "train, ours": lambda: trainer.train(start, examples, orders)[0],

@@ -33,10 +33,10 @@ def make_hospitals(folder: Path) -> list[Path]:
     from fedhealth.data.hospital import load_hospital
     from fedhealth.data.patients import split_patients
     from fedhealth.data.schema import HOSPITAL
-    from fedhealth.data.sources.synthetic import invent_patients
+    from fedhealth.data.sources.synthetic import sample_patients
 
     settings, files, splits = FederationSettings(), [], []
-    for client, (_, rows) in enumerate(invent_patients(920, 0).groupby(HOSPITAL, sort=False), start=1):
+    for client, (_, rows) in enumerate(sample_patients(920, 0).groupby(HOSPITAL, sort=False), start=1):
         files.append(folder / client_file(client))
         files[-1].write_bytes(csv_bytes(rows))
         splits.append(split_patients(load_hospital(files[-1]).patients, settings.test_share, settings.seed))

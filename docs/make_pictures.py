@@ -26,7 +26,7 @@ def main(argv: object = None) -> None:
     quiet_libraries()
     from fedhealth.reporting.dashboard.app import Dashboard
     from fedhealth.reporting.html.pages import write_report
-    from fedhealth.server.events import Began
+    from fedhealth.server.events import RunStarted
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -34,7 +34,7 @@ def main(argv: object = None) -> None:
         write_report(folder / "synthetic")
         take_picture(f"file://{folder / 'synthetic' / 'report.html'}", DOCS / "report.png", height=1180, folder=folder)
         board = Dashboard(0)
-        (began,) = (event for event in events if isinstance(event, Began))
+        (began,) = (event for event in events if isinstance(event, RunStarted))
         for member in began.members:
             board.show_link("joined", member.name)
         for event in events[: 1 + LIVE_ROUNDS]:

@@ -19,7 +19,7 @@ from fedhealth.data.hospital import Hospital
 from fedhealth.data.patients import Patients
 from fedhealth.models.recalibration import fit_intercept, fit_prevalence
 from fedhealth.server.app import federate
-from fedhealth.server.events import Event, Finished
+from fedhealth.server.events import Event, RunFinished
 from fedhealth.transport.in_process import InProcessGrid
 
 Risks = dict[str, NDArray[np.float64]]
@@ -49,7 +49,7 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Mode
         for key in keys.values():
             participant.forget_in_memory(key)
     finished = events[-1]
-    if not isinstance(finished, Finished) or finished.standardisation is None:
+    if not isinstance(finished, RunFinished) or finished.standardisation is None:
         raise ValueError("a study needs a run that ends, with a common standardisation")
     return Model([read_array(array) for array in finished.weights.values()], finished.standardisation, chosen)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from experiments.figures import write_figures
 from experiments.paired_bootstrap import Difference
 from experiments.results import Study
-from experiments.scoring import MEAN, UNION
+from experiments.scoring import MEAN, POOLED
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.text_table import format_table
 
-SHOWN = (UNION, MEAN)
+SHOWN = (POOLED, MEAN)
 METRIC_NAMES = {"accuracy": "accuracy", "auroc": "AUROC", "brier": "Brier", "ece": "ECE"}
 TITLES = {
     "flamby": "FLamby's benchmark: 740 patients, 13 columns, one split, five trainings",
@@ -25,7 +25,7 @@ TITLES = {
 Lines = list[tuple[str, ...]]
 
 
-def union_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
+def pooled_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
     """Heading and lines: every method, all test patients together and the mean over hospitals."""
     values = {(r.method, r.hospital, r.metric): r for r in study.results if r.protocol == protocol}
     columns = [(where, metric) for where in SHOWN for metric in METRIC_NAMES]
@@ -81,7 +81,7 @@ def console_text(study: Study, terminal: bool) -> str:
     blocks = []
     for protocol in protocols_of(study):
         blocks.append(f"\n{TITLES.get(protocol, protocol)}")
-        for make in (union_lines, hospital_lines, difference_lines):
+        for make in (pooled_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)
             blocks += ["", format_table(heading, lines, text_columns=1, terminal=terminal)] if lines else []
         blocks += choice_lines(study, protocol)
@@ -100,7 +100,7 @@ def write_page(study: Study, path: Path, introduction: Callable[[Study, str], st
         flag = protocol.split("-")[0] if protocol.startswith("small") else protocol
         command = f"python -m experiments.compare --source PATH --protocol {flag}{flags} --out DIR"
         parts.append(f"## {TITLES.get(protocol, protocol)}\n")
-        for make in (union_lines, hospital_lines, difference_lines):
+        for make in (pooled_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)
             parts += [f"`{command}`\n", markdown(heading, lines)] if lines else []
         parts += [f"{line}\n" for line in choice_lines(study, protocol)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.scoring import MEAN, UNION, Tested, join
+from experiments.scoring import MEAN, POOLED, Tested, join
 from fedhealth.metrics.ranking import weighted_auroc
 
 NUM_DRAWS = 500
@@ -37,7 +37,7 @@ class Difference:
 def compare(method: Sequence[Repetition], reference: Sequence[Repetition]) -> list[Difference]:
     """All differences between two methods that tested the same patients in the same repetitions."""
     weights = draw_weights(method)
-    names = [*method[0], *([MEAN, UNION] if len(method[0]) > 1 else [])]
+    names = [*method[0], *([MEAN, POOLED] if len(method[0]) > 1 else [])]
     found = []
     for name in names:
         for metric in COMPARED:
@@ -70,7 +70,7 @@ def measure(
     if hospital == MEAN:
         each = [measure(repetition, name, metric, weights) for name in repetition]
         return np.nanmean(np.stack(each), axis=0) if not np.isnan(each).all() else each[0]
-    names = list(repetition) if hospital == UNION else [hospital]
+    names = list(repetition) if hospital == POOLED else [hospital]
     tested = join([repetition[name] for name in names])
     drawn = np.concatenate([weights[name][:, repetition[name].places] for name in names], axis=1)
     if metric == "auroc":

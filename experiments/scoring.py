@@ -10,7 +10,7 @@ from fedhealth.metrics.histogram import compute_metrics, score_histogram
 from fedhealth.metrics.ranking import exact_auroc
 
 METRICS = ("accuracy", "auroc", "brier", "ece")
-UNION, MEAN = "union", "mean"
+POOLED, MEAN = "union", "mean"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ def join(parts: list[Tested]) -> Tested:
 def score(hospitals: Mapping[str, Tested]) -> dict[tuple[str, str], float]:
     """(hospital, metric) -> value; undefined ones are left out, also of the mean."""
     values = {name: score_one(tested) for name, tested in hospitals.items()}
-    values[UNION] = score_one(join(list(hospitals.values())))
+    values[POOLED] = score_one(join(list(hospitals.values())))
     for metric in METRICS:
         known = [values[name][metric] for name in hospitals if metric in values[name]]
         if known:

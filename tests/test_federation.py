@@ -22,7 +22,7 @@ from fedhealth.metrics.clinical import compute_calibration
 from fedhealth.metrics.histogram import add_histograms
 from fedhealth.metrics.subgroups import GROUPS
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Began, Checkpoint, Event, Finished, RoundRecord
+from fedhealth.server.events import Checkpoint, Event, RoundRecord, RunFinished, RunStarted
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import node_id_of
 from tests.support.hospital_files import write_hospitals
@@ -36,15 +36,15 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def final_weights(events: list[Event]) -> list[np.ndarray]:
     finished = events[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, RunFinished)
     return [array.numpy() for array in finished.weights.values()]
 
 
 def test_a_run_tells_its_story_in_order(hospitals: dict[str, Path]) -> None:
     events = run_federation(hospitals)
-    assert [type(event) for event in events] == [Began, *[RoundRecord, Checkpoint] * 3, Finished]
+    assert [type(event) for event in events] == [RunStarted, *[RoundRecord, Checkpoint] * 3, RunFinished]
     began = events[0]
-    assert isinstance(began, Began)
+    assert isinstance(began, RunStarted)
     assert [member.name for member in began.members] == sorted(hospitals)
     assert sum(member.patients for member in began.members) == 240
     assert began.dataset == "synthetic"
@@ -53,7 +53,7 @@ def test_a_run_tells_its_story_in_order(hospitals: dict[str, Path]) -> None:
 def test_the_union_metrics_equal_sklearns_on_pooled_scores(hospitals: dict[str, Path]) -> None:
     events = run_federation(hospitals, rounds=5)
     finished = events[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, RunFinished)
     assert finished.standardisation is not None
     settings = finished.settings
     from fedhealth.models.training import Trainer
@@ -78,7 +78,7 @@ def test_the_union_metrics_equal_sklearns_on_pooled_scores(hospitals: dict[str, 
 
 def test_the_federations_standardisation_equals_that_of_pooled_rows(hospitals: dict[str, Path]) -> None:
     finished = run_federation(hospitals)[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, RunFinished)
     assert finished.standardisation is not None
     trains = [split_patients(load_hospital(path).patients, 0.25, 0)[0].features for path in hospitals.values()]
     pooled = preprocessing.local_standardisation(np.concatenate(trains))
@@ -112,8 +112,8 @@ def test_a_model_trained_with_class_weights_tells_risks_that_mean_what_they_say(
         table[(table[TARGET] == 0) | (table.index % 4 == 0)].to_csv(path, index=False)
     run = {"rounds": 60, "strategy": "fedavg", "learning_rate": 0.2}
     plain, weighed = (run_federation(hospitals, class_weights=on, **run)[-1] for on in (False, True))
-    assert isinstance(plain, Finished)
-    assert isinstance(weighed, Finished)
+    assert isinstance(plain, RunFinished)
+    assert isinstance(weighed, RunFinished)
     assert weighed.choices is not None
     assert weighed.choices.class_weights is not None
     healthy, ill = weighed.choices.class_weights
@@ -267,7 +267,7 @@ def test_a_verdict_leaves_only_the_hospital_that_wants_to_share_it(
     assert form and set(form) <= set(SHARED)
     assert all(numbers == VERDICT for numbers in form.values())
     finished = events[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, RunFinished)
     assert set(finished.verdicts) == {sharing}
     assert set(finished.verdicts[sharing]) == {"global", "personal"}
 
@@ -313,7 +313,7 @@ def test_the_default_run_on_the_real_hospitals_is_as_good_as_promised(uci_folder
     unions = []
     for seed in range(5):
         finished = run_federation(paths, rounds=FederationSettings().rounds, seed=seed)[-1]
-        assert isinstance(finished, Finished)
+        assert isinstance(finished, RunFinished)
         unions.append(finished.rounds[-1].union)
     auroc, accuracy, brier = (np.mean([getattr(u, key) for u in unions]) for key in ("auroc", "accuracy", "brier"))
     assert auroc >= 0.89

@@ -28,10 +28,10 @@ def load_real(folder: str) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite `cohort.toml` from the folder of the four UCI files and print the measured quality; exit code."""
+    """Rewrite `fitted.toml` from the folder of the four UCI files and print the measured quality; exit code."""
     from experiments.synthetic_statistics.fidelity import describe_fidelity
-    from experiments.synthetic_statistics.fit import derive_cohort
-    from experiments.synthetic_statistics.toml_writer import write_cohort
+    from experiments.synthetic_statistics.fit import fit_statistics
+    from experiments.synthetic_statistics.toml_writer import write_statistics
 
     arguments = sys.argv[1:] if argv is None else argv
     try:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "usage: python -m experiments.synthetic_statistics FOLDER (the folder with the four UCI files)"
             )
         patients = load_real(arguments[0])
-        write_cohort(derive_cohort(patients))
+        write_statistics(fit_statistics(patients))
     except FedHealthError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

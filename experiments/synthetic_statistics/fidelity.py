@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.synthetic_statistics.fit import FEW, derive_cohort
+from experiments.synthetic_statistics.fit import FEW, fit_statistics
 from fedhealth.data import schema
-from fedhealth.data.sources.synthetic import Cohort, FloatArray, invent_patients
+from fedhealth.data.sources.synthetic import FittedStatistics, FloatArray, sample_patients
 
 FEATURES = list(schema.FEATURE_NAMES)
 LARGE = 20_000
@@ -23,8 +23,8 @@ FOLDS = 5
 def describe_fidelity(real: pd.DataFrame, seeds: Sequence[int] = range(5)) -> Iterator[str]:
     """Lines for a person, each figure measured now; `real` is the canonical table of the four hospitals."""
     transfer = [measure_transfer(real, seed) for seed in seeds]
-    large = invent_patients(LARGE, seed=0)
-    tables = [invent_patients(len(real), seed) for seed in seeds]
+    large = sample_patients(LARGE, seed=0)
+    tables = [sample_patients(len(real), seed) for seed in seeds]
     matches = [exact_matches(table, real) for table in tables]
     num_equal = int(row_keys(real).duplicated(keep=False).sum())
     yield f"AUROC of a logistic regression on the {len(real)} real patients, trained on"
@@ -83,7 +83,7 @@ def auroc(patients: pd.DataFrame, risks: FloatArray) -> float:
 
 def measure_transfer(real: pd.DataFrame, seed: int) -> float:
     """AUROC on the real patients of a model trained on as many invented ones."""
-    return auroc(real, predict_risk(invent_patients(len(real), seed), real))
+    return auroc(real, predict_risk(sample_patients(len(real), seed), real))
 
 
 def measure_real(real: pd.DataFrame) -> float:
@@ -94,14 +94,14 @@ def measure_real(real: pd.DataFrame) -> float:
 def measure_held_out(real: pd.DataFrame) -> float:
     """AUROC of models trained on patients invented from the *other* folds' statistics.
 
-    `cohort.toml` saw every real patient, so `measure_transfer` flatters a little; this does not.
+    `fitted.toml` saw every real patient, so `measure_transfer` flatters a little; this does not.
     """
 
-    def invent(train: pd.DataFrame) -> pd.DataFrame:
-        cohort: Cohort = derive_cohort(train)
-        return invent_patients(len(real), seed=0, cohort=cohort)
+    def sample(train: pd.DataFrame) -> pd.DataFrame:
+        fitted: FittedStatistics = fit_statistics(train)
+        return sample_patients(len(real), seed=0, fitted=fitted)
 
-    return auroc(real, cross_predict(real, invent))
+    return auroc(real, cross_predict(real, sample))
 
 
 def cross_predict(real: pd.DataFrame, prepare: Callable[[pd.DataFrame], pd.DataFrame]) -> FloatArray:
@@ -115,39 +115,39 @@ def cross_predict(real: pd.DataFrame, prepare: Callable[[pd.DataFrame], pd.DataF
     return risks
 
 
-def pair_hospitals(invented: pd.DataFrame, real: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+def pair_hospitals(sampled: pd.DataFrame, real: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Each hospital's name, its invented and its real patients."""
     for name in schema.HOSPITALS:
-        is_invented = invented[schema.HOSPITAL] == schema.SYNTHETIC_PREFIX + name
-        yield name, invented[is_invented], real[real[schema.HOSPITAL] == name]
+        is_synthetic = sampled[schema.HOSPITAL] == schema.SYNTHETIC_PREFIX + name
+        yield name, sampled[is_synthetic], real[real[schema.HOSPITAL] == name]
 
 
-def compare_means(invented: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
+def compare_means(sampled: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
     """`"va oldpeak"` -> absolute difference of the means in standard deviations, where 20 or more were observed."""
     return {
         f"{name} {column.name}": abs(float((a[column.name].mean() - b[column.name].mean()) / b[column.name].std()))
-        for name, a, b in pair_hospitals(invented, real)
+        for name, a, b in pair_hospitals(sampled, real)
         for column in schema.NUMBERS
         if b[column.name].count() >= FEW
     }
 
 
-def compare_codes(invented: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
+def compare_codes(sampled: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
     """`"va cp 4"` -> absolute difference of the code's shares among the observed, where 20 or more were observed."""
     return {
         f"{name} {column.name} {code}": abs(float((a[column.name].dropna() == code).mean() - (known == code).mean()))
-        for name, a, b in pair_hospitals(invented, real)
+        for name, a, b in pair_hospitals(sampled, real)
         for column in (*schema.CATEGORIES, schema.LABEL)
         if len(known := b[column.name].dropna()) >= FEW
         for code in column.codes
     }
 
 
-def compare_missing(invented: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
+def compare_missing(sampled: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
     """`"va slope"` -> absolute difference of the shares of patients in whom it is missing."""
     return {
         f"{name} {feature}": abs(float(a[feature].isna().mean() - b[feature].isna().mean()))
-        for name, a, b in pair_hospitals(invented, real)
+        for name, a, b in pair_hospitals(sampled, real)
         for feature in FEATURES
     }
 
@@ -157,7 +157,7 @@ def row_keys(patients: pd.DataFrame) -> pd.Series:
     return patients[FEATURES].fillna(np.inf).apply(tuple, axis=1)
 
 
-def exact_matches(invented: pd.DataFrame, real: pd.DataFrame) -> list[int]:
+def exact_matches(sampled: pd.DataFrame, real: pd.DataFrame) -> list[int]:
     """For every invented row that equals a real one in all 13 features: how many of them are observed."""
-    matches = row_keys(invented).isin(set(row_keys(real)))
-    return [int(count) for count in invented[FEATURES].notna().sum(axis=1)[matches]]
+    matches = row_keys(sampled).isin(set(row_keys(real)))
+    return [int(count) for count in sampled[FEATURES].notna().sum(axis=1)[matches]]

@@ -1,4 +1,4 @@
-"""Measure the aggregate statistics from which `synthetic.py` invents patients, and write them to `cohort.toml`.
+"""Measure the aggregate statistics from which `synthetic.py` invents patients, and write them to `fitted.toml`.
 
 `python -m experiments.synthetic_statistics FOLDER` (the folder with the four UCI files) rewrites the table and says how good
 and how private the invented patients are. The table is published, so no statistic in it rests on fewer than five
@@ -17,7 +17,7 @@ from fedhealth.data.sources.synthetic import (
     DECIMALS,
     GROUPS,
     QUANTILE_COLUMNS,
-    Cohort,
+    FittedStatistics,
     FloatArray,
     pattern_columns,
 )
@@ -34,8 +34,8 @@ END_STEPS = {"age": 5.0, "trestbps": 10.0, "chol": 20.0, "thalach": 10.0, "oldpe
 """Lowest and highest values are rounded outward to multiples of these."""
 
 
-def derive_cohort(patients: pd.DataFrame) -> Cohort:
-    """Measure everything that `cohort.toml` holds.
+def fit_statistics(patients: pd.DataFrame) -> FittedStatistics:
+    """Measure everything that `fitted.toml` holds.
 
     Parameters
     ----------
@@ -49,15 +49,15 @@ def derive_cohort(patients: pd.DataFrame) -> Cohort:
     }
     pooled = {group: correlate_over_hospitals([scores[name][group] for name in hospitals]) for group in GROUPS}
     everyone = {group: measure_columns(rows) for group, rows in split_groups(patients).items()}
-    cohort: Cohort = {"all": {"ends": measure_ends(patients), **everyone}}
+    fitted: FittedStatistics = {"all": {"ends": measure_ends(patients), **everyone}}
     for name, groups in hospitals.items():
         measured = {group: measure_columns(rows) | measure_missing(rows, enough=0.8) for group, rows in groups.items()}
         for group, section in measured.items():
             section["correlations"] = mix_correlations(scores[name][group], pooled[group])
-        cohort[name] = {"ends": measure_ends(pd.concat(groups.values())), **measured}
+        fitted[name] = {"ends": measure_ends(pd.concat(groups.values())), **measured}
         if any("missing" not in section for section in measured.values()):
-            cohort[name]["all"] = measure_missing(pd.concat(groups.values()), enough=0.0)
-    return cohort
+            fitted[name]["all"] = measure_missing(pd.concat(groups.values()), enough=0.0)
+    return fitted
 
 
 def split_groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:

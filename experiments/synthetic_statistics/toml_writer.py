@@ -1,4 +1,4 @@
-"""Write the measured statistics as `cohort.toml`: for people to read, one line for each statistic.
+"""Write the measured statistics as `fitted.toml`: for people to read, one line for each statistic.
 
 What they mean stands in the file's own header. Reading it takes `tomllib` and is done in `synthetic.py`.
 """
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedhealth.common.atomic_files import write_file
-from fedhealth.data.sources.synthetic import COHORT_FILE, Cohort
+from fedhealth.data.sources.synthetic import STATISTICS_FILE, FittedStatistics
 
 HEADER = """\
 # Aggregate statistics of the UCI Heart Disease data (920 patients of four hospitals), from which
@@ -33,10 +33,10 @@ HEADER = """\
 """
 
 
-def format_cohort(cohort: Cohort) -> str:
+def format_statistics(fitted: FittedStatistics) -> str:
     """Render as TOML, one line for each statistic."""
     lines = [HEADER.rstrip()]
-    for place, sections in cohort.items():
+    for place, sections in fitted.items():
         for title, section in sections.items():
             tables = {f"{title}.{key}": section[key] for key in ("missing", "correlations") if key in section}
             plain = {key: value for key, value in section.items() if f"{title}.{key}" not in tables}
@@ -60,6 +60,6 @@ def format_value(value: Any) -> str:
     return f"{value:g}"
 
 
-def write_cohort(cohort: Cohort, path: Path = COHORT_FILE) -> None:
+def write_statistics(fitted: FittedStatistics, path: Path = STATISTICS_FILE) -> None:
     """Write the table."""
-    write_file(path, format_cohort(cohort).encode())
+    write_file(path, format_statistics(fitted).encode())

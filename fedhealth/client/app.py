@@ -19,18 +19,18 @@ from fedhealth.client.dp_mod import answer_privately
 from fedhealth.client.error_mod import answer_in_own_words
 from fedhealth.client.local_model import (
     find_standardisation,
-    find_steering,
     find_trainer,
     predict_risks,
     predict_rows,
     prepare,
+    read_objective,
     require_risks,
     shapes_of,
     to_arrays,
 )
 from fedhealth.client.node_config import LEAST_COUNT, find_min_count, find_share_verdict
 from fedhealth.client.participant import Participant, find_participant
-from fedhealth.client.personalization import Model, Outcome, weigh_models
+from fedhealth.client.personalization import Model, Outcome, compare_models
 from fedhealth.client.server_messages import read_means, read_round, read_weights
 from fedhealth.common.errors import RunError
 from fedhealth.data import preprocessing
@@ -109,7 +109,7 @@ def train(message: Message, context: Context) -> Message:
     seed = [part.settings.seed, read_round(message), zlib.crc32(part.hospital.name.encode())]
     orders = shuffled_orders(num_patients=len(part.train), num_epochs=part.settings.local_epochs, seed=seed)
     sent = read_weights(message, shapes_of(trainer))
-    weights, loss = trainer.train(sent, examples, orders, find_steering(message, trainer))
+    weights, loss = trainer.train(sent, examples, orders, read_objective(message, trainer))
     if not (np.isfinite(loss) and all(np.all(np.isfinite(weight)) for weight in weights)):
         raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
     metrics = MetricRecord({"num-examples": len(part.train), "train-loss": loss})
@@ -182,7 +182,7 @@ def look_back(message: Message, context: Context) -> Outcome:
     part = find_participant(context)
     weights = read_weights(message, shapes_of(find_trainer(part.settings)))
     final = Model(weights, find_standardisation(part, message), part.settings)
-    return weigh_models(part, final, fewest=max(LEAST_COUNT, find_min_count(context)))
+    return compare_models(part, final, fewest=max(LEAST_COUNT, find_min_count(context)))
 
 
 def _predict(

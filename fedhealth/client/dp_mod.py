@@ -16,27 +16,27 @@ from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
 from fedhealth.client.local_model import (
-    find_private_trainer,
+    find_dp_trainer,
     find_standardisation,
-    find_steering,
     find_trainer,
     prepare,
+    read_objective,
     shapes_of,
     to_arrays,
 )
-from fedhealth.client.node_config import find_budget, find_randomness
+from fedhealth.client.node_config import find_budget, find_noise_source
 from fedhealth.client.participant import Participant, find_participant
 from fedhealth.client.privacy.ledger import Budget
 from fedhealth.client.privacy.mechanisms import noisy_count, noisy_histogram
-from fedhealth.client.privacy.noise import Randomness
+from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.client.privacy.plan import PrivatePlan, count_epsilon, make_plan
 from fedhealth.client.server_messages import read_round, read_weights
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.metrics.histogram import histogram_to_record, score_histogram
 
 if TYPE_CHECKING:
-    from fedhealth.models.dp_sgd import NoisySteps
-    from fedhealth.models.training import Steering
+    from fedhealth.models.dp_sgd import DpSgdBatches
+    from fedhealth.models.training import LocalObjective
 
 T = TypeVar("T")
 HARMLESS = frozenset({"query.initial_weights"})
@@ -56,10 +56,10 @@ def answer_privately(message: Message, context: Context, call_next: ClientAppCal
         return call_next(message, context)
     if kind not in ANSWERS:
         raise RunError(f"under differential privacy this hospital does not answer {kind}")
-    return ANSWERS[kind](message, find_private_part(context))
+    return ANSWERS[kind](message, open_dp_session(context))
 
 
-class PrivatePart:
+class DpSession:
     """A participant with what keeps its promise.
 
     Attributes
@@ -67,16 +67,16 @@ class PrivatePart:
     split : how the ledger calls this split into patients to train on and to test on.
     """
 
-    def __init__(self, participant: Participant, budget: Budget, randomness: Randomness) -> None:
+    def __init__(self, participant: Participant, budget: Budget, noise_source: NoiseSource) -> None:
         settings = participant.settings
         self.participant = participant
         self.budget = budget
-        self.randomness = randomness
+        self.noise_source = noise_source
         self.split = f"seed {settings.seed}, test share {settings.test_share!r}"
         told = budget.find_count(self.split)
         if told is None:
             cost = count_epsilon(settings)
-            told = noisy_count(len(participant.train), cost, randomness), cost
+            told = noisy_count(len(participant.train), cost, noise_source), cost
             budget.charge_count(self.split, *told)
         self.plan: PrivatePlan = make_plan(settings, *told)
         budget.require_room(self.split, self.plan, settings.rounds)
@@ -102,15 +102,15 @@ class PrivatePart:
         return cast(T, before[1])
 
 
-_PARTS: WeakKeyDictionary[Participant, PrivatePart] = WeakKeyDictionary()
+_PARTS: WeakKeyDictionary[Participant, DpSession] = WeakKeyDictionary()
 
 
-def find_private_part(context: Context) -> PrivatePart:
+def open_dp_session(context: Context) -> DpSession:
     """The participant's private part, made when it is first asked for."""
     participant = find_participant(context)
     if participant not in _PARTS:
         budget = find_budget(context, _read_limit(context))
-        _PARTS[participant] = PrivatePart(participant, budget, find_randomness(context))
+        _PARTS[participant] = DpSession(participant, budget, find_noise_source(context))
     return _PARTS[participant]
 
 
@@ -128,7 +128,7 @@ def spent_line(message: Message, context: Context) -> str | None:
     """What a round has cost the patients, for this hospital's own screen; None if it was no private round."""
     if message.metadata.message_type != "train" or not find_participant(context).settings.private:
         return None
-    part, spent = find_private_part(context), find_private_part(context).budget.spent()
+    part, spent = open_dp_session(context), open_dp_session(context).budget.spent()
     limit = f", {part.budget.limit:g} at most (--max-epsilon)" if part.budget.limit else ""
     return (
         f"round {read_round(message)}   privacy: this run promises epsilon {part.plan.epsilon:.3g}; "
@@ -136,12 +136,12 @@ def spent_line(message: Message, context: Context) -> str | None:
     )
 
 
-def _draw_steps(part: PrivatePart, num_weights: int) -> "NoisySteps":
+def _draw_steps(part: DpSession, num_weights: int) -> "DpSgdBatches":
     """Whom a round's steps visit, and their noise."""
-    from fedhealth.models.dp_sgd import NoisySteps
+    from fedhealth.models.dp_sgd import DpSgdBatches
 
-    plan, draw = part.plan, part.randomness
-    return NoisySteps(
+    plan, draw = part.plan, part.noise_source
+    return DpSgdBatches(
         batches=[draw.choose(len(part.participant.train), plan.rate) for _ in range(plan.steps)],
         noise=draw.gaussian((plan.steps, num_weights)),
         clip=part.participant.settings.dp_clip,
@@ -150,37 +150,37 @@ def _draw_steps(part: PrivatePart, num_weights: int) -> "NoisySteps":
     )
 
 
-def _describe(steering: "Steering | None") -> Hashable:
-    return steering and (steering.proximal_mu, _digest(steering.correction or []))
+def _describe(objective: "LocalObjective | None") -> Hashable:
+    return objective and (objective.proximal_mu, _digest(objective.correction or []))
 
 
 def _digest(weights: Sequence[NDArray[np.float32]]) -> bytes:
     return hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).digest()
 
 
-def describe(message: Message, part: PrivatePart) -> Message:
+def describe(message: Message, part: DpSession) -> Message:
     """Who this is, about how many patients it trains on, and what epsilon its patients are promised."""
     hospital, settings = part.participant.hospital, part.participant.settings
-    find_private_trainer(settings).warm_up()
+    find_dp_trainer(settings).warm_up()
     who = ConfigRecord({"name": hospital.name, "source": hospital.source})
     counts = MetricRecord({"train-patients": part.plan.patients, "epsilon": part.plan.epsilon})
     return Message(RecordDict({"hospital": who, "counts": counts}), reply_to=message)
 
 
-def train(message: Message, part: PrivatePart) -> Message:
+def train(message: Message, part: DpSession) -> Message:
     """Take a round's noisy steps from the global weights; no loss is told."""
     participant, round_num = part.participant, read_round(message)
-    trainer, private = find_trainer(participant.settings), find_private_trainer(participant.settings)
+    trainer, private = find_trainer(participant.settings), find_dp_trainer(participant.settings)
     standardisation = find_standardisation(participant, message)
-    sent, steering = read_weights(message, shapes_of(trainer)), find_steering(message, trainer)
+    sent, objective = read_weights(message, shapes_of(trainer)), read_objective(message, trainer)
 
     def take_steps() -> ArrayRecord:
         examples = prepare(participant.train, participant.settings.missing_indicators, standardisation)
         part.budget.charge_steps(part.split, part.plan)
         steps = _draw_steps(part, private.num_weights)
-        return to_arrays(private.train(sent, examples, steps, steering), trainer)
+        return to_arrays(private.train(sent, examples, steps, objective), trainer)
 
-    question = (round_num, standardisation, _digest(sent), _describe(steering))
+    question = (round_num, standardisation, _digest(sent), _describe(objective))
     arrays = part.once("train", question, take_steps)
     if not all(np.all(np.isfinite(array.numpy())) for array in arrays.values()):
         raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
@@ -188,7 +188,7 @@ def train(message: Message, part: PrivatePart) -> Message:
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 
-def evaluate(message: Message, part: PrivatePart) -> Message:
+def evaluate(message: Message, part: DpSession) -> Message:
     """Evaluate the global weights on the test patients; back goes a coarse, noisy histogram of risks by label."""
     participant = part.participant
     trainer = find_trainer(participant.settings)
@@ -202,18 +202,18 @@ def evaluate(message: Message, part: PrivatePart) -> Message:
             raise RunError("the server's weights make no sense: they give risks that are no numbers")
         part.budget.charge_test(part.split, part.plan.test_epsilon)
         exact = score_histogram(risks, examples.labels)
-        return MetricRecord(histogram_to_record(noisy_histogram(exact, part.plan.test_epsilon, part.randomness)))
+        return MetricRecord(histogram_to_record(noisy_histogram(exact, part.plan.test_epsilon, part.noise_source)))
 
     metrics = part.once("evaluate", (standardisation, _digest(sent)), count)
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
-def finish(message: Message, part: PrivatePart) -> Message:
+def finish(message: Message, part: DpSession) -> Message:
     """Receive the final model; what it is worth here is not told, whatever the hospital would otherwise share."""
     return Message(RecordDict(), reply_to=message)
 
 
-ANSWERS: dict[str, Callable[[Message, PrivatePart], Message]] = {
+ANSWERS: dict[str, Callable[[Message, DpSession], Message]] = {
     "query.describe": describe,
     "train": train,
     "evaluate": evaluate,

@@ -19,8 +19,8 @@ from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 
 if TYPE_CHECKING:
-    from fedhealth.models.dp_sgd import PrivateTrainer
-    from fedhealth.models.training import Examples, Steering, Trainer, Weights
+    from fedhealth.models.dp_sgd import DpSgdTrainer
+    from fedhealth.models.training import Examples, LocalObjective, Trainer, Weights
 
 
 def find_trainer(settings: FederationSettings) -> "Trainer":
@@ -44,16 +44,16 @@ def _make_trainer(**choices: Any) -> "Trainer":
     return Trainer(**choices)
 
 
-def find_private_trainer(settings: FederationSettings) -> "PrivateTrainer":
+def find_dp_trainer(settings: FederationSettings) -> "DpSgdTrainer":
     """The same model with noisy steps."""
     return _make_private_trainer(find_trainer(settings))
 
 
 @lru_cache(maxsize=16)
-def _make_private_trainer(trainer: "Trainer") -> "PrivateTrainer":
-    from fedhealth.models.dp_sgd import PrivateTrainer
+def _make_private_trainer(trainer: "Trainer") -> "DpSgdTrainer":
+    from fedhealth.models.dp_sgd import DpSgdTrainer
 
-    return PrivateTrainer(trainer)
+    return DpSgdTrainer(trainer)
 
 
 @lru_cache(maxsize=2 * KEPT_HOSPITALS)
@@ -72,14 +72,14 @@ def find_standardisation(part: Participant, message: Message) -> Standardisation
     return read_standardisation(message)
 
 
-def find_steering(message: Message, trainer: "Trainer") -> "Steering | None":
+def read_objective(message: Message, trainer: "Trainer") -> "LocalObjective | None":
     """What the strategy asks for beside plain descent, if anything."""
-    from fedhealth.models.training import Steering
+    from fedhealth.models.training import LocalObjective
 
     proximal_mu, correction = read_proximal_mu(message), read_correction(message, shapes_of(trainer))
     if class_weights := read_class_weights(message):
-        return Steering(proximal_mu, correction, class_weights)
-    return Steering(proximal_mu, correction) if proximal_mu or correction else None
+        return LocalObjective(proximal_mu, correction, class_weights)
+    return LocalObjective(proximal_mu, correction) if proximal_mu or correction else None
 
 
 def shapes_of(trainer: "Trainer") -> dict[str, tuple[int, ...]]:

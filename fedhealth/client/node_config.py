@@ -6,7 +6,7 @@ from flwr.app import Context
 
 from fedhealth.client.participant import IN_MEMORY, read_settings
 from fedhealth.client.privacy.ledger import Budget, budget_path
-from fedhealth.client.privacy.noise import Randomness
+from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.common.errors import UsageError
 
 LEAST_COUNT = 5
@@ -27,15 +27,15 @@ def find_budget(context: Context, limit: float | None) -> Budget:
     return Budget(None if path is None or path in IN_MEMORY else budget_path(Path(str(path))), limit)
 
 
-def find_randomness(context: Context) -> Randomness:
+def find_noise_source(context: Context) -> NoiseSource:
     """Noise that nobody can foresee; repeatable only for the patients of a study, who are public or invented."""
     path = context.node_config.get("data")
     if path is not None:
-        return Randomness(IN_MEMORY[str(path)][3] if path in IN_MEMORY else None)
+        return NoiseSource(IN_MEMORY[str(path)][3] if path in IN_MEMORY else None)
     from fedhealth.client.virtual import find_place
 
     place = find_place(context.node_config, context.run_config)
-    return Randomness(None if place.engine.data else [place.seed, place.number])
+    return NoiseSource(None if place.engine.data else [place.seed, place.number])
 
 
 def find_share_verdict(context: Context) -> bool:

@@ -17,7 +17,7 @@ from fedhealth.config.federation import FederationSettings, StrategyName
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
-from fedhealth.metrics.paired_comparison import Verdict, choose_metric, judge
+from fedhealth.metrics.paired_comparison import PairedComparison, choose_metric, judge
 from fedhealth.models.recalibration import fit_intercept, shift_log_odds
 
 ADAPTIVE: tuple[StrategyName, ...] = ("fedadam", "fedyogi", "fedadagrad")
@@ -59,10 +59,10 @@ class Outcome:
     models: Mapping[str, Model]
     labels: NDArray[np.float32]
     risks: Mapping[str, NDArray[np.float32]]
-    verdicts: Mapping[str, Verdict]
+    verdicts: Mapping[str, PairedComparison]
 
 
-def weigh_models(part: Participant, final: Model, fewest: int) -> Outcome:
+def compare_models(part: Participant, final: Model, fewest: int) -> Outcome:
     """Make the hospital's own models, and compare all on its test patients.
 
     An AUROC counts only if `fewest` of them are ill, and as many healthy. An intercept leaves their order as it is, so its
@@ -72,7 +72,7 @@ def weigh_models(part: Participant, final: Model, fewest: int) -> Outcome:
     risks = {name: model.risks(part.test) for name, model in models.items()}
     local_model.require_risks(risks["global"])
     risks = {name: each for name, each in risks.items() if np.all(np.isfinite(each))}
-    labels, verdicts = part.test.labels, dict[str, Verdict]()
+    labels, verdicts = part.test.labels, dict[str, PairedComparison]()
     for name in risks if "alone" in risks else ():
         same_order = name == "personal" and part.settings.personalise == "intercept"
         if name != "alone":

@@ -130,15 +130,15 @@ class Examination:
             ) from None
 
     def _ask_server(self) -> str:
-        canary = canary_arrays()
+        probe = probe_arrays()
         try:
-            self.server = check_server(self.settings.server, self._name(), self.identity, canary)
+            self.server = check_server(self.settings.server, self._name(), self.identity, probe)
         except ServerLostError as error:
             raise RunError(f"gives no answer ({error}); ask the coordinator whether it is running") from None
-        for sent, came in zip(canary, self.server.arrays, strict=True):
+        for sent, came in zip(probe, self.server.arrays, strict=True):
             if not np.array_equal(sent + 1, came):
                 raise RunError("toy weights came back changed; something between here and the server alters messages")
-        size = sum(array.nbytes for array in canary)
+        size = sum(array.nbytes for array in probe)
         return f"answers; {size} bytes of toy weights went there and came back whole in {self.server.seconds * 1000:.0f} ms"
 
     def _name(self) -> str:
@@ -197,7 +197,7 @@ class Examination:
         return self.server
 
 
-def canary_arrays() -> list[NDArray[np.float32]]:
+def probe_arrays() -> list[NDArray[np.float32]]:
     """Toy weights of about a model's size."""
     return [np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for shape in ((32, 16), (16,), (16, 1), (1,))]
 

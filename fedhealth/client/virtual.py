@@ -36,7 +36,7 @@ def find_place(node_config: Mapping[str, Any], run_config: Mapping[str, Any]) ->
 def load_virtual(place: Place) -> Hospital:
     """The hospital; a `RunError` if there is none of that number or its file is not sound."""
     if not place.engine.data:
-        return invent_virtual(place)
+        return sample_virtual(place)
     folder = Path(place.engine.data)
     try:
         files = list_hospital_files(folder)
@@ -53,11 +53,11 @@ def load_virtual(place: Place) -> Hospital:
         raise RunError(str(error)) from None
 
 
-def invent_virtual(place: Place) -> Hospital:
+def sample_virtual(place: Place) -> Hospital:
     """An invented hospital."""
-    from fedhealth.data.sources.synthetic_batch import invent_one
+    from fedhealth.data.sources.synthetic_batch import sample_one
 
-    name, features, labels = invent_one(place.number, place.engine.patients, place.seed)
+    name, features, labels = sample_one(place.number, place.engine.patients, place.seed)
     return Hospital(name, name, Patients(features, labels), "synthetic", ())
 
 

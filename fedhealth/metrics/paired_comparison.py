@@ -19,7 +19,7 @@ DIGITS: dict[MetricName, int] = {"auroc": 2, "brier": 3}
 """What is told is rounded, and judged as it is told: more digits say more of single patients than of models."""
 NUM_DRAWS = 2000
 LEVEL = 0.95
-VERDICT_STREAM = 0x3E2D1C7
+COMPARISON_STREAM = 0x3E2D1C7
 MOST_VALUES = 1_000_000
 """Patients times draws that are looked at together."""
 
@@ -27,7 +27,7 @@ Values = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PairedComparison:
     """A model's metric, that of the model alone, and their difference with its 95 % interval; all rounded."""
 
     metric: MetricName
@@ -50,16 +50,16 @@ def choose_metric(labels: Values, fewest: int, same_order: bool = False) -> Metr
     return "brier" if same_order or min(ill, len(labels) - ill) < max(1, fewest) else "auroc"
 
 
-def judge(risks: Values, alone: Values, labels: Values, metric: MetricName) -> Verdict:
+def judge(risks: Values, alone: Values, labels: Values, metric: MetricName) -> PairedComparison:
     """The model that gave `risks` against the one that gave the risks `alone`, to the same patients (num_patients,)."""
     one, other = _measure(risks, labels, metric), _measure(alone, labels, metric)
     draws = _draw_differences(risks, alone, labels, metric)
     low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     told = (round(float(value), DIGITS[metric]) + 0.0 for value in (one, other, one - other, low, high))
-    return Verdict(metric, *told)
+    return PairedComparison(metric, *told)
 
 
-def verdict_sentence(model: str, verdict: Verdict, alone: str = "yours alone") -> str:
+def comparison_sentence(model: str, verdict: PairedComparison, alone: str = "yours alone") -> str:
     """The verdict in one line, such as `global model: AUROC 0.74, yours alone 0.67, ...: worth it`."""
     digits = DIGITS[verdict.metric]
     words = verdict.words.replace("yours alone", alone)
@@ -80,7 +80,7 @@ def _measure(risks: Values, labels: Values, metric: MetricName) -> float:
 
 def _draw_differences(risks: Values, alone: Values, labels: Values, metric: MetricName) -> NDArray[np.float64]:
     """The difference in every draw (NUM_DRAWS,); NaN where a draw has no ill or no healthy patient."""
-    num_patients, generator = len(labels), np.random.default_rng(VERDICT_STREAM)
+    num_patients, generator = len(labels), np.random.default_rng(COMPARISON_STREAM)
     size = max(1, MOST_VALUES // num_patients)
     losses = (np.asarray(risks, np.float64) - labels) ** 2 - (np.asarray(alone, np.float64) - labels) ** 2
     found = []

@@ -61,7 +61,7 @@ class Outcomes:
         return Outcomes(*(one + two for one, two in zip(self.counts(), other.counts(), strict=True)))
 
 
-Told = Mapping[str, Outcomes]
+Disclosed = Mapping[str, Outcomes]
 """Group -> its outcomes; a group that is not told is not in it."""
 
 
@@ -69,7 +69,7 @@ Told = Mapping[str, Outcomes]
 class Subgroups:
     """What the hospitals told of their subgroups, and why others told nothing."""
 
-    told: Mapping[str, Told]
+    told: Mapping[str, Disclosed]
     """By hospital."""
     silent: Mapping[str, str]
     """Hospital -> reason."""
@@ -86,7 +86,7 @@ def count_subgroups(
     }
     for division, groups in DIVISIONS.items():
         each = [_count(labels[mask] > 0.5, risks[mask]) for mask in (places[division] == p for p in range(len(groups)))]
-        may = find_tellable([outcomes.patients for outcomes in each], least)
+        may = suppress_small_cells([outcomes.patients for outcomes in each], least)
         told |= {group: outcomes for group, outcomes, yes in zip(groups, each, may, strict=True) if yes}
     return told
 
@@ -97,7 +97,7 @@ def _count(ill: NDArray[np.bool_], risks: NDArray[np.floating]) -> Outcomes:
     return Outcomes(*(int((one & other).sum()) for one, other in pairs))
 
 
-def find_tellable(sizes: Sequence[int], least: int) -> list[bool]:
+def suppress_small_cells(sizes: Sequence[int], least: int) -> list[bool]:
     """Which groups of a division may be told, if whoever hears it knows their total and this rule.
 
     Not a group of 1 to `least` - 1 patients; and, because the total less what is told would give it away, not the smallest
@@ -108,15 +108,15 @@ def find_tellable(sizes: Sequence[int], least: int) -> list[bool]:
     small = {place for place, size in enumerate(sizes) if 0 < size < least}
     if sum(sizes) < least:
         return [False] * len(sizes)
-    untold = set(small)
+    suppressed = set(small)
     for wanted in sorted({size for size in sizes if size >= least}):
-        if not small or (len(untold) > 1 and sum(sizes[place] for place in untold) >= 2 * least - 1):
+        if not small or (len(suppressed) > 1 and sum(sizes[place] for place in suppressed) >= 2 * least - 1):
             break
-        untold |= {place for place, size in enumerate(sizes) if size == wanted}
-    return [place not in untold for place in range(len(sizes))]
+        suppressed |= {place for place, size in enumerate(sizes) if size == wanted}
+    return [place not in suppressed for place in range(len(sizes))]
 
 
-def check_subgroups(told: Told, patients: int, ill: int, least: int) -> None:
+def check_subgroups(told: Disclosed, patients: int, ill: int, least: int) -> None:
     """Raise a `ValueError` unless these can be the subgroups of so many tested patients, told by the rule above."""
     for groups in DIVISIONS.values():
         each = [told[group] for group in groups if group in told]
@@ -128,7 +128,7 @@ def check_subgroups(told: Told, patients: int, ill: int, least: int) -> None:
             raise ValueError(f"its subgroups are not those of the {patients} patients ({ill} ill) that it declared")
 
 
-def add_subgroups(told: Iterable[Told]) -> dict[str, Outcomes]:
+def add_subgroups(told: Iterable[Disclosed]) -> dict[str, Outcomes]:
     """All hospitals' together, in the order of `DIVISIONS`; a group that no hospital told has nobody in it."""
     each = list(told)
     return {group: sum((one[group] for one in each if group in one), start=Outcomes()) for group in GROUPS}

@@ -1,7 +1,7 @@
 """Local training that tells almost nothing of any one patient: DP-SGD, compiled once, one call per round.
 
 Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1. Whom each step visits and its noise come from
-outside (`privacy.Randomness`): they must not be foreseeable, and a traced function would be a poor place to hide them.
+outside (`privacy.NoiseSource`): they must not be foreseeable, and a traced function would be a poor place to hide them.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fedhealth.models.training import Examples, Steering, Trainer, Weights, to_tensors, to_vector
+from fedhealth.models.training import Examples, LocalObjective, Trainer, Weights, to_tensors, to_vector
 
 
 @dataclass(frozen=True, eq=False)
-class NoisySteps:
+class DpSgdBatches:
     """The steps of one call.
 
     Attributes
@@ -34,7 +34,7 @@ class NoisySteps:
     expected: float
 
 
-class PrivateTrainer:
+class DpSgdTrainer:
     """A trainer's model and optimiser, with noisy steps traced for them."""
 
     def __init__(self, trainer: Trainer) -> None:
@@ -55,7 +55,7 @@ class PrivateTrainer:
         )
 
     def train(
-        self, weights: Weights, examples: Examples, steps: NoisySteps, steering: Steering | None = None
+        self, weights: Weights, examples: Examples, steps: DpSgdBatches, objective: LocalObjective | None = None
     ) -> Weights:
         """The weights after `steps` from `weights`; the loss on the way is a patient's business and is not computed."""
         # One invented patient stands at the end: in every batch, so that none is empty, and with no weight in any.
@@ -73,7 +73,7 @@ class PrivateTrainer:
                 tf.constant(steps.noise * np.float32(steps.multiplier * steps.clip)),
                 tf.constant([steps.clip, steps.expected], dtype=tf.float32),
             ),
-            to_tensors(steering or Steering(), start),
+            to_tensors(objective or LocalObjective(), start),
         )
         return self._trainer.to_weights(trained)
 
@@ -81,7 +81,9 @@ class PrivateTrainer:
         """Run once, on one invented patient, so that the first round costs what every round costs."""
         examples = Examples(np.zeros((1, self._trainer.model.input_shape[1]), np.float32), np.zeros(1, np.float32))
         noise = np.zeros((1, self.num_weights), dtype=np.float32)
-        self.train(self._trainer.initial_weights(), examples, NoisySteps([np.zeros(1, np.int32)], noise, 1.0, 0.0, 1.0))
+        self.train(
+            self._trainer.initial_weights(), examples, DpSgdBatches([np.zeros(1, np.int32)], noise, 1.0, 0.0, 1.0)
+        )
 
     def _take_steps(
         self,
@@ -89,20 +91,20 @@ class PrivateTrainer:
         inputs: tf.Tensor,
         labels: tf.Tensor,
         steps: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
-        steering: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+        objective: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     ) -> tf.Tensor:
         """`steps` are all batches one after the other, where each begins, the noise of each, and (clip, expected)."""
         trainer, (order, splits, noise, scale) = self._trainer, steps
         clip, expected = scale[0], scale[1]
         trainer.assign(vector)
-        steer = trainer.steer_from(vector, steering)
+        adjust_gradients = trainer.adjust_from(vector, objective)
         for step in tf.range(tf.shape(noise)[0]):
             batch = order[splits[step] : splits[step + 1]]
-            invented = tf.shape(labels)[0] - 1
-            counted = tf.cast(batch < invented, tf.float32)
+            sampled = tf.shape(labels)[0] - 1
+            counted = tf.cast(batch < sampled, tf.float32)
             summed = self._sum_clipped(tf.gather(inputs, batch), tf.gather(labels, batch), counted, clip)
             noisy = trainer.split((summed + noise[step]) / expected)
-            trainer.apply(noisy, steer)
+            trainer.apply(noisy, adjust_gradients)
         return tf.concat([tf.reshape(weight, [-1]) for weight in trainer.model.weights], axis=0)
 
     def _sum_clipped(self, inputs: tf.Tensor, labels: tf.Tensor, counted: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:

@@ -93,6 +93,6 @@ def shift_log_odds(weights: Sequence[NDArray[np.float32]], by: float) -> list[ND
     return [*weights[:-1], (weights[-1] + by).astype(np.float32)]
 
 
-def soften(weights: Sequence[NDArray[np.float32]], temperature: float) -> list[NDArray[np.float32]]:
+def temperature_scale(weights: Sequence[NDArray[np.float32]], temperature: float) -> list[NDArray[np.float32]]:
     """The same model with every log odds divided by `temperature`."""
     return [*weights[:-2], *((weight / temperature).astype(np.float32) for weight in weights[-2:])]

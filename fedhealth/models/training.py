@@ -16,7 +16,7 @@ from fedhealth.config.federation import ModelName
 from fedhealth.models.keras_models import NUM_HIDDEN, build_model, weight_names
 
 Weights = list[NDArray[np.float32]]
-Steer = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+AdjustGradients = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 """Gradients -> gradients."""
 
 
@@ -29,7 +29,7 @@ class Examples:
 
 
 @dataclass(frozen=True, eq=False)
-class Steering:
+class LocalObjective:
     """What turns local training away from plain gradient descent on a hospital's own patients."""
 
     proximal_mu: float = 0.0
@@ -74,7 +74,7 @@ class Trainer:
         # Traced once, here, for open lengths: nothing can be traced again, whatever the size of a hospital.
         self._train = tf.function(self._train_batches).get_concrete_function(vector, inputs, labels, orders)
         self._is_warm = False
-        self._steered: tf.types.experimental.ConcreteFunction | None = None
+        self._adjusted: tf.types.experimental.ConcreteFunction | None = None
         self._predict = tf.function(self._predict_risks).get_concrete_function(vector, inputs)
 
     def initial_weights(self) -> Weights:
@@ -96,7 +96,7 @@ class Trainer:
         weights: Sequence[NDArray[np.float32]],
         examples: Examples,
         orders: NDArray[np.int32],
-        steering: Steering | None = None,
+        objective: LocalObjective | None = None,
     ) -> tuple[Weights, float]:
         """Stochastic gradient descent from `weights`, one epoch per row of `orders` (num_epochs, num_patients).
 
@@ -106,11 +106,11 @@ class Trainer:
         batches as they were met.
         """
         start, inputs, labels = to_vector(weights), tf.constant(examples.inputs), tf.constant(examples.labels)
-        if steering is None:
+        if objective is None:
             trained, loss = self._train(start, inputs, labels, tf.constant(orders))
         else:
-            trained, loss = self._trace_steered()(
-                start, inputs, labels, tf.constant(orders), to_tensors(steering, start)
+            trained, loss = self._trace_adjusted()(
+                start, inputs, labels, tf.constant(orders), to_tensors(objective, start)
             )
         return self.to_weights(trained), float(loss)
 
@@ -134,47 +134,47 @@ class Trainer:
         for variable, part in zip(self.model.weights, self.split(vector), strict=True):
             variable.assign(part)
 
-    def _trace_steered(self) -> "tf.types.experimental.ConcreteFunction":
+    def _trace_adjusted(self) -> "tf.types.experimental.ConcreteFunction":
         """Traced when first needed, apart from the plain function, which stays as light as it is."""
-        if self._steered is None:
+        if self._adjusted is None:
             vector, inputs, labels, orders = self._train.structured_input_signature[0]
             pair = tf.TensorSpec(shape=(2,), dtype=tf.float32)
             number = tf.TensorSpec(shape=(), dtype=tf.float32)
-            traced = tf.function(self._train_steered)
-            self._steered = traced.get_concrete_function(vector, inputs, labels, orders, (number, vector, pair))
-        return self._steered
+            traced = tf.function(self._train_adjusted)
+            self._adjusted = traced.get_concrete_function(vector, inputs, labels, orders, (number, vector, pair))
+        return self._adjusted
 
     def _train_batches(
         self, vector: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, orders: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         return self._visit(vector, inputs, labels, orders, self._step)
 
-    def _train_steered(
+    def _train_adjusted(
         self,
         vector: tf.Tensor,
         inputs: tf.Tensor,
         labels: tf.Tensor,
         orders: tf.Tensor,
-        steering: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+        objective: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`steering` is what `to_tensors` gives."""
-        class_weights, steer = steering[2], self.steer_from(vector, steering)
+        """`objective` is what `to_tensors` gives."""
+        class_weights, adjust_gradients = objective[2], self.adjust_from(vector, objective)
 
         def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            return self._step(inputs, labels, tf.gather(class_weights, tf.cast(labels, tf.int32)), steer)
+            return self._step(inputs, labels, tf.gather(class_weights, tf.cast(labels, tf.int32)), adjust_gradients)
 
         return self._visit(vector, inputs, labels, orders, step)
 
-    def steer_from(self, vector: tf.Tensor, steering: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> Steer:
-        """What turns gradients as `steering` asks for, from the weights in `vector` on."""
-        proximal_mu, correction, _ = steering
+    def adjust_from(self, vector: tf.Tensor, objective: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> AdjustGradients:
+        """What turns gradients as `objective` asks for, from the weights in `vector` on."""
+        proximal_mu, correction, _ = objective
         starts, extras = self.split(vector), self.split(correction)
 
-        def steer(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+        def adjust_gradients(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
             parts = zip(gradients, self.model.trainable_variables, starts, extras, strict=True)
             return [gradient + proximal_mu * (now - start) + extra for gradient, now, start, extra in parts]
 
-        return steer
+        return adjust_gradients
 
     def _visit(
         self,
@@ -201,15 +201,15 @@ class Trainer:
         inputs: tf.Tensor,
         labels: tf.Tensor,
         patient_weights: tf.Tensor | None = None,
-        steer: Steer | None = None,
+        adjust_gradients: AdjustGradients | None = None,
     ) -> tf.Tensor:
         """One gradient step."""
         with tf.GradientTape() as tape:
             loss = self.loss(labels[:, tf.newaxis], self.model(inputs, training=True), sample_weight=patient_weights)
-        self.apply(tape.gradient(loss, self.model.trainable_variables), steer)
+        self.apply(tape.gradient(loss, self.model.trainable_variables), adjust_gradients)
         return loss
 
-    def apply(self, gradients: list[tf.Tensor], steer: Steer | None) -> None:
+    def apply(self, gradients: list[tf.Tensor], adjust_gradients: AdjustGradients | None) -> None:
         """A step down these gradients; kernels decay (L2), biases do not, so that nobody's prevalence is pulled to 0.5."""
         variables = self.model.trainable_variables
         if self.weight_decay:
@@ -217,18 +217,18 @@ class Trainer:
                 gradient + self.weight_decay * variable if variable.name == "kernel" else gradient
                 for gradient, variable in zip(gradients, variables, strict=True)
             ]
-        self.optimizer.apply(steer(gradients) if steer else gradients, variables)
+        self.optimizer.apply(adjust_gradients(gradients) if adjust_gradients else gradients, variables)
 
     def _predict_risks(self, vector: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
         self.assign(vector)
         return tf.sigmoid(self.model(inputs, training=False))[:, 0]
 
 
-def to_tensors(steering: Steering, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`steering` as the traced functions take it."""
-    correction = tf.zeros_like(start) if steering.correction is None else to_vector(steering.correction)
-    class_weights = tf.constant(steering.class_weights, dtype=tf.float32)
-    return tf.constant(steering.proximal_mu, dtype=tf.float32), correction, class_weights
+def to_tensors(objective: LocalObjective, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`objective` as the traced functions take it."""
+    correction = tf.zeros_like(start) if objective.correction is None else to_vector(objective.correction)
+    class_weights = tf.constant(objective.class_weights, dtype=tf.float32)
+    return tf.constant(objective.proximal_mu, dtype=tf.float32), correction, class_weights
 
 
 def to_vector(weights: Sequence[NDArray[np.float32]]) -> tf.Tensor:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedhealth.common.errors import UsageError
-from fedhealth.server.events import Began, Event, Finished, RoundRecord
+from fedhealth.server.events import Event, RoundRecord, RunFinished, RunStarted
 from fedhealth.server.run_json import history_json
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Tracker:
 
     def show(self, event: Event) -> None:
         """Hear an event of the run (on the run's thread: returns at once, raises nothing)."""
-        if isinstance(event, Began | RoundRecord | Finished) and self._thread.is_alive():
+        if isinstance(event, RunStarted | RoundRecord | RunFinished) and self._thread.is_alive():
             try:
                 self._heard.put_nowait(event)
             except queue.Full:
@@ -168,12 +168,12 @@ class Tracker:
         try:
             sink, names, finished = self._open_sink(), dict[str, str](), False
             for event in iter(self._heard.get, None):
-                if isinstance(event, Began):
+                if isinstance(event, RunStarted):
                     names = short_names([member.name for member in event.members])
                     sink.begin({**event.settings.to_run_config(), "dataset": event.dataset}, event.done)
                 elif isinstance(event, RoundRecord):
                     sink.log(round_metrics(event, names), event.round_num)
-                finished |= isinstance(event, Finished)
+                finished |= isinstance(event, RunFinished)
             sink.close(finished)
         except Exception as error:  # noqa: BLE001  # whatever another project's package raises
             first_line = (str(error).splitlines() or [""])[0]

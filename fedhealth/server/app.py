@@ -15,16 +15,26 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
-from fedhealth.server.events import Began, Checkpoint, Dropped, Event, Finished, Member, OnEvent, Past, RoundRecord
+from fedhealth.server.events import (
+    Checkpoint,
+    Dropped,
+    Event,
+    Member,
+    OnEvent,
+    ResumeState,
+    RoundRecord,
+    RunFinished,
+    RunStarted,
+)
 from fedhealth.server.finalization import ask_for_subgroups, ask_importance, evaluate_model, hand_out
 from fedhealth.server.model_selection import StopRounds, choose_final_model, correct_weights, find_best, is_enough
-from fedhealth.server.rounds import RoundRecorder, Rules
-from fedhealth.server.schedule import Plan
-from fedhealth.server.setup import Gathering, require_same_members
+from fedhealth.server.rounds import GuardedStrategy, RoundPolicy
+from fedhealth.server.schedule import RoundSchedule
+from fedhealth.server.setup import Setup, require_same_members
 from fedhealth.server.strategies.registry import make_strategy
 
 
-def make_server_app(*listeners: OnEvent, max_wait: float = 3600.0, past: Past | None = None) -> ServerApp:
+def make_server_app(*listeners: OnEvent, max_wait: float = 3600.0, past: ResumeState | None = None) -> ServerApp:
     """The app; the `listeners` hear of everything that happens, one after the other, on the app's thread."""
     server_app = ServerApp()
 
@@ -43,7 +53,7 @@ def tell(listeners: Iterable[OnEvent], event: Event) -> None:
 
 
 def federate(
-    grid: Grid, settings: FederationSettings, on_event: OnEvent, max_wait: float, past: Past | None = None
+    grid: Grid, settings: FederationSettings, on_event: OnEvent, max_wait: float, past: ResumeState | None = None
 ) -> None:
     """One run, from the first hospital that joins, or from where it was interrupted, to the final model in all of them.
 
@@ -56,22 +66,22 @@ def federate(
     for name, reason in dropped.items():
         on_event(Dropped(name, reason))
     wanted, validates = settings.hospitals - len(dropped), settings.validation_share > 0
-    gathering = Gathering(grid, wanted, max_wait, on_event, validates=validates, private=settings.private)
-    members = gathering.gather_members()
+    setup = Setup(grid, wanted, max_wait, on_event, validates=validates, private=settings.private)
+    members = setup.collect_members()
     if past:
         require_same_members(members, past.checkpoint.members, dropped)
         members = list(past.checkpoint.members)
     started = time.perf_counter()
     dataset = "+".join(sorted({member.source for member in members}))
-    on_event(Began(settings, members, dataset, past.checkpoint.round_num if past else 0))
-    past = past or Past(first_checkpoint(gathering, settings, members))
+    on_event(RunStarted(settings, members, dataset, past.checkpoint.round_num if past else 0))
+    past = past or ResumeState(first_checkpoint(setup, settings, members))
     checkpoint, rounds = run_rounds(grid, settings, on_event, max_wait, past)
-    run = Finished(settings, members, dataset, checkpoint.weights, checkpoint.standardisation, rounds, seconds=0.0)
+    run = RunFinished(settings, members, dataset, checkpoint.weights, checkpoint.standardisation, rounds, seconds=0.0)
     finished = close_run(grid, run, checkpoint)
     on_event(replace(finished, seconds=time.perf_counter() - started))
 
 
-def close_run(grid: Grid, run: Finished, checkpoint: Checkpoint) -> Finished:
+def close_run(grid: Grid, run: RunFinished, checkpoint: Checkpoint) -> RunFinished:
     """After the rounds: choose the final model, ask what it is worth, and give it to every hospital that is still here."""
     settings, scale, timeout = run.settings, run.standardisation, run.settings.round_timeout
     staying = [member for member in run.members if member.name not in checkpoint.dropped]
@@ -93,13 +103,13 @@ def close_run(grid: Grid, run: Finished, checkpoint: Checkpoint) -> Finished:
     )
 
 
-def first_checkpoint(gathering: Gathering, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:
+def first_checkpoint(setup: Setup, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:
     """Where a new run starts: what the hospitals agree on before the first round."""
     return Checkpoint(
         round_num=0,
-        standardisation=gathering.agree_on_standardisation(settings),
-        class_weights=gathering.agree_on_class_weights(settings),
-        weights=gathering.ask_for_initial_weights(),
+        standardisation=setup.agree_on_standardisation(settings),
+        class_weights=setup.agree_on_class_weights(settings),
+        weights=setup.ask_for_initial_weights(),
         strategy=make_strategy(settings),
         members=members,
         strikes={},
@@ -108,7 +118,7 @@ def first_checkpoint(gathering: Gathering, settings: FederationSettings, members
 
 
 def run_rounds(
-    grid: Grid, settings: FederationSettings, on_event: OnEvent, max_wait: float, past: Past
+    grid: Grid, settings: FederationSettings, on_event: OnEvent, max_wait: float, past: ResumeState
 ) -> tuple[Checkpoint, list[RoundRecord]]:
     """The rounds that are still to run; the last checkpoint and the records of all rounds."""
     checkpoint, rounds = past.checkpoint, list(past.rounds)
@@ -136,10 +146,12 @@ def run_rounds(
             if is_enough(best, settings.patience):
                 raise StopRounds
 
-    rules = Rules(settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait)
-    plan = Plan(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
+    rules = RoundPolicy(
+        settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait
+    )
+    plan = RoundSchedule(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
     correct = partial(correct_weights, class_weights=checkpoint.class_weights)
-    recorder = RoundRecorder(past.checkpoint, rules, keep_round, plan, correct)
+    recorder = GuardedStrategy(past.checkpoint, rules, keep_round, plan, correct)
     config, weighed = to_config(checkpoint.standardisation), checkpoint.class_weights
     train_config = ConfigRecord({**config, **({"class-weights": list(weighed)} if weighed else {})})
     left = 0 if is_enough(checkpoint.best, settings.patience) else settings.rounds - checkpoint.round_num

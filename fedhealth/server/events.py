@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import Strategy
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, compute_metrics
-from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
 
@@ -56,7 +56,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Began:
+class RunStarted:
     """All hospitals are ready; the rounds begin, or go on after round `done` of a run that was interrupted."""
 
     settings: FederationSettings
@@ -148,7 +148,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Past:
+class ResumeState:
     """What a run has behind it: its last checkpoint and all its rounds up to there."""
 
     checkpoint: Checkpoint
@@ -156,7 +156,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Choices:
+class ModelSelection:
     """How the final model was chosen and corrected, and its evaluation."""
 
     evaluation: RoundRecord
@@ -175,7 +175,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunFinished:
     """The run is over and every hospital has the final model."""
 
     settings: FederationSettings
@@ -185,13 +185,13 @@ class Finished:
     standardisation: Standardisation | None
     rounds: Sequence[RoundRecord]
     seconds: float
-    choices: Choices | None = None
+    choices: ModelSelection | None = None
     """None where the final model is simply that of the last round."""
     subgroups: Subgroups | None = None
     """What was told by sex and age band, if it was asked for."""
     importance: Importance | None = None
     """What the final model goes by; None if nobody was asked."""
-    verdicts: Mapping[str, Mapping[str, Verdict]] = field(default_factory=dict)
+    verdicts: Mapping[str, Mapping[str, PairedComparison]] = field(default_factory=dict)
     """Hospital -> model (global, personal) -> what it is worth there, of the hospitals that wanted that told."""
 
     @property
@@ -200,7 +200,7 @@ class Finished:
         return self.choices.evaluation if self.choices else self.rounds[-1]
 
 
-Event = Waiting | Began | Paused | Dropped | RoundRecord | Checkpoint | Finished
+Event = Waiting | RunStarted | Paused | Dropped | RoundRecord | Checkpoint | RunFinished
 OnEvent = Callable[[Event], None]
 
 

@@ -8,17 +8,17 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedhealth.config.federation import FederationSettings
-from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.metrics.subgroups import Subgroups
 from fedhealth.server.events import Member, RoundRecord, evaluation_fields
 from fedhealth.server.reply_validation import (
     NOT_SOUND,
     describe_problem,
+    read_comparisons,
     read_evaluation,
     read_importance,
     read_subgroups,
-    read_verdicts,
     readable,
 )
 
@@ -106,7 +106,7 @@ def ask_importance(grid: Grid, members: Sequence[Member], final: RecordDict, *, 
 
 def hand_out(
     grid: Grid, members: Sequence[Member], final: RecordDict, *, timeout: float
-) -> dict[str, dict[str, Verdict]]:
+) -> dict[str, dict[str, PairedComparison]]:
     """Give every member the final model; by hospital, what it is worth there, of those that say so."""
-    told, _ = ask_of_final_model(grid, members, "query.finish", final, read_verdicts, timeout=timeout)
+    told, _ = ask_of_final_model(grid, members, "query.finish", final, read_comparisons, timeout=timeout)
     return {name: verdicts for name, verdicts in told.items() if verdicts}

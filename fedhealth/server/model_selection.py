@@ -15,8 +15,8 @@ from fedhealth.common.array_codec import read_array
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.clinical import bin_log_odds, youden_threshold
 from fedhealth.metrics.histogram import USUAL_THRESHOLD, add_histograms
-from fedhealth.models.recalibration import fit_temperature, soften, undo_class_weights
-from fedhealth.server.events import Best, Checkpoint, Choices, RoundRecord
+from fedhealth.models.recalibration import fit_temperature, temperature_scale, undo_class_weights
+from fedhealth.server.events import Best, Checkpoint, ModelSelection, RoundRecord
 
 Evaluate = Callable[[ArrayRecord, RoundRecord], RoundRecord]
 """Lets the hospitals evaluate weights; gives the record of the round that they came of, with what they found."""
@@ -53,7 +53,7 @@ def is_enough(best: Best | None, patience: int) -> bool:
 
 def choose_final_model(
     evaluate: Evaluate, settings: FederationSettings, checkpoint: Checkpoint, rounds: Sequence[RoundRecord]
-) -> tuple[ArrayRecord, Choices | None]:
+) -> tuple[ArrayRecord, ModelSelection | None]:
     """The weights to keep, and what was chosen, with the evaluation of just these weights."""
     best = checkpoint.best
     weights, round_num = (best.weights, best.round_num) if best else (checkpoint.weights, checkpoint.round_num)
@@ -64,7 +64,7 @@ def choose_final_model(
     if not record.histograms:  # only the last round's are kept
         record = evaluate(weights, record)
     stopped = is_enough(best, settings.patience)
-    choices = Choices(record, best.round_num if best else None, stopped, checkpoint.class_weights)
+    choices = ModelSelection(record, best.round_num if best else None, stopped, checkpoint.class_weights)
     if settings.calibrate == "temperature":
         weights, choices = calibrate(evaluate, weights, choices)
     if settings.threshold == "youden":
@@ -73,12 +73,12 @@ def choose_final_model(
     return weights, choices
 
 
-def calibrate(evaluate: Evaluate, weights: ArrayRecord, choices: Choices) -> tuple[ArrayRecord, Choices]:
+def calibrate(evaluate: Evaluate, weights: ArrayRecord, choices: ModelSelection) -> tuple[ArrayRecord, ModelSelection]:
     """The weights with one temperature for all hospitals, fitted to the validation patients of all of them."""
     before = choices.evaluation
     held = add_histograms(before.validation_histograms.values())
     temperature = fit_temperature(held.positives, held.negatives, bin_log_odds())
-    softer = change_weights(weights, partial(soften, temperature=temperature))
+    softer = change_weights(weights, partial(temperature_scale, temperature=temperature))
     after = evaluate(softer, before)
     return softer, replace(choices, evaluation=after, temperature=temperature, uncalibrated=before)
 

@@ -7,7 +7,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 
-class PartOfGrid(Grid):
+class NodeSubsetGrid(Grid):
     """A `Grid` on which only some nodes are seen; a strategy that asks everybody asks these, now."""
 
     def __init__(self, grid: Grid, nodes: Collection[int]) -> None:

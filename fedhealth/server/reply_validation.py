@@ -14,8 +14,8 @@ from fedhealth.data import preprocessing
 from fedhealth.data.preprocessing import Moments
 from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.metrics.histogram import ScoreHistogram, histogram_from_record
-from fedhealth.metrics.paired_comparison import DIGITS, METRIC_NAMES, Verdict
-from fedhealth.metrics.subgroups import Told, check_subgroups, read_outcomes
+from fedhealth.metrics.paired_comparison import DIGITS, METRIC_NAMES, PairedComparison
+from fedhealth.metrics.subgroups import Disclosed, check_subgroups, read_outcomes
 from fedhealth.server.events import Member
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ def _read_histogram(record: MetricRecord, patients: int, declared_ill: int) -> S
     return histogram
 
 
-def read_subgroups(reply: Message, member: Member, least: int) -> Told:
+def read_subgroups(reply: Message, member: Member, least: int) -> Disclosed:
     """Outcomes by subgroup, none of fewer than `least` of the test patients that the hospital declared."""
     record = only_record(reply.content.metric_records, "subgroups")
     told = {group: read_outcomes(group, counts) for group, counts in record.items()}
@@ -181,25 +181,25 @@ def read_importance(reply: Message, member: Member) -> list[float]:
     return [float(drop) for drop in drops]
 
 
-def read_verdicts(reply: Message, member: Member) -> dict[str, Verdict]:
+def read_comparisons(reply: Message, member: Member) -> dict[str, PairedComparison]:
     """What the final model, and the hospital's own one made of it, are worth there; empty if it did not say."""
     verdicts = {}
     for key, record in reply.content.metric_records.items():
         model, _, metric = key.partition("-")
         if model not in ("global", "personal") or metric not in METRIC_NAMES or model in verdicts:
             raise ValueError(f"it sent {readable(key)} where a verdict was asked for")
-        verdicts[model] = _read_verdict(record, metric)
+        verdicts[model] = _read_comparison(record, metric)
     if len(verdicts) != len(reply.content) or set(verdicts) == {"personal"}:
         raise ValueError(f"it sent {describe_names(list(reply.content))} where verdicts were asked for")
     return verdicts
 
 
-def _read_verdict(record: Mapping[str, object], metric: str) -> Verdict:
+def _read_comparison(record: Mapping[str, object], metric: str) -> PairedComparison:
     if set(record) != {"value", "alone", "difference", "low", "high"}:
         raise ValueError("its verdict has other numbers than a verdict has")
     if not all(type(number) is float and -1 <= number <= 1 for number in record.values()):
         raise ValueError("its verdict holds what is no number from -1 to 1")
-    verdict = Verdict(metric, **record)  # type: ignore[arg-type]  # checked
+    verdict = PairedComparison(metric, **record)  # type: ignore[arg-type]  # checked
     off = abs(verdict.value - verdict.alone - verdict.difference)
     if not (
         min(verdict.value, verdict.alone) >= 0

@@ -12,7 +12,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.data.schema import schema_fingerprint
 from fedhealth.server.checkpoints import CHECKPOINTS, read_last_checkpoint
-from fedhealth.server.events import Past, RoundRecord
+from fedhealth.server.events import ResumeState, RoundRecord
 from fedhealth.server.run_json import round_from_json
 from fedhealth.server.strategies.registry import make_strategy
 
@@ -23,7 +23,7 @@ class Run:
 
     folder: Path
     settings: FederationSettings
-    past: Past | None = None
+    past: ResumeState | None = None
 
 
 def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None]) -> Run:
@@ -47,7 +47,7 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
         warn(f"{folder}: holds no whole round; the run starts again, with its settings")
         cut_history(folder, 0)
         return Run(folder, settings)
-    return Run(folder, settings, Past(checkpoint, cut_history(folder, checkpoint.round_num)))
+    return Run(folder, settings, ResumeState(checkpoint, cut_history(folder, checkpoint.round_num)))
 
 
 def read_settings(folder: Path) -> FederationSettings:

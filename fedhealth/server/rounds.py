@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import Strategy
 from fedhealth.common.errors import MISBEHAVED, RunError
 from fedhealth.metrics.histogram import ScoreHistogram
 from fedhealth.server.events import Checkpoint, Dropped, OnEvent, Paused, RoundRecord, evaluation_fields
-from fedhealth.server.node_subset import PartOfGrid
+from fedhealth.server.node_subset import NodeSubsetGrid
 from fedhealth.server.reply_validation import (
     ABSENT,
     NOT_SOUND,
@@ -27,7 +27,7 @@ from fedhealth.server.reply_validation import (
     read_evaluation,
     readable,
 )
-from fedhealth.server.schedule import Plan
+from fedhealth.server.schedule import RoundSchedule
 
 POLL_SECONDS = 0.05
 REMIND_SECONDS = 10.0
@@ -35,7 +35,7 @@ REMIND_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Rules:
+class RoundPolicy:
     """When a round counts and when a hospital does not."""
 
     min_hospitals: int = 1
@@ -48,7 +48,7 @@ class Rules:
     """Seconds that a round may wait for hospitals to come back."""
 
 
-class RoundRecorder(Strategy):
+class GuardedStrategy(Strategy):
     """Wraps a strategy: it sees only answers that are sound, and `on_event` hears what each round was.
 
     Parameters
@@ -66,9 +66,9 @@ class RoundRecorder(Strategy):
     def __init__(
         self,
         start: Checkpoint,
-        rules: Rules,
+        rules: RoundPolicy,
         on_event: OnEvent,
-        plan: Plan | None = None,
+        plan: RoundSchedule | None = None,
         correct: Callable[[ArrayRecord], ArrayRecord] = lambda weights: weights,
     ) -> None:
         self.arrays = start.weights
@@ -78,7 +78,7 @@ class RoundRecorder(Strategy):
         self._members = {member.node_id: member for member in start.members}
         self._done = start.round_num
         self._rules = rules
-        self._plan = plan or Plan()
+        self._plan = plan or RoundSchedule()
         self._correct = correct
         self._asked: set[int] = set()
         self._on_event = on_event
@@ -104,7 +104,7 @@ class RoundRecorder(Strategy):
 
         def send() -> list[Message]:
             here = self._asked & self._here()  # Flower's own sampling would wait for a hospital for ever and in silence
-            part = PartOfGrid(grid, here)
+            part = NodeSubsetGrid(grid, here)
             return list(self._strategy.configure_train(round_num, arrays, config, part)) if here else []
 
         self._send = send
@@ -147,7 +147,7 @@ class RoundRecorder(Strategy):
         here, round_num = self._active() & set(grid.get_node_ids()), self._done + server_round
         if not here or not self._plan.evaluates_after(round_num):
             return []
-        return self._strategy.configure_evaluate(round_num, self._correct(arrays), config, PartOfGrid(grid, here))
+        return self._strategy.configure_evaluate(round_num, self._correct(arrays), config, NodeSubsetGrid(grid, here))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Add up the histograms and report the round."""

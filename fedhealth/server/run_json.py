@@ -30,14 +30,14 @@ from fedhealth.metrics.histogram import (
     compute_metrics,
     histogram_to_record,
 )
-from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.subgroups import subgroups_to_json
-from fedhealth.server.events import Began, Choices, Finished, RoundRecord
+from fedhealth.server.events import ModelSelection, RoundRecord, RunFinished, RunStarted
 
 SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
 
 
-def settings_json(began: Began) -> dict[str, Any]:
+def settings_json(began: RunStarted) -> dict[str, Any]:
     """The run's settings, its data and the version that ran it."""
     return {
         "version": __version__,
@@ -96,7 +96,7 @@ def round_from_json(content: dict[str, Any]) -> RoundRecord:
     )
 
 
-def summary_json(finished: Finished) -> dict[str, Any]:
+def summary_json(finished: RunFinished) -> dict[str, Any]:
     """The run in one page: the metrics of the final model, union and per hospital, and what was chosen."""
     last = finished.final
     union = add_histograms(last.histograms.values())
@@ -115,14 +115,14 @@ def summary_json(finished: Finished) -> dict[str, Any]:
         },
         "left_out": dict(last.left_out),
         **({"importance": asdict(finished.importance)} if finished.importance else {}),
-        **({"verdicts": verdicts_json(finished.verdicts)} if finished.verdicts else {}),
+        **({"verdicts": comparisons_json(finished.verdicts)} if finished.verdicts else {}),
         "round_seconds": [record.seconds for record in finished.rounds],
         **({"subgroups": subgroups_to_json(finished.subgroups)} if finished.subgroups else {}),
         **({"choices": choices_json(finished.choices)} if finished.choices else {}),
     }
 
 
-def choices_json(choices: Choices) -> dict[str, Any]:
+def choices_json(choices: ModelSelection) -> dict[str, Any]:
     """How the final model was chosen and corrected, and all of its evaluation."""
     return {
         "best_round": choices.best_round,
@@ -155,7 +155,7 @@ def _two_metrics(record: RoundRecord) -> dict[str, Any]:
     return {"union": asdict(record.union), "validation": record.validation and asdict(record.validation)}
 
 
-def verdicts_json(verdicts: Mapping[str, Mapping[str, Verdict]]) -> dict[str, Any]:
+def comparisons_json(verdicts: Mapping[str, Mapping[str, PairedComparison]]) -> dict[str, Any]:
     """By hospital and model."""
     return {
         name: {model: {**asdict(verdict), "words": verdict.words} for model, verdict in each.items()}
@@ -171,7 +171,7 @@ def _clinical(last: RoundRecord, name: str) -> dict[str, float | None]:
     return flat_metrics(compute_clinical_metrics(last.histograms.get(name, add_histograms([]))))
 
 
-def write_model(path: Path, finished: Finished) -> None:
+def write_model(path: Path, finished: RunFinished) -> None:
     """The final weights with all that is needed to use them; read with `numpy.load(path)`, no pickle inside.
 
     Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numbers (absent with local scaling), `inputs`
@@ -183,7 +183,7 @@ def write_model(path: Path, finished: Finished) -> None:
         arrays["means"] = np.asarray(finished.standardisation.means)
         arrays["stds"] = np.asarray(finished.standardisation.stds)
     arrays["inputs"] = np.asarray(encoded_names(finished.settings.missing_indicators))
-    about = settings_json(Began(finished.settings, finished.members, finished.dataset))
+    about = settings_json(RunStarted(finished.settings, finished.members, finished.dataset))
     tested = finished.final.union
     about["prevalence"] = tested.num_ill / tested.num_examples if tested.num_examples else None
     if finished.choices and finished.choices.threshold is not None:

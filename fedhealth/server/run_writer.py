@@ -12,7 +12,7 @@ from pathlib import Path
 from fedhealth.common.atomic_files import append_line
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.server.checkpoints import CHECKPOINTS, write_checkpoint
-from fedhealth.server.events import Began, Checkpoint, Event, Finished, RoundRecord
+from fedhealth.server.events import Checkpoint, Event, RoundRecord, RunFinished, RunStarted
 from fedhealth.server.run_json import (
     environment_json,
     evaluation_json,
@@ -53,7 +53,7 @@ class RunKeeper:
     def keep(self, event: Event) -> None:
         """Write it now, or as soon as the disk takes it."""
         match event:
-            case Began(done=0):
+            case RunStarted(done=0):
                 begun = {**settings_json(event), "environment": {**environment_json(), "link": self._link}}
                 self._write(lambda: write_json(self._folder / "settings.json", begun))
             case RoundRecord():
@@ -61,7 +61,7 @@ class RunKeeper:
             case Checkpoint():
                 if not self._unwritten:
                     self._write(lambda: write_checkpoint(self._folder / CHECKPOINTS, event, self._keep), later=False)
-            case Finished():
+            case RunFinished():
                 self._write(lambda: write_model(self._folder / "model.npz", event))
                 if histograms := event.final.histograms:
                     evaluation = evaluation_json(histograms)

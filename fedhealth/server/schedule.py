@@ -12,7 +12,7 @@ STREAM = 0x5A3B1E
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundSchedule:
     """A run's rounds as far as they are known beforehand; by default all train and evaluate in every round."""
 
     rounds: int = 0

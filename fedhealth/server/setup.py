@@ -34,7 +34,7 @@ REMIND_SECONDS = 10.0
 """How often the server says again whom it is waiting for."""
 
 
-class Gathering:
+class Setup:
     """The questions before the rounds. All hospitals must answer all of them; one that leaves meanwhile is waited for.
 
     Parameters
@@ -65,7 +65,7 @@ class Gathering:
         self._names: dict[int, str] = {}
         self._patients: dict[int, int] = {}
 
-    def gather_members(self) -> list[Member]:
+    def collect_members(self) -> list[Member]:
         """Wait for all hospitals and for their word that they are ready. In the order of their names.
 
         Raises

@@ -7,7 +7,7 @@ from flwr.supercore.run import Run
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, set_identity
 
 
-class OneRunGrid(Grid):
+class BaseGrid(Grid):
     """A `Grid` in a process that is the server of one run."""
 
     def __init__(self) -> None:

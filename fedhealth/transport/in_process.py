@@ -6,7 +6,7 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedhealth.transport.base import OneRunGrid
+from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, failure_reply, node_id_of, set_message_id
 
 HospitalApp = ClientApp
@@ -14,7 +14,7 @@ NodeConfigs = Mapping[str, Mapping[str, Any]]
 """What a hospital is called by the grid -> its node config."""
 
 
-class InProcessGrid(OneRunGrid):
+class InProcessGrid(BaseGrid):
     """A `Grid` whose hospitals are function calls.
 
     Parameters

@@ -14,7 +14,7 @@ from flwr.app import Message
 from flwr.clientapp import ClientApp
 
 from fedhealth.common.errors import RunError
-from fedhealth.transport.base import OneRunGrid
+from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.in_process import Hospitals, NodeConfigs, server_context
 from fedhealth.transport.messages import node_id_of, set_message_id
 
@@ -84,7 +84,7 @@ class Worker:
         return RunError(f"a process of the simulation ended too early (exit code {how}); is there enough memory?")
 
 
-class WorkersGrid(OneRunGrid):
+class WorkersGrid(BaseGrid):
     """See `working_grid`; `context` is what a `ServerApp` is called with on this grid."""
 
     def __init__(self, workers: Sequence[Worker], run_config: Mapping[str, Any]) -> None:

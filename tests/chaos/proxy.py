@@ -22,13 +22,13 @@ class Proxy:
         self._flowing.set()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
-        self._door = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._door.getsockname()[1]
+        self._proxy = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._proxy.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Take no more connections and cut those that are there."""
-        self._door.close()
+        self._proxy.close()
         self.cut()
 
     def cut(self) -> None:
@@ -57,7 +57,7 @@ class Proxy:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the door was closed
             while True:
-                client, _ = self._door.accept()
+                client, _ = self._proxy.accept()
                 try:
                     server = socket.create_connection(("127.0.0.1", self._target), timeout=10)
                 except OSError:

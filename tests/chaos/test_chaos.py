@@ -9,7 +9,7 @@ from flwr.app import Context, RecordDict
 from fedhealth.client.app import app
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Event, Finished
+from fedhealth.server.events import Event, RunFinished
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
 from tests.chaos.__main__ import judge, make_schedule, run
@@ -33,7 +33,7 @@ def calm_weights(folder: Path, rounds: int) -> dict[str, np.ndarray]:
         InProcessGrid(app, nodes, config), Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config)
     )
     finished = events[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, RunFinished)
     return {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
 
 

@@ -18,7 +18,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import Patients, split_patients_apart
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Began, Event, Finished
+from fedhealth.server.events import Event, RunFinished, RunStarted
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import node_id_of
 from tests.support.hospital_files import write_hospitals
@@ -68,8 +68,8 @@ def test_a_run_ends_with_a_model_a_noisy_evaluation_and_the_promise_of_each_hosp
 ) -> None:
     events = run(make_grid(hospitals))
     began, finished = events[0], events[-1]
-    assert isinstance(began, Began)
-    assert isinstance(finished, Finished)
+    assert isinstance(began, RunStarted)
+    assert isinstance(finished, RunFinished)
     assert {member.epsilon for member in began.members} == {4.0}
     assert all(member.test_patients == member.test_ill == 0 for member in began.members)
     assert [bool(record.hospitals) for record in finished.rounds] == [False, False, True]

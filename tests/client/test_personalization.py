@@ -11,7 +11,7 @@ from experiments.splits import Rows
 from fedhealth.client import personalization
 from fedhealth.client.local_model import find_trainer, train_further
 from fedhealth.client.participant import Participant
-from fedhealth.client.personalization import Model, Outcome, alone_settings, make_personal, train_alone, weigh_models
+from fedhealth.client.personalization import Model, Outcome, alone_settings, compare_models, make_personal, train_alone
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.hospital import Hospital, load_hospital
@@ -121,7 +121,7 @@ def test_all_models_are_measured_on_the_hospitals_own_test_patients(
     hospital: Hospital, how: str, metrics: list[str]
 ) -> None:
     part = make_part(hospital, personalise=how)
-    outcome = weigh_models(part, make_final(part), fewest=5)
+    outcome = compare_models(part, make_final(part), fewest=5)
     assert [verdict.metric for verdict in outcome.verdicts.values()] == metrics
     for name, model in outcome.models.items():
         np.testing.assert_array_equal(outcome.risks[name], model.risks(part.test))
@@ -141,7 +141,7 @@ def test_too_few_healthy_patients_are_told_of_by_the_brier_score_and_with_a_warn
     part = make_part(hospital)
     ill = part.test.labels > 0.5
     few = Patients(part.test.features[ill], part.test.labels[ill])
-    outcome = weigh_models(dataclasses.replace(part, test=few), make_final(part), fewest=5)
+    outcome = compare_models(dataclasses.replace(part, test=few), make_final(part), fewest=5)
     assert {verdict.metric for verdict in outcome.verdicts.values()} == {"brier"}
     lines = outcome_lines(outcome)
     assert lines[-1] == "AUROC says little here: 0 of the test patients are healthy"
@@ -155,7 +155,7 @@ def test_a_model_that_diverges_alone_costs_the_comparison_and_nothing_else(
     final = make_final(part)
     broken = dataclasses.replace(final, weights=[weight * np.nan for weight in final.weights])
     monkeypatch.setattr(personalization, "train_alone", lambda _: broken)
-    outcome: Outcome = weigh_models(part, final, fewest=5)
+    outcome: Outcome = compare_models(part, final, fewest=5)
     assert (list(outcome.models), outcome.verdicts) == (["global", "personal"], {})
     assert any(
         line.startswith("no comparison: the model of your patients alone diverged") for line in outcome_lines(outcome)
@@ -167,7 +167,7 @@ def test_the_default_model_is_worth_it_to_a_real_hospital_or_at_least_no_harm(uc
     """Long Beach learns most of the others: over five splits its AUROC alone is lower by 0.02 on average."""
     from fedhealth.common.array_codec import read_array
     from fedhealth.data.sources.load import load_source
-    from fedhealth.server.events import Finished
+    from fedhealth.server.events import RunFinished
     from tests.support.runs import run_federation
 
     table = load_source(str(uci_folder), url="", patients=40, seed=0, raw_folder=tmp_path).table
@@ -178,8 +178,8 @@ def test_the_default_model_is_worth_it_to_a_real_hospital_or_at_least_no_harm(uc
     for seed in range(5):
         settings = FederationSettings(seed=seed)
         finished = run_federation(paths, rounds=settings.rounds, seed=seed)[-1]
-        assert isinstance(finished, Finished) and finished.standardisation is not None
+        assert isinstance(finished, RunFinished) and finished.standardisation is not None
         part = Participant(va, settings, *split_patients(va.patients, settings.test_share, seed))
         final = Model([read_array(each) for each in finished.weights.values()], finished.standardisation, settings)
-        differences.append(weigh_models(part, final, fewest=5).verdicts["global"].difference)
+        differences.append(compare_models(part, final, fewest=5).verdicts["global"].difference)
     assert np.mean(differences) >= 0.0

@@ -14,7 +14,7 @@ from scipy.stats import chisquare, kstest, norm
 from fedhealth.client.privacy.accounting import epsilon_of_steps, noise_for_epsilon
 from fedhealth.client.privacy.ledger import Budget, budget_path, reset_budget
 from fedhealth.client.privacy.mechanisms import noisy_count, noisy_histogram
-from fedhealth.client.privacy.noise import Randomness
+from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.client.privacy.plan import FEWEST, make_plan
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
@@ -29,8 +29,8 @@ SPLIT = "seed 0, test share 0.25"
 
 @pytest.mark.parametrize("epsilon", [0.3, 1.0, 3.0])
 def test_a_count_s_noise_is_discrete_laplace(epsilon: float) -> None:
-    randomness = Randomness(seed=7)
-    draws = np.array([randomness.discrete_laplace(epsilon) for _ in range(20_000)])
+    noise_source = NoiseSource(seed=7)
+    draws = np.array([noise_source.discrete_laplace(epsilon) for _ in range(20_000)])
     values = np.arange(-4, 5)
     share = (1 - math.exp(-epsilon)) / (1 + math.exp(-epsilon)) * np.exp(-epsilon * np.abs(values))
     seen = np.array([(draws == value).sum() for value in values])
@@ -39,25 +39,25 @@ def test_a_count_s_noise_is_discrete_laplace(epsilon: float) -> None:
 
 
 def test_noise_on_gradients_is_standard_normal_and_independent() -> None:
-    noise = Randomness(seed=3).gaussian((5_000, 4)).astype(np.float64)
+    noise = NoiseSource(seed=3).gaussian((5_000, 4)).astype(np.float64)
     assert kstest(noise.ravel(), "norm").pvalue > 1e-3
     assert np.abs(np.corrcoef(noise.T) - np.eye(4)).max() < 0.06
 
 
 def test_patients_are_chosen_each_by_a_lot_of_his_own() -> None:
-    randomness = Randomness(seed=1)
+    noise_source = NoiseSource(seed=1)
     chosen = np.zeros((4_000, 10))
     for row in chosen:
-        row[randomness.choose(10, 0.3)] = 1
+        row[noise_source.choose(10, 0.3)] = 1
     assert np.abs(chosen.mean(axis=0) - 0.3).max() < 0.03
     assert chosen.sum(axis=1).std() == pytest.approx(math.sqrt(10 * 0.3 * 0.7), rel=0.05)  # no fixed size
-    assert np.array_equal(randomness.choose(10, 1.0), np.arange(10))
+    assert np.array_equal(noise_source.choose(10, 1.0), np.arange(10))
 
 
 def test_a_hospital_s_own_noise_is_never_the_same_twice() -> None:
-    first, second = Randomness().gaussian((8,)), Randomness().gaussian((8,))
+    first, second = NoiseSource().gaussian((8,)), NoiseSource().gaussian((8,))
     assert not np.array_equal(first, second)
-    assert len({Randomness().discrete_laplace(0.001) for _ in range(8)}) > 1
+    assert len({NoiseSource().discrete_laplace(0.001) for _ in range(8)}) > 1
 
 
 # --- accounting -------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_a_noisy_histogram_holds_ten_groups_and_no_exact_sum() -> None:
     risks = np.array([0.03, 0.04, 0.31, 0.49, 0.5, 0.97])
     labels = np.array([0, 0, 1, 0, 1, 1])
     told = noisy_histogram(
-        score_histogram(risks, labels), 50.0, Randomness(seed=1)
+        score_histogram(risks, labels), 50.0, NoiseSource(seed=1)
     )  # so little noise that there is none
     places = {place: int(count) for place, count in enumerate(told.negatives) if count}
     assert places == {10: 2, 90: 1}
@@ -159,17 +159,17 @@ def test_a_noisy_histogram_holds_ten_groups_and_no_exact_sum() -> None:
 
 def test_the_noise_of_each_group_is_that_of_one_patient_more_or_less() -> None:
     empty = score_histogram(np.array([]), np.array([]))
-    randomness = Randomness(seed=5)
-    told = [noisy_histogram(empty, 1.0, randomness).positives[10] for _ in range(4_000)]
+    noise_source = NoiseSource(seed=5)
+    told = [noisy_histogram(empty, 1.0, noise_source).positives[10] for _ in range(4_000)]
     above = math.exp(-1) / (1 + math.exp(-1))  # chance that the noise is above 0; below 0 is told as 0
     assert np.mean(np.array(told) > 0) == pytest.approx(above, abs=0.03)
 
 
 def test_a_noisy_count_is_near_the_true_one_and_never_tiny() -> None:
-    randomness = Randomness(seed=2)
-    told = [noisy_count(100, 0.5, randomness) for _ in range(2_000)]
+    noise_source = NoiseSource(seed=2)
+    told = [noisy_count(100, 0.5, noise_source) for _ in range(2_000)]
     assert np.mean(told) == pytest.approx(100, abs=0.5)
-    assert {noisy_count(0, 5.0, randomness) for _ in range(50)} == {FEWEST}
+    assert {noisy_count(0, 5.0, noise_source) for _ in range(50)} == {FEWEST}
 
 
 # --- the split --------------------------------------------------------------------------------------------------------

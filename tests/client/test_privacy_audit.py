@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.stats import beta, norm
 
 from fedhealth.client import app, participant
-from fedhealth.client.privacy.noise import Randomness
+from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.hospital import Hospital
@@ -121,12 +121,12 @@ def test_the_attack_is_a_strong_one(honest: tuple[np.ndarray, np.ndarray]) -> No
     assert epsilon_at_least(present, absent) > 0.5 * EPSILON
 
 
-def with_noise_times(factor: float) -> Callable[[Randomness, tuple[int, ...]], np.ndarray]:
-    honest_noise = Randomness.gaussian
+def with_noise_times(factor: float) -> Callable[[NoiseSource, tuple[int, ...]], np.ndarray]:
+    honest_noise = NoiseSource.gaussian
     return lambda self, shape: honest_noise(self, shape) * np.float32(factor)
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5], ids=["no noise", "half of it"])
 def test_the_audit_finds_noise_that_is_missing(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    monkeypatch.setattr(Randomness, "gaussian", with_noise_times(factor))
+    monkeypatch.setattr(NoiseSource, "gaussian", with_noise_times(factor))
     assert epsilon_at_least(*guess_scores()) > 1.2 * EPSILON

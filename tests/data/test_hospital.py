@@ -54,7 +54,7 @@ def invent_patient(number: int) -> dict[str, str]:
     return {name: str(row[name]) for name in HEADER}
 
 
-def invent_patients(count: int = 18) -> list[dict[str, str]]:
+def sample_patients(count: int = 18) -> list[dict[str, str]]:
     return [invent_patient(number) for number in range(count)]
 
 
@@ -72,7 +72,7 @@ def write(tmp_path: Path) -> Write:
 
     def write_csv(text: str | bytes | None = None, **cells: str) -> Path:
         if text is None:
-            patients = invent_patients()
+            patients = sample_patients()
             patients[11] |= cells
             text = to_csv(patients)
         path = tmp_path / "client_1.csv"
@@ -96,7 +96,7 @@ def refusal(path: Path, name: str | None = None) -> list[str]:
 
 def test_a_written_table_comes_back_value_by_value(write: Write) -> None:
     hospital = load_hospital(write())
-    expected = [[float(patient[name]) for name in FEATURE_NAMES] for patient in invent_patients()]
+    expected = [[float(patient[name]) for name in FEATURE_NAMES] for patient in sample_patients()]
     np.testing.assert_array_equal(hospital.patients.features, expected)
     np.testing.assert_array_equal(hospital.patients.labels, [0, 1] * 9)
     assert hospital.patients.features.dtype == np.float64
@@ -107,7 +107,7 @@ def test_a_written_table_comes_back_value_by_value(write: Write) -> None:
 
 def test_column_order_blanks_byte_order_mark_and_crlf_do_not_matter(write: Write) -> None:
     plain = load_hospital(write()).patients
-    text = to_csv(invent_patients(), header=HEADER[::-1])
+    text = to_csv(sample_patients(), header=HEADER[::-1])
     text = text.replace("age", " age ", 1).replace(",", " , ").replace("\n", "\r\n")
     other = load_hospital(write(b"\xef\xbb\xbf" + text.encode())).patients
     np.testing.assert_array_equal(other.features, plain.features)
@@ -150,12 +150,12 @@ def test_both_ends_of_a_range_are_inside(write: Write, column: Column) -> None:
 
 @pytest.mark.parametrize("label", [TARGET, LABEL.name])
 def test_one_label_column_is_enough(write: Write, label: str) -> None:
-    path = write(to_csv(invent_patients(), header=[*FEATURE_NAMES, label]))
+    path = write(to_csv(sample_patients(), header=[*FEATURE_NAMES, label]))
     np.testing.assert_array_equal(load_hospital(path).patients.labels, [0, 1] * 9)
 
 
 def test_of_two_label_columns_one_may_be_empty(write: Write) -> None:
-    patients = [{**patient, (TARGET if i < 6 else LABEL.name): ""} for i, patient in enumerate(invent_patients())]
+    patients = [{**patient, (TARGET if i < 6 else LABEL.name): ""} for i, patient in enumerate(sample_patients())]
     np.testing.assert_array_equal(load_hospital(write(to_csv(patients))).patients.labels, [0, 1] * 9)
 
 
@@ -166,14 +166,14 @@ def test_blank_lines_are_no_patients_but_count_as_rows(write: Write) -> None:
 
 
 def test_a_line_break_in_quotes_stays_inside_its_row(write: Write) -> None:
-    patients = invent_patients()
+    patients = sample_patients()
     patients[0]["hospital"] = "north\nwing"
     patients[11]["age"] = "7"
     assert refusal(write(to_csv(patients)))[0].startswith("row 13: age is 7")
 
 
 def test_a_quoted_cell_may_follow_a_blank(write: Write) -> None:
-    text = to_csv(invent_patients()).replace("lakeside", ' "Lakeside, north wing"')
+    text = to_csv(sample_patients()).replace("lakeside", ' "Lakeside, north wing"')
     assert load_hospital(write(text)).name == "Lakeside, north wing"
 
 
@@ -185,14 +185,14 @@ def test_the_repr_shows_no_patient(write: Write) -> None:
 
 
 def test_unknown_columns_are_ignored_with_a_warning(write: Write) -> None:
-    path = write(to_csv(invent_patients(), header=["bmi", *HEADER, ""]))
+    path = write(to_csv(sample_patients(), header=["bmi", *HEADER, ""]))
     assert load_hospital(path).warnings == ("unknown columns are ignored: bmi, (no name)",)
-    path = write(to_csv(invent_patients(), header=[*HEADER, *(f"x{i}" for i in range(11))]))
+    path = write(to_csv(sample_patients(), header=[*HEADER, *(f"x{i}" for i in range(11))]))
     assert load_hospital(path).warnings == ("unknown columns are ignored: x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, ...",)
 
 
 def test_rows_that_end_early_are_read_as_missing_with_a_warning(write: Write) -> None:
-    text = to_csv(invent_patients(), header=[TARGET, *FEATURE_NAMES])
+    text = to_csv(sample_patients(), header=[TARGET, *FEATURE_NAMES])
     hospital = load_hospital(write(text.removesuffix(",7\n")))
     assert hospital.warnings == ("cells that a row lacks are read as missing (in 1 of 18 rows)",)
     assert np.isnan(hospital.patients.features[-1, FEATURE_NAMES.index("thal")])
@@ -200,13 +200,13 @@ def test_rows_that_end_early_are_read_as_missing_with_a_warning(write: Write) ->
 
 @pytest.mark.parametrize(("target", "state"), [("0", "healthy"), ("1", "ill")])
 def test_one_class_only_is_a_warning(write: Write, target: str, state: str) -> None:
-    patients = [{**patient, TARGET: target} for patient in invent_patients()]
+    patients = [{**patient, TARGET: target} for patient in sample_patients()]
     hospital = load_hospital(write(to_csv(patients, header=[*FEATURE_NAMES, TARGET])))
     assert hospital.warnings == (f"all 18 patients are {state}: a model can be trained, but the AUROC is n/a",)
 
 
 def test_more_than_one_repeated_row_in_20_is_a_warning(write: Write) -> None:
-    patients = invent_patients(38)
+    patients = sample_patients(38)
     assert load_hospital(write(to_csv([*patients, *patients[:2]]))).warnings == ()
     line = "patients repeat (3 of 41 rows): the test may hold patients that were trained on"
     assert load_hospital(write(to_csv([*patients, *patients[:3]]))).warnings == (line,)
@@ -218,7 +218,7 @@ def test_the_given_name_wins_and_is_stripped(write: Write) -> None:
 
 def test_several_hospitals_in_one_file_leave_the_name_to_the_file(write: Write) -> None:
     assert load_hospital(write(hospital="hillside")).name == "client_1"
-    assert load_hospital(write(to_csv(invent_patients(), header=[*FEATURE_NAMES, TARGET]))).name == "client_1"
+    assert load_hospital(write(to_csv(sample_patients(), header=[*FEATURE_NAMES, TARGET]))).name == "client_1"
 
 
 def test_a_file_of_several_hospitals_is_a_warning_unless_patients_were_dealt_out_on_purpose(write: Write) -> None:
@@ -254,7 +254,7 @@ def test_no_hospital_is_called_what_stands_for_all_of_them(write: Write, name: s
 
 
 def test_a_bad_name_in_the_file_is_refused_unless_one_is_given(write: Write) -> None:
-    path = write(to_csv([{**patient, HOSPITAL: "north\nwing"} for patient in invent_patients()]))
+    path = write(to_csv([{**patient, HOSPITAL: "north\nwing"} for patient in sample_patients()]))
     line = 'the hospital\'s name is "north\\nwing"; give --name 1 to 100 printable characters'
     assert refusal(path) == [line]
     assert load_hospital(path, name="north").name == "north"
@@ -267,7 +267,7 @@ def test_one_synthetic_row_makes_the_source_synthetic_and_a_mixture_is_a_warning
         "the rows name 2 hospitals; each should join with a file of its own",
         "invented and real patients are mixed (synthetic: 1 of 18 rows)",
     )
-    everyone = [{**patient, HOSPITAL: "synthetic-lakeside"} for patient in invent_patients()]
+    everyone = [{**patient, HOSPITAL: "synthetic-lakeside"} for patient in sample_patients()]
     hospital = load_hospital(write(to_csv(everyone)))
     assert (hospital.source, hospital.name, hospital.warnings) == ("synthetic", "synthetic-lakeside", ())
 
@@ -369,14 +369,14 @@ def test_a_refused_cell_is_named_in_one_line(write: Write, cells: dict[str, str]
 
 @pytest.mark.parametrize(("label", "codes"), [(TARGET, "0 (healthy), 1 (disease)"), (LABEL.name, NUM_CODES)])
 def test_the_only_label_may_not_be_missing(write: Write, label: str, codes: str) -> None:
-    patients = invent_patients()
+    patients = sample_patients()
     patients[11][label] = ""
     path = write(to_csv(patients, header=[*FEATURE_NAMES, label]))
     assert refusal(path) == [f"row 13: {label} is missing; give one of {codes} or drop the row"]
 
 
 def test_all_faults_come_together_by_row_and_then_by_column(write: Write) -> None:
-    patients = invent_patients()
+    patients = sample_patients()
     patients[9] |= {"target": "7", "age": "no"}
     patients[1] |= {"thal": "4", "chol": "9999", "sex": ""}
     starts = ["row 3: sex is", "row 3: chol is", "row 3: thal is", "row 11: age is", "row 11: target is"]
@@ -385,7 +385,7 @@ def test_all_faults_come_together_by_row_and_then_by_column(write: Write) -> Non
 
 
 def test_more_than_20_faults_are_all_kept_and_20_printed(write: Write) -> None:
-    path = write(to_csv([{**patient, "age": "0"} for patient in invent_patients(30)]))
+    path = write(to_csv([{**patient, "age": "0"} for patient in sample_patients(30)]))
     with pytest.raises(DataError) as caught:
         load_hospital(path)
     assert len(caught.value.faults) == 30
@@ -440,20 +440,20 @@ def test_a_file_that_is_no_csv_is_refused(write: Write, content: bytes, line: st
 
 @pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
 def test_another_separator_is_named(write: Write, separator: str, name: str) -> None:
-    path = write(to_csv(invent_patients()).replace(",", separator))
+    path = write(to_csv(sample_patients()).replace(",", separator))
     assert refusal(path) == [f"its columns are separated by {name}; save it with commas (and decimal points)"]
 
 
 @pytest.mark.parametrize(("separator", "first"), [(",", "sep=,"), (";", "sep=;")])
 def test_the_line_that_excel_puts_first_is_named(write: Write, separator: str, first: str) -> None:
-    path = write(f"{first}\n" + to_csv(invent_patients()).replace(",", separator))
+    path = write(f"{first}\n" + to_csv(sample_patients()).replace(",", separator))
     assert refusal(path) == [f'its first line, "{first}", is for Excel only; remove it, and save it with commas']
 
 
 @pytest.mark.parametrize(("name", "small"), [("Age", "age"), ("THAL", "thal"), ("Target", "target")])
 def test_a_name_in_large_letters_is_told_from_a_missing_one(write: Write, name: str, small: str) -> None:
     header = [name if column == small else column for column in [*FEATURE_NAMES, TARGET]]
-    patients = [{**patient, name: patient[small]} for patient in invent_patients()]
+    patients = [{**patient, name: patient[small]} for patient in sample_patients()]
     line = f"its header has {name} where {small} is meant; write the columns' names in small letters"
     assert refusal(write(to_csv(patients, header=header))) == [line]
     assert load_hospital(write(to_csv(patients, header=[*HEADER, name]))).warnings == (
@@ -476,23 +476,23 @@ def test_no_heading_that_is_called_kaggles_is_ours() -> None:
 def test_missing_columns_are_all_named(write: Write) -> None:
     header = [name for name in HEADER if name not in ("sex", "thal", "num", "target")]
     line = "missing columns: sex, thal, target (or num); add them to the header"
-    assert refusal(write(to_csv(invent_patients(), header=header))) == [line]
+    assert refusal(write(to_csv(sample_patients(), header=header))) == [line]
 
 
 def test_a_file_without_a_header_is_told_so(write: Write) -> None:
-    path = write(to_csv(invent_patients()).split("\n", 1)[1])
+    path = write(to_csv(sample_patients()).split("\n", 1)[1])
     assert refusal(path) == ["the first row holds values, not the columns' names; add a header row"]
 
 
 def test_a_doubled_column_is_refused_and_a_doubled_unknown_one_is_not(write: Write) -> None:
-    path = write(to_csv(invent_patients(), header=["chol", *HEADER]))
+    path = write(to_csv(sample_patients(), header=["chol", *HEADER]))
     assert refusal(path) == ["chol stands 2 times in the header; keep one"]
-    path = write(to_csv(invent_patients(), header=["", *HEADER, ""]))
+    path = write(to_csv(sample_patients(), header=["", *HEADER, ""]))
     assert len(load_hospital(path).patients) == 18
 
 
 def test_rows_with_too_many_fields_are_named(write: Write) -> None:
-    lines = to_csv(invent_patients()).splitlines()
+    lines = to_csv(sample_patients()).splitlines()
     lines[4] += ",x"
     lines[7] += ",1,2"
     assert refusal(write("\n".join(lines))) == [
@@ -503,9 +503,9 @@ def test_rows_with_too_many_fields_are_named(write: Write) -> None:
 
 def test_no_patients_and_too_few_patients_are_refused_and_fifteen_are_enough(write: Write) -> None:
     assert refusal(write(to_csv([]))) == ["has a header and no patients; give at least 15 rows"]
-    assert refusal(write(to_csv(invent_patients(7)))) == ["needs at least 15 patients to train and test; has 7"]
-    assert refusal(write(to_csv(invent_patients(14)))) == ["needs at least 15 patients to train and test; has 14"]
-    assert len(load_hospital(write(to_csv(invent_patients(15)))).patients) == 15
+    assert refusal(write(to_csv(sample_patients(7)))) == ["needs at least 15 patients to train and test; has 7"]
+    assert refusal(write(to_csv(sample_patients(14)))) == ["needs at least 15 patients to train and test; has 14"]
+    assert len(load_hospital(write(to_csv(sample_patients(15)))).patients) == 15
 
 
 # --- whatever the file holds ------------------------------------------------------------------------------------------
@@ -539,7 +539,7 @@ FUZZ = settings(max_examples=150, deadline=None, derandomize=True, suppress_heal
 @given(content=st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_bytes_are_read_or_refused(write: Write, content: bytes) -> None:
     load_or_refuse(write(content))
-    load_or_refuse(write(to_csv(invent_patients()).encode() + content))
+    load_or_refuse(write(to_csv(sample_patients()).encode() + content))
 
 
 BITES = ["", "?", "-9", "0", "1", "2", "3", "60", "nan", "inf", "-1", "1e999", "0.5", "9" * 50, " ", "é", "\0"]
@@ -558,7 +558,7 @@ BITES += [",", "\n", "\r", '"', ";", *HEADER, "synthetic-x"]
 def test_any_mutation_of_a_valid_file_is_read_or_refused(
     write: Write, edits: list[tuple[int, int, str]], quoted: bool, cut: int
 ) -> None:
-    rows = [HEADER.copy(), *(list(patient.values()) for patient in invent_patients())]
+    rows = [HEADER.copy(), *(list(patient.values()) for patient in sample_patients())]
     for row, column, bite in edits:
         rows[row][column] = bite
     rows = rows[: len(rows) - cut]

@@ -16,7 +16,7 @@ from fedhealth.data import schema
 from fedhealth.data.csv_table import MINIMUM_PATIENTS as NEEDED_BY_A_CLIENT
 from fedhealth.data.partition import MINIMUM_PATIENTS, SPLITS, UNKNOWN_HOSPITAL, deal_out
 from fedhealth.data.sources.canonical_table import UNKNOWN_HOSPITAL as UNKNOWN_TO_SOURCES
-from tests.support.tables import invent_table
+from tests.support.tables import sample_table
 
 DEALING = sorted(SPLITS)
 
@@ -43,7 +43,7 @@ def deal(table: pd.DataFrame, split: str, clients: int = 4, alpha: float = 0.5, 
 def test_every_patient_lands_in_exactly_one_hospital_or_one_line_says_why_not(
     split: str, sizes: list[int], clients: int, alpha: float, seed: int
 ) -> None:
-    table = invent_table(dict(zip(schema.HOSPITALS, sizes, strict=False)), seed)
+    table = sample_table(dict(zip(schema.HOSPITALS, sizes, strict=False)), seed)
     try:
         hospitals = deal(table, split, clients, alpha, seed)
     except UsageError as error:
@@ -61,7 +61,7 @@ def test_every_patient_lands_in_exactly_one_hospital_or_one_line_says_why_not(
 
 @pytest.mark.parametrize("split", ["natural", *DEALING])
 def test_the_same_seed_deals_the_same_way_and_another_seed_another(split: str) -> None:
-    table = invent_table({"cleveland": 80, "hungary": 80, "switzerland": 80, "va": 80})
+    table = sample_table({"cleveland": 80, "hungary": 80, "switzerland": 80, "va": 80})
     first, again, other = (patient_numbers(deal(table, split, alpha=2, seed=seed)) for seed in (3, 3, 4))
     assert first == again
     assert first != other
@@ -69,14 +69,14 @@ def test_the_same_seed_deals_the_same_way_and_another_seed_another(split: str) -
 
 
 def test_the_natural_split_gives_each_hospital_its_own_patients_in_the_schema_s_order() -> None:
-    table = invent_table({"va": 16, "switzerland": 17, "hungary": 18, "cleveland": 19})
+    table = sample_table({"va": 16, "switzerland": 17, "hungary": 18, "cleveland": 19})
     hospitals = deal(table, "natural")
     assert [list(part["hospital"].unique()) for part in hospitals] == [[name] for name in schema.HOSPITALS]
     assert [len(part) for part in hospitals] == [19, 18, 17, 16]
 
 
 def test_synthetic_hospitals_come_in_the_order_of_the_real_ones_and_others_after_them() -> None:
-    table = invent_table({"aachen": 15, "synthetic-va": 15, "synthetic-hungary": 15})
+    table = sample_table({"aachen": 15, "synthetic-va": 15, "synthetic-hungary": 15})
     assert [part["hospital"].iloc[0] for part in deal(table, "natural")] == [
         "synthetic-hungary",
         "synthetic-va",
@@ -86,17 +86,17 @@ def test_synthetic_hospitals_come_in_the_order_of_the_real_ones_and_others_after
 
 def test_a_source_of_one_hospital_cannot_be_split_naturally_and_is_told_how() -> None:
     with pytest.raises(UsageError, match=r"only cleveland; give --split iid"):
-        deal(invent_table({"cleveland": 100}), "natural")
+        deal(sample_table({"cleveland": 100}), "natural")
 
 
 def test_patients_of_unknown_hospitals_cannot_be_split_naturally() -> None:
     with pytest.raises(UsageError, match="give --split iid"):
-        deal(invent_table({"cleveland": 50, UNKNOWN_HOSPITAL: 50}), "natural")
+        deal(sample_table({"cleveland": 50, UNKNOWN_HOSPITAL: 50}), "natural")
     assert UNKNOWN_HOSPITAL == UNKNOWN_TO_SOURCES
 
 
 def test_the_natural_split_refuses_another_number_of_clients_but_not_the_default() -> None:
-    table = invent_table({"cleveland": 20, "hungary": 20, "va": 20})
+    table = sample_table({"cleveland": 20, "hungary": 20, "va": 20})
     with pytest.raises(UsageError, match="--clients is 5, but this source has 3 hospitals"):
         deal(table, "natural", clients=5)
     assert len(deal(table, "natural", clients=3)) == 3
@@ -105,7 +105,7 @@ def test_the_natural_split_refuses_another_number_of_clients_but_not_the_default
 
 def test_a_natural_hospital_with_too_few_patients_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="hospital va has 14 patients, fewer than 15"):
-        deal(invent_table({"cleveland": 50, "va": 14}), "natural")
+        deal(sample_table({"cleveland": 50, "va": 14}), "natural")
 
 
 def test_the_smallest_hospital_is_one_that_a_client_accepts() -> None:
@@ -115,19 +115,19 @@ def test_the_smallest_hospital_is_one_that_a_client_accepts() -> None:
 @pytest.mark.parametrize("split", DEALING)
 def test_more_hospitals_than_patients_suffice_for_are_refused_before_dealing(split: str) -> None:
     with pytest.raises(UsageError, match="--clients is 5, but 74 patients are enough for at most 4 hospitals of 15"):
-        deal(invent_table({"cleveland": 74}), split, clients=5)
+        deal(sample_table({"cleveland": 74}), split, clients=5)
     with pytest.raises(UsageError, match="the source has 14 patients"):
-        deal(invent_table({"cleveland": 14}), split, clients=1)
+        deal(sample_table({"cleveland": 14}), split, clients=1)
 
 
 def test_iid_hospitals_are_of_equal_size_and_mixed() -> None:
-    hospitals = deal(invent_table({"cleveland": 401, "va": 400}), "iid")
+    hospitals = deal(sample_table({"cleveland": 401, "va": 400}), "iid")
     assert sorted(len(part) for part in hospitals) == [200, 200, 200, 201]
     assert all(0.35 < (part["hospital"] == "va").mean() < 0.65 for part in hospitals)
 
 
 def test_label_skew_makes_shares_of_ill_uneven_with_a_small_alpha_and_even_with_a_large_one() -> None:
-    table = invent_table({"cleveland": 800})
+    table = sample_table({"cleveland": 800})
     uneven = [part["target"].mean() for part in deal(table, "label-skew", alpha=0.2)]
     even = [part["target"].mean() for part in deal(table, "label-skew", alpha=1e6)]
     assert max(uneven) - min(uneven) > 0.5
@@ -136,17 +136,17 @@ def test_label_skew_makes_shares_of_ill_uneven_with_a_small_alpha_and_even_with_
 
 @pytest.mark.parametrize("seed", range(5))
 def test_label_skew_draws_anew_until_no_hospital_is_too_small(seed: int) -> None:
-    hospitals = deal(invent_table({"cleveland": 200}), "label-skew", clients=7, alpha=0.7, seed=seed)
+    hospitals = deal(sample_table({"cleveland": 200}), "label-skew", clients=7, alpha=0.7, seed=seed)
     assert min(len(part) for part in hospitals) >= MINIMUM_PATIENTS
 
 
 def test_label_skew_that_no_draw_can_do_says_what_to_change() -> None:
     with pytest.raises(UsageError, match=r"--clients 9 and --alpha 0\.01 .* give fewer clients or a larger alpha"):
-        deal(invent_table({"cleveland": 140}), "label-skew", clients=9, alpha=0.01)
+        deal(sample_table({"cleveland": 140}), "label-skew", clients=9, alpha=0.01)
 
 
 def test_quantity_skew_makes_sizes_uneven_but_none_too_small() -> None:
-    table = invent_table({"cleveland": 1000})
+    table = sample_table({"cleveland": 1000})
     uneven = [len(part) for part in deal(table, "quantity-skew", alpha=0.1)]
     even = [len(part) for part in deal(table, "quantity-skew", alpha=1e6)]
     assert max(uneven) > 500
@@ -155,17 +155,17 @@ def test_quantity_skew_makes_sizes_uneven_but_none_too_small() -> None:
 
 
 def test_feature_skew_orders_hospitals_by_age() -> None:
-    ages = [part["age"].mean() for part in deal(invent_table({"cleveland": 400}), "feature-skew")]
+    ages = [part["age"].mean() for part in deal(sample_table({"cleveland": 400}), "feature-skew")]
     assert all(older - younger > 8 for younger, older in pairwise(ages))
 
 
 def test_feature_skew_refuses_patients_of_one_age() -> None:
     with pytest.raises(UsageError, match="all patients have the same age"):
-        deal(invent_table({"cleveland": 60}).assign(age=54.0), "feature-skew")
+        deal(sample_table({"cleveland": 60}).assign(age=54.0), "feature-skew")
 
 
 def test_dealing_keeps_each_patient_s_true_hospital() -> None:
-    table = invent_table({"cleveland": 60, "va": 60})
+    table = sample_table({"cleveland": 60, "va": 60})
     for part in deal(table, "iid"):
         assert (part["hospital"] == np.where(part["chol"] < 60, "cleveland", "va")).all()
 
@@ -178,5 +178,5 @@ def test_the_natural_split_does_not_pay_for_flwr_datasets() -> None:
 
 
 def test_redraws_of_the_partitioner_stay_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    deal(invent_table({"cleveland": 150}), "label-skew", clients=6, alpha=0.5)
+    deal(sample_table({"cleveland": 150}), "label-skew", clients=6, alpha=0.5)
     assert capfd.readouterr() == ("", "")

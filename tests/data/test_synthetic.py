@@ -12,7 +12,7 @@ from experiments.synthetic_statistics import fit as measure
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
 from fedhealth.data.sources import synthetic
-from fedhealth.data.sources.synthetic import invent_patients, load_cohort, share_out
+from fedhealth.data.sources.synthetic import load_statistics, sample_patients, share_out
 
 REAL_SIZES = {"cleveland": 303, "hungary": 294, "switzerland": 123, "va": 200}
 REAL_ILL = {"cleveland": 139, "hungary": 106, "switzerland": 115, "va": 149}
@@ -21,12 +21,12 @@ REFERENCE_SDS = {column.name: column.reference_std for column in schema.NUMBERS}
 
 @pytest.fixture(scope="module")
 def patients() -> pd.DataFrame:
-    return invent_patients(920, seed=0)
+    return sample_patients(920, seed=0)
 
 
 @pytest.fixture(scope="module")
 def large() -> pd.DataFrame:
-    return invent_patients(20_000, seed=1)
+    return sample_patients(20_000, seed=1)
 
 
 def rows_of(table: pd.DataFrame, hospital: str, group: str) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def published(kind: str) -> list[tuple[str, str, str, dict]]:
         (hospital, group, name, statistics)
         for hospital in schema.HOSPITALS
         for group in synthetic.GROUPS
-        for name, statistics in load_cohort()[hospital][group].items()
+        for name, statistics in load_statistics()[hospital][group].items()
         if name in synthetic.COLUMNS and kind in statistics
     ]
 
@@ -51,12 +51,12 @@ def published(kind: str) -> list[tuple[str, str, str, dict]]:
 def test_the_same_seed_gives_the_same_patients_whatever_else_was_drawn_before(patients):
     np.random.seed(3)  # the global state is the point
     np.random.default_rng(0).normal(size=100)
-    invent_patients(100, seed=5)
-    pd.testing.assert_frame_equal(invent_patients(920, seed=0), patients)
+    sample_patients(100, seed=5)
+    pd.testing.assert_frame_equal(sample_patients(920, seed=0), patients)
 
 
 def test_another_seed_gives_other_patients_in_every_hospital(patients):
-    others = invent_patients(920, seed=1)
+    others = sample_patients(920, seed=1)
     for name in patients["hospital"].unique():
         ages = [table.loc[table["hospital"] == name, "age"].to_list() for table in (patients, others)]
         assert ages[0] != ages[1]
@@ -88,7 +88,7 @@ def test_patients_are_shuffled_inside_each_hospital(patients):
 
 @pytest.mark.parametrize("num_patients", [40, 41, 60, 99, 921])
 def test_few_patients_still_give_every_hospital_ten_with_healthy_and_ill(num_patients):
-    grouped = invent_patients(num_patients, seed=2).groupby("hospital")["target"]
+    grouped = sample_patients(num_patients, seed=2).groupby("hospital")["target"]
     assert grouped.size().sum() == num_patients
     assert grouped.size().min() >= 10
     assert (grouped.nunique() == 2).all()
@@ -107,7 +107,7 @@ def test_sizes_add_up_and_keep_the_real_proportions(num_patients):
 @pytest.mark.parametrize(("num_patients", "seed", "flag"), [(39, 0, "--patients is 39"), (920, -1, "--seed is -1")])
 def test_too_few_patients_or_a_negative_seed_are_refused_by_name(num_patients, seed, flag):
     with pytest.raises(UsageError, match=flag):
-        invent_patients(num_patients, seed)
+        sample_patients(num_patients, seed)
 
 
 def test_every_value_is_a_valid_code_or_in_range_and_rounded_as_people_write_it(large):
@@ -141,7 +141,7 @@ def test_hungary_leaves_out_the_slope_where_there_is_no_st_depression(large):
 
 def test_a_hundred_thousand_patients_take_seconds():
     started = time.perf_counter()
-    assert len(invent_patients(100_000, seed=0)) == 100_000
+    assert len(sample_patients(100_000, seed=0)) == 100_000
     assert time.perf_counter() - started < 5
 
 
@@ -170,7 +170,7 @@ def test_a_large_sample_has_the_published_quantiles(large):
 def test_a_large_sample_has_the_published_missing_patterns(large):
     for hospital in schema.HOSPITALS:
         for group in synthetic.GROUPS:
-            patterns = synthetic.find_missing_patterns(load_cohort(), hospital, group)
+            patterns = synthetic.find_missing_patterns(load_statistics(), hospital, group)
             shares = measure.missing_patterns(rows_of(large, hospital, group)).value_counts(normalize=True)
             assert set(shares.index) == set(patterns)
             for pattern, count in patterns.items():
@@ -182,7 +182,7 @@ def test_a_large_sample_has_the_published_missing_patterns(large):
 def test_a_large_sample_measured_like_the_real_data_has_the_published_correlations(large, group):
     rows = rows_of(large, "cleveland", group)
     found, num_pairs = measure.correlate(measure.normal_scores(rows))
-    expected = synthetic.read_correlations(load_cohort()["cleveland"][group]["correlations"])
+    expected = synthetic.read_correlations(load_statistics()["cleveland"][group]["correlations"])
     differences = np.abs(found - expected)[(num_pairs > 0) & ~np.eye(len(found), dtype=bool)]
     assert len(differences) >= 13 * 12
     assert differences.max() < 0.15

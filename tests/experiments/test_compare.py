@@ -29,9 +29,9 @@ from fedhealth.client import app, participant
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.patients import Patients, split_patients
-from fedhealth.data.sources.synthetic import invent_patients
+from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.metrics.ranking import exact_auroc, weighted_auroc
-from fedhealth.server.app import Began, Event, Finished, federate
+from fedhealth.server.app import Event, RunFinished, RunStarted, federate
 from fedhealth.transport.in_process import InProcessGrid
 from tests.support.hospital_files import write_hospitals
 
@@ -40,7 +40,7 @@ QUICK = FederationSettings(rounds=2)
 
 @pytest.fixture(scope="module")
 def hospitals() -> dict[str, Patients]:
-    return patients_of(invent_patients(300, 1))
+    return patients_of(sample_patients(300, 1))
 
 
 def make_tested(risks: list[float], labels: list[int]) -> Tested:
@@ -111,7 +111,7 @@ def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path)
     nodes = {name: {"data": str(path), "name": name} for name, path in paths.items()}
     federate(InProcessGrid(app.app, nodes, settings.to_run_config()), settings, events.append, max_wait=1.0)
     finished = events[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, RunFinished)
 
     train = {}
     for name, path in paths.items():
@@ -138,7 +138,7 @@ def test_a_hospital_in_memory_trains_on_its_training_patients_and_tests_the_othe
     finally:
         participant.forget_in_memory("memory:test")
     began = events[0]
-    assert isinstance(began, Began)
+    assert isinstance(began, RunStarted)
     counts = [(m.name, m.source, m.train_patients, m.test_patients, m.test_ill) for m in began.members]
     assert counts == [(name, "study", 30, 11, int(test.labels.sum()))]
 

@@ -14,12 +14,12 @@ from experiments.synthetic_statistics import fit as measure
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
 from fedhealth.data.sources import synthetic
-from fedhealth.data.sources.synthetic import invent_patients, load_cohort
+from fedhealth.data.sources.synthetic import load_statistics, sample_patients
 
 
 @pytest.fixture(scope="module")
 def patients() -> pd.DataFrame:
-    return invent_patients(920, seed=0)
+    return sample_patients(920, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def real(uci_folder: Path) -> pd.DataFrame:
 
 
 def test_no_count_in_the_file_is_below_five_and_none_is_exact():
-    sections = [load_cohort()["all"][group] for group in synthetic.GROUPS]
-    sections += [section for name in schema.HOSPITALS for section in load_cohort()[name].values()]
+    sections = [load_statistics()["all"][group] for group in synthetic.GROUPS]
+    sections += [section for name in schema.HOSPITALS for section in load_statistics()[name].values()]
     counts = [count for section in sections for count in section.get("missing", {}).values()]
     for section in sections:
         for statistics in (section[name] for name in synthetic.COLUMNS if isinstance(section.get(name), dict)):
@@ -45,17 +45,18 @@ def test_no_count_in_the_file_is_below_five_and_none_is_exact():
 
 
 def test_the_eight_healthy_swiss_have_no_statistics_of_their_own():
-    swiss = load_cohort()["switzerland"]
+    swiss = load_statistics()["switzerland"]
     assert set(swiss["healthy"]) == {"patients", "correlations"}
     assert "chol" not in swiss["ends"]
     assert (
-        synthetic.find_column(load_cohort(), "switzerland", "healthy", "age") == load_cohort()["all"]["healthy"]["age"]
+        synthetic.find_column(load_statistics(), "switzerland", "healthy", "age")
+        == load_statistics()["all"]["healthy"]["age"]
     )
-    assert synthetic.find_missing_patterns(load_cohort(), "switzerland", "healthy") == swiss["all"]["missing"]
+    assert synthetic.find_missing_patterns(load_statistics(), "switzerland", "healthy") == swiss["all"]["missing"]
 
 
 def test_the_file_says_what_it_is_and_how_it_is_made():
-    text = synthetic.COHORT_FILE.read_text(encoding="utf-8")
+    text = synthetic.STATISTICS_FILE.read_text(encoding="utf-8")
     assert text.startswith(toml_writer.HEADER)
     assert "python -m experiments.synthetic_statistics FOLDER" in toml_writer.HEADER
     assert max(len(line) for line in text.splitlines()) <= 180
@@ -64,7 +65,7 @@ def test_the_file_says_what_it_is_and_how_it_is_made():
 def test_every_section_names_known_columns_and_holds_a_whole_triangle_of_correlations():
     for hospital in schema.HOSPITALS:
         for group in synthetic.GROUPS:
-            section = load_cohort()[hospital][group]
+            section = load_statistics()[hospital][group]
             assert set(section) <= {*synthetic.COLUMNS, "patients", "missing", "correlations"}
             assert list(section["correlations"]) == [*synthetic.COLUMNS[1:], "missing"]
             assert [len(row) for row in section["correlations"].values()] == list(range(1, 15))
@@ -74,11 +75,11 @@ def test_every_section_names_known_columns_and_holds_a_whole_triangle_of_correla
 
 
 def test_a_derived_table_survives_being_written_and_read(patients, tmp_path):
-    derived = measure.derive_cohort(patients)
-    toml_writer.write_cohort(derived, tmp_path / "cohort.toml")
+    derived = measure.fit_statistics(patients)
+    toml_writer.write_statistics(derived, tmp_path / "cohort.toml")
     assert tomllib.loads((tmp_path / "cohort.toml").read_text(encoding="utf-8")) == derived
     assert [path.name for path in tmp_path.iterdir()] == ["cohort.toml"]
-    assert len(invent_patients(100, seed=0, cohort=derived)) == 100
+    assert len(sample_patients(100, seed=0, cohort=derived)) == 100
 
 
 # --- how the statistics are measured
@@ -103,8 +104,8 @@ def test_the_quantile_steps_hold_five_patients_or_more():
 def test_one_patients_extreme_value_shows_nowhere(patients):
     extreme = patients.copy()
     extreme.loc[extreme["hospital"].eq("synthetic-cleveland").idxmax(), "chol"] = 699
-    assert "699" not in toml_writer.format_cohort(measure.derive_cohort(extreme))
-    assert measure.derive_cohort(extreme)["cleveland"]["ends"]["chol"][1] < 600
+    assert "699" not in toml_writer.format_statistics(measure.fit_statistics(extreme))
+    assert measure.fit_statistics(extreme)["cleveland"]["ends"]["chol"][1] < 600
 
 
 def test_the_ends_are_what_five_patients_reach_rounded_outward():
@@ -151,10 +152,10 @@ def test_scores_are_the_means_of_a_normal_variable_over_each_codes_share():
 
 @pytest.mark.parametrize("arguments", [[], ["one", "two"], ["no/such/folder"]])
 def test_the_command_refuses_a_wrong_folder_in_one_line_and_leaves_the_table_alone(arguments, capsys):
-    before = synthetic.COHORT_FILE.read_bytes()
+    before = synthetic.STATISTICS_FILE.read_bytes()
     assert command.main(arguments) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-    assert synthetic.COHORT_FILE.read_bytes() == before
+    assert synthetic.STATISTICS_FILE.read_bytes() == before
 
 
 @pytest.mark.parametrize("word", ["synthetic", "uci", "auto"])
@@ -176,11 +177,11 @@ def test_exact_matches_are_counted_whatever_the_hospital_is_called(patients):
 
 @pytest.mark.uci
 def test_the_published_table_is_the_one_that_the_real_files_give(real):
-    derived = measure.derive_cohort(real)
-    assert list(derived) == list(load_cohort())
+    derived = measure.fit_statistics(real)
+    assert list(derived) == list(load_statistics())
     for hospital in schema.HOSPITALS:
         for name, section in derived[hospital].items():
-            stored = load_cohort()[hospital][name]
+            stored = load_statistics()[hospital][name]
             for key in section.keys() - {"correlations"}:
                 assert stored[key] == section[key]
             for row, correlations in section.get("correlations", {}).items():
@@ -201,7 +202,7 @@ def test_it_does_so_too_for_patients_whom_the_statistics_never_saw(real):
 
 @pytest.mark.uci
 def test_invented_marginals_are_close_to_the_real_ones(real):
-    large = invent_patients(20_000, seed=1)
+    large = sample_patients(20_000, seed=1)
     assert max(fidelity.compare_means(large, real).values()) < 0.25
     assert max(fidelity.compare_missing(large, real).values()) < 0.08
 
@@ -211,6 +212,6 @@ def test_an_invented_row_equals_a_real_one_no_more_often_than_real_ones_each_oth
     """Only where next to nothing was observed: five features of a VA patient without exercise test coincide by chance."""
     equal_among_real = int(fidelity.row_keys(real).duplicated(keep=False).sum())
     for seed in range(5):
-        matches = fidelity.exact_matches(invent_patients(len(real), seed), real)
+        matches = fidelity.exact_matches(sample_patients(len(real), seed), real)
         assert len(matches) <= equal_among_real
         assert all(num_observed <= 6 for num_observed in matches)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from fedhealth.metrics import paired_comparison as verdict_room
-from fedhealth.metrics.paired_comparison import NUM_DRAWS, Verdict, choose_metric, judge, verdict_sentence
+from fedhealth.metrics.paired_comparison import NUM_DRAWS, PairedComparison, choose_metric, comparison_sentence, judge
 
 LABELS = np.array([0, 1] * 40, np.float32)
 
@@ -80,29 +80,29 @@ def test_auroc_counts_if_it_rests_on_enough_ill_and_healthy_patients(
     ("verdict", "sentence"),
     [
         (
-            Verdict("auroc", 0.74, 0.67, 0.07, 0.01, 0.12),
+            PairedComparison("auroc", 0.74, 0.67, 0.07, 0.01, 0.12),
             "global model: AUROC 0.74, yours alone 0.67, difference +0.07 [0.01, 0.12]: worth it",
         ),
         (
-            Verdict("auroc", 0.7, 0.67, 0.03, 0.0, 0.06),
+            PairedComparison("auroc", 0.7, 0.67, 0.03, 0.0, 0.06),
             "global model: AUROC 0.70, yours alone 0.67, difference +0.03 [0.00, 0.06]: no clear difference",
         ),
         (
-            Verdict("auroc", 0.6, 0.67, -0.07, -0.12, -0.01),
+            PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01),
             "global model: AUROC 0.60, yours alone 0.67, difference -0.07 [-0.12, -0.01]: yours alone is better",
         ),
         (
-            Verdict("brier", 0.1, 0.12, -0.02, -0.03, -0.01),
+            PairedComparison("brier", 0.1, 0.12, -0.02, -0.03, -0.01),
             "global model: Brier score 0.100, yours alone 0.120, difference -0.020 [-0.030, -0.010]: worth it",
         ),
         (
-            Verdict("brier", 0.12, 0.1, 0.02, 0.01, 0.03),
+            PairedComparison("brier", 0.12, 0.1, 0.02, 0.01, 0.03),
             "global model: Brier score 0.120, yours alone 0.100, difference +0.020 [0.010, 0.030]: yours alone is better",
         ),
     ],
 )
-def test_the_sentence_says_what_the_interval_says(verdict: Verdict, sentence: str) -> None:
-    assert verdict_sentence("global", verdict) == sentence
+def test_the_sentence_says_what_the_interval_says(verdict: PairedComparison, sentence: str) -> None:
+    assert comparison_sentence("global", verdict) == sentence
 
 
 def test_an_auroc_of_ill_patients_only_is_refused() -> None:

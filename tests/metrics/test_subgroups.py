@@ -24,16 +24,16 @@ from fedhealth.metrics.subgroups import (
     add_subgroups,
     check_subgroups,
     count_subgroups,
-    find_tellable,
     subgroups_from_json,
     subgroups_to_json,
+    suppress_small_cells,
 )
 from fedhealth.reporting.console.hospital import client_line
 from fedhealth.reporting.html.pages import write_report
 from fedhealth.reporting.html.run_reader import read_run
 from fedhealth.reporting.html.subgroups import subgroup_notes, subgroup_rows
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Finished, Member
+from fedhealth.server.events import Member, RunFinished
 from fedhealth.server.reply_validation import NOT_SOUND, describe_problem, read_subgroups
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
@@ -109,13 +109,13 @@ def test_hospitals_add_up_to_all_together() -> None:
     ],
 )
 def test_a_small_group_takes_the_smallest_other_with_it(sizes: list[int], tellable: list[bool]) -> None:
-    assert find_tellable(sizes, least=5) == tellable
+    assert suppress_small_cells(sizes, least=5) == tellable
 
 
 @settings(max_examples=300, deadline=None)
 @given(SIZES, st.integers(1, 12))
 def test_no_told_group_is_small_and_no_subtraction_leaves_a_small_one(sizes: list[int], least: int) -> None:
-    tellable = find_tellable(sizes, least)
+    tellable = suppress_small_cells(sizes, least)
     told = [size for size, yes in zip(sizes, tellable, strict=True) if yes]
     assert not any(0 < size < least for size in told)
     if sum(sizes) >= least:  # the total itself is no secret
@@ -131,7 +131,7 @@ def test_who_knows_total_and_rule_cannot_tell_how_many_are_in_a_small_group(num_
     worlds: dict[object, list[tuple[int, ...]]] = defaultdict(list)
     for sizes in itertools.product(range(LARGEST), repeat=num_groups):
         if 5 <= sum(sizes) < LARGEST and sum(sizes) >= least:
-            tellable = find_tellable(sizes, least)
+            tellable = suppress_small_cells(sizes, least)
             seen = tuple(size if yes else None for size, yes in zip(sizes, tellable, strict=True))
             worlds[sum(sizes), seen].append(sizes)
     assert len(worlds) > 20
@@ -200,13 +200,13 @@ def test_an_answer_that_cannot_be_is_refused(record: dict[str, Any], words: str)
     assert refuse(record) == words
 
 
-def run_federation(hospitals: dict[str, Path], **choice: Any) -> Finished:
+def run_federation(hospitals: dict[str, Path], **choice: Any) -> RunFinished:
     config = FederationSettings(hospitals=len(hospitals), rounds=2, **choice).to_run_config()
     events: list[Any] = []
     nodes = {name: {"data": str(path), "name": name} for name, path in hospitals.items()}
     grid = InProcessGrid(app.app, nodes, config)
     make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], RunFinished)
     return events[-1]
 
 

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from fedhealth.config.federation import ModelName
-from fedhealth.models.dp_sgd import NoisySteps, PrivateTrainer
-from fedhealth.models.training import Examples, Steering, Trainer
+from fedhealth.models.dp_sgd import DpSgdBatches, DpSgdTrainer
+from fedhealth.models.training import Examples, LocalObjective, Trainer
 
 RATE = 0.5
 
@@ -22,9 +22,9 @@ def steps_of(
     clip: float = 1e6,
     multiplier: float = 0.0,
     expected: float = 1.0,
-) -> NoisySteps:
+) -> DpSgdBatches:
     drawn = np.full((len(batches), num_weights), noise, dtype=np.float32)
-    return NoisySteps([np.array(batch, dtype=np.int32) for batch in batches], drawn, clip, multiplier, expected)
+    return DpSgdBatches([np.array(batch, dtype=np.int32) for batch in batches], drawn, clip, multiplier, expected)
 
 
 def flat(weights: list[np.ndarray]) -> np.ndarray:
@@ -37,7 +37,7 @@ TWO = Examples(np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32), np.array([1
 
 def test_each_patient_s_gradient_is_cut_by_itself_before_they_are_added() -> None:
     trainer = make_trainer()
-    private = PrivateTrainer(trainer)
+    private = DpSgdTrainer(trainer)
     trained = private.train(trainer.initial_weights(), TWO, steps_of([0, 1], num_weights=3, clip=1.0, expected=2.0))
     first = -0.5 * np.array([3, 4, 1]) / np.linalg.norm(0.5 * np.array([3, 4, 1]))
     second = np.array([0, 0, 0.5])
@@ -47,20 +47,20 @@ def test_each_patient_s_gradient_is_cut_by_itself_before_they_are_added() -> Non
 def test_noise_is_in_units_of_the_longest_gradient_and_is_divided_by_the_expected_number() -> None:
     trainer = make_trainer()
     steps = steps_of([], num_weights=3, noise=1.0, clip=0.5, multiplier=4.0, expected=10.0)
-    trained = PrivateTrainer(trainer).train(trainer.initial_weights(), TWO, steps)
+    trained = DpSgdTrainer(trainer).train(trainer.initial_weights(), TWO, steps)
     assert flat(trained) == pytest.approx([-RATE * 0.5 * 4.0 / 10.0] * 3)
 
 
 def test_the_sum_is_divided_by_the_expected_number_whoever_came() -> None:
     trainer = make_trainer()
-    private = PrivateTrainer(trainer)
+    private = DpSgdTrainer(trainer)
     alone = private.train(trainer.initial_weights(), TWO, steps_of([1], num_weights=3, expected=5.0))
     assert flat(alone) == pytest.approx([0, 0, -RATE * 0.5 / 5.0])
 
 
 def test_every_step_goes_on_from_the_one_before() -> None:
     trainer = make_trainer()
-    private = PrivateTrainer(trainer)
+    private = DpSgdTrainer(trainer)
     both = private.train(trainer.initial_weights(), TWO, steps_of([0], [1, 0], num_weights=3, expected=2.0))
     first = private.train(trainer.initial_weights(), TWO, steps_of([0], num_weights=3, expected=2.0))
     second = private.train(first, TWO, steps_of([1, 0], num_weights=3, expected=2.0))
@@ -82,7 +82,7 @@ def test_lengths_and_sums_are_those_of_tensorflow_s_gradients_one_patient_at_a_t
             loss = trainer.loss(tf.constant([[label]]), trainer.model(row[np.newaxis]))
         gradient = flat([part.numpy() for part in tape.gradient(loss, trainer.model.trainable_variables)])
         clipped.append(gradient * min(1.0, 0.7 / np.linalg.norm(gradient)))
-    private = PrivateTrainer(trainer)
+    private = DpSgdTrainer(trainer)
     steps = steps_of(list(range(7)), num_weights=private.num_weights, clip=0.7, expected=7.0)
     trained = private.train(start, examples, steps)
     assert flat(trained) == pytest.approx(flat(start) - RATE * np.mean(clipped, axis=0), abs=1e-6)
@@ -97,19 +97,19 @@ def test_without_noise_and_clipping_a_full_step_is_the_ordinary_one(model: Model
     )
     start = [generator.normal(size=weight.shape).astype(np.float32) for weight in trainer.initial_weights()]
     correction = [generator.normal(size=weight.shape).astype(np.float32) for weight in start]
-    private = PrivateTrainer(trainer)
+    private = DpSgdTrainer(trainer)
     everybody = steps_of([0, 1, 2, 3], num_weights=private.num_weights, expected=4.0)
     order = np.arange(4, dtype=np.int32)[np.newaxis]
-    for steering in (None, Steering(proximal_mu=0.3), Steering(correction=correction)):
-        plain, _ = trainer.train(start, examples, order, steering)
-        assert flat(private.train(start, examples, everybody, steering)) == pytest.approx(flat(plain), abs=1e-6)
+    for objective in (None, LocalObjective(proximal_mu=0.3), LocalObjective(correction=correction)):
+        plain, _ = trainer.train(start, examples, order, objective)
+        assert flat(private.train(start, examples, everybody, objective)) == pytest.approx(flat(plain), abs=1e-6)
 
 
 def test_the_longest_possible_difference_by_one_patient_is_the_clip() -> None:
     """What the accountant counts on: with a patient more, the sum before noise moves by at most `clip`."""
     generator = np.random.default_rng(2)
     trainer = make_trainer("mlp", num_inputs=5)
-    private = PrivateTrainer(trainer)
+    private = DpSgdTrainer(trainer)
     examples = Examples(
         (1e3 * generator.normal(size=(6, 5))).astype(np.float32), (generator.random(6) < 0.5).astype(np.float32)
     )
@@ -130,6 +130,6 @@ def test_a_hospital_without_a_patient_to_train_on_answers_like_any_other() -> No
     trainer = make_trainer()
     nobody = Examples(np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.float32))
     steps = steps_of([], num_weights=3, noise=1.0, clip=0.5, multiplier=4.0, expected=10.0)
-    trained = PrivateTrainer(trainer).train(trainer.initial_weights(), nobody, steps)
+    trained = DpSgdTrainer(trainer).train(trainer.initial_weights(), nobody, steps)
     assert flat(trained) == pytest.approx([-RATE * 0.5 * 4.0 / 10.0] * 3)
     assert trainer.predict(trained, nobody.inputs).shape == (0,)

@@ -12,7 +12,7 @@ from fedhealth.models.recalibration import (
     fit_prevalence,
     fit_temperature,
     shift_log_odds,
-    soften,
+    temperature_scale,
     undo_class_weights,
 )
 
@@ -86,7 +86,7 @@ def test_corrected_weights_are_the_corrected_model() -> None:
         return float((np.maximum(0.7 * model[0] + model[1], 0) @ model[2] + model[3])[0, 0])
 
     assert log_odds(shift_log_odds(weights, by=0.25)) == pytest.approx(log_odds(weights) + 0.25)
-    assert log_odds(soften(weights, temperature=2.0)) == pytest.approx(log_odds(weights) / 2)
+    assert log_odds(temperature_scale(weights, temperature=2.0)) == pytest.approx(log_odds(weights) / 2)
 
 
 def two_classes(num_patients: int, prevalence: float) -> np.ndarray:

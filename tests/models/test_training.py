@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedhealth.data.preprocessing import Standardisation, encode, encoded_names, standardise
 from fedhealth.data.schema import FEATURES, NUMBERS
 from fedhealth.models.keras_models import build_model, save_model
-from fedhealth.models.training import Examples, Steering, Trainer, shuffled_orders
+from fedhealth.models.training import Examples, LocalObjective, Trainer, shuffled_orders
 
 NUM_INPUTS = 5
 
@@ -124,7 +124,7 @@ def test_one_full_batch_step_of_fedavg_equals_one_pooled_gradient_step() -> None
 def test_steering_that_asks_for_nothing_gives_the_plain_weights() -> None:
     trainer, examples, orders = make_trainer(), make_examples(40), shuffled_orders(40, 3, [5])
     plain, plain_loss = trainer.train(trainer.initial_weights(), examples, orders)
-    steered, steered_loss = trainer.train(trainer.initial_weights(), examples, orders, Steering())
+    steered, steered_loss = trainer.train(trainer.initial_weights(), examples, orders, LocalObjective())
     assert steered_loss == pytest.approx(plain_loss, abs=1e-6)
     for one, other in zip(plain, steered, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
@@ -144,8 +144,8 @@ def test_two_steps_with_a_pull_a_correction_class_weights_and_decay_by_the_formu
     trainer = Trainer("logistic", NUM_INPUTS, rate, 100, seed=0, weight_decay=decay)
     start, _ = trainer.train(trainer.initial_weights(), make_examples(30, seed=8), shuffled_orders(30, 3, [1]))
     correction = [np.full_like(weight, 0.05) for weight in start]
-    steering = Steering(proximal_mu=mu, correction=correction, class_weights=(0.5, 2.0))
-    trained, _ = trainer.train(start, examples, shuffled_orders(30, 2, [2]), steering)
+    objective = LocalObjective(proximal_mu=mu, correction=correction, class_weights=(0.5, 2.0))
+    trained, _ = trainer.train(start, examples, shuffled_orders(30, 2, [2]), objective)
 
     expected = [weight.astype(np.float64) for weight in start]
     patient_weights = np.where(examples.labels > 0.5, 2.0, 0.5)

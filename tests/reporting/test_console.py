@@ -11,9 +11,9 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.histogram import Metrics, compute_metrics, histogram_to_record, score_histogram
-from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
-from fedhealth.reporting.console.final_text import importance_lines, verdict_lines
+from fedhealth.reporting.console.final_text import comparison_lines, importance_lines
 from fedhealth.reporting.console.hospital import client_line
 from fedhealth.reporting.console.run_text import (
     SYNTHETIC,
@@ -30,7 +30,7 @@ from fedhealth.server.events import Dropped, Event, Paused, Waiting
 from fedhealth.transport.messages import SERVER_NODE_ID, failure_reply, set_identity, set_message_id
 from tests.support.run_events import make_began, make_finished, make_round
 
-UNION = Metrics(
+POOLED = Metrics(
     num_examples=230,
     num_ill=127,
     loss=0.4121,
@@ -63,7 +63,7 @@ def show(*events: Event) -> list[str]:
 
 
 def test_a_round_is_one_line() -> None:
-    record = make_round(3, union=UNION, seconds=0.031)
+    record = make_round(3, union=POOLED, seconds=0.031)
     line = "round  3/20   loss 0.412   AUROC 0.861   accuracy 0.81   hospitals 4/4   0.03 s"
     assert round_line(record, rounds=20, hospitals=4) == line
 
@@ -220,7 +220,7 @@ def test_the_table_in_a_terminal_is_ruled_and_cuts_off_nothing_in_a_narrow_one(
         assert word in words
 
 
-def notes_on(hospitals: dict[str, Metrics], union: Metrics = UNION) -> list[str]:
+def notes_on(hospitals: dict[str, Metrics], union: Metrics = POOLED) -> list[str]:
     return footnotes(make_finished(rounds=[make_round(union=union, hospitals=hospitals)]))
 
 
@@ -259,7 +259,7 @@ def test_an_undefined_auroc_of_all_together_claims_no_exactness() -> None:
 def test_a_footnote_says_who_is_not_in_the_table_and_why() -> None:
     # zurich did not train, but did test: it is in the table.
     left_out = {"hungary": "dropped at strike 3 of 3: its weights are not finite", "zurich": "no answer within 5 s"}
-    record = make_round(union=UNION, hospitals={"zurich": make_metrics(40, 36)}, left_out=left_out)
+    record = make_round(union=POOLED, hospitals={"zurich": make_metrics(40, 36)}, left_out=left_out)
     notes = footnotes(make_finished(rounds=[make_round(left_out={"va": "not here"}), record]))
     assert notes[2:] == ["hungary is not in the table: dropped at strike 3 of 3: its weights are not finite"]
 
@@ -392,7 +392,7 @@ def test_the_progress_bar_is_gone_when_the_run_is_over(
 def test_the_cursor_comes_back_when_the_run_fails_and_later_lines_are_seen(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A run that ends by an error never shows `Finished`: closing the console is all that it gets.
+    # A run that ends by an error never shows `RunFinished`: closing the console is all that it gets.
     output = show_in_terminal(capsys, monkeypatch, make_began(), make_round(1))
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
     assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")
@@ -431,8 +431,8 @@ def test_very_many_hospitals_that_did_not_tell_are_counted() -> None:
     ]
 
 
-WORTH = Verdict("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
-UNCLEAR = Verdict("brier", 0.12, 0.121, -0.001, -0.01, 0.008)
+WORTH = PairedComparison("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
+UNCLEAR = PairedComparison("brier", 0.12, 0.121, -0.001, -0.01, 0.008)
 
 
 def test_what_the_model_was_worth_to_a_hospital_is_its_own_word() -> None:
@@ -446,7 +446,7 @@ def test_what_the_model_was_worth_to_a_hospital_is_its_own_word() -> None:
 
 def test_the_words_of_very_many_hospitals_are_counted() -> None:
     verdicts = {str(number): {"global": WORTH if number < 8 else UNCLEAR} for number in range(30)}
-    assert verdict_lines(verdicts) == [
+    assert comparison_lines(verdicts) == [
         "30 hospitals say whether the global model was worth it: no clear difference 22, worth it 8"
     ]
 

@@ -16,18 +16,18 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import reference_standardisation
 from fedhealth.reporting.dashboard.app import MOST_WAITING, Dashboard, _listen
 from fedhealth.reporting.dashboard.state import LiveRun
-from fedhealth.server.events import Began, Finished, Waiting
+from fedhealth.server.events import RunFinished, RunStarted, Waiting
 from tests.support.processes import PATIENCE
 from tests.support.run_folders import NAMES, make_members, make_record, make_weights
 
 SETTINGS = FederationSettings(hospitals=4, rounds=3)
-BEGAN = Began(SETTINGS, make_members(), "synthetic")
+BEGAN = RunStarted(SETTINGS, make_members(), "synthetic")
 
 
-def make_finished() -> Finished:
+def make_finished() -> RunFinished:
     rounds = [make_record(number) for number in (1, 2, 3)]
     standardisation = reference_standardisation()
-    return Finished(SETTINGS, make_members(), "synthetic", make_weights(SETTINGS), standardisation, rounds, 1.5)
+    return RunFinished(SETTINGS, make_members(), "synthetic", make_weights(SETTINGS), standardisation, rounds, 1.5)
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from fedhealth.__main__ import main
 from fedhealth.common.errors import UsageError
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram, add_histograms, compute_metrics, score_histogram
-from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.reporting.html.charts import NUM_STYLES
 from fedhealth.reporting.html.clinical import MANY, benefit_rows, clinical_rows
@@ -37,12 +37,12 @@ from fedhealth.reporting.html.curves import (
 )
 from fedhealth.reporting.html.disclosures import departure_rows
 from fedhealth.reporting.html.importance import feature_parts
-from fedhealth.reporting.html.local_benefit import verdict_rows
+from fedhealth.reporting.html.local_benefit import comparison_rows
 from fedhealth.reporting.html.pages import compare_runs, write_report
 from fedhealth.reporting.html.run_reader import read_run
 from fedhealth.reporting.html.svg import Series, draw_chart, find_ticks
 from fedhealth.reporting.html.svg_bars import MARKS
-from fedhealth.reporting.html.tables import confusion_rows, find_untold, hospital_rows, participation
+from fedhealth.reporting.html.tables import confusion_rows, find_suppressed, hospital_rows, participation
 from tests.support.processes import PATIENCE
 from tests.support.run_folders import NAMES, make_histogram, make_record, write_run
 
@@ -173,9 +173,9 @@ def test_only_a_single_untold_count_needs_another_one() -> None:
     def metrics(tested: int, ill: int) -> dict[str, int]:
         return {"num_examples": tested, "num_ill": ill}
 
-    assert find_untold({"a": metrics(40, 20), "b": metrics(30, 15)}) == set()
-    assert find_untold({"a": metrics(40, 20), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"b", "c"}
-    assert find_untold({"a": metrics(40, 2), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"a", "c"}
+    assert find_suppressed({"a": metrics(40, 20), "b": metrics(30, 15)}) == set()
+    assert find_suppressed({"a": metrics(40, 20), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"b", "c"}
+    assert find_suppressed({"a": metrics(40, 2), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"a", "c"}
 
 
 def test_every_hospital_has_its_figures_with_intervals_unless_they_rest_on_few(tmp_path: Path) -> None:
@@ -282,9 +282,9 @@ def test_every_hospital_style_has_a_mark_of_its_own() -> None:
 
 
 def test_the_page_shows_the_verdicts_that_hospitals_shared_and_no_heading_without_any(tmp_path: Path) -> None:
-    verdicts = {HOSTILE[0]: {"global": Verdict("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
+    verdicts = {HOSTILE[0]: {"global": PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
     folder = write_run(tmp_path / "told", verdicts=verdicts)
-    assert verdict_rows(read_run(folder)) == [
+    assert comparison_rows(read_run(folder)) == [
         (HOSTILE[0], "global", "AUROC", "0.60", "0.67", "-0.07", "-0.12 to -0.01", "alone is better"),
     ]
     page = page_of(folder)

@@ -19,7 +19,7 @@ from fedhealth.common.errors import UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.reporting import tracking
 from fedhealth.reporting.tracking import SINKS, Tracker, require_package, round_metrics, short_names, viewer_command
-from fedhealth.server.events import Began, Event, Finished
+from fedhealth.server.events import Event, RunFinished, RunStarted
 from fedhealth.server.run_json import history_json, strict_json
 from tests.support.run_folders import NAMES, make_members, make_record, make_weights
 
@@ -31,8 +31,8 @@ def run_events(names: tuple[str, ...] = NAMES, done: int = 0) -> list[Event]:
     """A run of three rounds, from its beginning or after a round."""
     rounds = [make_record(number, names) for number in range(done + 1, 4)]
     members = make_members(names)
-    finished = Finished(SETTINGS, members, "synthetic", make_weights(SETTINGS), None, rounds, 1.5)
-    return [Began(SETTINGS, members, "synthetic", done), *rounds, finished]
+    finished = RunFinished(SETTINGS, members, "synthetic", make_weights(SETTINGS), None, rounds, 1.5)
+    return [RunStarted(SETTINGS, members, "synthetic", done), *rounds, finished]
 
 
 class Notebook:

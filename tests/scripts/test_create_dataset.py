@@ -25,7 +25,7 @@ from fedhealth.data.hospital import load_hospital
 from fedhealth.data.partition_plot import MOST_ROWS, choose_rows, draw_hospitals
 from fedhealth.data.partition_table import hospital_table
 from fedhealth.data.sources.canonical_table import Source
-from tests.support.tables import invent_table
+from tests.support.tables import sample_table
 
 README = Path(__file__).parents[2] / "data" / "README.md"
 # The import of flwr-datasets imports urllib3, which asks once whether the machine has IPv6 by binding a local socket.
@@ -34,9 +34,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:A test tried to use socket.socke
 SIZES = {"cleveland": 30, "hungary": 25, "switzerland": 15, "va": 20}
 
 
-def invent_patients(sizes: dict[str, int] = SIZES) -> pd.DataFrame:
+def sample_patients(sizes: dict[str, int] = SIZES) -> pd.DataFrame:
     """Invented patients with valid values, and every third `ca` missing."""
-    table = invent_table(sizes)
+    table = sample_table(sizes)
     valid = {"cp": 4.0, "trestbps": 130.0, "chol": 250.0, "thalach": 150.0, "oldpeak": 1.4, "thal": 3.0}
     table = table.assign(**valid)
     table.loc[::3, "ca"] = np.nan
@@ -46,11 +46,11 @@ def invent_patients(sizes: dict[str, int] = SIZES) -> pd.DataFrame:
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Source:
     """What `load_source` gives, in a folder of its own, without the picture (most of a run's time)."""
-    invented = Source("uci", "90 patients made up for this test", invent_patients(), {"some.data": "ab12"})
-    monkeypatch.setattr(create_dataset, "load_source", lambda *_, **__: invented)
+    sampled = Source("uci", "90 patients made up for this test", sample_patients(), {"some.data": "ab12"})
+    monkeypatch.setattr(create_dataset, "load_source", lambda *_, **__: sampled)
     monkeypatch.setattr(create_dataset, "draw_hospitals", lambda *_, **__: b"<svg/>")
     monkeypatch.chdir(tmp_path)
-    return invented
+    return sampled
 
 
 def read_all(folder: Path) -> dict[str, bytes]:
@@ -154,7 +154,7 @@ def test_piped_output_is_plain_lines_that_end_with_what_to_type_next(
 def test_patients_of_one_hospital_that_are_dealt_out_join_under_their_files_names(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = replace(source, table=invent_patients({"cleveland": 80}))
+    one = replace(source, table=sample_patients({"cleveland": 80}))
     monkeypatch.setattr(create_dataset, "load_source", lambda *_, **__: one)
     create_dataset.main(["--split", "iid"])
     files = [Path(f"data/client_{i}.csv") for i in range(1, 5)]
@@ -319,7 +319,7 @@ def natural_parts(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def test_the_picture_names_hospitals_shares_and_columns_and_has_no_date() -> None:
-    table = invent_patients().assign(target=0)
+    table = sample_patients().assign(target=0)
     table.loc[table["hospital"] == "va", "target"] = 1
     svg = draw_hospitals(natural_parts(table), title="How 4 hospitals differ")
     words = words_of(svg)
@@ -330,7 +330,7 @@ def test_the_picture_names_hospitals_shares_and_columns_and_has_no_date() -> Non
 
 
 def test_the_picture_says_in_red_that_patients_are_synthetic_and_only_then() -> None:
-    table = invent_patients()
+    table = sample_patients()
     assert "synthetic" not in words_of(draw_hospitals(natural_parts(table), title=""))
     table["hospital"] = schema.SYNTHETIC_PREFIX + table["hospital"]
     svg = draw_hospitals([table.iloc[:45], table.iloc[45:]], title="").decode()
@@ -342,13 +342,13 @@ def test_a_picture_of_many_hospitals_shows_some_and_says_so() -> None:
     assert (len(chosen), chosen[0], chosen[-1]) == (MOST_ROWS, 0, 299)
     assert len(set(chosen)) == MOST_ROWS
     assert choose_rows(3) == [0, 1, 2]
-    table = invent_patients()
+    table = sample_patients()
     words = words_of(draw_hospitals([table.iloc[i : i + 2] for i in range(0, 88, 2)], title="Many"))
     assert "(40 of 44 hospitals, evenly chosen)" in words
 
 
 def test_odd_names_and_columns_without_any_value_can_be_drawn() -> None:
-    table = invent_patients({"St. <Mary's> & $x^2$ {": 12, "[red]b[/red]": 12}).assign(thal=np.nan, age=19.0)
+    table = sample_patients({"St. <Mary's> & $x^2$ {": 12, "[red]b[/red]": 12}).assign(thal=np.nan, age=19.0)
     assert "St. <Mary's> & $x^2$ {" in words_of(draw_hospitals(natural_parts(table), title="$"))
     assert "[red]b[/red]" in hospital_table(natural_parts(table), terminal=True)
 

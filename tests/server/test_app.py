@@ -13,7 +13,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.server.app import federate, make_server_app
-from fedhealth.server.events import Began, Checkpoint, Dropped, Event, Finished, Past, RoundRecord
+from fedhealth.server.events import Checkpoint, Dropped, Event, ResumeState, RoundRecord, RunFinished, RunStarted
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, node_id_of
 from tests.support.toy_hospitals import HEALTHY, ILL, Tamper, Toy, ToyHospital, make_toy, three_hospitals
 
@@ -29,8 +29,8 @@ def run(toy: Toy, hospitals: int = 3, rounds: int = 2, **settings: Any) -> list[
     return events
 
 
-def finished_of(events: list[Event]) -> Finished:
-    assert isinstance(events[-1], Finished)
+def finished_of(events: list[Event]) -> RunFinished:
+    assert isinstance(events[-1], RunFinished)
     return events[-1]
 
 
@@ -39,7 +39,7 @@ def finished_of(events: list[Event]) -> Finished:
 
 def test_a_run_tells_that_it_began_each_round_in_order_and_that_it_finished() -> None:
     events = run(three_hospitals(), rounds=3)
-    assert [type(event) for event in events] == [Began, *[RoundRecord, Checkpoint] * 3, Finished]
+    assert [type(event) for event in events] == [RunStarted, *[RoundRecord, Checkpoint] * 3, RunFinished]
     assert [event.round_num for event in events if isinstance(event, RoundRecord | Checkpoint)] == [1, 1, 2, 2, 3, 3]
     told = [event for event in events if isinstance(event, RoundRecord)]
     assert [replace(record, histograms={}) for record in finished_of(events).rounds] == [
@@ -66,7 +66,7 @@ def test_hospitals_are_asked_in_the_order_of_the_run() -> None:
 
 def test_the_members_are_as_they_described_themselves_in_the_order_of_their_names() -> None:
     began = run(three_hospitals())[0]
-    assert isinstance(began, Began)
+    assert isinstance(began, RunStarted)
     assert [(member.name, member.train_patients, member.patients) for member in began.members] == [
         ("cleveland", 2, 6),
         ("hungary", 1, 5),
@@ -204,7 +204,7 @@ def test_each_round_ends_with_all_that_is_needed_to_go_on_after_it() -> None:
     checkpoints = [event for event in events if isinstance(event, Checkpoint)]
     assert [checkpoint.round_num for checkpoint in checkpoints] == [1, 2]
     np.testing.assert_allclose(checkpoints[0].weights["w"].numpy(), [0.65], rtol=1e-6)
-    assert isinstance(began, Began)
+    assert isinstance(began, RunStarted)
     for checkpoint in checkpoints:
         assert checkpoint.standardisation == finished.standardisation
         assert checkpoint.members == began.members
@@ -227,14 +227,14 @@ def test_only_the_last_round_keeps_what_each_hospital_sent() -> None:
 # --- going on ---------------------------------------------------------------------------------------------------------
 
 
-def past_of(events: list[Event], round_num: int) -> Past:
+def past_of(events: list[Event], round_num: int) -> ResumeState:
     """What lies behind a run after that round."""
     (checkpoint,) = (event for event in events if isinstance(event, Checkpoint) and event.round_num == round_num)
     records = [event for event in events if isinstance(event, RoundRecord) and event.round_num <= round_num]
-    return Past(checkpoint, records)
+    return ResumeState(checkpoint, records)
 
 
-def go_on(toy: Toy, past: Past, **settings: Any) -> list[Event]:
+def go_on(toy: Toy, past: ResumeState, **settings: Any) -> list[Event]:
     events: list[Event] = []
     federate(toy.grid, FederationSettings(hospitals=3, **settings), events.append, MAX_WAIT, past)
     return events
@@ -243,8 +243,8 @@ def go_on(toy: Toy, past: Past, **settings: Any) -> list[Event]:
 def test_a_run_that_goes_on_says_after_which_round_and_asks_nothing_that_was_agreed_on_before() -> None:
     past, toy = past_of(run(three_hospitals(), rounds=2), 2), three_hospitals()
     events = go_on(toy, past, rounds=3)
-    assert [type(event) for event in events] == [Began, RoundRecord, Checkpoint, Finished]
-    assert isinstance(events[0], Began)
+    assert [type(event) for event in events] == [RunStarted, RoundRecord, Checkpoint, RunFinished]
+    assert isinstance(events[0], RunStarted)
     assert events[0].done == 2
     assert toy.kinds() == [*["query.describe"] * 3, *["train"] * 3, *["evaluate"] * 3, *LAST]
     assert {config["server-round"] for config in toy.configs("train") + toy.configs("evaluate")} == {3}
@@ -289,7 +289,7 @@ def test_whoever_was_dropped_before_is_dropped_still_and_not_waited_for() -> Non
     past, toy = past_of(run(first, rounds=1, strikes=1), 1), three_hospitals()
     toy.grid.away.add("hungary")
     events = go_on(toy, past, rounds=2, strikes=1)
-    assert [type(event) for event in events] == [Dropped, Began, RoundRecord, Checkpoint, Finished]
+    assert [type(event) for event in events] == [Dropped, RunStarted, RoundRecord, Checkpoint, RunFinished]
     assert isinstance(events[0], Dropped)
     assert events[0].name == "hungary"
     reason = finished_of(events).rounds[1].left_out["hungary"]

@@ -20,7 +20,7 @@ from fedhealth.reporting.html.pages import write_report
 from fedhealth.reporting.html.run_reader import read_run
 from fedhealth.reporting.selection_text import chosen_lines
 from fedhealth.server.app import federate
-from fedhealth.server.events import Began, Best, Checkpoint, Event, Finished, Member, RoundRecord
+from fedhealth.server.events import Best, Checkpoint, Event, Member, RoundRecord, RunFinished, RunStarted
 from fedhealth.server.model_selection import find_best, is_enough
 from tests.server import test_resume
 from tests.support.run_folders import make_record
@@ -43,8 +43,8 @@ def run(toy: Toy, rounds: int = 10, **settings: Any) -> list[Event]:
     return events
 
 
-def finished_of(events: list[Event]) -> Finished:
-    assert isinstance(events[-1], Finished)
+def finished_of(events: list[Event]) -> RunFinished:
+    assert isinstance(events[-1], RunFinished)
     return events[-1]
 
 
@@ -189,7 +189,7 @@ def test_without_patience_no_patient_is_held_out_and_the_last_round_stays() -> N
     assert finished.final is finished.rounds[-1]
     assert all(event.best is None for event in events if isinstance(event, Checkpoint))
     began = events[0]
-    assert isinstance(began, Began)
+    assert isinstance(began, RunStarted)
     assert all(member.validation_patients == 0 for member in began.members)
 
 

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from fedhealth.data.preprocessing import NUM_NUMBERS
 from fedhealth.metrics.histogram import NUM_BINS, histogram_to_record, score_histogram
-from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.server.events import Member
 from fedhealth.server.reply_validation import (
     LONGEST_REASON,
@@ -25,13 +25,13 @@ from fedhealth.server.reply_validation import (
     clip_update,
     describe_problem,
     only_record,
+    read_comparisons,
     read_evaluation,
     read_importance,
     read_initial_weights,
     read_label_counts,
     read_member,
     read_moments,
-    read_verdicts,
     readable,
 )
 from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
@@ -515,9 +515,9 @@ def verdicts(**records: dict[str, Any]) -> RecordDict:
 
 
 def test_verdicts_come_as_they_were_sent_and_silence_is_none() -> None:
-    told = read_verdicts(reply(verdicts(global_auroc=SOUND, personal_brier=SOUND)), VA)
-    assert told == {"global": Verdict("auroc", **SOUND), "personal": Verdict("brier", **SOUND)}
-    assert read_verdicts(reply(RecordDict()), VA) == {}
+    told = read_comparisons(reply(verdicts(global_auroc=SOUND, personal_brier=SOUND)), VA)
+    assert told == {"global": PairedComparison("auroc", **SOUND), "personal": PairedComparison("brier", **SOUND)}
+    assert read_comparisons(reply(RecordDict()), VA) == {}
 
 
 @pytest.mark.parametrize(
@@ -540,7 +540,7 @@ def test_verdicts_come_as_they_were_sent_and_silence_is_none() -> None:
     ],
 )
 def test_verdicts_without_sense_are_not_sound(content: RecordDict, told: str) -> None:
-    assert told in refusal(lambda message: read_verdicts(message, VA), content)
+    assert told in refusal(lambda message: read_comparisons(message, VA), content)
 
 
 def test_a_record_is_taken_only_if_it_is_alone() -> None:

@@ -22,7 +22,7 @@ from fedhealth.config.federation import StrategyName
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.server import run_writer
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Checkpoint, Dropped, Event, Finished, RoundRecord
+from fedhealth.server.events import Checkpoint, Dropped, Event, RoundRecord, RunFinished
 from fedhealth.server.run_directory import opened_run
 from fedhealth.server.run_writer import RunKeeper
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
@@ -455,7 +455,7 @@ def test_a_real_limit_on_the_size_of_files_cuts_no_line_in_two(tmp_path: Path) -
 
 
 def test_a_disk_that_stays_full_ends_the_run_in_one_line_after_max_wait(tmp_path: Path) -> None:
-    finished = next(event for event in events_of_a_run(tmp_path / "calm") if isinstance(event, Finished))
+    finished = next(event for event in events_of_a_run(tmp_path / "calm") if isinstance(event, RunFinished))
     keeper = RunKeeper(tmp_path / "calm" / "model.npz" / "below a file", keep=3, max_wait=0.0, warn=lambda line: None)
     with pytest.raises(RunError, match="could not be written to the end; the hospitals have the final model"):
         keeper.keep(finished)

@@ -20,9 +20,9 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.histogram import histogram_to_record, score_histogram
 from fedhealth.server import rounds as recorder_module
 from fedhealth.server.app import federate
-from fedhealth.server.events import Checkpoint, Dropped, Event, Finished, Member, Paused, RoundRecord
+from fedhealth.server.events import Checkpoint, Dropped, Event, Member, Paused, RoundRecord, RunFinished
 from fedhealth.server.reply_validation import clip_update
-from fedhealth.server.rounds import RoundRecorder, Rules
+from fedhealth.server.rounds import GuardedStrategy, RoundPolicy
 from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import SERVER_NODE_ID, error_reply, node_id_of, set_identity, set_message_id
@@ -99,21 +99,21 @@ ONE_ILL = dict.fromkeys(NAMES.values(), (1, 1))
 
 def make_recorder(
     events: list[Any] | None = None, tested: Mapping[str, tuple[int, int]] | None = None, **rules: Any
-) -> RoundRecorder:
+) -> GuardedStrategy:
     """`tested` has for each hospital how many test patients it declared, and how many of them ill (default: 1 and 1)."""
     members = [
         Member(node, name, "own", TRAIN_PATIENTS[node], *(tested or ONE_ILL)[name]) for node, name in NAMES.items()
     ]
     start = Checkpoint(0, ArrayRecord(), None, make_strategy(FederationSettings(strategy="fedavg")), members, {}, {})
-    quick = Rules(**{"min_hospitals": 1, "max_wait": 0.05, **rules})
-    return RoundRecorder(start, quick, (events if events is not None else []).append)
+    quick = RoundPolicy(**{"min_hospitals": 1, "max_wait": 0.05, **rules})
+    return GuardedStrategy(start, quick, (events if events is not None else []).append)
 
 
 def make_grid(*hospitals: str) -> InProcessGrid:
     return InProcessGrid(ClientApp(), {name: {} for name in hospitals}, {})
 
 
-def run_train(recorder: RoundRecorder, replies: list[Message], model: Mapping[str, Sequence[float]]) -> ArrayRecord:
+def run_train(recorder: GuardedStrategy, replies: list[Message], model: Mapping[str, Sequence[float]]) -> ArrayRecord:
     """The first half of round 1, as Flower's loop does it; `model` is what went out."""
     sent = ArrayRecord({name: Array(np.array(values, np.float32)) for name, values in model.items()})
     recorder.configure_train(1, sent, ConfigRecord(), make_grid("va"))
@@ -122,7 +122,7 @@ def run_train(recorder: RoundRecorder, replies: list[Message], model: Mapping[st
     return arrays
 
 
-def run_round(recorder: RoundRecorder, train: list[Message], evaluate: list[Message]) -> None:
+def run_round(recorder: GuardedStrategy, train: list[Message], evaluate: list[Message]) -> None:
     """Both halves of round 1."""
     run_train(recorder, train, {"w": [9]})
     recorder.aggregate_evaluate(1, evaluate)
@@ -433,7 +433,7 @@ def test_offences_before_an_interruption_are_remembered() -> None:
         {"hungary": "dropped"},
     )
     events: list[Event] = []
-    recorder = RoundRecorder(start, Rules(), events.append)
+    recorder = GuardedStrategy(start, RoundPolicy(), events.append)
     run_train(recorder, [trained(CLEVELAND, 10, {"w": [1]}), trained(VA, 60, {"w": [np.inf]})], {"w": [9]})
     assert [event.name for event in events if isinstance(event, Dropped)] == ["va"]
     recorder.aggregate_evaluate(1, [evaluated(CLEVELAND, [0.9], [1])])
@@ -516,7 +516,7 @@ def those(events: list[Any], kind: type[Any]) -> list[Any]:
 
 def outcome(events: list[Any]) -> tuple[bytes, list[RoundRecord]]:
     """(final weights, rounds without seconds)."""
-    (finished,) = those(events, Finished)
+    (finished,) = those(events, RunFinished)
     return finished.weights["w"].data, [replace(each, seconds=0.0, histograms={}) for each in finished.rounds]
 
 
@@ -620,7 +620,7 @@ def test_the_time_to_come_back_begins_anew_with_each_cut(clock: ToyClock) -> Non
 
     toy.grid.on_send = train_for_an_hour
     events = federate_toys(toy, max_wait=25.0, rounds=1)
-    assert len(those(events, Finished)) == 1
+    assert len(those(events, RunFinished)) == 1
     assert cuts == [3]
 
 
@@ -720,7 +720,7 @@ def test_every_unsound_answer_is_a_strike_and_costs_the_others_nothing(kind: str
     assert reasons[2] == reasons[3]
     assert reasons[2].startswith("dropped at strike 3 of 3: ")
     assert those(events, Dropped) == [Dropped("va", reasons[2])]
-    assert len(those(events, Finished)) == 1
+    assert len(those(events, RunFinished)) == 1
     assert [len(toy.asked("train", number)) for number in (1, 2, 3, 4)] == [3, 3, 3, 2]
     assert [len(toy.asked("evaluate", number)) for number in (3, 4)] == [2 if kind == "train" else 3, 2]
 

@@ -16,7 +16,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import encoded_names
 from fedhealth.data.schema import schema_fingerprint
 from fedhealth.metrics.histogram import Metrics, compute_metrics, score_histogram
-from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.server.events import Dropped, Event, Member, Paused, Waiting
 from fedhealth.server.run_directory import make_run_folder
@@ -58,7 +58,7 @@ def test_the_summary_says_what_the_model_goes_by_if_that_was_asked(tmp_path: Pat
 
 
 def test_the_summary_keeps_what_hospitals_said_of_the_models_worth(tmp_path: Path) -> None:
-    verdict = Verdict("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
+    verdict = PairedComparison("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
     keep_event(tmp_path, make_finished(verdicts={"va": {"global": verdict}}))
     told = read_json(tmp_path / "summary.json")["verdicts"]["va"]["global"]
     assert (told["metric"], told["difference"], told["words"]) == ("auroc", 0.07, "worth it")

@@ -11,7 +11,7 @@ from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.server.events import Event, Member, Waiting
-from fedhealth.server.setup import Gathering
+from fedhealth.server.setup import Setup
 from fedhealth.transport.messages import node_id_of
 from tests.support.toy_hospitals import Clock, Toy, ToyHospital, make_toy, stop_clocks, three_hospitals
 
@@ -21,9 +21,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     return stop_clocks(monkeypatch)
 
 
-def start(toy: Toy, wanted: int = 3, max_wait: float = 25.0) -> tuple[Gathering, list[Event]]:
+def start(toy: Toy, wanted: int = 3, max_wait: float = 25.0) -> tuple[Setup, list[Event]]:
     events: list[Event] = []
-    return Gathering(toy.grid, wanted, max_wait, events.append), events
+    return Setup(toy.grid, wanted, max_wait, events.append), events
 
 
 def waits(events: list[Event]) -> list[tuple[int, int, int, list[str]]]:
@@ -48,8 +48,8 @@ def lie(part: str, key: str, value: Any) -> Callable[[RecordDict], RecordDict]:
 
 def test_members_come_in_the_order_of_their_names_with_all_that_they_said() -> None:
     toy = make_toy(ToyHospital("va", [70]), ToyHospital("cleveland", [50, 60], source="uci"))
-    gathering, events = start(toy, wanted=2)
-    assert gathering.gather_members() == [
+    setup, events = start(toy, wanted=2)
+    assert setup.collect_members() == [
         Member(node_id_of("cleveland"), "cleveland", "uci", 2, 4, 1),
         Member(node_id_of("va"), "va", "own", 1, 4, 1),
     ]
@@ -59,26 +59,26 @@ def test_members_come_in_the_order_of_their_names_with_all_that_they_said() -> N
 @pytest.mark.usefixtures("clock")
 def test_waiting_is_told_at_once_and_every_ten_seconds_and_ends_after_max_wait() -> None:
     toy = three_hospitals()
-    gathering, events = start(toy, wanted=4)
+    setup, events = start(toy, wanted=4)
     with pytest.raises(RunError) as caught:
-        gathering.gather_members()
+        setup.collect_members()
     assert str(caught.value) == "only 3 of 4 hospitals (--hospitals) came within 25 s; see --max-wait"
     assert waits(events) == [(3, 4, 25, []), (3, 4, 15, []), (3, 4, 5, [])]
     assert toy.heard == []
 
 
 def test_a_tiny_max_wait_ends_a_real_wait() -> None:
-    gathering, _ = start(make_toy(ToyHospital("va", [50])), wanted=2, max_wait=0.01)
+    setup, _ = start(make_toy(ToyHospital("va", [50])), wanted=2, max_wait=0.01)
     with pytest.raises(RunError, match=r"only 1 of 2 hospitals \(--hospitals\) came within 0\.01 s"):
-        gathering.gather_members()
+        setup.collect_members()
 
 
 def test_nobody_is_asked_before_all_are_here(clock: Clock) -> None:
     toy = three_hospitals()
     toy.grid.away.add("va")
     clock.later(12, toy.grid.away.clear)
-    gathering, events = start(toy)
-    assert len(gathering.gather_members()) == 3
+    setup, events = start(toy)
+    assert len(setup.collect_members()) == 3
     assert [left for _, _, left, _ in waits(events)] == [25, 15]
     assert toy.grid.sent == [("query.describe", ["cleveland", "hungary", "va"])]
 
@@ -95,8 +95,8 @@ def test_a_hospital_that_leaves_while_the_others_get_ready_is_waited_for_and_onl
 
     toy.grid.on_send = lambda kind, names: toy.grid.away.add("va") if len(toy.grid.sent) == 1 else None
     clock.later(12, come_back)
-    gathering, events = start(toy)
-    assert [member.name for member in gathering.gather_members()] == ["cleveland", "hungary", "va"]
+    setup, events = start(toy)
+    assert [member.name for member in setup.collect_members()] == ["cleveland", "hungary", "va"]
     assert toy.grid.sent == [("query.describe", ["cleveland", "hungary", "va"]), ("query.describe", ["va"])]
     assert [here for here, *_ in waits(events)] == [2, 2]
 
@@ -111,34 +111,34 @@ def test_a_hospital_that_is_gone_after_it_described_itself_is_asked_again_when_i
         toy.grid.away.clear()
 
     clock.later(3, come_back)
-    members = start(toy)[0].gather_members()
+    members = start(toy)[0].collect_members()
     assert [member.train_patients for member in members] == [2, 1, 3]
 
 
 def test_a_hospital_that_is_here_and_never_gets_ready_is_not_asked_in_a_hot_loop_and_not_for_ever(clock: Clock) -> None:
     toy = three_hospitals()
     toy.grid.lost["va", "query.describe"] = "left the federation"
-    gathering, events = start(toy)
+    setup, events = start(toy)
     with pytest.raises(RunError, match=r"only 2 of 3 hospitals were ready within 25 s; see --max-wait"):
-        gathering.gather_members()
+        setup.collect_members()
     assert len(toy.grid.sent) <= clock.naps + 1
     assert waits(events)[0] == (3, 3, 25, ["cleveland", "hungary"])
 
 
 def test_two_hospitals_of_one_name_are_one_too_many() -> None:
     twins = [ToyHospital("va", [50]), ToyHospital("va", [70])]
-    gathering, _ = start(make_toy(*twins, keys=["a", "b"]), wanted=2)
+    setup, _ = start(make_toy(*twins, keys=["a", "b"]), wanted=2)
     with pytest.raises(RunError, match="two hospitals are named va; start one of them with another --name"):
-        gathering.gather_members()
+        setup.collect_members()
 
 
 # --- what all must answer ---------------------------------------------------------------------------------------------
 
 
 def agree(toy: Toy, max_wait: float = 25.0) -> tuple[preprocessing.Standardisation | None, list[Event]]:
-    gathering, events = start(toy, wanted=len(toy.hospitals), max_wait=max_wait)
-    gathering.gather_members()
-    return gathering.agree_on_standardisation(FederationSettings()), events
+    setup, events = start(toy, wanted=len(toy.hospitals), max_wait=max_wait)
+    setup.collect_members()
+    return setup.agree_on_standardisation(FederationSettings()), events
 
 
 def test_the_standardisation_is_of_all_patients_together() -> None:
@@ -210,8 +210,8 @@ def test_a_slow_answer_is_waited_for_and_whose_it_is_can_be_told(clock: Clock, m
         return toy.grid._replies[message_id].metadata.src_node_id == slow
 
     monkeypatch.setattr(toy.grid, "pull_messages", pull_those_that_came)
-    gathering, events = start(toy)
-    assert len(gathering.gather_members()) == 3
+    setup, events = start(toy)
+    assert len(setup.collect_members()) == 3
     assert waits(events) == [(3, 3, 25, ["cleveland", "hungary"]), (3, 3, 15, ["cleveland", "hungary"])]
 
 
@@ -220,7 +220,7 @@ def test_a_slow_answer_is_not_waited_for_longer_than_max_wait(monkeypatch: pytes
     toy = three_hospitals()
     monkeypatch.setattr(toy.grid, "pull_messages", lambda message_ids: [])
     with pytest.raises(RunError) as caught:
-        start(toy)[0].gather_members()
+        start(toy)[0].collect_members()
     assert str(caught.value) == "3 of 3 hospitals gave no answer to query.describe within 25 s; see --max-wait"
 
 
@@ -236,7 +236,7 @@ def test_a_hospital_that_cannot_describe_itself_ends_the_run_without_quoting_a_p
 ) -> None:
     toy = make_toy(ToyHospital("va", [50]), ToyHospital("cleveland", [60], faults={"query.describe": error}))
     with pytest.raises(RunError) as caught:
-        start(toy, wanted=2)[0].gather_members()
+        start(toy, wanted=2)[0].collect_members()
     assert str(caught.value) == f"a hospital could not answer query.describe: {told}"
 
 
@@ -272,9 +272,9 @@ def test_an_answer_without_sense_ends_the_run_before_it_begins_and_says_whose_it
 
 
 def weights_of(toy: Toy) -> ArrayRecord:
-    gathering, _ = start(toy, wanted=len(toy.hospitals))
-    gathering.gather_members()
-    return gathering.ask_for_initial_weights()
+    setup, _ = start(toy, wanted=len(toy.hospitals))
+    setup.collect_members()
+    return setup.ask_for_initial_weights()
 
 
 def test_the_first_weights_come_from_one_hospital() -> None:

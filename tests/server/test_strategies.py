@@ -13,8 +13,8 @@ from flwr.serverapp.strategy import Strategy
 from fedhealth.client import app
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import federate
-from fedhealth.server.events import Checkpoint, Event, Finished, Member
-from fedhealth.server.rounds import RoundRecorder, Rules
+from fedhealth.server.events import Checkpoint, Event, Member, RunFinished
+from fedhealth.server.rounds import GuardedStrategy, RoundPolicy
 from fedhealth.server.strategies.registry import STRATEGIES, make_strategy
 from fedhealth.server.strategies.scaffold import control_change, count_steps
 from fedhealth.transport.in_process import InProcessGrid
@@ -45,7 +45,7 @@ class Server:
         counts = dict(zip(nodes, self.patients, strict=True))
         members = [Member(node, name, "own", counts[node], 1, 1) for node, name in nodes.items()]
         start_here = Checkpoint(0, ArrayRecord(), None, self.strategy, members, {}, {})
-        self.recorder = RoundRecorder(start_here, Rules(max_wait=0.05), lambda event: None)
+        self.recorder = GuardedStrategy(start_here, RoundPolicy(max_wait=0.05), lambda event: None)
         self.grid = InProcessGrid(ClientApp(), {name: {} for name in self.names}, {})
         self.arrays = ArrayRecord({"w": Array(np.array(start, np.float32))})
         self.round_num = 0
@@ -196,7 +196,7 @@ def run(hospitals: Mapping[str, Path], settings: FederationSettings) -> tuple[li
 
 
 def weights_of(events: list[Event]) -> np.ndarray:
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], RunFinished)
     return np.concatenate([array.numpy().ravel() for array in events[-1].weights.values()])
 
 
@@ -205,7 +205,7 @@ def test_every_strategy_trains_four_hospitals_and_leaves_nobody_out(strategy: st
     settings = FederationSettings(hospitals=4, strategy=strategy, rounds=6, batch_size=16)  # type: ignore[arg-type]
     events, _ = run(hospitals, settings)
     finished = events[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, RunFinished)
     losses = [record.union.loss for record in finished.rounds]
     assert losses[-1] is not None and losses[0] is not None and losses[-1] < losses[0]
     assert not any(record.left_out for record in finished.rounds)

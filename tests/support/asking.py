@@ -12,7 +12,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import split_patients
 from fedhealth.data.schema import FEATURE_NAMES, TARGET
-from fedhealth.data.sources.synthetic import invent_patients
+from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.transport.in_process import InProcessGrid
 
 Ask = Callable[..., Message]
@@ -20,7 +20,7 @@ Ask = Callable[..., Message]
 
 def write_hospital(path: Path, num_patients: int = 60, chol_known: int | None = None) -> Path:
     """A hospital of the first invented patients; only `chol_known` of its training patients have a cholesterol value."""
-    table = invent_patients(400, 3).head(num_patients)[[*FEATURE_NAMES, TARGET]].reset_index(drop=True)
+    table = sample_patients(400, 3).head(num_patients)[[*FEATURE_NAMES, TARGET]].reset_index(drop=True)
     table[TARGET] = np.arange(num_patients) % 2
     table["chol"] = 200.0 + np.arange(num_patients)
     table.to_csv(path, index=False)

@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 from fedhealth.data.schema import COLUMN_NAMES, HOSPITAL
-from fedhealth.data.sources.synthetic import invent_patients
+from fedhealth.data.sources.synthetic import sample_patients
 
 
 def write_hospitals(folder: Path, num_patients: int = 240, seed: int = 1) -> dict[str, Path]:
     """One CSV per synthetic hospital in `folder`; hospital name -> path."""
-    table: pd.DataFrame = invent_patients(num_patients, seed)
+    table: pd.DataFrame = sample_patients(num_patients, seed)
     paths = {}
     for name, patients in table.groupby(HOSPITAL, sort=False):
         paths[str(name)] = folder / f"{name}.csv"

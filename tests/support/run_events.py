@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.histogram import add_histograms, compute_metrics, score_histogram
-from fedhealth.server.events import Began, Finished, Member, RoundRecord
+from fedhealth.server.events import Member, RoundRecord, RunFinished, RunStarted
 
 MEANS, STDS = (54.0, 131.0, 240.0, 149.0, 1.0, 0.7), (9.0, 17.0, 50.0, 22.0, 1.1, 0.9)
 KERNEL, BIAS = np.array([[1, 2], [3, 4]], np.float32), np.array([5, 6], np.float32)
@@ -30,15 +30,15 @@ def make_round(round_num: int = 1, **changes: Any) -> RoundRecord:
     return replace(record, **changes)
 
 
-def make_began(**changes: Any) -> Began:
+def make_began(**changes: Any) -> RunStarted:
     members = [Member(101, "cleveland", "uci", 6, 2, 1), Member(102, "va", "uci", 8, 2, 2)]
-    return replace(Began(FederationSettings(hospitals=2, rounds=2), members, "uci"), **changes)
+    return replace(RunStarted(FederationSettings(hospitals=2, rounds=2), members, "uci"), **changes)
 
 
-def make_finished(**changes: Any) -> Finished:
+def make_finished(**changes: Any) -> RunFinished:
     began = make_began()
     weights = ArrayRecord({"hidden/kernel": Array(KERNEL), "hidden/bias": Array(BIAS)})
     rounds = [make_round(1), make_round(2, seconds=0.5)]
     standardisation = Standardisation(MEANS, STDS)
-    finished = Finished(began.settings, began.members, began.dataset, weights, standardisation, rounds, seconds=1.75)
+    finished = RunFinished(began.settings, began.members, began.dataset, weights, standardisation, rounds, seconds=1.75)
     return replace(finished, **changes)

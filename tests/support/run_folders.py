@@ -12,10 +12,10 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation, encoded_names, reference_standardisation
 from fedhealth.data.schema import CATEGORIES, FEATURES
 from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_metrics, score_histogram
-from fedhealth.metrics.paired_comparison import Verdict
+from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
-from fedhealth.server.events import Began, Finished, Member, RoundRecord
+from fedhealth.server.events import Member, RoundRecord, RunFinished, RunStarted
 from tests.support.run_keeping import keep_event
 
 NAMES = ("cleveland", "hungary", "switzerland", "va")
@@ -93,7 +93,7 @@ def write_run(
     *,
     subgroups: Subgroups | None = None,
     importance: Importance | None = None,
-    verdicts: Mapping[str, Mapping[str, Verdict]] | None = None,
+    verdicts: Mapping[str, Mapping[str, PairedComparison]] | None = None,
     **choice: object,
 ) -> Path:
     """A finished run of three rounds; returns the folder."""
@@ -102,11 +102,11 @@ def write_run(
     settings = FederationSettings(hospitals=len(names), rounds=len(rounds), **choice)  # type: ignore[arg-type]
     members = make_members(names, dataset)
     folder.mkdir(parents=True, exist_ok=True)
-    keep_event(folder, Began(settings, members, dataset))
+    keep_event(folder, RunStarted(settings, members, dataset))
     for record in rounds:
         keep_event(folder, record)
     weights = make_weights(settings)
-    finished = Finished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups=subgroups)
+    finished = RunFinished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups=subgroups)
     finished = replace(finished, importance=importance, verdicts=verdicts or {})
     keep_event(folder, finished)
     return folder

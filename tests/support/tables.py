@@ -6,7 +6,7 @@ import pandas as pd
 from fedhealth.data import schema
 
 
-def invent_table(sizes: dict[str, int], seed: int = 0) -> pd.DataFrame:
+def sample_table(sizes: dict[str, int], seed: int = 0) -> pd.DataFrame:
     """Invented patients; `chol` numbers them, so that each can be found again."""
     rng = np.random.default_rng(seed)
     num_patients = sum(sizes.values())

@@ -17,7 +17,7 @@ from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Event, Finished
+from fedhealth.server.events import Event, RunFinished
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.process_pool import working_grid
 from tests.support.hospital_files import write_hospitals
@@ -145,7 +145,7 @@ def federate_files(files: dict[str, Path], **settings: object) -> dict[str, np.n
     grid = InProcessGrid(app.app, nodes, config)
     make_server_app(events.append)(grid, grid.context)
     finished = events[-1]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, RunFinished)
     return {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
 
 

@@ -343,7 +343,7 @@ def test_a_hospital_that_was_shown_out_stays_out_whatever_its_certificate(certs:
 
 def test_the_port_behind_the_front_door_is_no_back_door(certs: Path) -> None:
     with federation(certs) as fed:
-        inner_port = fed.grid._hub._door._inner_port
+        inner_port = fed.grid._hub._proxy._inner_port
         assert inner_port != fed.port
         metadata = [*messages.agreement().items(), ("hospital-bin", b"va")]
         with grpc.insecure_channel(f"127.0.0.1:{inner_port}") as channel:
@@ -417,7 +417,7 @@ def test_a_stranger_that_says_nothing_is_dropped(certs: Path, monkeypatch: pytes
 
 
 def test_too_many_strangers_are_sent_away_and_members_stay(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "MOST_STRANGERS_PER_HOST", 3)
+    monkeypatch.setattr(proxy, "MOST_PENDING_PER_HOST", 3)
     with federation(certs) as fed:
         mute = [socket.create_connection(("127.0.0.1", fed.port)) for _ in range(3)]
         with socket.create_connection(("127.0.0.1", fed.port)) as one_more:
@@ -439,7 +439,7 @@ def test_too_many_strangers_are_sent_away_and_members_stay(certs: Path, monkeypa
 
 
 def test_one_certificate_holds_only_so_many_connections(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy, "MOST_PER_GUEST", 2)
+    monkeypatch.setattr(proxy, "MOST_PER_PEER", 2)
     with federation(certs) as fed:
         identity = load_identity(certs / "va")
         held = [knock(fed, identity) for _ in range(2)]

@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for hospital, name in zip(hospitals, settings.hospitals, strict=True):
         say(f"copy {hospital.folder} to {name}:  python client.py FILE --name '{name}' --tls {hospital.folder} ...")
     if settings.supernodes:
-        tell_supernode_keys([issued.folder for issued in hospitals], settings.force)
+        print_supernode_keys([issued.folder for issued in hospitals], settings.force)
     say(f"{ca.folder / 'ca.key'} stays here and goes nowhere: whoever has it can make hospitals")
 
 
-def tell_supernode_keys(folders: Iterable[Path], force: bool) -> None:
+def print_supernode_keys(folders: Iterable[Path], force: bool) -> None:
     """Make the keys of Flower's SuperNodes and say where each goes."""
     from fedhealth.transport.tls.supernode_keys import PRIVATE, PUBLIC, ensure_supernode_keys
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from fedhealth.reporting.console.screen import ServerConsole
     from fedhealth.reporting.html.pages import write_report
     from fedhealth.server.app import make_server_app
-    from fedhealth.server.events import Checkpoint, Event, Finished
+    from fedhealth.server.events import Checkpoint, Event, RunFinished
     from fedhealth.server.run_directory import new_run_folder
     from fedhealth.server.run_writer import RunKeeper
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         keeper = RunKeeper(folder, 1, LONGEST_WAIT, warn, link=f"none: simulated, {settings.processes} processes")
 
         def show_pace(event: Event) -> None:
-            if isinstance(event, Finished):
+            if isinstance(event, RunFinished):
                 say(pace_line(event))
 
         def keep(event: Event) -> None:

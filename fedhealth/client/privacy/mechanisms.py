@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.client.privacy.noise import Randomness
+from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.client.privacy.plan import FEWEST
 from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
 
@@ -12,12 +12,12 @@ NUM_GROUPS = 10
 WIDTH = NUM_BINS // NUM_GROUPS
 
 
-def noisy_count(patients: int, epsilon: float, randomness: Randomness) -> int:
+def noisy_count(patients: int, epsilon: float, noise_source: NoiseSource) -> int:
     """How many patients there are, told with privacy loss `epsilon` (a patient changes it by 1); never below `FEWEST`."""
-    return max(FEWEST, patients + randomness.discrete_laplace(epsilon))
+    return max(FEWEST, patients + noise_source.discrete_laplace(epsilon))
 
 
-def noisy_histogram(histogram: ScoreHistogram, epsilon: float, randomness: Randomness) -> ScoreHistogram:
+def noisy_histogram(histogram: ScoreHistogram, epsilon: float, noise_source: NoiseSource) -> ScoreHistogram:
     """The histogram in `NUM_GROUPS` groups of risk by label, told with privacy loss `epsilon`.
 
     Each patient is in one group, so all groups together cost what one costs (parallel composition: McSherry 2009,
@@ -25,7 +25,7 @@ def noisy_histogram(histogram: ScoreHistogram, epsilon: float, randomness: Rando
     that: they are no patient's any more.
     """
     positives, negatives = (
-        _regroup(counts, epsilon, randomness) for counts in (histogram.positives, histogram.negatives)
+        _regroup(counts, epsilon, noise_source) for counts in (histogram.positives, histogram.negatives)
     )
     middles = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
     return ScoreHistogram(
@@ -36,9 +36,9 @@ def noisy_histogram(histogram: ScoreHistogram, epsilon: float, randomness: Rando
     )
 
 
-def _regroup(counts: NDArray[np.int64], epsilon: float, randomness: Randomness) -> NDArray[np.int64]:
+def _regroup(counts: NDArray[np.int64], epsilon: float, noise_source: NoiseSource) -> NDArray[np.int64]:
     exact = counts.reshape(NUM_GROUPS, WIDTH).sum(axis=1)
-    noisy = [max(0, int(count) + randomness.discrete_laplace(epsilon)) for count in exact]
+    noisy = [max(0, int(count) + noise_source.discrete_laplace(epsilon)) for count in exact]
     spread = np.zeros((NUM_GROUPS, WIDTH), dtype=np.int64)
     spread[:, WIDTH // 2] = noisy
     return spread.ravel()

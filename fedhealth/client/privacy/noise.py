@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Randomness:
+class NoiseSource:
     """A hospital's own source of noise; a `seed` makes it repeatable, which is for studies on public data and tests only."""
 
     def __init__(self, seed: int | Sequence[int] | None = None) -> None:

@@ -58,19 +58,19 @@ def load_auto(url: str, patients: int, seed: int, raw_folder: Path, say: Say) ->
     try:
         fetched = uci.fetch_four(url, QUICK, say)
     except RunError as error:
-        invented = load_synthetic(patients, seed)
+        sampled = load_synthetic(patients, seed)
         reason = (
             f"the real data could not be had ({error}): all patients are INVENTED, results say nothing about medicine"
         )
-        return dataclasses.replace(invented, warnings=(reason, *invented.warnings))
+        return dataclasses.replace(sampled, warnings=(reason, *sampled.warnings))
     return uci.accept_download(*fetched, raw_folder)
 
 
 def load_synthetic(patients: int, seed: int) -> Source:
     """Invented patients."""
-    from fedhealth.data.sources.synthetic import invent_patients
+    from fedhealth.data.sources.synthetic import sample_patients
 
-    table = invent_patients(patients, seed)
+    table = sample_patients(patients, seed)
     return Source("synthetic", f"{len(table)} INVENTED patients, no real person among them (seed {seed})", table, {})
 
 

@@ -2,7 +2,7 @@
 
 A Gaussian copula for every hospital and label: draw correlated normal variables, then turn each into a value by the
 column's own distribution (Sklar 1959; the recipe of Patki, Wedge & Veeramachaneni 2016, "The Synthetic Data Vault",
-section III). All it knows stands in `cohort.toml`; how that table is measured is the business of `cohort.py`.
+section III). All it knows stands in `fitted.toml`; how that table is measured is the business of `fitted.py`.
 """
 
 import tomllib
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
 
-Cohort = dict[str, Any]
-"""`cohort.toml` as read: `all` and every hospital, each with its ends and its groups (see the file's header)."""
+FittedStatistics = dict[str, Any]
+"""`fitted.toml` as read: `all` and every hospital, each with its ends and its groups (see the file's header)."""
 
 FloatArray = NDArray[np.float64]
 
-COHORT_FILE = Path(__file__).with_name("cohort.toml")
+STATISTICS_FILE = Path(__file__).with_name("cohort.toml")
 GROUPS = ("healthy", "ill")
 """The groups of a hospital's patients; the index is the target."""
 COLUMNS: tuple[str, ...] = (*schema.FEATURE_NAMES, schema.LABEL.name)
@@ -36,7 +36,7 @@ FARTHEST = 3.0
 """The normal score that stands for a column's lowest and highest value (0.1 % of patients lie beyond)."""
 
 
-def invent_patients(num_patients: int, seed: int, *, cohort: Cohort | None = None) -> pd.DataFrame:
+def sample_patients(num_patients: int, seed: int, *, fitted: FittedStatistics | None = None) -> pd.DataFrame:
     """Invent `num_patients` patients of four hospitals that carry `schema.SYNTHETIC_PREFIX` in their names.
 
     Parameters
@@ -46,7 +46,7 @@ def invent_patients(num_patients: int, seed: int, *, cohort: Cohort | None = Non
     seed : int
         0 or more. Same seed, same table.
     cohort : Cohort, optional
-        Other statistics than those of `cohort.toml`.
+        Other statistics than those of `fitted.toml`.
 
     Returns
     -------
@@ -63,24 +63,24 @@ def invent_patients(num_patients: int, seed: int, *, cohort: Cohort | None = Non
         raise UsageError(f"--patients is {num_patients}; give 40 or more, ten for each hospital")
     if seed < 0:
         raise UsageError(f"--seed is {seed}; give 0 or more")
-    cohort = load_cohort() if cohort is None else cohort
-    sizes = share_out(num_patients, {name: count_patients(cohort, name) for name in schema.HOSPITALS})
+    fitted = load_statistics() if fitted is None else fitted
+    sizes = share_out(num_patients, {name: count_patients(fitted, name) for name in schema.HOSPITALS})
     tables = [
-        invent_hospital(cohort, hospital, sizes[hospital], np.random.default_rng([seed, index]))
+        sample_hospital(fitted, hospital, sizes[hospital], np.random.default_rng([seed, index]))
         for index, hospital in enumerate(schema.HOSPITALS)
     ]
     return pd.concat(tables, ignore_index=True)
 
 
 @cache
-def load_cohort() -> Cohort:
-    """Read `cohort.toml`; it belongs to the package, so nothing in it is a user's mistake."""
-    return tomllib.loads(COHORT_FILE.read_text(encoding="utf-8"))
+def load_statistics() -> FittedStatistics:
+    """Read `fitted.toml`; it belongs to the package, so nothing in it is a user's mistake."""
+    return tomllib.loads(STATISTICS_FILE.read_text(encoding="utf-8"))
 
 
-def count_patients(cohort: Cohort, hospital: str) -> int:
+def count_patients(fitted: FittedStatistics, hospital: str) -> int:
     """Count the real patients behind a hospital's statistics."""
-    return sum(int(cohort[hospital][group]["patients"]) for group in GROUPS)
+    return sum(int(fitted[hospital][group]["patients"]) for group in GROUPS)
 
 
 def share_out(num_patients: int, real_sizes: dict[str, int]) -> dict[str, int]:
@@ -98,12 +98,14 @@ def share_out(num_patients: int, real_sizes: dict[str, int]) -> dict[str, int]:
     return sizes
 
 
-def invent_hospital(cohort: Cohort, hospital: str, num_patients: int, rng: np.random.Generator) -> pd.DataFrame:
+def sample_hospital(
+    fitted: FittedStatistics, hospital: str, num_patients: int, rng: np.random.Generator
+) -> pd.DataFrame:
     """Patients of one hospital, shuffled; as many of them ill as its prevalence says (rounded, at least one of each)."""
-    prevalence = cohort[hospital]["ill"]["patients"] / count_patients(cohort, hospital)
+    prevalence = fitted[hospital]["ill"]["patients"] / count_patients(fitted, hospital)
     num_ill = min(max(round(num_patients * prevalence), 1), num_patients - 1)
     sizes = {"healthy": num_patients - num_ill, "ill": num_ill}
-    tables = [invent_group(cohort, hospital, group, size, rng) for group, size in sizes.items()]
+    tables = [sample_group(fitted, hospital, group, size, rng) for group, size in sizes.items()]
     table = pd.concat(tables, ignore_index=True).iloc[rng.permutation(num_patients)]
     table = table.astype({schema.LABEL.name: "int64"})
     table[schema.TARGET] = (table[schema.LABEL.name] > 0).astype("int64")
@@ -111,19 +113,19 @@ def invent_hospital(cohort: Cohort, hospital: str, num_patients: int, rng: np.ra
     return table[list(schema.COLUMN_NAMES)]
 
 
-def invent_group(
-    cohort: Cohort, hospital: str, group: str, num_patients: int, rng: np.random.Generator
+def sample_group(
+    fitted: FittedStatistics, hospital: str, group: str, num_patients: int, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Patients of one hospital and label; float64 columns `COLUMNS`, NaN where a value is missing."""
-    correlations = read_correlations(cohort[hospital][group]["correlations"])
+    correlations = read_correlations(fitted[hospital][group]["correlations"])
     # Cholesky: L L' = R, so independent normals times L' have the correlations R.
     draws = rng.standard_normal((num_patients, len(correlations))) @ np.linalg.cholesky(correlations).T
-    ends = cohort["all"]["ends"] | cohort[hospital]["ends"]
-    patterns = find_missing_patterns(cohort, hospital, group)
+    ends = fitted["all"]["ends"] | fitted[hospital]["ends"]
+    patterns = find_missing_patterns(fitted, hospital, group)
     table = pd.DataFrame(index=range(num_patients), columns=list(COLUMNS), dtype="float64")
     for index, name in enumerate(COLUMNS):
         scores = allow_for_missing(draws[:, index], correlations[index, -1], patterns, name)
-        table[name] = draw_values(scores, name, find_column(cohort, hospital, group, name), ends)
+        table[name] = draw_values(scores, name, find_column(fitted, hospital, group, name), ends)
     chosen = draw_codes(draws[:, -1], list(patterns.values()))
     for index, pattern in enumerate(patterns):
         table.loc[chosen == index, pattern_columns(pattern)] = np.nan
@@ -159,15 +161,15 @@ def find_shift(correlation: float, patterns: dict[str, int], name: str) -> tuple
     return float(correlation * mean), float(np.sqrt(1 - correlation**2 * (1 - variance)))
 
 
-def find_column(cohort: Cohort, hospital: str, group: str, name: str) -> dict[str, Any]:
+def find_column(fitted: FittedStatistics, hospital: str, group: str, name: str) -> dict[str, Any]:
     """A column's distribution: the group's own, or where too few patients stood behind it, that of all hospitals."""
-    statistics: dict[str, Any] = cohort[hospital][group].get(name) or cohort["all"][group][name]
+    statistics: dict[str, Any] = fitted[hospital][group].get(name) or fitted["all"][group][name]
     return statistics
 
 
-def find_missing_patterns(cohort: Cohort, hospital: str, group: str) -> dict[str, int]:
+def find_missing_patterns(fitted: FittedStatistics, hospital: str, group: str) -> dict[str, int]:
     """Which columns are missing together -> patients: the group's own, or that of the hospital's healthy and ill."""
-    groups = cohort[hospital]
+    groups = fitted[hospital]
     patterns: dict[str, int] = groups[group].get("missing") or groups["all"]["missing"]
     return patterns
 

@@ -21,7 +21,7 @@ from fedhealth.data.sources.synthetic import (
     find_column,
     find_missing_patterns,
     find_shift,
-    load_cohort,
+    load_statistics,
     pattern_columns,
     quantile_curve,
     read_correlations,
@@ -59,20 +59,20 @@ class GroupPlan:
     """(patterns, columns): which columns are missing together."""
 
 
-def invent_one(number: int, num_patients: int, seed: int) -> tuple[str, FloatArray, NDArray[np.float32]]:
+def sample_one(number: int, num_patients: int, seed: int) -> tuple[str, FloatArray, NDArray[np.float32]]:
     """The invented hospital of that number (from 0): name, features (num_patients, 13), labels (num_patients,).
 
     It is modelled on one of the four real hospitals, which take turns.
     """
     original = tuple(schema.HOSPITALS)[number % len(schema.HOSPITALS)]
-    features, labels = invent_patients_of(original, num_patients, np.random.default_rng([STREAM, seed, number]))
+    features, labels = sample_patients_of(original, num_patients, np.random.default_rng([STREAM, seed, number]))
     return f"{schema.SYNTHETIC_PREFIX}{original}-{number + 1:06d}", features, labels
 
 
-def invent_patients_of(
+def sample_patients_of(
     hospital: str, num_patients: int, rng: np.random.Generator
 ) -> tuple[FloatArray, NDArray[np.float32]]:
-    """What `synthetic.invent_hospital` invents from the same `rng`, as arrays."""
+    """What `synthetic.sample_hospital` invents from the same `rng`, as arrays."""
     num_ill = min(max(round(num_patients * find_prevalence(hospital)), 1), num_patients - 1)
     sizes = {"healthy": num_patients - num_ill, "ill": num_ill}
     drawn = np.concatenate([draw_group(plan_group(hospital, group), sizes[group], rng) for group in GROUPS])
@@ -83,21 +83,21 @@ def invent_patients_of(
 @cache
 def find_prevalence(hospital: str) -> float:
     """Share of the hospital's real patients who are ill."""
-    cohort = load_cohort()
-    return int(cohort[hospital]["ill"]["patients"]) / count_patients(cohort, hospital)
+    fitted = load_statistics()
+    return int(fitted[hospital]["ill"]["patients"]) / count_patients(fitted, hospital)
 
 
 @cache
 def plan_group(hospital: str, group: str) -> GroupPlan:
-    """Everything of `synthetic.invent_group` that no draw changes."""
-    cohort = load_cohort()
-    correlations = read_correlations(cohort[hospital][group]["correlations"])
-    patterns = find_missing_patterns(cohort, hospital, group)
-    ends = cohort["all"]["ends"] | cohort[hospital]["ends"]
+    """Everything of `synthetic.sample_group` that no draw changes."""
+    fitted = load_statistics()
+    correlations = read_correlations(fitted[hospital][group]["correlations"])
+    patterns = find_missing_patterns(fitted, hospital, group)
+    ends = fitted["all"]["ends"] | fitted[hospital]["ends"]
     columns = []
     for index, name in enumerate(COLUMNS):
         shift, scale = find_shift(correlations[index, -1], patterns, name)
-        columns.append(plan_column(name, shift, scale, find_column(cohort, hospital, group, name), ends))
+        columns.append(plan_column(name, shift, scale, find_column(fitted, hospital, group, name), ends))
     return GroupPlan(
         mixing=np.asarray(np.linalg.cholesky(correlations).T, dtype=np.float64),
         columns=columns,
@@ -109,7 +109,7 @@ def plan_group(hospital: str, group: str) -> GroupPlan:
 def plan_column(
     name: str, shift: float, scale: float, statistics: dict[str, object], ends: dict[str, list[float]]
 ) -> ColumnPlan:
-    """A column's part of a plan, from its entry in `cohort.toml`."""
+    """A column's part of a plan, from its entry in `fitted.toml`."""
     counts, quantiles = statistics.get("counts"), statistics.get("quantiles")
     if isinstance(counts, dict):
         codes = np.array([float(code) for code in counts])

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from fedhealth.metrics.paired_comparison import Verdict, verdict_sentence
+from fedhealth.metrics.paired_comparison import PairedComparison, comparison_sentence
 from fedhealth.metrics.permutation_importance import Importance, rank_features
 
 MOST_FEATURES = 5
@@ -29,14 +29,14 @@ def importance_lines(told: Importance | None) -> list[str]:
     ]
 
 
-def verdict_lines(verdicts: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
+def comparison_lines(verdicts: Mapping[str, Mapping[str, PairedComparison]]) -> list[str]:
     """What the model was worth to the hospitals that said so (client.py --share-verdict)."""
     if len(verdicts) > MANY:
         words = Counter(each["global"].words.replace("yours ", "") for each in verdicts.values())
         counts = ", ".join(f"{word} {number:,}" for word, number in words.most_common())
         return [f"{len(verdicts):,} hospitals say whether the global model was worth it: {counts}"]
     return [
-        f"{name} says: {verdict_sentence(model, verdict, 'its own alone')}"
+        f"{name} says: {comparison_sentence(model, verdict, 'its own alone')}"
         for name, each in sorted(verdicts.items())
         for model, verdict in each.items()
     ]

@@ -8,7 +8,7 @@ from flwr.app import Message
 from fedhealth.common.text_table import format_table
 from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.metrics.histogram import compute_metrics, histogram_from_record, score_histogram
-from fedhealth.metrics.paired_comparison import verdict_sentence
+from fedhealth.metrics.paired_comparison import comparison_sentence
 from fedhealth.metrics.ranking import exact_auroc
 from fedhealth.reporting.console.final_text import FEW_PATIENTS, largest_drops
 from fedhealth.reporting.console.run_text import number
@@ -38,7 +38,7 @@ def outcome_lines(outcome: "Outcome") -> list[str]:
     rows = [(names[model], *_metrics(outcome, model)) for model in outcome.models]
     table = format_table((f"on your {patients} test patients", *HEADINGS), rows, text_columns=1, terminal=False)
     lines = ["", *table.splitlines()]
-    lines += [verdict_sentence(model, verdict) for model, verdict in outcome.verdicts.items()]
+    lines += [comparison_sentence(model, verdict) for model, verdict in outcome.verdicts.items()]
     if "alone" not in outcome.models:
         lines.append(
             "no comparison: the model of your patients alone diverged; a lower --learning-rate at the server helps"

@@ -8,7 +8,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.histogram import Metrics
 from fedhealth.reporting.console.final_text import FEW_PATIENTS, MANY
 from fedhealth.reporting.selection_text import chosen_lines
-from fedhealth.server.events import Began, Finished, Member, Paused, RoundRecord
+from fedhealth.server.events import Member, Paused, RoundRecord, RunFinished, RunStarted
 from fedhealth.server.run_json import choices_json
 
 SYNTHETIC = "SYNTHETIC patients, invented from published statistics: no result below is about real people"
@@ -66,7 +66,7 @@ def paused_line(paused: Paused) -> str:
     )
 
 
-def header_lines(began: Began) -> list[str]:
+def header_lines(began: RunStarted) -> list[str]:
     """What is about to happen, on whose data."""
     settings = began.settings
     names = ", ".join(f"{member.name} ({member.patients})" for member in began.members)
@@ -122,7 +122,7 @@ def choice_lines(settings: FederationSettings) -> list[str]:
     return lines
 
 
-def table_text(finished: Finished, terminal: bool) -> str:
+def table_text(finished: RunFinished, terminal: bool) -> str:
     """Metrics of the final model per hospital, the union of all test patients in the last line."""
     last = finished.final
     patients = {member.name: member.patients for member in finished.members}
@@ -137,7 +137,7 @@ def _table_line(name: str, patients: int, metrics: Metrics) -> tuple[str, ...]:
     return (name, str(patients), str(metrics.num_examples), *(number(value) for value in values))
 
 
-def footnotes(finished: Finished) -> list[str]:
+def footnotes(finished: RunFinished) -> list[str]:
     """What a careful reader of the table should know."""
     last = finished.final
     notes = chosen_lines(choices_json(finished.choices), len(finished.rounds)) if finished.choices else []
@@ -175,7 +175,7 @@ def _spread_note(last: RoundRecord) -> str:
     )
 
 
-def pace_line(finished: Finished) -> str:
+def pace_line(finished: RunFinished) -> str:
     """How fast a simulation was; a hospital-round is one hospital's training in one round, with what evaluation it had."""
     seconds = sum(record.seconds for record in finished.rounds)
     trained = sum(len(record.asked) or len(finished.members) for record in finished.rounds)

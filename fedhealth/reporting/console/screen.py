@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fedhealth.reporting.console.final_text import importance_lines, verdict_lines
+from fedhealth.reporting.console.final_text import comparison_lines, importance_lines
 from fedhealth.reporting.console.run_text import (
     SYNTHETIC,
     count,
@@ -15,7 +15,7 @@ from fedhealth.reporting.console.run_text import (
     round_notes,
     table_text,
 )
-from fedhealth.server.events import Began, Dropped, Event, Finished, Paused, RoundRecord, Waiting
+from fedhealth.server.events import Dropped, Event, Paused, RoundRecord, RunFinished, RunStarted, Waiting
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -51,7 +51,7 @@ class ServerConsole:
         match event:
             case Waiting():
                 self._print(self._waiting_line(event))
-            case Began():
+            case RunStarted():
                 self._hospitals, self._rounds = len(event.members), event.settings.rounds
                 self._print_all(["", *header_lines(event), ""])
                 self._start_progress()
@@ -63,10 +63,10 @@ class ServerConsole:
                 self._print_all([round_line(event, self._rounds, self._hospitals), *round_notes(event)])
                 if self._progress:
                     self._progress.update(self._progress.task_ids[0], completed=event.round_num)
-            case Finished():
+            case RunFinished():
                 self.close()
                 self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
-                self._print_all([*importance_lines(event.importance), *verdict_lines(event.verdicts)])
+                self._print_all([*importance_lines(event.importance), *comparison_lines(event.verdicts)])
                 total = sum(record.seconds for record in event.rounds)
                 self._print(f"{count(len(event.rounds), 'round')} in {total:.2f} s, {event.seconds:.1f} s in all")
                 if "synthetic" in event.dataset:

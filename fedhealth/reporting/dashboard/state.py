@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedhealth.reporting.html.run_reader import RunFiles
-from fedhealth.server.events import Began, Event, Finished, RoundRecord, Waiting
+from fedhealth.server.events import Event, RoundRecord, RunFinished, RunStarted, Waiting
 from fedhealth.server.run_json import history_json, settings_json
 
 MOST_REFUSED = 5
@@ -29,7 +29,7 @@ class LiveRun:
     refused: list[str] = field(default_factory=list)
     settings: Mapping[str, Any] = field(default_factory=lambda: NOTHING_YET)
     history: list[dict[str, Any]] = field(default_factory=list)
-    finished: Finished | None = None
+    finished: RunFinished | None = None
 
     def hear(self, event: Event) -> None:
         """Take in an event of the run."""
@@ -37,11 +37,11 @@ class LiveRun:
         match event:
             case Waiting():
                 self.wanted = event.wanted
-            case Began():
+            case RunStarted():
                 self.phase, self.settings = "running", settings_json(event)
             case RoundRecord():
                 self.history.append(history_json(event))
-            case Finished():
+            case RunFinished():
                 self.phase, self.finished = "finished", event
 
     def hear_link(self, what: str, who: str) -> None:

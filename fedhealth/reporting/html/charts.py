@@ -23,7 +23,7 @@ NUM_STYLES = 7
 """Colours and dashes of the style sheet; more hospitals than that share one grey."""
 MOST_POINTS, FEWEST_POINTS = 20_000, 20
 """Points of a chart over all its lines, and of one line, however many rounds there were: the page stays small."""
-UNION = "all together"
+POOLED = "all together"
 Drawn = tuple[str, str, ScoreHistogram]
 """Name, style, and what the line is drawn from."""
 COIN = Series("a coin", [(0.0, 0.0), (1.0, 1.0)], "guide")
@@ -51,9 +51,9 @@ def pick_styles(names: Sequence[str]) -> dict[str, str]:
 def run_charts(run: RunFiles) -> Charts:
     """One run: all together in the strongest line, every hospital in its own."""
     styles = pick_styles([str(member["name"]) for member in run.settings["hospitals"]])
-    legend = [(UNION, "union"), *styles.items()]
+    legend = [(POOLED, "union"), *styles.items()]
     if len(styles) > NUM_STYLES:
-        legend = [(UNION, "union"), (f"each of {len(styles)} hospitals", "many")]
+        legend = [(POOLED, "union"), (f"each of {len(styles)} hospitals", "many")]
     return Charts(
         legend=legend,
         rounds=[_by_round(run, styles, key, label) for key, label in (("loss", "log loss"), ("auroc", "AUROC"))],
@@ -69,8 +69,8 @@ def _risk_charts(run: RunFiles, styles: Mapping[str, str]) -> list[Markup]:
     hospitals = [
         Series(name, roc_points(run.histograms[name]), styles[name]) for name in styles if name in run.histograms
     ]
-    roc = [COIN, *(line for line in hospitals if line.points), Series(UNION, roc_points(run.union), "union")]
-    drawn = [(UNION, "union", run.union)]
+    roc = [COIN, *(line for line in hospitals if line.points), Series(POOLED, roc_points(run.union), "union")]
+    drawn = [(POOLED, "union", run.union)]
     return [_roc_chart(roc), _reliability_chart(drawn), _decision_chart(drawn)]
 
 
@@ -82,7 +82,7 @@ def _by_round(run: RunFiles, styles: Mapping[str, str], key: str, label: str) ->
         for name, style in styles.items()
         if name not in hidden
     ]
-    lines.append(Series(UNION, _points(run, lambda entry: entry["union"], key), "union"))
+    lines.append(Series(POOLED, _points(run, lambda entry: entry["union"], key), "union"))
     values = [y for line in lines for _, y in line.points]
     last = max([entry["round"] for entry in run.history], default=1)
     rounds = max(2, last if run.summary else int(run.settings["settings"]["rounds"]))

@@ -3,11 +3,11 @@
 from fedhealth.reporting.html.run_reader import RunFiles
 from fedhealth.reporting.html.tables import METRICS, Row
 
-VERDICT_HEADINGS = ("hospital", "model", "measured by", "its value", "alone", "difference", "95 % interval", "so")
+COMPARISON_HEADINGS = ("hospital", "model", "measured by", "its value", "alone", "difference", "95 % interval", "so")
 MODEL_WORDS = {"global": "global", "personal": "global, made personal"}
 
 
-def verdict_rows(run: RunFiles) -> list[Row]:
+def comparison_rows(run: RunFiles) -> list[Row]:
     """What the model was worth to each hospital that said so, and by model; none of the others."""
     rows = []
     for name, each in sorted(run.summary.get("verdicts", {}).items()):

@@ -15,7 +15,7 @@ from fedhealth.reporting.html import clinical, disclosures, model_card, subgroup
 from fedhealth.reporting.html.charts import Charts, comparison_charts, run_charts
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, SMALL_COUNT
 from fedhealth.reporting.html.importance import feature_parts
-from fedhealth.reporting.html.local_benefit import VERDICT_HEADINGS, verdict_rows
+from fedhealth.reporting.html.local_benefit import COMPARISON_HEADINGS, comparison_rows
 from fedhealth.reporting.html.run_reader import RunFiles, read_run
 from fedhealth.reporting.html.svg import draw_matrix
 
@@ -93,8 +93,8 @@ def run_parts(run: RunFiles) -> dict[str, Any]:
         "matrix": draw_matrix("who took part in which round", tables.participation(run)) if run.history else "",
         "promise": model_card.promise_lines(run),
         "features": feature_parts(run),
-        "verdicts": verdict_rows(run),
-        "verdict_headings": VERDICT_HEADINGS,
+        "verdicts": comparison_rows(run),
+        "verdict_headings": COMPARISON_HEADINGS,
         "source": tables.describe_source(str(run.settings["dataset"])),
     }
 

@@ -67,7 +67,7 @@ def read_run(folder: Path) -> RunFiles:
             raise ValueError("an entry is missing")
         summary = _read_json(folder / "summary.json") if (folder / "summary.json").is_file() else {}
         _check_importance(summary)
-        _check_verdicts(summary)
+        _check_comparisons(summary)
         return RunFiles(
             name=folder.resolve().name,
             settings=settings,
@@ -106,7 +106,7 @@ def _check_importance(summary: Mapping[str, Any]) -> None:
             raise ValueError("importance is no number by feature")
 
 
-def _check_verdicts(summary: Mapping[str, Any]) -> None:
+def _check_comparisons(summary: Mapping[str, Any]) -> None:
     """A verdict has a model, a metric and five numbers."""
     for each in summary.get("verdicts", {}).values():
         for model, told in each.items():

@@ -6,7 +6,7 @@ says how many of them were called rightly.
 
 from collections.abc import Callable, Sequence
 
-from fedhealth.metrics.subgroups import DIVISIONS, Outcomes, Subgroups, add_subgroups, find_tellable
+from fedhealth.metrics.subgroups import DIVISIONS, Outcomes, Subgroups, add_subgroups, suppress_small_cells
 from fedhealth.reporting.html.curves import SMALL_COUNT, wilson_interval
 from fedhealth.reporting.html.run_reader import RunFiles
 
@@ -37,7 +37,7 @@ def subgroup_rows(run: RunFiles) -> list[Row]:
 def _shares(outcomes: Sequence[Outcomes], pick: Callable[[Outcomes], tuple[int, int]]) -> list[str]:
     """One share (part of whole) per group of a division; "few" where the whole is small or would tell of a small one."""
     parts = [pick(each) for each in outcomes]
-    tellable = find_tellable([whole for _, whole in parts], SMALL_COUNT)
+    tellable = suppress_small_cells([whole for _, whole in parts], SMALL_COUNT)
     return [_share(*part) if yes else "few" for part, yes in zip(parts, tellable, strict=True)]
 
 

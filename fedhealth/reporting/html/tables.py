@@ -102,7 +102,7 @@ def hospital_rows(run: RunFiles) -> list[Row]:
     Because the others and the total would give it away too, the next smallest hospital's count is not told either.
     """
     last = run.final
-    untold = find_untold(last["hospitals"])
+    suppressed = find_suppressed(last["hospitals"])
     rows = []
     for member in run.settings["hospitals"]:
         name, trained = member["name"], f"{member['train_patients']:,}"
@@ -110,7 +110,7 @@ def hospital_rows(run: RunFiles) -> list[Row]:
         if metrics is None:
             rows.append((name, trained, "no answer", *["n/a"] * (len(HOSPITAL_HEADINGS) - 3)))
         else:
-            ill = "not told" if name in untold else f"{metrics['num_ill']:,}"
+            ill = "not told" if name in suppressed else f"{metrics['num_ill']:,}"
             rows.append((name, trained, f"{metrics['num_examples']:,}", ill, *_shares(metrics, 2)))
     trained = sum(member["train_patients"] for member in run.settings["hospitals"])
     union = last["union"]
@@ -123,7 +123,7 @@ def has_few(metrics: Mapping[str, Any]) -> bool:
     return is_small(metrics["num_ill"]) or is_small(metrics["num_examples"] - metrics["num_ill"])
 
 
-def find_untold(hospitals: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def find_suppressed(hospitals: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """Hospitals whose number of ill patients is not told: those with few of a class, and one more if there is only one."""
     few = {name for name, metrics in hospitals.items() if has_few(metrics)}
     others = sorted((metrics["num_examples"], name) for name, metrics in hospitals.items() if name not in few)

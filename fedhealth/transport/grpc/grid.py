@@ -1,7 +1,7 @@
 """The server's end of the link, as Flower sees it: a `Grid` whose messages travel over gRPC streams.
 
-The streams live on an event loop in a thread of its own (`hub.py`); the app's thread hands over encoded messages and sleeps
-until the last reply is there.
+The streams live on an event loop in a thread of its own (`server.py`); the app's thread hands over encoded messages and
+sleeps until the last reply is there.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import FedHealthError
-from fedhealth.transport.base import OneRunGrid
+from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.grpc.pending import Batch
-from fedhealth.transport.grpc.server import Hub, OnChange
+from fedhealth.transport.grpc.server import OnChange, StreamServer
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, encode_messages, set_message_id
 from fedhealth.transport.tls.identity import Identity
 
@@ -26,7 +26,7 @@ REMIND_SECONDS = 10.0
 """How often the server says whose answer it is waiting for."""
 
 
-class GrpcGrid(OneRunGrid):
+class GrpcGrid(BaseGrid):
     """Flower's `Grid` over one bidirectional gRPC stream per hospital.
 
     Parameters
@@ -53,7 +53,7 @@ class GrpcGrid(OneRunGrid):
         super().__init__()
         if tls:
             tls.require_usable("server")
-        self._hub = Hub(run_config, capacity, on_change, tls, allow)
+        self._server = StreamServer(run_config, capacity, on_change, tls, allow)
         self.context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))
         self._ids = itertools.count(1)
         self._pushed: dict[str, Batch] = {}
@@ -68,24 +68,24 @@ class GrpcGrid(OneRunGrid):
         """
         self._thread.start()
         try:
-            port = self._on_loop(self._hub.listen(address))
+            port = self._on_loop(self._server.listen(address))
             try:
                 yield f"{address.rpartition(':')[0]}:{port}"
             except BaseException as error:
-                self._on_loop(self._hub.shut(_reason(error)))
+                self._on_loop(self._server.shut(_reason(error)))
                 raise
-            self._on_loop(self._hub.shut(None))
+            self._on_loop(self._server.shut(None))
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
 
     def admit_only(self, hospitals: Iterable[str]) -> None:
         """From now on only these may join (again); the others are told that the run has begun without them."""
-        self._loop.call_soon_threadsafe(self._hub.admission.admit_only, frozenset(hospitals))
+        self._loop.call_soon_threadsafe(self._server.admission.admit_only, frozenset(hospitals))
 
     def expel(self, hospital: str, reason: str) -> None:
         """Show a hospital out and never let it in again."""
-        self._loop.call_soon_threadsafe(self._hub.expel, hospital, reason)
+        self._loop.call_soon_threadsafe(self._server.expel, hospital, reason)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
@@ -94,7 +94,7 @@ class GrpcGrid(OneRunGrid):
 
     def get_node_ids(self) -> tuple[int, ...]:
         """Hospitals that are here and not still busy with a question that was given up, in the order of their ids."""
-        return self._hub.node_ids
+        return self._server.node_ids
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send messages; returns their ids at once."""
@@ -118,10 +118,10 @@ class GrpcGrid(OneRunGrid):
         while not batch.done.wait(REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, timeout)):
             waited = time.monotonic() - asked
             if timeout is not None and waited >= timeout:
-                self._loop.call_soon_threadsafe(self._hub.give_up, batch, f"no answer within {timeout:g} s")
+                self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no answer within {timeout:g} s")
                 batch.done.wait()
                 break
-            self._loop.call_soon_threadsafe(self._hub.tell_awaited, batch, waited)
+            self._loop.call_soon_threadsafe(self._server.tell_awaited, batch, waited)
         return _by_node(batch.replies.values())
 
     def _post(self, messages: Iterable[Message]) -> Batch:
@@ -130,7 +130,7 @@ class GrpcGrid(OneRunGrid):
             set_message_id(message, message_id)
         payloads = dict(zip(outgoing, encode_messages(outgoing.values()), strict=True))
         batch = Batch(outgoing, payloads, open=set(outgoing))
-        self._loop.call_soon_threadsafe(self._hub.post, batch)
+        self._loop.call_soon_threadsafe(self._server.post, batch)
         return batch
 
 

@@ -27,7 +27,7 @@ class Batch:
         return {self.messages[message_id].metadata.dst_node_id for message_id in tuple(self.open)}
 
 
-class Questions:
+class PendingRequests:
     """Open questions by message id; each gets one answer, from the hospital that was asked or in its place."""
 
     def __init__(self) -> None:

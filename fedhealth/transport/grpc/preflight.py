@@ -27,7 +27,7 @@ from fedhealth.transport.tls.identity import Identity
 
 SOURCES = ("data/schema.py", "data/preprocessing.py", "models/keras_models.py", "models/training.py")
 """The modules that decide what weights mean; they should be the same on both ends."""
-MOST_CANARY_BYTES = 32 * 1024 * 1024
+MOST_PROBE_BYTES = 32 * 1024 * 1024
 CHECK_SECONDS = 30.0
 
 
@@ -64,8 +64,8 @@ def own_facts() -> Facts:
 
 def answer_check(question: bytes, run_config: Mapping[str, Any], refusal: str | None) -> bytes:
     """The server's answer; a `ValueError` if the question is none."""
-    if len(question) > 2 * MOST_CANARY_BYTES:
-        raise ValueError(f"more than {MOST_CANARY_BYTES} bytes of weights")
+    if len(question) > 2 * MOST_PROBE_BYTES:
+        raise ValueError(f"more than {MOST_PROBE_BYTES} bytes of weights")
     try:
         arrays = [_unpack(packed) + np.float32(1) for packed in json.loads(question)["arrays"]]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:

@@ -15,9 +15,9 @@ from flwr.app import ConfigRecord, RecordDict
 
 from fedhealth.common.errors import MISBEHAVED, UsageError
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError, read_name
-from fedhealth.transport.grpc.pending import Batch, Questions
+from fedhealth.transport.grpc.pending import Batch, PendingRequests
 from fedhealth.transport.grpc.preflight import answer_check
-from fedhealth.transport.grpc.stream import Seat
+from fedhealth.transport.grpc.stream import HospitalStream
 from fedhealth.transport.messages import (
     ABSENT,
     CHECK_METHOD,
@@ -30,7 +30,7 @@ from fedhealth.transport.messages import (
 )
 from fedhealth.transport.options import MAX_MESSAGE_BYTES, server_options
 from fedhealth.transport.tls.identity import Identity
-from fedhealth.transport.tls.proxy import INSIDE, Door
+from fedhealth.transport.tls.proxy import INSIDE, TlsProxy
 
 OnChange = Callable[[str, str], None]
 """Called with what happened and to whom; on the link's thread, so it must not block.
@@ -44,7 +44,7 @@ LAST_WORD_SECONDS = 5.0
 """How long the streams may take to end when the server stops."""
 
 
-class Hub:
+class StreamServer:
     """The streams of all hospitals. `node_ids` may be read from any thread: it is replaced, never changed."""
 
     def __init__(
@@ -57,13 +57,13 @@ class Hub:
     ) -> None:
         self.node_ids: tuple[int, ...] = ()
         self.admission = Admission(capacity, allow)
-        self.questions = Questions()
+        self.questions = PendingRequests()
         self._run_config = dict(run_config)
         self._most_calls = capacity + SPARE_CALLS
         self._on_change = on_change
         self._tls = tls
-        self._door: Door | None = None
-        self._seats: dict[int, Seat] = {}
+        self._proxy: TlsProxy | None = None
+        self._streams: dict[int, HospitalStream] = {}
         self._closing = False
 
     async def listen(self, address: str) -> int:
@@ -80,8 +80,10 @@ class Hub:
             await self._server.start()
             if self._tls:
                 host, _, outer_port = address.rpartition(":")
-                self._door = Door(self._tls.server_context(), lambda peer, why: self._tell("refused", f"{peer}: {why}"))
-                port = await self._door.open(host, int(outer_port), inner_port=port)
+                self._proxy = TlsProxy(
+                    self._tls.server_context(), lambda peer, why: self._tell("refused", f"{peer}: {why}")
+                )
+                port = await self._proxy.open(host, int(outer_port), inner_port=port)
         except (RuntimeError, OSError):
             await self._server.stop(None)
             raise UsageError(
@@ -93,31 +95,31 @@ class Hub:
     async def shut(self, failure: str | None, grace: float = LAST_WORD_SECONDS) -> None:
         """End every stream (with `failure` as the reason, if the run failed) and close the port."""
         self._closing = True
-        if self._door:
-            self._door.stop_listening()
-        for seat in self._seats.values():
+        if self._proxy:
+            self._proxy.stop_listening()
+        for stream in self._streams.values():
             if failure:
-                seat.end(grpc.StatusCode.ABORTED, failure)
-            seat.outbox.put_nowait(None)
+                stream.end(grpc.StatusCode.ABORTED, failure)
+            stream.outbox.put_nowait(None)
         await self._server.stop(grace)
-        if self._door:
-            await self._door.shut(min(grace, 1.0))
+        if self._proxy:
+            await self._proxy.shut(min(grace, 1.0))
 
     def post(self, batch: Batch) -> None:
         """Send a batch; who is not here is answered for at once."""
         self.questions.ask(batch)
         for message_id, message in batch.messages.items():
-            if seat := self._seats.get(message.metadata.dst_node_id):
-                seat.outbox.put_nowait(batch.payloads[message_id])
+            if stream := self._streams.get(message.metadata.dst_node_id):
+                stream.outbox.put_nowait(batch.payloads[message_id])
             else:
                 self.questions.fail(message_id, "not in the federation")
 
     def expel(self, hospital: str, reason: str) -> None:
         """Close a hospital's stream with the reason and never let it in again."""
         self.admission.expel(hospital, reason)
-        if seat := self._seats.get(node_id_of(hospital)):
-            seat.end(grpc.StatusCode.PERMISSION_DENIED, f"{hospital} was shown out of this run: {reason}")
-            self._leave(seat)
+        if stream := self._streams.get(node_id_of(hospital)):
+            stream.end(grpc.StatusCode.PERMISSION_DENIED, f"{hospital} was shown out of this run: {reason}")
+            self._leave(stream)
 
     def give_up(self, batch: Batch, reason: str) -> None:
         """Answer what is still open; who owes an answer is asked nothing more until it has come."""
@@ -127,12 +129,12 @@ class Hub:
 
     def tell_awaited(self, batch: Batch, seconds: float) -> None:
         """Say who has not answered yet."""
-        names = sorted(self._seats[node].hospital for node in batch.awaited() if node in self._seats)
+        names = sorted(self._streams[node].hospital for node in batch.awaited() if node in self._streams)
         if names:  # the last one may have answered just now
             self._tell("awaited", f"{', '.join(names)} ({seconds:.0f} s)")
 
     def _find_free(self) -> None:
-        self.node_ids = tuple(sorted(node for node in self._seats if not self.questions.owes(node)))
+        self.node_ids = tuple(sorted(node for node in self._streams if not self.questions.owes(node)))
 
     def _tell(self, what: str, who: str) -> None:
         """Nothing that a listener does may cost a hospital its seat or the link its life."""
@@ -146,13 +148,13 @@ class Hub:
     def _caller(self, context: Any) -> Caller:
         metadata = dict(context.invocation_metadata() or ())
         peer = unquote(context.peer()).removeprefix("ipv4:").removeprefix("ipv6:")
-        if self._door is None:
+        if self._proxy is None:
             return Caller(peer, read_name(metadata), None, metadata)
-        guest = self._door.guest(int(peer.rpartition(":")[2]))
-        if guest is None:
-            # Another program on this machine found the port behind the front door.
+        verified = self._proxy.peer(int(peer.rpartition(":")[2]))
+        if verified is None:
+            # Another program on this machine found the port behind the proxy.
             raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, f"{peer} did not come through the front door")
-        return Caller(guest.peer, read_name(metadata), guest.name, metadata)
+        return Caller(verified.peer, read_name(metadata), verified.name, metadata)
 
     async def _refuse(self, context: Any, refusal: RefusedError, peer: str = "") -> None:
         self._tell("refused", f"{peer}: {refusal}" if peer else str(refusal))
@@ -168,7 +170,7 @@ class Hub:
         except RefusedError as refusal:
             await self._refuse(context, refusal, peer)
         try:
-            self.admission.check(caller, {seat.hospital for seat in self._seats.values()})
+            self.admission.check(caller, {stream.hospital for stream in self._streams.values()})
             reason = None
         except RefusedError as refusal:
             reason = str(refusal)
@@ -184,50 +186,50 @@ class Hub:
         try:
             caller = self._caller(context)
             peer = caller.peer
-            self.admission.check(caller, {seat.hospital for seat in self._seats.values()})
+            self.admission.check(caller, {stream.hospital for stream in self._streams.values()})
         except RefusedError as refusal:
             await self._refuse(context, refusal, peer)
-        seat = self._take_seat(caller.hospital)
+        stream = self._open_stream(caller.hospital)
         try:
-            await seat.converse(context, self._hear)
+            await stream.converse(context, self._hear)
         finally:
-            self._leave(seat)
-        if seat.ending.done():
-            await context.abort(*seat.ending.result())
+            self._leave(stream)
+        if stream.ending.done():
+            await context.abort(*stream.ending.result())
 
-    def _take_seat(self, hospital: str) -> Seat:
+    def _open_stream(self, hospital: str) -> HospitalStream:
         node_id = node_id_of(hospital)
-        if old := self._seats.get(node_id):
+        if old := self._streams.get(node_id):
             # Only the same certificate gets here: its old stream is half dead, or it has been started twice.
             old.end(grpc.StatusCode.FAILED_PRECONDITION, "another program has joined with this hospital's certificate")
             self._leave(old)
-        seat = self._seats[node_id] = Seat(hospital, node_id)
+        stream = self._streams[node_id] = HospitalStream(hospital, node_id)
         self._find_free()
         welcome = request(RecordDict({"run-config": ConfigRecord(dict(self._run_config))}), WELCOME, node_id)
-        seat.outbox.put_nowait((encode_message(welcome), b""))
+        stream.outbox.put_nowait((encode_message(welcome), b""))
         self._tell("joined", hospital)
-        return seat
+        return stream
 
-    def _leave(self, seat: Seat, reason: str = "left the federation", code: int = ABSENT) -> None:
-        if self._seats.get(seat.node_id) is not seat:
+    def _leave(self, stream: HospitalStream, reason: str = "left the federation", code: int = ABSENT) -> None:
+        if self._streams.get(stream.node_id) is not stream:
             return
-        del self._seats[seat.node_id]
+        del self._streams[stream.node_id]
         self._find_free()  # first: the last answer wakes who asked
-        self.questions.fail_hospital(seat.node_id, reason, code)
+        self.questions.fail_hospital(stream.node_id, reason, code)
         if not self._closing:
-            self._tell("left", seat.hospital)
+            self._tell("left", stream.hospital)
 
-    def _hear(self, seat: Seat, payload: bytes) -> None:
+    def _hear(self, stream: HospitalStream, payload: bytes) -> None:
         """Take what a hospital's stream brought; one that breaks the rules is shown out."""
-        if self._seats.get(seat.node_id) is not seat:
+        if self._streams.get(stream.node_id) is not stream:
             return  # what a stream says after its end is not heard
         try:
             if len(payload) > MAX_MESSAGE_BYTES:
                 raise ValueError(f"it sent a message of {len(payload)} bytes; {MAX_MESSAGE_BYTES} is the most")
-            if self.questions.answer(seat.node_id, decode_message(payload)):
+            if self.questions.answer(stream.node_id, decode_message(payload)):
                 self._find_free()
-                self._tell("late", seat.hospital)
+                self._tell("late", stream.hospital)
         except ValueError as error:
-            self._tell("refused", f"{seat.hospital}: {error}")
-            seat.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            self._leave(seat, f"broke the rules: {error}", MISBEHAVED)
+            self._tell("refused", f"{stream.hospital}: {error}")
+            stream.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            self._leave(stream, f"broke the rules: {error}", MISBEHAVED)

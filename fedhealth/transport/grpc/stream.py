@@ -14,7 +14,7 @@ LAST_WRITE_SECONDS = 5.0
 
 
 @dataclass(eq=False)
-class Seat:
+class HospitalStream:
     """A hospital's name, what is still to be sent to it (None: no more), and why it has to go, once it has."""
 
     hospital: str
@@ -27,7 +27,7 @@ class Seat:
         if not self.ending.done():
             self.ending.set_result((code, reason))
 
-    async def converse(self, context: Any, hear: Callable[["Seat", bytes], None]) -> None:
+    async def converse(self, context: Any, hear: Callable[["HospitalStream", bytes], None]) -> None:
         """Send and `hear` until the stream ends, from whichever side."""
         reading = asyncio.ensure_future(self._read(context, hear))
         writing = asyncio.ensure_future(self._write(context))
@@ -42,7 +42,7 @@ class Seat:
             writing.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)  # a broken connection has been noticed
 
-    async def _read(self, context: Any, hear: Callable[["Seat", bytes], None]) -> None:
+    async def _read(self, context: Any, hear: Callable[["HospitalStream", bytes], None]) -> None:
         while await self._read_one(context, hear):
             pass
 
@@ -52,7 +52,7 @@ class Seat:
 
     # One message per call: a loop's variable would hold the last one, perhaps of many megabytes, until the next comes.
 
-    async def _read_one(self, context: Any, hear: Callable[["Seat", bytes], None]) -> bool:
+    async def _read_one(self, context: Any, hear: Callable[["HospitalStream", bytes], None]) -> bool:
         payload = await context.read()
         if payload is grpc.aio.EOF:
             return False

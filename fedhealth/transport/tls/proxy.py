@@ -1,7 +1,7 @@
 """The server's front door with TLS: checks who comes, says whom it sent away and why, and leads the others inside.
 
 Inside is a gRPC server on this machine's loopback. A connection that was let in is pumped there from a local port that is
-noted with the name in its certificate; `guest` tells who is behind a local port, and nobody is behind any other.
+noted with the name in its certificate; `peer` tells who is behind a local port, and nobody is behind any other.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from fedhealth.transport.options import HANDSHAKE_SECONDS
 from fedhealth.transport.tls.handshake import CHUNK, STALL_SECONDS, TlsStream, explain
 from fedhealth.transport.tls.identity import name_of
 
-MOST_STRANGERS, MOST_STRANGERS_PER_HOST = 256, 32
+MOST_PENDING, MOST_PENDING_PER_HOST = 256, 32
 """How many may shake hands at once, over all and from one address."""
-MOST_PER_GUEST = 8
+MOST_PER_PEER = 8
 """How many connections one certificate may hold."""
 QUIET_SECONDS = 5.0
 """The same refusal of the same host is told once in this time."""
@@ -30,14 +30,14 @@ FULL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Guest:
+class Peer:
     """Who is behind a connection that was let in: the name in its certificate and its address."""
 
     name: str
     peer: str
 
 
-class Door:
+class TlsProxy:
     """Listens with TLS. `on_refused(peer, reason)` hears of everybody who was sent away."""
 
     def __init__(self, context: ssl.SSLContext, on_refused: Callable[[str, str], None]) -> None:
@@ -45,8 +45,8 @@ class Door:
         self._on_refused = on_refused
         self._listeners: list[socket.socket] = []
         self._inner_port = 0
-        self._guests: dict[int, Guest] = {}
-        self._strangers: Counter[str] = Counter()
+        self._peers: dict[int, Peer] = {}
+        self._pending: Counter[str] = Counter()
         self._told: dict[tuple[str, str], float] = {}
         self._accepting: list[asyncio.Task[None]] = []
         self._connections: set[asyncio.Task[None]] = set()
@@ -67,9 +67,9 @@ class Door:
         self._accepting = [asyncio.create_task(self._accept(listener)) for listener in self._listeners]
         return port
 
-    def guest(self, local_port: int) -> Guest | None:
+    def peer(self, local_port: int) -> Peer | None:
         """Who is behind a connection to the inside."""
-        return self._guests.get(local_port)
+        return self._peers.get(local_port)
 
     def stop_listening(self) -> None:
         """Free the port; who is in stays in."""
@@ -105,7 +105,7 @@ class Door:
         stream = TlsStream(sock, self._context)
         try:
             if name := await self._identify(stream, host, peer):
-                await self._lead_inside(stream, Guest(name, peer))
+                await self._lead_inside(stream, Peer(name, peer))
         except (OSError, TimeoutError):
             pass  # a connection that breaks is no news here: the stream inside ends, and the hub tells
         finally:
@@ -113,10 +113,10 @@ class Door:
 
     async def _identify(self, stream: TlsStream, host: str, peer: str) -> str | None:
         """The name in the certificate of whoever is at the door; None for one who was sent away."""
-        if self._strangers.total() >= MOST_STRANGERS or self._strangers[host] >= MOST_STRANGERS_PER_HOST:
+        if self._pending.total() >= MOST_PENDING or self._pending[host] >= MOST_PENDING_PER_HOST:
             self._tell(host, peer, "too many others are at the door")
             return None
-        self._strangers[host] += 1
+        self._pending[host] += 1
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 await stream.shake_hands()
@@ -125,7 +125,7 @@ class Door:
             await stream.say_no()
             return None
         finally:
-            self._strangers -= Counter([host])
+            self._pending -= Counter([host])
         name, reason = self._read_name(stream)
         if reason:
             self._tell(host, peer, reason)
@@ -141,22 +141,22 @@ class Door:
             return "", "its certificate names nobody, or several"
         if stream.protocol != "h2":
             return name, f"it does not speak HTTP/2 ({name})"
-        if sum(guest.name == name for guest in self._guests.values()) >= MOST_PER_GUEST:
-            return name, f"{name} has {MOST_PER_GUEST} connections already"
+        if sum(peer.name == name for peer in self._peers.values()) >= MOST_PER_PEER:
+            return name, f"{name} has {MOST_PER_PEER} connections already"
         return name, ""
 
-    async def _lead_inside(self, stream: TlsStream, guest: Guest) -> None:
+    async def _lead_inside(self, stream: TlsStream, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
         with socket.socket() as inner:
             inner.setblocking(False)
             inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(inner, (INSIDE, self._inner_port))
             local_port = inner.getsockname()[1]
-            self._guests[local_port] = guest  # before the first byte goes in
+            self._peers[local_port] = peer  # before the first byte goes in
             try:
                 await _pump(stream, inner)
             finally:
-                del self._guests[local_port]  # before the port can be anybody else's
+                del self._peers[local_port]  # before the port can be anybody else's
 
     def _tell(self, host: str, peer: str, reason: str) -> None:
         now = time.monotonic()
