@@ -2,29 +2,29 @@
 
 Keep-alive: either end pings a stream that has been silent for `KEEPALIVE_SECONDS`, so that a hospital may train for hours
 while routers and firewalls between the two still see traffic (they forget a connection after a minute or more), and an end
-that is gone is noticed. A gRPC server that is not told to expect this closes the connection ("too many pings").
+that is gone is noticed. A gRPC server that is not configured for this closes the connection ("too many pings").
 """
 
 Options = list[tuple[str, int]]
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-"""The longest message. The server lets gRPC take twice as much: what gRPC itself stops, it stops without a word."""
+"""The longest message. The server lets gRPC take twice as much: gRPC itself refuses a longer one without a reason."""
 KEEPALIVE_SECONDS = 30.0
 ANSWER_SECONDS = 20.0
 """How long a ping may stay unanswered before the connection is taken for dead."""
 IDLE_SECONDS = 300.0
 """A connection without any call is closed after this long."""
 HANDSHAKE_SECONDS = 10.0
-"""How long whoever connects may take to show who it is."""
+"""How long a handshake may take."""
 LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 def server_options() -> Options:
-    """For the server that hospitals reach, directly or through the front door."""
+    """For the server that hospitals reach, directly or through the TLS proxy."""
     return [
         *_common_options(),
         ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
-        ("grpc.so_reuseport", 0),  # a second server on the same port is an error, not a lottery
+        ("grpc.so_reuseport", 0),  # a second server on the same port is an error
         # This is GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS; the name of the string lacks "recv".
         ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(KEEPALIVE_SECONDS / 3)),
         ("grpc.max_connection_idle_ms", _milliseconds(IDLE_SECONDS)),

@@ -39,11 +39,15 @@ class Federation:
         self.grid = GrpcGrid({"rounds": 2, "model": "mlp"}, capacity, self._on_change)
         self.pool = ThreadPoolExecutor()
         self.address = ""
+        self.failure: Exception | None = None
+        """What the listener of changes raises, if anything."""
 
     def _on_change(self, what: str, who: str) -> None:
         with self.changed:
             self.changes.append((what, who))
             self.changed.notify_all()
+        if self.failure:
+            raise self.failure
 
     def wait_for(self, what: str, who: str, count: int = 1) -> None:
         with self.changed:

@@ -333,7 +333,7 @@ def test_a_hospital_that_was_shown_out_stays_out_whatever_its_certificate(certs:
     with federation(certs) as fed:
         shown_out = fed.start("va", make_app(double))
         fed.grid.expel("va", "its weights are not finite")
-        why = "va was shown out of this run: its weights are not finite"
+        why = "va was excluded from this run: its weights are not finite"
         with pytest.raises(UsageError, match=why):
             shown_out.result(PATIENCE)
         assert refuse(fed, load_identity(certs / "va")) == f"the server refused: {why}"
@@ -341,9 +341,17 @@ def test_a_hospital_that_was_shown_out_stays_out_whatever_its_certificate(certs:
         fed.goes_on()
 
 
-def test_the_port_behind_the_front_door_is_no_back_door(certs: Path) -> None:
+def test_the_port_behind_the_tls_proxy_takes_no_other_program(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner: list[int] = []
+    opened = proxy.TlsProxy.open
+
+    async def note_port(self: proxy.TlsProxy, host: str, port: int, inner_port: int) -> int:
+        inner.append(inner_port)
+        return await opened(self, host, port, inner_port)
+
+    monkeypatch.setattr(proxy.TlsProxy, "open", note_port)
     with federation(certs) as fed:
-        inner_port = fed.grid._hub._proxy._inner_port
+        (inner_port,) = inner
         assert inner_port != fed.port
         metadata = [*messages.agreement().items(), ("hospital-bin", b"va")]
         with grpc.insecure_channel(f"127.0.0.1:{inner_port}") as channel:
@@ -354,7 +362,7 @@ def test_the_port_behind_the_front_door_is_no_back_door(certs: Path) -> None:
             with pytest.raises(grpc.RpcError) as caught:
                 channel.unary_unary(messages.CHECK_METHOD)(b"{}", metadata=metadata)
             assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        assert all(line.endswith("did not come through the front door") for line in fed.refusals())
+        assert all(line.endswith("did not come through the TLS proxy") for line in fed.refusals())
         assert len(fed.refusals()) == 2
         fed.goes_on()
 
@@ -423,7 +431,7 @@ def test_too_many_strangers_are_sent_away_and_members_stay(certs: Path, monkeypa
         with socket.create_connection(("127.0.0.1", fed.port)) as one_more:
             one_more.settimeout(PATIENCE)
             assert one_more.recv(1) == b""
-        told_once(fed, "too many others are at the door")
+        told_once(fed, "too many handshakes are pending")
         fed.goes_on()
         with pytest.raises(ServerLostError):  # later there may be room: worth another attempt
             enter(fed.address, "va", load_identity(certs / "va"), Attempt(PATIENCE))
@@ -556,7 +564,7 @@ def test_a_port_that_hangs_up_at_once_may_be_tried_again(certs: Path) -> None:
 
 
 def test_when_nobody_says_why_the_last_word_is_grpcs(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "KNOCK_SECONDS", 0.1)
+    monkeypatch.setattr(diagnosis, "PROBE_SECONDS", 0.1)
     monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
     lost = ServerLostError("gRPC's own words")
     assert diagnosis.find_reason(lost, "fed.example.org:8080", load_identity(certs / "va")) is lost

@@ -1,4 +1,4 @@
-"""Who may take part: same versions, a fit name, the right certificate, on the list, not shown out, a place left."""
+"""Which hospitals may join: same versions, a valid name, its certificate, on the list, not excluded, a place left."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ LONGEST_NAME = 100
 
 
 class RefusedError(Exception):
-    """Why a client may not join, in words for the person at the client."""
+    """Why a client may not join, as a sentence for the person at the client."""
 
     def __init__(self, code: grpc.StatusCode, reason: str) -> None:
         super().__init__(reason)
@@ -51,15 +51,15 @@ class Admission:
         self._expelled: dict[str, str] = {}
 
     def admit_only(self, hospitals: frozenset[str]) -> None:
-        """The run has begun; from now on only these may join (again)."""
+        """The run has begun; from now on only these hospitals may join or rejoin."""
         self._members = hospitals
 
     def expel(self, hospital: str, reason: str) -> None:
-        """Never let this hospital in again."""
+        """Refuse this hospital from now on."""
         self._expelled[hospital] = reason
 
     def check_identity(self, caller: Caller) -> None:
-        """Refuse a name that is none, or is not the certificate's."""
+        """Refuse an invalid name, and one that is not the name in the certificate."""
         name = caller.hospital
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
             reason = f"give --name a name of 1 to {LONGEST_NAME} printable characters"
@@ -71,7 +71,7 @@ class Admission:
             raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, reason)
 
     def check(self, caller: Caller, here: Collection[str]) -> None:
-        """Refuse who may not join now; `here` are the names of those who are in."""
+        """Refuse a caller that may not join now; `here` are the names of the connected hospitals."""
         for key, ours in agreement().items():
             if (theirs := caller.metadata.get(key)) != ours:
                 reason = f"{key} is {theirs} at the client and {ours} at the server; install the same version on both"
@@ -89,7 +89,7 @@ class Admission:
 
     def _check_lists(self, hospital: str) -> None:
         if hospital in self._expelled:
-            reason = f"{hospital} was shown out of this run: {self._expelled[hospital]}"
+            reason = f"{hospital} was excluded from this run: {self._expelled[hospital]}"
         elif self._allow and hospital not in self._allow:
             reason = f"{hospital} is not on the server's list of hospitals (server.py --allow)"
         elif self._members is not None and hospital not in self._members:

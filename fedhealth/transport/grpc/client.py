@@ -1,7 +1,7 @@
 """A hospital's end of the link: join the server and answer its messages with a `ClientApp`.
 
 The stream is read and answered on the caller's thread; gRPC keeps the connection alive on its own threads, so a long
-training looks to nobody like a dead hospital. `retry.py` comes back after a cut.
+training is not taken for a lost connection. `retry.py` joins again after a cut.
 """
 
 import queue
@@ -31,7 +31,7 @@ from fedhealth.transport.options import client_options
 from fedhealth.transport.tls.identity import Identity
 
 OnJoin = Callable[[Mapping[str, str | bytes]], None]
-"""Called with all that this hospital tells when it joins, just before it does."""
+"""Called with the metadata that this hospital sends when it joins, just before it does."""
 OnSend = Callable[[Message, bytes], None]
 """Called with each reply and its bytes, just before they go out; if it raises, they do not."""
 
@@ -48,7 +48,7 @@ def join(
 ) -> Iterator["Connection"]:
     """Join the federation at HOST:PORT once, and leave it at the end.
 
-    `attempt` says how long to wait for the server's welcome, and is told that it came.
+    `attempt` says how long to wait for the server's welcome message, and records that it came.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def open_channel(address: str, tls: Identity | None) -> grpc.Channel:
 
 
 def join_metadata(hospital: str) -> dict[str, str | bytes]:
-    """What a hospital tells of itself when it calls."""
+    """The metadata of a hospital's call."""
     return {**agreement(), "hospital-bin": hospital.encode()}
 
 
@@ -101,7 +101,7 @@ def _welcome(stream: Any, attempt: Attempt, address: str, tls: Identity | None) 
     too_late = threading.Event()
 
     def give_up() -> None:
-        too_late.set()  # first: the end of the stream wakes who reads it
+        too_late.set()  # first: the end of the stream wakes the reader
         stream.cancel()
 
     timer = threading.Timer(attempt.patience, give_up)
@@ -146,7 +146,7 @@ class Connection:
         while (message := _next(self._stream, joined=True)) is not None:
             try:
                 reply = app(message, self.context)
-            except Exception as error:  # noqa: BLE001  # whatever happens inside one hospital, the server gets a word
+            except Exception as error:  # noqa: BLE001  # whatever fails in one hospital, the server gets a reply
                 on_failure(error)
                 reply = failure_reply(message, error)
             self._sent += 1

@@ -1,7 +1,7 @@
-"""What a broken call means to the hospital, in words: try again, or give up with what to do.
+"""What a failed call means to the hospital: try again, or stop with a line that says what to do.
 
 gRPC says little about why a connection failed, and with TLS 1.3 a refused certificate looks like any lost connection. So
-after a failed attempt one more connection is made here, with the `ssl` module, that only listens to what the server says.
+after a failed attempt one more connection is made here, with the `ssl` module, only to read the reason from the server.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from fedhealth.transport.options import LOOPBACK
 from fedhealth.transport.tls.handshake import explain
 from fedhealth.transport.tls.identity import Identity
 
-KNOCK_SECONDS = 3.0
+PROBE_SECONDS = 3.0
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 """How every HTTP/2 client begins: the preface and empty settings (RFC 9113, section 3.4)."""
 SETTINGS_TYPE = 4
@@ -30,7 +30,7 @@ PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 def translate(error: grpc.RpcError, joined: bool = False) -> Exception:
-    """What it means that a stream broke; after a welcome there is a federation server, and an odd end is a broken line."""
+    """The exception for a failed call. After a welcome the peer is a federation server: an odd end is a lost connection."""
     code, details = error.code(), error.details() or ""
     if code in BROKEN or (joined and code in NO_SERVER):
         return ServerLostError(details or code.name.lower())
@@ -54,7 +54,7 @@ def _refusal(code: grpc.StatusCode, details: str) -> UsageError:
 
 
 def find_reason(lost: Exception, address: str, tls: Identity | None) -> Exception:
-    """Why no connection came about: a `UsageError` if trying again cannot help, else `lost`, in clearer words if possible."""
+    """Why there was no connection: a `UsageError` if trying again cannot help, else `lost`, with a clearer text if found."""
     if any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES) and not address.startswith(
         LOOPBACK
     ):
@@ -62,7 +62,7 @@ def find_reason(lost: Exception, address: str, tls: Identity | None) -> Exceptio
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
-        with socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS) as sock:
+        with socket.create_connection((host, int(port)), timeout=PROBE_SECONDS) as sock:
             reason = _listen_with_tls(sock, host, tls) if tls else _listen_plainly(sock)
     except TimeoutError:
         reason = "it takes connections but says nothing"

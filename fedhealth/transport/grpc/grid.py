@@ -23,7 +23,7 @@ from fedhealth.transport.tls.identity import Identity
 
 T = TypeVar("T")
 REMIND_SECONDS = 10.0
-"""How often the server says whose answer it is waiting for."""
+"""How often the server reports the hospitals that it is waiting for."""
 
 
 class GrpcGrid(BaseGrid):
@@ -33,7 +33,7 @@ class GrpcGrid(BaseGrid):
     ----------
     run_config : the federation's settings, sent to every hospital as it joins.
     capacity : how many hospitals take part; one more is refused.
-    on_change : hears who joined, left or was refused, and who is awaited for long.
+    on_change : called when a hospital joined, left, was refused, or has not replied for long.
     tls : the server's identity; None: plain text, and no certificate is asked for.
     allow : the hospitals that may join; empty: any.
 
@@ -64,7 +64,7 @@ class GrpcGrid(BaseGrid):
     def listening(self, address: str) -> Iterator[str]:
         """Listen on HOST:PORT while the block runs; gives the address with the port that was taken.
 
-        If the block fails, the hospitals are told why.
+        If the block fails, the reason is sent to the hospitals.
         """
         self._thread.start()
         try:
@@ -80,11 +80,11 @@ class GrpcGrid(BaseGrid):
             self._thread.join()
 
     def admit_only(self, hospitals: Iterable[str]) -> None:
-        """From now on only these may join (again); the others are told that the run has begun without them."""
+        """From now on only these hospitals may join or rejoin; others are refused, because the run has begun without them."""
         self._loop.call_soon_threadsafe(self._server.admission.admit_only, frozenset(hospitals))
 
     def expel(self, hospital: str, reason: str) -> None:
-        """Show a hospital out and never let it in again."""
+        """Close a hospital's stream and refuse it from now on."""
         self._loop.call_soon_threadsafe(self._server.expel, hospital, reason)
 
     def _on_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -93,7 +93,7 @@ class GrpcGrid(BaseGrid):
     # --- Flower's Grid -------------------------------------------------------------------------------------------------
 
     def get_node_ids(self) -> tuple[int, ...]:
-        """Hospitals that are here and not still busy with a question that was given up, in the order of their ids."""
+        """Connected hospitals that do not owe a late reply, in the order of their ids."""
         return self._server.node_ids
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
@@ -103,7 +103,7 @@ class GrpcGrid(BaseGrid):
         return list(batch.messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Replies that have come to these pushed messages, in the order of node ids; each is handed out once."""
+        """The replies to these pushed messages that have arrived, in the order of node ids; each is returned once."""
         here = [key for key in message_ids if key in self._pushed and key in self._pushed[key].replies]
         return _by_node(self._pushed.pop(key).replies[key] for key in here)
 
@@ -121,7 +121,7 @@ class GrpcGrid(BaseGrid):
                 self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no answer within {timeout:g} s")
                 batch.done.wait()
                 break
-            self._loop.call_soon_threadsafe(self._server.tell_awaited, batch, waited)
+            self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
         return _by_node(batch.replies.values())
 
     def _post(self, messages: Iterable[Message]) -> Batch:
@@ -139,7 +139,7 @@ def _by_node(replies: Iterable[Message]) -> list[Message]:
 
 
 def _reason(error: BaseException) -> str:
-    """What the hospitals are told of a failed run."""
+    """The reason that is sent to the hospitals when a run fails."""
     if isinstance(error, KeyboardInterrupt):
         return "stopped by its coordinator"
     return str(error) if isinstance(error, FedHealthError) else "the server failed"

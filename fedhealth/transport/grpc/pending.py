@@ -1,4 +1,4 @@
-"""What the server has asked and nobody has answered yet. Lives on the link's event loop."""
+"""Requests without a reply. Used on the event loop of the link only."""
 
 import threading
 from collections.abc import Mapping

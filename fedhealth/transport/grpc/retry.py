@@ -14,7 +14,7 @@ WELCOME_SECONDS, LEAST_PATIENCE = 20.0, 5.0
 
 
 class ServerLostError(Exception):
-    """The server is not there (any more); trying again may help."""
+    """The server cannot be reached, or not any more; trying again may help."""
 
 
 class NameTakenError(UsageError):
@@ -38,7 +38,7 @@ def keep_trying(
     """Call `take_part` until it ends without `ServerLostError`, with growing pauses, for `max_wait` seconds at most.
 
     A welcome resets the clock and the pauses: a hospital may take part for hours before it loses the server. Once it was
-    in, a taken name is waited for as well. `on_pause(attempts, pause, seconds_left, reason)` is told before each pause.
+    in, a taken name is waited for as well. `on_pause(attempts, pause, seconds_left, reason)` is called before each pause.
     """
     attempts, pause, was_in, deadline = 0, FIRST_PAUSE, False, time.monotonic() + max_wait
     while True:

@@ -1,7 +1,7 @@
-"""The server's side of all streams: who is here, who comes and goes, what travels to and from whom.
+"""The server's side of all streams: which hospitals are connected, and the messages to and from each of them.
 
-Everything in this file runs on one event loop, two coroutines per hospital, so there is nothing to lock. `grid.py` is the
-door through which other threads come in; `admission.py` has the rules, `questions.py` what is still unanswered.
+Everything in this file runs on one event loop, two coroutines per hospital, so there is nothing to lock. Other threads call
+`grid.py`; `admission.py` has the rules for joining, `pending.py` the requests without a reply.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from fedhealth.transport.messages import (
 )
 from fedhealth.transport.options import MAX_MESSAGE_BYTES, server_options
 from fedhealth.transport.tls.identity import Identity
-from fedhealth.transport.tls.proxy import INSIDE, TlsProxy
+from fedhealth.transport.tls.proxy import LOOPBACK_HOST, TlsProxy
 
 OnChange = Callable[[str, str], None]
 """Called with what happened and to whom; on the link's thread, so it must not block.
@@ -40,7 +40,7 @@ What: "joined", "left", "refused", "awaited" (for long), "late" (its answer came
 
 SPARE_CALLS = 32
 """How many calls may be open at once beside one per hospital; one more is refused by gRPC."""
-LAST_WORD_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
 """How long the streams may take to end when the server stops."""
 
 
@@ -76,12 +76,12 @@ class StreamServer:
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         try:
-            port: int = self._server.add_insecure_port(f"{INSIDE}:0" if self._tls else address)
+            port: int = self._server.add_insecure_port(f"{LOOPBACK_HOST}:0" if self._tls else address)
             await self._server.start()
             if self._tls:
                 host, _, outer_port = address.rpartition(":")
                 self._proxy = TlsProxy(
-                    self._tls.server_context(), lambda peer, why: self._tell("refused", f"{peer}: {why}")
+                    self._tls.server_context(), lambda peer, why: self._report("refused", f"{peer}: {why}")
                 )
                 port = await self._proxy.open(host, int(outer_port), inner_port=port)
         except (RuntimeError, OSError):
@@ -92,7 +92,7 @@ class StreamServer:
             ) from None
         return port
 
-    async def shut(self, failure: str | None, grace: float = LAST_WORD_SECONDS) -> None:
+    async def shut(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:
         """End every stream (with `failure` as the reason, if the run failed) and close the port."""
         self._closing = True
         if self._proxy:
@@ -106,7 +106,7 @@ class StreamServer:
             await self._proxy.shut(min(grace, 1.0))
 
     def post(self, batch: Batch) -> None:
-        """Send a batch; who is not here is answered for at once."""
+        """Send a batch; a hospital that is not connected gets an error reply at once."""
         self.questions.ask(batch)
         for message_id, message in batch.messages.items():
             if stream := self._streams.get(message.metadata.dst_node_id):
@@ -118,32 +118,32 @@ class StreamServer:
         """Close a hospital's stream with the reason and never let it in again."""
         self.admission.expel(hospital, reason)
         if stream := self._streams.get(node_id_of(hospital)):
-            stream.end(grpc.StatusCode.PERMISSION_DENIED, f"{hospital} was shown out of this run: {reason}")
+            stream.end(grpc.StatusCode.PERMISSION_DENIED, f"{hospital} was excluded from this run: {reason}")
             self._leave(stream)
 
     def give_up(self, batch: Batch, reason: str) -> None:
-        """Answer what is still open; who owes an answer is asked nothing more until it has come."""
+        """Give the missing replies an error; a hospital that owes a reply gets no other request until it has sent it."""
         self.questions.owe(batch)
-        self._find_free()  # first: the last answer wakes who asked
+        self._find_free()  # first: the last reply wakes the waiting thread
         self.questions.give_up(batch, reason)
 
-    def tell_awaited(self, batch: Batch, seconds: float) -> None:
-        """Say who has not answered yet."""
+    def report_awaited(self, batch: Batch, seconds: float) -> None:
+        """Report the hospitals that have not replied yet."""
         names = sorted(self._streams[node].hospital for node in batch.awaited() if node in self._streams)
         if names:  # the last one may have answered just now
-            self._tell("awaited", f"{', '.join(names)} ({seconds:.0f} s)")
+            self._report("awaited", f"{', '.join(names)} ({seconds:.0f} s)")
 
     def _find_free(self) -> None:
         self.node_ids = tuple(sorted(node for node in self._streams if not self.questions.owes(node)))
 
-    def _tell(self, what: str, who: str) -> None:
-        """Nothing that a listener does may cost a hospital its seat or the link its life."""
+    def _report(self, what: str, who: str) -> None:
+        """Call the listener; an error in it must not end a stream or the link."""
         try:
             self._on_change(what, who)
         except Exception as error:  # noqa: BLE001
-            logging.getLogger(__name__).warning("nobody heard that %s %s (%s)", who, what, type(error).__name__)
+            logging.getLogger(__name__).warning("%s %s was not reported (%s)", who, what, type(error).__name__)
 
-    # --- who calls -----------------------------------------------------------------------------------------------------
+    # --- callers --------------------------------------------------------------------------------------------------------
 
     def _caller(self, context: Any) -> Caller:
         metadata = dict(context.invocation_metadata() or ())
@@ -153,15 +153,15 @@ class StreamServer:
         verified = self._proxy.peer(int(peer.rpartition(":")[2]))
         if verified is None:
             # Another program on this machine found the port behind the proxy.
-            raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, f"{peer} did not come through the front door")
+            raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, f"{peer} did not come through the TLS proxy")
         return Caller(verified.peer, read_name(metadata), verified.name, metadata)
 
     async def _refuse(self, context: Any, refusal: RefusedError, peer: str = "") -> None:
-        self._tell("refused", f"{peer}: {refusal}" if peer else str(refusal))
+        self._report("refused", f"{peer}: {refusal}" if peer else str(refusal))
         await context.abort(refusal.code, str(refusal))
 
     async def _check(self, question: bytes, context: Any) -> bytes:
-        """Answer a hospital's doctor; nothing of it touches the run."""
+        """Answer the preflight check of a hospital; it does not change the run."""
         peer = ""
         try:
             caller = self._caller(context)
@@ -191,7 +191,7 @@ class StreamServer:
             await self._refuse(context, refusal, peer)
         stream = self._open_stream(caller.hospital)
         try:
-            await stream.converse(context, self._hear)
+            await stream.converse(context, self._receive)
         finally:
             self._leave(stream)
         if stream.ending.done():
@@ -200,36 +200,36 @@ class StreamServer:
     def _open_stream(self, hospital: str) -> HospitalStream:
         node_id = node_id_of(hospital)
         if old := self._streams.get(node_id):
-            # Only the same certificate gets here: its old stream is half dead, or it has been started twice.
+            # Only the same certificate reaches this line: its old connection is broken, or the client runs twice.
             old.end(grpc.StatusCode.FAILED_PRECONDITION, "another program has joined with this hospital's certificate")
             self._leave(old)
         stream = self._streams[node_id] = HospitalStream(hospital, node_id)
         self._find_free()
         welcome = request(RecordDict({"run-config": ConfigRecord(dict(self._run_config))}), WELCOME, node_id)
         stream.outbox.put_nowait((encode_message(welcome), b""))
-        self._tell("joined", hospital)
+        self._report("joined", hospital)
         return stream
 
     def _leave(self, stream: HospitalStream, reason: str = "left the federation", code: int = ABSENT) -> None:
         if self._streams.get(stream.node_id) is not stream:
             return
         del self._streams[stream.node_id]
-        self._find_free()  # first: the last answer wakes who asked
+        self._find_free()  # first: the last reply wakes the waiting thread
         self.questions.fail_hospital(stream.node_id, reason, code)
         if not self._closing:
-            self._tell("left", stream.hospital)
+            self._report("left", stream.hospital)
 
-    def _hear(self, stream: HospitalStream, payload: bytes) -> None:
-        """Take what a hospital's stream brought; one that breaks the rules is shown out."""
+    def _receive(self, stream: HospitalStream, payload: bytes) -> None:
+        """Handle a message from a hospital; a stream that violates the protocol is closed."""
         if self._streams.get(stream.node_id) is not stream:
-            return  # what a stream says after its end is not heard
+            return  # messages after the end of a stream are ignored
         try:
             if len(payload) > MAX_MESSAGE_BYTES:
                 raise ValueError(f"it sent a message of {len(payload)} bytes; {MAX_MESSAGE_BYTES} is the most")
             if self.questions.answer(stream.node_id, decode_message(payload)):
                 self._find_free()
-                self._tell("late", stream.hospital)
+                self._report("late", stream.hospital)
         except ValueError as error:
-            self._tell("refused", f"{stream.hospital}: {error}")
+            self._report("refused", f"{stream.hospital}: {error}")
             stream.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            self._leave(stream, f"broke the rules: {error}", MISBEHAVED)
+            self._leave(stream, f"violated the protocol: {error}", MISBEHAVED)

@@ -1,4 +1,4 @@
-"""One joined hospital at the server: its stream, what is still to be sent on it, and why it ends."""
+"""One connected hospital at the server: its stream, the messages still to be sent, and why the stream ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import grpc
 from fedhealth.transport.messages import Parts
 
 LAST_WRITE_SECONDS = 5.0
-"""How long a hospital that takes nothing any more may hold up the end of its own stream."""
+"""How long the end of a stream waits for a write to a hospital that no longer reads."""
 
 
 @dataclass(eq=False)
 class HospitalStream:
-    """A hospital's name, what is still to be sent to it (None: no more), and why it has to go, once it has."""
+    """A hospital's name, the messages still to be sent to it (None: no more), and the reason for the end of its stream."""
 
     hospital: str
     node_id: int
@@ -27,36 +27,36 @@ class HospitalStream:
         if not self.ending.done():
             self.ending.set_result((code, reason))
 
-    async def converse(self, context: Any, hear: Callable[["HospitalStream", bytes], None]) -> None:
-        """Send and `hear` until the stream ends, from whichever side."""
-        reading = asyncio.ensure_future(self._read(context, hear))
+    async def converse(self, context: Any, on_message: Callable[["HospitalStream", bytes], None]) -> None:
+        """Send messages and call `on_message` for each received one until either side ends the stream."""
+        reading = asyncio.ensure_future(self._read(context, on_message))
         writing = asyncio.ensure_future(self._write(context))
         try:
             ends: set[asyncio.Future[Any]] = {reading, writing, self.ending}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            # gRPC hangs if a stream is aborted in the middle of a write: let it end first.
+            # gRPC hangs if a stream is aborted during a write: let the write end first.
             self.outbox.put_nowait(None)
             await asyncio.wait({writing}, timeout=LAST_WRITE_SECONDS)
         finally:
             reading.cancel()
             writing.cancel()
-            await asyncio.gather(reading, writing, return_exceptions=True)  # a broken connection has been noticed
+            await asyncio.gather(reading, writing, return_exceptions=True)  # a broken connection has been handled
 
-    async def _read(self, context: Any, hear: Callable[["HospitalStream", bytes], None]) -> None:
-        while await self._read_one(context, hear):
+    async def _read(self, context: Any, on_message: Callable[["HospitalStream", bytes], None]) -> None:
+        while await self._read_one(context, on_message):
             pass
 
     async def _write(self, context: Any) -> None:
         while await self._write_one(context):
             pass
 
-    # One message per call: a loop's variable would hold the last one, perhaps of many megabytes, until the next comes.
+    # One message per call: the variable of a loop would keep the last message in memory until the next one arrives.
 
-    async def _read_one(self, context: Any, hear: Callable[["HospitalStream", bytes], None]) -> bool:
+    async def _read_one(self, context: Any, on_message: Callable[["HospitalStream", bytes], None]) -> bool:
         payload = await context.read()
         if payload is grpc.aio.EOF:
             return False
-        hear(self, payload)
+        on_message(self, payload)
         return True
 
     async def _write_one(self, context: Any) -> bool:

@@ -1,4 +1,4 @@
-"""TLS on one accepted connection, and what a failed handshake means in words.
+"""TLS on one accepted connection, and what a failed handshake means.
 
 gRPC's C core tells Python nothing of a failed handshake, and asyncio's TLS closes without the alert that tells the other
 side why; so the server shakes hands itself, with the `ssl` module's memory buffers.
@@ -54,7 +54,7 @@ class TlsStream:
             first = False
             self._incoming.write(received)
 
-    async def say_no(self) -> None:
+    async def send_alert(self) -> None:
         """Send the alert that tells the other side why, and wait a moment so that it can be read."""
         async with asyncio.timeout(LAST_WORD_SECONDS):
             await self._flush()
@@ -131,7 +131,7 @@ VERIFY_CODES = {
 """OpenSSL's X509_V_ERR codes."""
 REASONS = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate",
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it requires a certificate",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust this end's certificate (another CA)",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept this end's certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept this end's certificate",
@@ -147,7 +147,7 @@ REASONS = {
 
 
 def explain(error: Exception) -> str:
-    """What a failed handshake says of the other side, in words."""
+    """The reason of a failed handshake, as text."""
     match error:
         case ssl.SSLCertVerificationError():
             return VERIFY_CODES.get(error.verify_code, f"its certificate is not sound ({error.verify_message})")

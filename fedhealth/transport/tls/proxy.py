@@ -1,7 +1,7 @@
-"""The server's front door with TLS: checks who comes, says whom it sent away and why, and leads the others inside.
+"""A TLS proxy in front of the gRPC server: verifies certificates, reports refusals with their reason, forwards the rest.
 
-Inside is a gRPC server on this machine's loopback. A connection that was let in is pumped there from a local port that is
-noted with the name in its certificate; `peer` tells who is behind a local port, and nobody is behind any other.
+The gRPC server listens on this machine's loopback. An accepted connection is forwarded to it from a local port; `peer` gives
+the name in the certificate behind a local port, and None for every other port.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from fedhealth.transport.tls.handshake import CHUNK, STALL_SECONDS, TlsStream, e
 from fedhealth.transport.tls.identity import name_of
 
 MOST_PENDING, MOST_PENDING_PER_HOST = 256, 32
-"""How many may shake hands at once, over all and from one address."""
+"""How many handshakes may be pending at once, in all and from one address."""
 MOST_PER_PEER = 8
 """How many connections one certificate may hold."""
 QUIET_SECONDS = 5.0
-"""The same refusal of the same host is told once in this time."""
-INSIDE = "127.0.0.1"
+"""The same refusal of the same host is reported once in this time."""
+LOOPBACK_HOST = "127.0.0.1"
 FULL_SECONDS = 0.1
 """How long to wait when the system has no file descriptor left for one more connection."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is behind a connection that was let in: the name in its certificate and its address."""
+    """The other end of an accepted connection: the name in its certificate and its address."""
 
     name: str
     peer: str
 
 
 class TlsProxy:
-    """Listens with TLS. `on_refused(peer, reason)` hears of everybody who was sent away."""
+    """Listens with TLS. `on_refused(peer, reason)` is called for every refused connection."""
 
     def __init__(self, context: ssl.SSLContext, on_refused: Callable[[str, str], None]) -> None:
         self._context = context
@@ -47,7 +47,7 @@ class TlsProxy:
         self._inner_port = 0
         self._peers: dict[int, Peer] = {}
         self._pending: Counter[str] = Counter()
-        self._told: dict[tuple[str, str], float] = {}
+        self._reported: dict[tuple[str, str], float] = {}
         self._accepting: list[asyncio.Task[None]] = []
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -68,18 +68,18 @@ class TlsProxy:
         return port
 
     def peer(self, local_port: int) -> Peer | None:
-        """Who is behind a connection to the inside."""
+        """The verified peer of a forwarded connection, by its local port."""
         return self._peers.get(local_port)
 
     def stop_listening(self) -> None:
-        """Free the port; who is in stays in."""
+        """Free the port; accepted connections go on."""
         for task in self._accepting:
             task.cancel()
         for listener in self._listeners:
             listener.close()
 
     async def shut(self, grace: float) -> None:
-        """Let what is on its way out go out for `grace` seconds, then end every connection."""
+        """Send pending bytes for at most `grace` seconds, then end every connection."""
         self.stop_listening()
         if self._connections:
             await asyncio.wait(self._connections, timeout=grace)
@@ -105,34 +105,34 @@ class TlsProxy:
         stream = TlsStream(sock, self._context)
         try:
             if name := await self._identify(stream, host, peer):
-                await self._lead_inside(stream, Peer(name, peer))
+                await self._forward(stream, Peer(name, peer))
         except (OSError, TimeoutError):
-            pass  # a connection that breaks is no news here: the stream inside ends, and the hub tells
+            pass  # the stream at the gRPC server ends, too, and is reported there
         finally:
             stream.close()
 
     async def _identify(self, stream: TlsStream, host: str, peer: str) -> str | None:
-        """The name in the certificate of whoever is at the door; None for one who was sent away."""
+        """The name in the peer's certificate; None for a refused peer."""
         if self._pending.total() >= MOST_PENDING or self._pending[host] >= MOST_PENDING_PER_HOST:
-            self._tell(host, peer, "too many others are at the door")
+            self._report(host, peer, "too many handshakes are pending")
             return None
         self._pending[host] += 1
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 await stream.shake_hands()
-        except Exception as error:  # noqa: BLE001  # a stranger may send anything; whatever it breaks, it is not let in
-            self._tell(host, peer, explain(error))
-            await stream.say_no()
+        except Exception as error:  # noqa: BLE001  # the peer is not authenticated and may send anything: refuse it
+            self._report(host, peer, explain(error))
+            await stream.send_alert()
             return None
         finally:
             self._pending -= Counter([host])
         name, reason = self._read_name(stream)
         if reason:
-            self._tell(host, peer, reason)
+            self._report(host, peer, reason)
         return None if reason else name
 
     def _read_name(self, stream: TlsStream) -> tuple[str, str]:
-        """(name, why it may not come in)."""
+        """(name, reason for a refusal or "")."""
         try:
             name = name_of(x509.load_der_x509_certificate(stream.certificate))
         except ValueError:  # OpenSSL takes what a stricter reader does not
@@ -145,29 +145,29 @@ class TlsProxy:
             return name, f"{name} has {MOST_PER_PEER} connections already"
         return name, ""
 
-    async def _lead_inside(self, stream: TlsStream, peer: Peer) -> None:
+    async def _forward(self, stream: TlsStream, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
         with socket.socket() as inner:
             inner.setblocking(False)
             inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(inner, (INSIDE, self._inner_port))
+            await loop.sock_connect(inner, (LOOPBACK_HOST, self._inner_port))
             local_port = inner.getsockname()[1]
-            self._peers[local_port] = peer  # before the first byte goes in
+            self._peers[local_port] = peer  # before the first byte is forwarded
             try:
                 await _pump(stream, inner)
             finally:
-                del self._peers[local_port]  # before the port can be anybody else's
+                del self._peers[local_port]  # before another connection can get the port
 
-    def _tell(self, host: str, peer: str, reason: str) -> None:
+    def _report(self, host: str, peer: str, reason: str) -> None:
         now = time.monotonic()
-        if now - self._told.get((host, reason), float("-inf")) >= QUIET_SECONDS:
-            self._told = {key: told for key, told in self._told.items() if now - told < QUIET_SECONDS}
-            self._told[host, reason] = now
+        if now - self._reported.get((host, reason), float("-inf")) >= QUIET_SECONDS:
+            self._reported = {key: last for key, last in self._reported.items() if now - last < QUIET_SECONDS}
+            self._reported[host, reason] = now
             self._on_refused(peer, reason)
 
 
 async def _pump(stream: TlsStream, inner: socket.socket) -> None:
-    """Carry bytes both ways until one end closes; each waits for the other, so nothing piles up."""
+    """Copy bytes both ways until one end closes; each read waits for the write before it, so no buffer grows."""
     loop = asyncio.get_running_loop()
 
     async def inwards() -> None:
