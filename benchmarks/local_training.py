@@ -21,7 +21,7 @@ from fedhealth.config.federation import FederationSettings
 if TYPE_CHECKING:
     import keras
 
-    from fedhealth.models.training import Examples, Weights
+    from fedhealth.models.local_training import Examples, Weights
 
 NUM_TRAIN, NUM_TEST = 200, 60
 TARGETS = {"train, ours": 3.0, "evaluate, ours": 1.5}
@@ -67,7 +67,7 @@ def make_examples() -> tuple["Examples", "Examples"]:
     from fedhealth.data import preprocessing
     from fedhealth.data.schema import FEATURE_NAMES, TARGET
     from fedhealth.data.sources.synthetic import sample_patients
-    from fedhealth.models.training import Examples
+    from fedhealth.models.local_training import Examples
 
     table = sample_patients(920, 0).iloc[: NUM_TRAIN + NUM_TEST]
     features = table[list(FEATURE_NAMES)].to_numpy(dtype=np.float64)
@@ -95,8 +95,9 @@ def stock_model(settings: FederationSettings, num_inputs: int) -> "keras.Model":
 def training_ways(examples: "Examples") -> dict[str, Way]:
     """One epoch in one fixed order, from the same weights: name -> what gives the new weights."""
     from fedhealth.client.privacy.noise import NoiseSource
-    from fedhealth.models.dp_sgd import DpSgdBatches, DpSgdTrainer
-    from fedhealth.models.training import Trainer, shuffled_orders
+    from fedhealth.models.dp_sgd import DpSgdTrainer
+    from fedhealth.models.local_training import DpSgdBatches, shuffled_orders
+    from fedhealth.models.training import Trainer
 
     settings = FederationSettings()
     num_inputs, size = examples.inputs.shape[1], settings.batch_size

@@ -154,7 +154,8 @@ def describe(name: str, data: dict[str, Any]) -> RecordDict:
 
 def train_alone(orders: Connection, files: list[Path]) -> None:
     """What all hospitals compute in a round, one after the other, with nothing around it: rounds in, ends out."""
-    from fedhealth.models.training import Examples, Trainer, shuffled_orders
+    from fedhealth.models.local_training import Examples, shuffled_orders
+    from fedhealth.models.training import Trainer
 
     hospitals = [dict(np.load(file)) for file in files]
     settings = FederationSettings()

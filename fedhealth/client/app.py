@@ -43,7 +43,7 @@ from fedhealth.metrics.subgroups import count_subgroups
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedhealth.models.training import Weights
+    from fedhealth.models.local_training import Weights
 
 app = ClientApp(mods=[answer_in_own_words, answer_privately])
 
@@ -101,7 +101,7 @@ def initial_weights(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the global weights on the training patients; back go local weights and the loss on the way."""
-    from fedhealth.models.training import shuffled_orders
+    from fedhealth.models.local_training import shuffled_orders
 
     part = find_participant(context)
     trainer = find_trainer(part.settings)

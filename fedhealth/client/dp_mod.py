@@ -35,8 +35,7 @@ from fedhealth.common.errors import RunError, UsageError
 from fedhealth.metrics.histogram import histogram_to_record, score_histogram
 
 if TYPE_CHECKING:
-    from fedhealth.models.dp_sgd import DpSgdBatches
-    from fedhealth.models.training import LocalObjective
+    from fedhealth.models.local_training import DpSgdBatches, LocalObjective
 
 T = TypeVar("T")
 HARMLESS = frozenset({"query.initial_weights"})
@@ -138,7 +137,7 @@ def spent_line(message: Message, context: Context) -> str | None:
 
 def _draw_steps(part: DpSession, num_weights: int) -> "DpSgdBatches":
     """Whom a round's steps visit, and their noise."""
-    from fedhealth.models.dp_sgd import DpSgdBatches
+    from fedhealth.models.local_training import DpSgdBatches
 
     plan, draw = part.plan, part.noise_source
     return DpSgdBatches(

@@ -20,7 +20,8 @@ from fedhealth.data.preprocessing import Standardisation
 
 if TYPE_CHECKING:
     from fedhealth.models.dp_sgd import DpSgdTrainer
-    from fedhealth.models.training import Examples, LocalObjective, Trainer, Weights
+    from fedhealth.models.local_training import Examples, LocalObjective, Weights
+    from fedhealth.models.training import Trainer
 
 
 def find_trainer(settings: FederationSettings) -> "Trainer":
@@ -59,7 +60,7 @@ def _make_private_trainer(trainer: "Trainer") -> "DpSgdTrainer":
 @lru_cache(maxsize=2 * KEPT_HOSPITALS)
 def prepare(patients: Patients, missing_indicators: bool, standardisation: Standardisation) -> "Examples":
     """The patients as the model takes them."""
-    from fedhealth.models.training import Examples
+    from fedhealth.models.local_training import Examples
 
     encoded = preprocessing.encode(patients.features, missing_indicators)
     return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
@@ -74,7 +75,7 @@ def find_standardisation(part: Participant, message: Message) -> Standardisation
 
 def read_objective(message: Message, trainer: "Trainer") -> "LocalObjective | None":
     """What the strategy asks for beside plain descent, if anything."""
-    from fedhealth.models.training import LocalObjective
+    from fedhealth.models.local_training import LocalObjective
 
     proximal_mu, correction = read_proximal_mu(message), read_correction(message, shapes_of(trainer))
     if class_weights := read_class_weights(message):
@@ -124,7 +125,7 @@ def train_further(
     weights: "Weights", patients: Patients, standardisation: Standardisation, settings: FederationSettings, epochs: int
 ) -> "Weights":
     """Weights after some epochs more on these patients."""
-    from fedhealth.models.training import shuffled_orders
+    from fedhealth.models.local_training import shuffled_orders
 
     examples = prepare(patients, settings.missing_indicators, standardisation)
     orders = shuffled_orders(num_patients=len(patients), num_epochs=epochs, seed=[settings.seed])

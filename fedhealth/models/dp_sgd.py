@@ -4,34 +4,11 @@ Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1. Whom 
 outside (`privacy.NoiseSource`): they must not be foreseeable, and a traced function would be a poor place to hide them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from fedhealth.models.training import Examples, LocalObjective, Trainer, Weights, to_tensors, to_vector
-
-
-@dataclass(frozen=True, eq=False)
-class DpSgdBatches:
-    """The steps of one call.
-
-    Attributes
-    ----------
-    batches : places of the patients that each step visits; a batch may be empty.
-    noise : (num_steps, num_weights) standard normals.
-    clip : longest gradient (L2 norm) of one patient; a longer one is cut to it.
-    multiplier : standard deviation of the noise on a sum of gradients, in units of `clip`.
-    expected : how many patients a batch is expected to hold; sums are divided by it, whatever came.
-    """
-
-    batches: Sequence[NDArray[np.int32]]
-    noise: NDArray[np.float32]
-    clip: float
-    multiplier: float
-    expected: float
+from fedhealth.models.local_training import DpSgdBatches, Examples, LocalObjective, Weights
+from fedhealth.models.training import Trainer, to_tensors, to_vector
 
 
 class DpSgdTrainer:

@@ -5,7 +5,6 @@ one traced function that takes weights and returns weights.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -14,30 +13,10 @@ from numpy.typing import NDArray
 
 from fedhealth.config.federation import ModelName
 from fedhealth.models.keras_models import NUM_HIDDEN, build_model, weight_names
+from fedhealth.models.local_training import Examples, LocalObjective, Weights
 
-Weights = list[NDArray[np.float32]]
 AdjustGradients = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 """Gradients -> gradients."""
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """Standardised inputs (num_patients, num_inputs) and labels (num_patients,) of some patients."""
-
-    inputs: NDArray[np.float32]
-    labels: NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class LocalObjective:
-    """What turns local training away from plain gradient descent on a hospital's own patients."""
-
-    proximal_mu: float = 0.0
-    """Weight of the pull back to where training began, mu / 2 * |w - w_start|^2 (FedProx: Li et al. 2020, equation 2)."""
-    correction: Weights | None = None
-    """Added to every gradient (SCAFFOLD: the federation's direction less the hospital's own)."""
-    class_weights: tuple[float, float] = (1.0, 1.0)
-    """Weight of a healthy and of an ill patient in the loss, the same in every hospital."""
 
 
 class Trainer:
@@ -234,10 +213,3 @@ def to_tensors(objective: LocalObjective, start: tf.Tensor) -> tuple[tf.Tensor, 
 def to_vector(weights: Sequence[NDArray[np.float32]]) -> tf.Tensor:
     """All weights as one vector."""
     return tf.constant(np.concatenate([weight.ravel() for weight in weights]))
-
-
-def shuffled_orders(num_patients: int, num_epochs: int, seed: Sequence[int]) -> NDArray[np.int32]:
-    """Orders (num_epochs, num_patients) in which to visit the patients; the same `seed` words give the same orders."""
-    generator = np.random.default_rng(list(seed))
-    orders = [generator.permutation(num_patients) for _ in range(num_epochs)]
-    return np.stack(orders).astype(np.int32)

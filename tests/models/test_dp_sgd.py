@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 from fedhealth.config.federation import ModelName
-from fedhealth.models.dp_sgd import DpSgdBatches, DpSgdTrainer
-from fedhealth.models.training import Examples, LocalObjective, Trainer
+from fedhealth.models.dp_sgd import DpSgdTrainer
+from fedhealth.models.local_training import DpSgdBatches, Examples, LocalObjective
+from fedhealth.models.training import Trainer
 
 RATE = 0.5
 

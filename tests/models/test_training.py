@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from fedhealth.data.preprocessing import Standardisation, encode, encoded_names, standardise
 from fedhealth.data.schema import FEATURES, NUMBERS
 from fedhealth.models.keras_models import build_model, save_model
-from fedhealth.models.training import Examples, LocalObjective, Trainer, shuffled_orders
+from fedhealth.models.local_training import Examples, LocalObjective, shuffled_orders
+from fedhealth.models.training import Trainer
 
 NUM_INPUTS = 5
 

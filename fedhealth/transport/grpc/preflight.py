@@ -25,7 +25,13 @@ from fedhealth.transport.grpc.diagnosis import find_reason, translate
 from fedhealth.transport.messages import CHECK_METHOD, agreement
 from fedhealth.transport.tls.identity import Identity
 
-SOURCES = ("data/schema.py", "data/preprocessing.py", "models/keras_models.py", "models/training.py")
+SOURCES = (
+    "data/schema.py",
+    "data/preprocessing.py",
+    "models/keras_models.py",
+    "models/local_training.py",
+    "models/training.py",
+)
 """The modules that decide what weights mean; they should be the same on both ends."""
 MOST_PROBE_BYTES = 32 * 1024 * 1024
 CHECK_SECONDS = 30.0
