@@ -85,7 +85,9 @@ def read_objective(message: Message, trainer: "Trainer") -> "LocalObjective | No
 
 def shapes_of(trainer: "Trainer") -> dict[str, tuple[int, ...]]:
     """Names and shapes of the model's weights, in order."""
-    return {name: tuple(weight.shape) for name, weight in zip(trainer.weight_names, trainer.model.weights, strict=True)}
+    return {
+        name: tuple(weight.shape) for name, weight in zip(trainer.weight_names, trainer.initial_weights(), strict=True)
+    }
 
 
 def to_arrays(weights: "Weights", trainer: "Trainer") -> ArrayRecord:
