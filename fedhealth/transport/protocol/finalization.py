@@ -1,0 +1,183 @@
+"""The messages after the rounds, all of which carry the final model: subgroups, importance, and the hand-out itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.transport.protocol.fields import (
+    ARRAYS,
+    CONFIG,
+    NUM_EXAMPLES,
+    Scale,
+    Weights,
+    decode_scale,
+    decode_weights,
+    encode_arrays,
+    encode_scale,
+    forbid_others,
+    is_list,
+    is_number,
+    list_names,
+    take_config,
+    take_only,
+)
+
+# --- the request of all three -----------------------------------------------------------------------------------------
+
+THRESHOLD = "threshold"
+
+
+@dataclass(frozen=True, eq=False)
+class FinalRequest:
+    """The final model: the content of `SUBGROUPS`, `IMPORTANCE` and `FINISH`."""
+
+    weights: Weights
+    scale: Scale | None = None
+    threshold: float | None = None
+    """The risk from which a patient is predicted positive; None if it was not chosen, and then it is 0.5."""
+
+
+def encode_final_request(request: FinalRequest) -> RecordDict:
+    """The request `SUBGROUPS`, `IMPORTANCE` or `FINISH`."""
+    chosen = {} if request.threshold is None else {THRESHOLD: request.threshold}
+    config = ConfigRecord({**encode_scale(request.scale), **chosen})
+    return RecordDict({ARRAYS: encode_arrays(request.weights), CONFIG: config})
+
+
+def decode_final_request(content: RecordDict) -> FinalRequest:
+    """The final model; names and shapes of the weights are not checked."""
+    config = take_config(content, ARRAYS)
+    threshold: Any = config.get(THRESHOLD)
+    if threshold is not None and not is_number(threshold, 0, 1):
+        raise ValueError("the server's threshold makes no sense: a number from 0 to 1 is needed")
+    chosen = None if threshold is None else float(threshold)
+    return FinalRequest(scale=decode_scale(config), weights=decode_weights(content), threshold=chosen)
+
+
+# --- outcomes by subgroup ---------------------------------------------------------------------------------------------
+
+SUBGROUPS = "query.subgroups"
+SUBGROUPS_RECORD = "subgroups"
+SubgroupCounts = Mapping[str, tuple[int, ...]]
+"""Subgroup -> true positives, false positives, true negatives, false negatives; suppressed subgroups are not in it."""
+
+
+def encode_subgroups(counts: SubgroupCounts) -> RecordDict:
+    """The reply to `SUBGROUPS`."""
+    return RecordDict({SUBGROUPS_RECORD: MetricRecord({group: list(each) for group, each in counts.items()})})
+
+
+def decode_subgroups(content: RecordDict) -> SubgroupCounts:
+    """Four counts for each subgroup; that there is such a subgroup is not checked."""
+    (record,) = take_only(content, MetricRecord, SUBGROUPS_RECORD)
+    forbid_others(content, SUBGROUPS_RECORD)
+    return {group: _decode_outcomes(group, counts) for group, counts in record.items()}
+
+
+def _decode_outcomes(group: str, counts: Any) -> tuple[int, ...]:
+    if not is_list(counts, int) or len(counts) != 4 or min(counts) < 0:
+        raise ValueError(f"its {group} are not four counts")
+    return tuple(counts)
+
+
+# --- permutation importance -------------------------------------------------------------------------------------------
+
+IMPORTANCE = "query.importance"
+IMPORTANCE_RECORD = "importance"
+DROPS = "auroc-drops"
+
+
+@dataclass(frozen=True)
+class ImportanceDrops:
+    """AUROC drop of each feature, in `schema.FEATURE_NAMES` order, over `num_examples` test patients."""
+
+    drops: tuple[float, ...]
+    num_examples: int
+
+
+def encode_importance(importance: ImportanceDrops | None) -> RecordDict:
+    """The reply to `IMPORTANCE`; None of a hospital that does not disclose it."""
+    if importance is None:
+        return RecordDict()
+    record = MetricRecord({DROPS: list(importance.drops), NUM_EXAMPLES: importance.num_examples})
+    return RecordDict({IMPORTANCE_RECORD: record})
+
+
+def decode_importance(content: RecordDict) -> ImportanceDrops | None:
+    """One drop for each feature; None of a hospital that does not disclose them."""
+    if not content:
+        return None
+    (record,) = take_only(content, MetricRecord, IMPORTANCE_RECORD)
+    forbid_others(content, IMPORTANCE_RECORD)
+    num_examples, drops = record.get(NUM_EXAMPLES), record.get(DROPS)
+    if set(record) != {DROPS, NUM_EXAMPLES} or type(num_examples) is not int:
+        raise ValueError("it sent something else than the drops of its test patients")
+    if not isinstance(drops, list) or len(drops) != len(FEATURE_NAMES):
+        raise ValueError(f"it sent no {len(FEATURE_NAMES)} drops")
+    if not is_list(drops, float) or not all(-1 <= drop <= 1 for drop in drops):
+        raise ValueError("a drop is no number from -1 to 1")
+    return ImportanceDrops(tuple(map(float, drops)), num_examples)
+
+
+# --- the hand-out; a hospital may say what the model is worth there ---------------------------------------------------
+
+FINISH = "query.finish"
+ComparedModel = Literal["global", "personal"]
+ComparedMetric = Literal["auroc", "brier"]
+COMPARED = {
+    f"{model}-{metric}": (model, metric) for model in get_args(ComparedModel) for metric in get_args(ComparedMetric)
+}
+"""Name of a record -> the model and the metric that it compares."""
+COMPARISON_KEYS = ("value", "alone", "difference", "low", "high")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model's metric, that of the hospital's own model, and their difference with its interval."""
+
+    metric: ComparedMetric
+    value: float
+    alone: float
+    difference: float
+    low: float
+    high: float
+
+
+Comparisons = Mapping[ComparedModel, Comparison]
+
+
+def encode_finish_reply(comparisons: Comparisons) -> RecordDict:
+    """The reply to `FINISH`; nothing of a hospital that does not share its comparisons."""
+    return RecordDict(
+        {
+            f"{model}-{each.metric}": MetricRecord({key: getattr(each, key) for key in COMPARISON_KEYS})
+            for model, each in comparisons.items()
+        }
+    )
+
+
+def decode_finish_reply(content: RecordDict) -> Comparisons:
+    """Comparisons of the global model and, beside it, of the personal one; that their numbers fit is not checked."""
+    comparisons: dict[ComparedModel, Comparison] = {}
+    for key, record in content.items():
+        if not isinstance(record, MetricRecord):
+            raise ValueError(f"it sent {list_names(list(content))} where verdicts were asked for")
+        model, metric = COMPARED.get(key, (None, None))
+        if model is None or metric is None or model in comparisons:
+            raise ValueError(f"it sent {key} where a verdict was asked for")
+        comparisons[model] = _decode_comparison(record, metric)
+    if set(comparisons) == {"personal"}:
+        raise ValueError(f"it sent {list_names(list(content))} where verdicts were asked for")
+    return comparisons
+
+
+def _decode_comparison(record: MetricRecord, metric: ComparedMetric) -> Comparison:
+    if set(record) != set(COMPARISON_KEYS):
+        raise ValueError("its verdict has other numbers than a verdict has")
+    values: dict[str, Any] = dict(record)
+    if not all(type(value) is float and -1 <= value <= 1 for value in values.values()):
+        raise ValueError("its verdict holds what is no number from -1 to 1")
+    return Comparison(metric, **values)

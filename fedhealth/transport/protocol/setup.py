@@ -1,0 +1,221 @@
+"""The messages before the rounds: the welcome, who a hospital is, sums for the standardisation, and the first weights.
+
+The requests `DESCRIBE`, `FIRST_MOMENTS`, `LABEL_COUNTS` and `INITIAL_WEIGHTS` are empty: hospitals do not read their content.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedhealth.data.schema import NUMBERS
+from fedhealth.transport.protocol.fields import (
+    ARRAYS,
+    CONFIG,
+    MEANS,
+    Weights,
+    decode_arrays,
+    decode_means,
+    encode_arrays,
+    forbid_others,
+    is_list,
+    take_config,
+    take_count,
+    take_only,
+    take_record,
+)
+
+
+def encode_empty_request() -> RecordDict:
+    """A request that needs no content."""
+    return RecordDict()
+
+
+# --- the welcome: the first message of a connection; it has no reply --------------------------------------------------
+
+WELCOME = "query.welcome"
+RUN_CONFIG = "run-config"
+
+
+def encode_welcome(run_config: Mapping[str, Any]) -> RecordDict:
+    """The federation's settings."""
+    return RecordDict({RUN_CONFIG: ConfigRecord(dict(run_config))})
+
+
+def decode_welcome(content: RecordDict) -> dict[str, Any]:
+    """The federation's settings, not checked further."""
+    record = content.get(RUN_CONFIG)
+    if not isinstance(record, ConfigRecord) or len(content) != 1:
+        raise ValueError("no welcome")
+    return dict(record)
+
+
+# --- who a hospital is; the reply also says that it is ready ----------------------------------------------------------
+
+DESCRIBE = "query.describe"
+HOSPITAL, COUNTS = "hospital", "counts"
+NAME, SOURCE = "name", "source"
+TRAIN_PATIENTS, EPSILON = "train-patients", "epsilon"
+TEST_COUNTS = ("test-patients", "test-ill")
+VALIDATION_COUNTS = ("validation-patients", "validation-ill")
+
+
+@dataclass(frozen=True)
+class Description:
+    """Who a hospital is. None stands for what it did not send.
+
+    Under differential privacy it sends `train_patients`, a noisy count, and the `epsilon` of its guarantee; else its test
+    counts and, in a run with a validation set, its validation counts.
+    """
+
+    name: str
+    source: str
+    train_patients: int
+    test_patients: int | None = None
+    test_ill: int | None = None
+    validation_patients: int | None = None
+    validation_ill: int | None = None
+    epsilon: float | None = None
+
+
+def encode_description(description: Description) -> RecordDict:
+    """The reply to `DESCRIBE`."""
+    keys = (TRAIN_PATIENTS, *TEST_COUNTS, *VALIDATION_COUNTS, EPSILON)
+    values = {key: getattr(description, key.replace("-", "_")) for key in keys}
+    counts = MetricRecord({key: value for key, value in values.items() if value is not None})
+    return RecordDict({HOSPITAL: ConfigRecord({NAME: description.name, SOURCE: description.source}), COUNTS: counts})
+
+
+def decode_description(content: RecordDict) -> Description:
+    """Who answered, with counts of patients that do not contradict each other."""
+    who, counts = take_record(content, HOSPITAL, ConfigRecord), take_record(content, COUNTS, MetricRecord)
+    forbid_others(content, HOSPITAL, COUNTS)
+    for key in (NAME, SOURCE):
+        if not isinstance(who.get(key), str):
+            raise ValueError(f"no {key!r}" if key not in who else f"its {key} is no text")
+    name, source = cast(str, who[NAME]), cast(str, who[SOURCE])
+    if EPSILON in counts:
+        return Description(name, source, *_decode_private_counts(counts))
+    return Description(name, source, **_decode_counts(counts))
+
+
+def _decode_private_counts(counts: MetricRecord) -> tuple[int, None, None, None, None, float]:
+    patients, epsilon = take_count(counts, TRAIN_PATIENTS), counts[EPSILON]
+    if patients < 1 or type(epsilon) is not float or not 0 < epsilon < math.inf:
+        raise ValueError("its count or its epsilon is no number above 0")
+    if len(counts) != 2:
+        raise ValueError(f"it sent other counts than {TRAIN_PATIENTS} and {EPSILON}")
+    return patients, None, None, None, None, epsilon
+
+
+def _decode_counts(counts: MetricRecord) -> dict[str, int]:
+    validates = any(key in counts for key in VALIDATION_COUNTS)
+    keys = (TRAIN_PATIENTS, *TEST_COUNTS, *(VALIDATION_COUNTS if validates else ()))
+    values = {key: take_count(counts, key) for key in keys}
+    if len(counts) != len(keys):
+        raise ValueError(f"it sent other counts than {', '.join(keys)}")
+    for part in ("test", "validation") if validates else ("test",):
+        ill, patients = values[f"{part}-ill"], values[f"{part}-patients"]
+        if not 0 <= ill <= patients:
+            raise ValueError(f"{ill} of its {patients} {part} patients are ill")
+    if min(values[TRAIN_PATIENTS], values["test-patients"]) < 1:
+        raise ValueError("it has no patient to train or to test on")
+    if validates and values["validation-patients"] < 1:
+        raise ValueError("it holds no patient out for choices")
+    return {key.replace("-", "_"): value for key, value in values.items()}
+
+
+# --- sums for the standardisation -------------------------------------------------------------------------------------
+
+FIRST_MOMENTS, SECOND_MOMENTS = "query.first_moments", "query.second_moments"
+MOMENTS, SUMS = "moments", "sums"
+
+
+@dataclass(frozen=True)
+class MomentSums:
+    """Per number, in `schema.NUMBERS` order: how many training patients have it, and a sum over them."""
+
+    counts: tuple[int, ...]
+    sums: tuple[float, ...]
+
+
+def encode_second_moments_request(means: tuple[float, ...]) -> RecordDict:
+    """The request for sums of squared distances from the federation's `means`."""
+    return RecordDict({CONFIG: ConfigRecord({MEANS: list(means)})})
+
+
+def decode_second_moments_request(content: RecordDict) -> tuple[float, ...]:
+    """The federation's means, in `schema.NUMBERS` order."""
+    return decode_means(take_config(content))
+
+
+def encode_moments(moments: MomentSums) -> RecordDict:
+    """The reply to `FIRST_MOMENTS` and to `SECOND_MOMENTS`."""
+    return RecordDict({MOMENTS: MetricRecord({COUNTS: list(moments.counts), SUMS: list(moments.sums)})})
+
+
+def decode_moments(content: RecordDict) -> MomentSums:
+    """A count of any size and a finite sum for each number."""
+    record = take_record(content, MOMENTS, MetricRecord)
+    forbid_others(content, MOMENTS)
+    if set(record) != {COUNTS, SUMS}:
+        raise ValueError(f"it sent other numbers than {COUNTS} and {SUMS}")
+    counts, sums = cast("list[int]", record[COUNTS]), cast("list[float]", record[SUMS])
+    if not (isinstance(counts, list) and isinstance(sums, list) and len(counts) == len(sums) == len(NUMBERS)):
+        raise ValueError("its sums have the wrong length")
+    if not is_list(sums, float) or not all(map(math.isfinite, sums)):
+        raise ValueError("its sums are not finite")
+    if not is_list(counts, int):
+        raise ValueError("its counts are no whole numbers")
+    return MomentSums(tuple(counts), tuple(sums))
+
+
+# --- how many training patients are healthy and ill -------------------------------------------------------------------
+
+LABEL_COUNTS = "query.label_counts"
+LABELS = "labels"
+HEALTHY, ILL = "healthy", "ill"
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Training patients by label; 0 and 0 of a hospital that does not disclose them."""
+
+    healthy: int
+    ill: int
+
+
+def encode_label_counts(counts: LabelCounts) -> RecordDict:
+    """The reply to `LABEL_COUNTS`."""
+    return RecordDict({LABELS: MetricRecord({HEALTHY: counts.healthy, ILL: counts.ill})})
+
+
+def decode_label_counts(content: RecordDict) -> LabelCounts:
+    """Two whole numbers of any sign."""
+    (record,) = take_only(content, MetricRecord, LABELS)
+    forbid_others(content, LABELS)
+    counts = LabelCounts(take_count(record, HEALTHY), take_count(record, ILL))
+    if len(record) != 2:
+        raise ValueError(f"it sent other counts than {HEALTHY} and {ILL}")
+    return counts
+
+
+# --- the first weights ------------------------------------------------------------------------------------------------
+
+INITIAL_WEIGHTS = "query.initial_weights"
+
+
+def encode_initial_weights(weights: Weights) -> RecordDict:
+    """The reply to `INITIAL_WEIGHTS`."""
+    return RecordDict({ARRAYS: encode_arrays(weights)})
+
+
+def decode_initial_weights(content: RecordDict) -> Weights:
+    """The weights that a run starts from: one array at least."""
+    record = take_record(content, ARRAYS, ArrayRecord)
+    forbid_others(content, ARRAYS)
+    if not record:
+        raise ValueError("it sent no weights")
+    return decode_arrays(record)

@@ -1,0 +1,140 @@
+"""Training: the request with the global weights, and the reply with the local ones.
+
+Flower's strategies build the request themselves, from the global weights and the config of `encode_train_config`, to which
+they add the round number and FedProx's pull. `encode_train_request` makes the same message without a strategy.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedhealth.transport.protocol.fields import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    NUM_EXAMPLES,
+    ROUND,
+    Scale,
+    Weights,
+    decode_arrays,
+    decode_round,
+    decode_scale,
+    decode_weights,
+    encode_arrays,
+    encode_scale,
+    forbid_others,
+    is_number,
+    take_config,
+    take_only,
+)
+
+TRAIN = "train"
+CORRECTION = "correction"
+CLASS_WEIGHTS, PROXIMAL_MU = "class-weights", "proximal-mu"
+TRAIN_LOSS = "train-loss"
+LARGEST_PULL = 100.0
+"""No pull of FedProx is stronger."""
+SMALLEST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT = 0.5, 1e4
+"""Weights that make both classes count alike are no smaller, and larger only if one patient in 20,000 is of a class."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainRequest:
+    """The global weights, and how they are to be trained."""
+
+    weights: Weights
+    round_num: int
+    """From 1."""
+    scale: Scale | None = None
+    """None if each hospital has its own."""
+    class_weights: tuple[float, float] | None = None
+    """How much a healthy and an ill patient count; None for alike."""
+    proximal_mu: float = 0.0
+    """FedProx's pull back to the global weights; 0 for none."""
+    correction: Weights | None = None
+    """What SCAFFOLD adds to every gradient, c - c_i."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainReply:
+    """The local weights; no loss under differential privacy."""
+
+    weights: Weights
+    num_examples: int
+    train_loss: float | None = None
+
+
+def encode_train_config(scale: Scale | None, class_weights: tuple[float, float] | None = None) -> ConfigRecord:
+    """The config of a train request, but for what the strategy adds: the round number and FedProx's pull."""
+    weighed = {CLASS_WEIGHTS: list(class_weights)} if class_weights else {}
+    return ConfigRecord({**encode_scale(scale), **weighed})
+
+
+def encode_train_request(request: TrainRequest) -> RecordDict:
+    """The request `TRAIN`."""
+    config = encode_train_config(request.scale, request.class_weights)
+    if request.proximal_mu:
+        config[PROXIMAL_MU] = request.proximal_mu
+    config[ROUND] = request.round_num
+    content = RecordDict({ARRAYS: encode_arrays(request.weights), CONFIG: config})
+    return content if request.correction is None else add_correction(content, request.correction)
+
+
+def add_correction(content: RecordDict, correction: Weights) -> RecordDict:
+    """The train request `content` with SCAFFOLD's correction; `content`, which hospitals share, is not changed."""
+    return RecordDict({**content, CORRECTION: encode_arrays(correction)})
+
+
+def decode_train_request(content: RecordDict) -> TrainRequest:
+    """What to train and how; names and shapes of the weights are not checked."""
+    config = take_config(content, ARRAYS, CORRECTION)
+    return TrainRequest(
+        scale=decode_scale(config),
+        round_num=decode_round(config),
+        weights=decode_weights(content),
+        proximal_mu=_decode_proximal_mu(config),
+        correction=decode_weights(content, CORRECTION) if CORRECTION in content else None,
+        class_weights=_decode_class_weights(config),
+    )
+
+
+def encode_train_reply(reply: TrainReply) -> RecordDict:
+    """The reply to `TRAIN`."""
+    loss = {} if reply.train_loss is None else {TRAIN_LOSS: float(reply.train_loss)}
+    metrics = MetricRecord({NUM_EXAMPLES: reply.num_examples, **loss})
+    return RecordDict({ARRAYS: encode_arrays(reply.weights), METRICS: metrics})
+
+
+def decode_train_reply(content: RecordDict) -> TrainReply:
+    """Finite weights of any name and shape, a whole number of patients of any sign, a finite loss if there is one."""
+    (metrics,), (arrays,) = take_only(content, MetricRecord, METRICS), take_only(content, ArrayRecord, ARRAYS)
+    forbid_others(content, ARRAYS, METRICS)
+    weights, keys = decode_arrays(arrays), set(metrics)
+    if not {NUM_EXAMPLES} <= keys <= {NUM_EXAMPLES, TRAIN_LOSS}:
+        raise ValueError(f"it sent other metrics than {NUM_EXAMPLES} and {TRAIN_LOSS}")
+    num_examples, loss = metrics[NUM_EXAMPLES], metrics.get(TRAIN_LOSS)
+    if type(num_examples) is not int:
+        raise ValueError(f"it trained on {num_examples} patients, which is no whole number")
+    if TRAIN_LOSS not in metrics:
+        return TrainReply(weights, num_examples)
+    if type(loss) is not float or not math.isfinite(loss):
+        raise ValueError("its training loss is not finite")
+    return TrainReply(weights, num_examples, loss)
+
+
+def _decode_proximal_mu(config: ConfigRecord) -> float:
+    proximal_mu: Any = config.get(PROXIMAL_MU, 0.0)
+    if not is_number(proximal_mu, 0, LARGEST_PULL):
+        raise ValueError(f"the server's proximal-mu makes no sense: a number from 0 to {LARGEST_PULL:g} is needed")
+    return float(proximal_mu)
+
+
+def _decode_class_weights(config: ConfigRecord) -> tuple[float, float] | None:
+    if CLASS_WEIGHTS not in config:
+        return None
+    values, low, high = config[CLASS_WEIGHTS], SMALLEST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT
+    if not isinstance(values, list) or len(values) != 2 or not all(is_number(value, low, high) for value in values):
+        raise ValueError(f"the server's class-weights make no sense: two numbers from {low:g} to {high:g} are needed")
+    return float(values[0]), float(values[1])
