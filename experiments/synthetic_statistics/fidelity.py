@@ -12,7 +12,8 @@ import pandas as pd
 
 from experiments.synthetic_statistics.fit import FEW, fit_statistics
 from fedhealth.data import schema
-from fedhealth.data.sources.synthetic import FittedStatistics, FloatArray, sample_patients
+from fedhealth.data.sources.fitted import FittedStatistics, FloatArray
+from fedhealth.data.sources.synthetic import sample_patients
 
 FEATURES = list(schema.FEATURE_NAMES)
 LARGE = 20_000

@@ -1,8 +1,8 @@
-"""Measure the aggregate statistics from which `synthetic.py` invents patients, and write them to `fitted.toml`.
+"""Measure the aggregate statistics of real patients from which `synthetic.py` samples, and write them to `fitted.toml`.
 
 `python -m experiments.synthetic_statistics FOLDER` (the folder with the four UCI files) rewrites the table and says how good
-and how private the invented patients are. The table is published, so no statistic in it rests on fewer than five
-patients. Nothing here is needed to invent patients.
+and how private the synthetic patients are. The table is published, so no statistic in it rests on fewer than five
+patients. Nothing here is needed to sample patients.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedhealth.data import schema
-from fedhealth.data.sources.synthetic import (
+from fedhealth.data.sources.fitted import (
     COLUMNS,
     DECIMALS,
     GROUPS,

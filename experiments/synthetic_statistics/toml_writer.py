@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedhealth.common.atomic_files import write_file
-from fedhealth.data.sources.synthetic import STATISTICS_FILE, FittedStatistics
+from fedhealth.data.sources.fitted import STATISTICS_FILE, FittedStatistics
 
 HEADER = """\
 # Aggregate statistics of the UCI Heart Disease data (920 patients of four hospitals), from which

@@ -55,7 +55,7 @@ def load_virtual(place: Place) -> Hospital:
 
 def sample_virtual(place: Place) -> Hospital:
     """An invented hospital."""
-    from fedhealth.data.sources.synthetic_batch import sample_one
+    from fedhealth.data.sources.synthetic import sample_one
 
     name, features, labels = sample_one(place.number, place.engine.patients, place.seed)
     return Hospital(name, name, Patients(features, labels), "synthetic", ())

@@ -80,7 +80,7 @@ def test_the_bundle_holds_the_whole_package_and_nobodys_data(tmp_path: Path) -> 
 
     names = set(zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT))).namelist()) - {".info/CONTENT", "pyproject.toml"}
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "fedhealth").rglob("*.py")}
-    assert names == package | {"fedhealth/data/sources/cohort.toml"}
+    assert names == package | {"fedhealth/data/sources/fitted.toml"}
 
 
 # --- the server's side -----------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from experiments.synthetic_statistics import fit as measure
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
-from fedhealth.data.sources import synthetic
-from fedhealth.data.sources.synthetic import load_statistics, sample_patients, share_out
+from fedhealth.data.sources import fitted
+from fedhealth.data.sources.fitted import load_statistics
+from fedhealth.data.sources.synthetic import sample_one, sample_patients, share_out
 
 REAL_SIZES = {"cleveland": 303, "hungary": 294, "switzerland": 123, "va": 200}
 REAL_ILL = {"cleveland": 139, "hungary": 106, "switzerland": 115, "va": 149}
@@ -30,7 +31,7 @@ def large() -> pd.DataFrame:
 
 
 def rows_of(table: pd.DataFrame, hospital: str, group: str) -> pd.DataFrame:
-    target = synthetic.GROUPS.index(group)
+    target = fitted.GROUPS.index(group)
     return table[(table["hospital"] == f"synthetic-{hospital}") & (table["target"] == target)]
 
 
@@ -39,9 +40,9 @@ def published(kind: str) -> list[tuple[str, str, str, dict]]:
     return [
         (hospital, group, name, statistics)
         for hospital in schema.HOSPITALS
-        for group in synthetic.GROUPS
+        for group in fitted.GROUPS
         for name, statistics in load_statistics()[hospital][group].items()
-        if name in synthetic.COLUMNS and kind in statistics
+        if name in fitted.COLUMNS and kind in statistics
     ]
 
 
@@ -53,6 +54,23 @@ def test_the_same_seed_gives_the_same_patients_whatever_else_was_drawn_before(pa
     np.random.default_rng(0).normal(size=100)
     sample_patients(100, seed=5)
     pd.testing.assert_frame_equal(sample_patients(920, seed=0), patients)
+
+
+def test_the_patients_of_a_seed_stay_the_same_from_version_to_version():
+    table = sample_patients(40, seed=0)
+    first = [47, 0, 4, 117, 258, 0, 2, 174, 0, 0, 1, 0, 3, 0, 0]
+    assert table.loc[0].to_list() == [*first, "synthetic-cleveland"]
+    assert table["age"].to_list()[:5] == [47, 63, 45, 54, 45]
+
+
+def test_a_numbered_hospital_depends_on_its_number_and_the_seed_only():
+    name, features, labels = sample_one(5, 3, seed=1)
+    assert name == "synthetic-hungary-000006"
+    assert features[:, :4].tolist() == [[49, 1, 3, 120], [55, 1, 4, 120], [53, 1, 3, 154]]
+    assert labels.tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(features, sample_one(5, 3, seed=1)[1])
+    assert not np.array_equal(features, sample_one(9, 3, seed=1)[1], equal_nan=True)
+    assert not np.array_equal(features, sample_one(5, 3, seed=2)[1], equal_nan=True)
 
 
 def test_another_seed_gives_other_patients_in_every_hospital(patients):
@@ -169,8 +187,8 @@ def test_a_large_sample_has_the_published_quantiles(large):
 
 def test_a_large_sample_has_the_published_missing_patterns(large):
     for hospital in schema.HOSPITALS:
-        for group in synthetic.GROUPS:
-            patterns = synthetic.find_missing_patterns(load_statistics(), hospital, group)
+        for group in fitted.GROUPS:
+            patterns = fitted.find_missing_patterns(load_statistics(), hospital, group)
             shares = measure.missing_patterns(rows_of(large, hospital, group)).value_counts(normalize=True)
             assert set(shares.index) == set(patterns)
             for pattern, count in patterns.items():
@@ -178,11 +196,11 @@ def test_a_large_sample_has_the_published_missing_patterns(large):
                 assert shares[pattern] == pytest.approx(expected, abs=0.05), (hospital, group, pattern)
 
 
-@pytest.mark.parametrize("group", synthetic.GROUPS)
+@pytest.mark.parametrize("group", fitted.GROUPS)
 def test_a_large_sample_measured_like_the_real_data_has_the_published_correlations(large, group):
     rows = rows_of(large, "cleveland", group)
     found, num_pairs = measure.correlate(measure.normal_scores(rows))
-    expected = synthetic.read_correlations(load_statistics()["cleveland"][group]["correlations"])
+    expected = fitted.read_correlations(load_statistics()["cleveland"][group]["correlations"])
     differences = np.abs(found - expected)[(num_pairs > 0) & ~np.eye(len(found), dtype=bool)]
     assert len(differences) >= 13 * 12
     assert differences.max() < 0.15
@@ -191,9 +209,9 @@ def test_a_large_sample_measured_like_the_real_data_has_the_published_correlatio
 
 def test_correlations_that_do_not_fit_together_are_repaired_and_others_left_alone():
     impossible = np.array([[1, 0.9, -0.9], [0.9, 1, 0.9], [-0.9, 0.9, 1]])
-    repaired = synthetic.make_positive_definite(impossible)
+    repaired = fitted.make_positive_definite(impossible)
     assert np.linalg.eigvalsh(impossible)[0] < 0 < np.linalg.eigvalsh(repaired)[0]
     assert np.diag(repaired) == pytest.approx(1)
     assert np.sign(repaired).tolist() == np.sign(impossible).tolist()
     fine = np.array([[1, 0.4], [0.4, 1]])
-    assert synthetic.make_positive_definite(fine) == pytest.approx(fine)
+    assert fitted.make_positive_definite(fine) == pytest.approx(fine)

@@ -13,8 +13,9 @@ from experiments.synthetic_statistics import fidelity, toml_writer
 from experiments.synthetic_statistics import fit as measure
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
-from fedhealth.data.sources import synthetic
-from fedhealth.data.sources.synthetic import load_statistics, sample_patients
+from fedhealth.data.sources import fitted
+from fedhealth.data.sources.fitted import load_statistics
+from fedhealth.data.sources.synthetic import sample_patients
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,11 @@ def real(uci_folder: Path) -> pd.DataFrame:
 
 
 def test_no_count_in_the_file_is_below_five_and_none_is_exact():
-    sections = [load_statistics()["all"][group] for group in synthetic.GROUPS]
+    sections = [load_statistics()["all"][group] for group in fitted.GROUPS]
     sections += [section for name in schema.HOSPITALS for section in load_statistics()[name].values()]
     counts = [count for section in sections for count in section.get("missing", {}).values()]
     for section in sections:
-        for statistics in (section[name] for name in synthetic.COLUMNS if isinstance(section.get(name), dict)):
+        for statistics in (section[name] for name in fitted.COLUMNS if isinstance(section.get(name), dict)):
             counts += [statistics["n"], *statistics.get("counts", {}).values()]
             assert statistics["n"] >= measure.FEW
             assert statistics["n"] >= 5 * (len(statistics.get("quantiles", [])) + 1)
@@ -49,14 +50,14 @@ def test_the_eight_healthy_swiss_have_no_statistics_of_their_own():
     assert set(swiss["healthy"]) == {"patients", "correlations"}
     assert "chol" not in swiss["ends"]
     assert (
-        synthetic.find_column(load_statistics(), "switzerland", "healthy", "age")
+        fitted.find_column(load_statistics(), "switzerland", "healthy", "age")
         == load_statistics()["all"]["healthy"]["age"]
     )
-    assert synthetic.find_missing_patterns(load_statistics(), "switzerland", "healthy") == swiss["all"]["missing"]
+    assert fitted.find_missing_patterns(load_statistics(), "switzerland", "healthy") == swiss["all"]["missing"]
 
 
 def test_the_file_says_what_it_is_and_how_it_is_made():
-    text = synthetic.STATISTICS_FILE.read_text(encoding="utf-8")
+    text = fitted.STATISTICS_FILE.read_text(encoding="utf-8")
     assert text.startswith(toml_writer.HEADER)
     assert "python -m experiments.synthetic_statistics FOLDER" in toml_writer.HEADER
     assert max(len(line) for line in text.splitlines()) <= 180
@@ -64,22 +65,22 @@ def test_the_file_says_what_it_is_and_how_it_is_made():
 
 def test_every_section_names_known_columns_and_holds_a_whole_triangle_of_correlations():
     for hospital in schema.HOSPITALS:
-        for group in synthetic.GROUPS:
+        for group in fitted.GROUPS:
             section = load_statistics()[hospital][group]
-            assert set(section) <= {*synthetic.COLUMNS, "patients", "missing", "correlations"}
-            assert list(section["correlations"]) == [*synthetic.COLUMNS[1:], "missing"]
+            assert set(section) <= {*fitted.COLUMNS, "patients", "missing", "correlations"}
+            assert list(section["correlations"]) == [*fitted.COLUMNS[1:], "missing"]
             assert [len(row) for row in section["correlations"].values()] == list(range(1, 15))
             assert max(abs(r) for row in section["correlations"].values() for r in row) <= 0.95
-            repaired = synthetic.read_correlations(section["correlations"])
+            repaired = fitted.read_correlations(section["correlations"])
             assert np.linalg.eigvalsh(repaired)[0] > 0
 
 
 def test_a_derived_table_survives_being_written_and_read(patients, tmp_path):
     derived = measure.fit_statistics(patients)
-    toml_writer.write_statistics(derived, tmp_path / "cohort.toml")
-    assert tomllib.loads((tmp_path / "cohort.toml").read_text(encoding="utf-8")) == derived
-    assert [path.name for path in tmp_path.iterdir()] == ["cohort.toml"]
-    assert len(sample_patients(100, seed=0, cohort=derived)) == 100
+    toml_writer.write_statistics(derived, tmp_path / "fitted.toml")
+    assert tomllib.loads((tmp_path / "fitted.toml").read_text(encoding="utf-8")) == derived
+    assert [path.name for path in tmp_path.iterdir()] == ["fitted.toml"]
+    assert len(sample_patients(100, seed=0, fitted=derived)) == 100
 
 
 # --- how the statistics are measured
@@ -152,10 +153,10 @@ def test_scores_are_the_means_of_a_normal_variable_over_each_codes_share():
 
 @pytest.mark.parametrize("arguments", [[], ["one", "two"], ["no/such/folder"]])
 def test_the_command_refuses_a_wrong_folder_in_one_line_and_leaves_the_table_alone(arguments, capsys):
-    before = synthetic.STATISTICS_FILE.read_bytes()
+    before = fitted.STATISTICS_FILE.read_bytes()
     assert command.main(arguments) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-    assert synthetic.STATISTICS_FILE.read_bytes() == before
+    assert fitted.STATISTICS_FILE.read_bytes() == before
 
 
 @pytest.mark.parametrize("word", ["synthetic", "uci", "auto"])
