@@ -15,13 +15,13 @@ import json
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from fedhealth.common.atomic_files import locked
 from fedhealth.common.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -148,29 +148,21 @@ def opened_receipts(folder: Path, hospital: str, echo: Callable[[str], None] | N
         raise UsageError(
             f"{path}: receipts cannot be kept there ({error.strerror}); give another folder with --receipts"
         ) from None
-    with io.FileIO(handle, "r+") as file:
-        lock(file, path)
+    with io.FileIO(handle, "r+") as file, contextlib.ExitStack() as stack:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UsageError(f"{path}: is no regular file; give another folder with --receipts")
+        try:
+            stack.enter_context(locked(path, wait=False))
+        except BlockingIOError:
+            raise UsageError(
+                f"{path}: another client is writing it; is this hospital running already? "
+                "If not, give --receipts a folder"
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"{path}: cannot be locked ({error.strerror}); give --receipts a folder on a local disk"
+            ) from None
         yield Receipts(path, file, echo)
-
-
-def lock(file: io.FileIO, path: Path) -> None:
-    """Make sure that nobody else writes this chain; the lock ends with the process. Windows has none: two would break it."""
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise UsageError(f"{path}: is no regular file; give another folder with --receipts")
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            f"{path}: another client is writing it; is this hospital running already? If not, give --receipts a folder"
-        ) from None
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be locked ({error.strerror}); give --receipts a folder on a local disk"
-        ) from None
 
 
 def file_name(hospital: str) -> str:

@@ -1,7 +1,9 @@
-"""Files that appear whole or not at all, and lines that do."""
+"""Files that appear whole or not at all, lines that do, and files that one process has to itself."""
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from fedhealth.common.errors import RunError, UsageError
@@ -53,3 +55,32 @@ def append_line(path: Path, line: str) -> None:
             os.close(descriptor)
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of `path` against other processes while the block runs; it ends with the process, however that ends.
+
+    The lock is a hidden file beside `path`, not `path` itself: on Windows a locked file cannot be read.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process holds it, and `wait` is False.
+    OSError
+        The file system does not let us write or lock there.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.stat()  # raises if there is no such folder; the library would make it
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=wait)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(path)) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file; there the library does, on release
+            Path(lock.lock_file).unlink()
+        lock.release()

@@ -8,7 +8,6 @@ by what an earlier one told (basic composition: Rogers et al. 2016, "Privacy odo
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from fedhealth.client.privacy.accounting import epsilon_of_steps
 from fedhealth.client.privacy.plan import PrivatePlan
-from fedhealth.common.atomic_files import append_line
+from fedhealth.common.atomic_files import append_line, locked
 from fedhealth.common.errors import RunError, UsageError
 
 ENDING = ".budget.jsonl"
@@ -154,22 +153,15 @@ class Budget:
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         """Keep other processes of this hospital (Flower starts one per message) from spending the same budget at once."""
-        if self.path is None or os.name == "nt":
+        with contextlib.ExitStack() as stack:
+            try:
+                if self.path is not None:
+                    stack.enter_context(locked(self.path))
+            except OSError as error:
+                raise RunError(
+                    f"{self.path}: cannot be written ({error.strerror}), and nothing is told without its budget"
+                ) from None
             yield
-            return
-        import fcntl
-
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunError(
-                f"{self.path}: cannot be written ({error.strerror}), and nothing is told without its budget"
-            ) from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def budget_path(file: Path) -> Path:
