@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """One hospital joins a federation with one CSV. Weights, sums and counts leave this process; its patients' rows never do."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Make the hospitals' CSV files from one source of patients. What each step does stands in the rooms of `fedhealth`."""
 
 import shlex

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Coordinate a federation: wait for the hospitals, let them train one model together, report. No patient row comes here."""
 
 import contextlib

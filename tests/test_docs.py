@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fedhealth.cli.commands import COMMANDS as FEDHEALTH_COMMANDS
+from fedhealth.__main__ import COMMANDS as FEDHEALTH_COMMANDS
 from fedhealth.cli.demo import free_port
 from tests.support.processes import ROOT, Process
 

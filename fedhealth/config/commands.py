@@ -65,14 +65,6 @@ def _is_folder_name(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class CompletionSettings:
-    """Tab completion for bash: flags, choices and files of the scripts and of all commands.
-
-    Example: python -m fedhealth completion > completion.bash && source completion.bash
-    """
-
-
-@dataclass(frozen=True)
 class DoctorSettings:
     """From a hospital's computer: file, certificate, network, server, versions, clock, and one local round, each in a line.
 

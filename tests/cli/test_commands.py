@@ -13,10 +13,9 @@ import pytest
 import client
 import create_dataset
 import server
-from fedhealth.__main__ import help_text, main
+from fedhealth.__main__ import COMMANDS, help_text, main
 from fedhealth.cli import demo
-from fedhealth.cli.commands import COMMANDS
-from fedhealth.cli.commands.completion import completion_text
+from fedhealth.cli.terminal import Script
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +75,6 @@ WRONG: dict[str, list[str]] = {
     "export": [NO_FILE],
     "report": [NO_FILE],
     "compare": ["--source", NO_FILE],
-    "completion": ["fish"],
 }
 
 
@@ -106,20 +104,11 @@ def test_the_demo_that_is_stopped_says_so_and_shows_no_traceback(
 # --- tab completion ---------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("bash") is None:
-        pytest.skip("needs bash")
-    path = tmp_path_factory.mktemp("completion") / "completion.bash"
-    path.write_text(completion_text(), encoding="utf-8")
-    return path
-
-
 def complete(completion: Path, *words: str) -> list[str]:
     """What bash offers for the last of these words."""
     program = (
         'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
-        'function=$(complete -p "$1" | sed "s/.*-F \\([^ ]*\\).*/\\1/"); "$function"; printf "%s\\n" "${COMPREPLY[@]}"'
+        'function=$(complete -p "${1##*/}" | sed "s/.*-F \\([^ ]*\\).*/\\1/"); "$function"; printf "%s\\n" "${COMPREPLY[@]}"'
     )
     command = ["bash", "-c", program, "bash", str(completion), *words]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -128,29 +117,37 @@ def complete(completion: Path, *words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize(
-    ("line", "offered"),
+    ("program", "lines"),
     [
-        ("python server.py --strat", ["--strategy"]),
-        ("python3 ./server.py --strategy fedad", ["fedadam", "fedadagrad"]),
-        ("python client.py data/client_1.csv --save-m", ["--save-model"]),
-        ("python create_dataset.py --split lab", ["label-skew"]),
-        ("python -m fedhealth pre", ["predict"]),
-        ("python -m fedhealth predict runs/x --se", ["--sex"]),
-        ("python -m fedhealth export runs/x --t", ["--to"]),
-        ("python -m fedhealth simulate --model m", ["mlp"]),
-        ("python another.py --strat", []),
-        ("python -m pytest --strat", []),
+        (
+            server.main,
+            {"./server.py --strat": ["--strategy"], "./server.py --strategy fedad": ["fedadam", "fedadagrad"]},
+        ),
+        (client.main, {"./client.py data/client_1.csv --save-m": ["--save-model"]}),
+        (create_dataset.main, {"./create_dataset.py --split lab": ["label-skew"]}),
+        (
+            main,
+            {
+                "fedhealth pre": ["predict"],
+                "fedhealth predict runs/x --se": ["--sex"],
+                "fedhealth simulate --model m": ["mlp"],
+            },
+        ),
     ],
+    ids=["server", "client", "create_dataset", "fedhealth"],
 )
-def test_bash_completes_flags_choices_and_commands(completion: Path, line: str, offered: list[str]) -> None:
-    assert complete(completion, *line.split()) == offered
-
-
-def test_bash_offers_all_commands(completion: Path) -> None:
-    assert complete(completion, "python", "-m", "fedhealth", "") == [*COMMANDS, "--help"]
-
-
-def test_the_command_prints_the_completion(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion"]) == 0
-    assert capsys.readouterr().out == completion_text() + "\n"
+def test_bash_completes_flags_choices_and_commands(
+    program: Script,
+    lines: dict[str, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", [next(iter(lines)).split()[0]])
+    with pytest.raises(SystemExit):
+        program(["--tyro-print-completion", "bash"])
+    completion = tmp_path / "completion.bash"
+    completion.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert {line: complete(completion, *line.split()) for line in lines} == lines
