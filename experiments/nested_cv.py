@@ -14,12 +14,12 @@ import numpy as np
 
 from experiments.methods import Risks, train_model, with_personal
 from experiments.splits import Case, Rows, deal_folds
+from fedhealth.common.risk import SMALLEST_RISK
 from fedhealth.config.federation import FederationSettings
 
 CHOSEN = "federated chosen"
 INNER_FOLDS = 4
 INNER_STREAM = 0x1AA3
-SMALLEST_RISK = 1e-7
 
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "fedadagrad logistic": {},

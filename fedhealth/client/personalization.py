@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedhealth.client import local_model
 from fedhealth.client.participant import Participant
+from fedhealth.common.risk import log_odds
 from fedhealth.config.federation import FederationSettings, StrategyName
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
@@ -27,7 +28,6 @@ on training rows that did better than the same."""
 FASTEST = 100.0
 """The largest learning rate that there is."""
 FINETUNE_EPOCHS = 5
-SMALLEST_RISK = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,7 @@ class Model:
 
     def log_odds(self, patients: Patients) -> NDArray[np.float64]:
         """Log odds of disease (num_patients,)."""
-        clipped = np.clip(self.risks(patients).astype(np.float64), SMALLEST_RISK, 1 - SMALLEST_RISK)
-        return np.log(clipped) - np.log1p(-clipped)
+        return log_odds(self.risks(patients))
 
 
 @dataclass(frozen=True, eq=False)

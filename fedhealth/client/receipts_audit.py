@@ -12,6 +12,7 @@ from typing import Any
 
 from fedhealth.client.receipts import LONGEST_LINE, NOTHING_BEFORE, decode_line
 from fedhealth.common.errors import RunError, UsageError
+from fedhealth.common.safe_text import printable
 from fedhealth.common.text_table import Line, format_table
 
 Place = tuple[str, str]
@@ -100,16 +101,16 @@ def find_fault(receipt: dict[str, Any] | None, *, whole: bool, line_num: int, pr
 
 def add_receipt(audit: Audit, receipt: dict[str, Any]) -> None:
     """Count what is in one receipt."""
-    kind = show(receipt["kind"])
+    kind = printable(receipt["kind"])
     audit.lines += 1
     audit.runs.add(receipt["run"])
-    audit.first_time, audit.last_time = audit.first_time or show(receipt["time"]), show(receipt["time"])
+    audit.first_time, audit.last_time = audit.first_time or printable(receipt["time"]), printable(receipt["time"])
     audit.kinds[kind] += 1
     size = receipt.get("bytes", 0)
     audit.bytes[kind] += size if type(size) is int else 0
     for name, array in entries(receipt.get("arrays")):
         facts = dict(array) if isinstance(array, dict) else {}
-        audit.arrays[kind, f"{name} {show(facts.get('shape'))} {show(facts.get('dtype'))}"] += 1
+        audit.arrays[kind, f"{name} {printable(facts.get('shape'))} {printable(facts.get('dtype'))}"] += 1
     for name, value in entries(receipt.get("statistics")):
         audit.statistics[kind, name] += 1
         audit.numbers[kind, name] += len(value) if isinstance(value, list) else 1
@@ -121,7 +122,7 @@ def add_receipt(audit: Audit, receipt: dict[str, Any]) -> None:
 def entries(records: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     """Name and value of everything in nested records, down to arrays and values."""
     for key, value in records.items() if isinstance(records, dict) else ():
-        name = f"{before}{show(key)}"
+        name = f"{before}{printable(key)}"
         if isinstance(value, dict) and "dtype" not in value:
             yield from entries(value, f"{name}.")
         elif value is not None:
@@ -153,10 +154,3 @@ def audit_text(audit: Audit, terminal: bool) -> str:
             "Note it elsewhere: an end cut off and a chain written anew show only against a noted hash (--noted).",
         ]
     )
-
-
-def show(value: object) -> str:
-    """`value` in at most 80 characters of one printable line."""
-    text = str(value)
-    short = text if len(text) <= 80 else text[:77] + "..."
-    return "".join(letter if letter.isprintable() else "?" for letter in short)

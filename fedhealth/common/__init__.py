@@ -1,1 +1,1 @@
-"""What every wing may use: errors, atomic files, text tables, the array codec and the runtime environment."""
+"""What every wing may use: errors, atomic files, safe text, text tables, log odds, arrays and the runtime environment."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedhealth.common.errors import DataError, UsageError
+from fedhealth.common.safe_text import printable
+from fedhealth.data.patients import MINIMUM_PATIENTS
 from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, LABEL, TARGET
 
-MINIMUM_PATIENTS = 15
-"""Fewer can never be split into enough to train and enough to test on (`patients.enough_patients`)."""
 KAGGLE_HEADINGS = frozenset({"thalch", "ChestPainType", "RestingBP", "Cholesterol", "MaxHR", "HeartDisease"})
 """Names of columns that only Kaggle copies of the UCI data have; `sources.kaggle` converts them."""
 
@@ -31,12 +31,6 @@ class Table:
     """Names of the columns that are none of ours."""
     short_rows: int
     """Rows with fewer fields than the header, as some spreadsheets write them when the last cells are empty."""
-
-
-def show(text: object) -> str:
-    """`text` in at most 40 characters of one printable line."""
-    short = text if len(text := str(text)) <= 40 else text[:37] + "..."
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in short)
 
 
 def read_file(path: Path) -> bytes:
@@ -106,7 +100,7 @@ def take_column(patients: list[tuple[int, list[str]]], position: int) -> list[st
 def check_header(header: list[str], path: Path, labelled: bool) -> None:
     """Refuse another separator, values or other names instead of ours, a known column twice or not at all."""
     if header[0].lower().startswith("sep="):
-        first = show(",".join(header))
+        first = printable(",".join(header), 40)
         raise DataError([f'{path}: its first line, "{first}", is for Excel only; remove it, and save it with commas'])
     if len(header) == 1:
         raise DataError([f"{path}: {describe_separator(header[0])}"])
@@ -141,7 +135,7 @@ def describe_separator(header: str) -> str:
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
         if separator in header:
             return f"its columns are separated by {name}; save it with commas (and decimal points)"
-    return f'is no comma-separated table (its first row is "{show(header)}"); give the hospital\'s CSV'
+    return f'is no comma-separated table (its first row is "{printable(header, 40)}"); give the hospital\'s CSV'
 
 
 def check_rows(patients: list[tuple[int, list[str]]], width: int, path: Path, minimum: int) -> None:

@@ -19,8 +19,8 @@ import fedhealth
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
+from fedhealth.data.hospital import FULL_DATASET
 
-FULL_DATASET = "full_dataset.csv"
 DESCRIPTION = "dataset.json"
 
 

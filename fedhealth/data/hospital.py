@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fedhealth.common.errors import UsageError
-from fedhealth.data.csv_table import Table, parse_table, read_file, show
+from fedhealth.common.safe_text import printable
+from fedhealth.data.csv_table import Table, parse_table, read_file
 from fedhealth.data.patients import Patients
 from fedhealth.data.schema import FEATURE_NAMES, HOSPITAL, SYNTHETIC_PREFIX, TARGET
 from fedhealth.data.validation import validate_table
@@ -50,13 +51,13 @@ def load_hospital(path: Path, name: str | None = None) -> Hospital:
         The file is no CSV with the schema's columns, or has values that the schema refuses: one line for each.
     """
     if name is not None:
-        name = check_name(name, f'--name is "{show(name)}"')
+        name = check_name(name, f'--name is "{printable(name, 40)}"')
     content = read_file(path)
     table = parse_table(content, path)
     record = read_dataset_record(path, content)
     name_in_file = find_name(table, path, record)
     if name is None:
-        name = check_name(name_in_file, f'{path}: the hospital\'s name is "{show(name_in_file)}"')
+        name = check_name(name_in_file, f'{path}: the hospital\'s name is "{printable(name_in_file, 40)}"')
     values, warnings = validate_table(table, path)
     patients = Patients(
         features=values[list(FEATURE_NAMES)].to_numpy(dtype=np.float64, copy=True),
@@ -64,7 +65,7 @@ def load_hospital(path: Path, name: str | None = None) -> Hospital:
     )
     return Hospital(
         name=name,
-        name_in_file=show(name_in_file),
+        name_in_file=printable(name_in_file, 40),
         patients=patients,
         source=find_source(table, record),
         warnings=(*warnings, *find_warnings(table, patients, several=count_strangers(table, path, record))),
@@ -107,7 +108,7 @@ def find_source(table: Table, record: dict[str, Any]) -> str:
     if any(name.startswith(SYNTHETIC_PREFIX) for name in list_hospitals(table)):
         return "synthetic"
     source = record.get("source")
-    return show(source) if isinstance(source, str) and source.strip() else "own"
+    return printable(source, 40) if isinstance(source, str) and source.strip() else "own"
 
 
 def read_dataset_record(path: Path, content: bytes) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def find_table_warnings(table: Table, several: int = 0) -> list[str]:
         warnings.append(f"the rows name {several} hospitals; each should join with a file of its own")
     if table.ignored:
         more = ["..."] if len(table.ignored) > 10 else []
-        names = [show(name) or "(no name)" for name in table.ignored[:10]]
+        names = [printable(name, 40) or "(no name)" for name in table.ignored[:10]]
         warnings.append(f"unknown columns are ignored: {', '.join(names + more)}")
     if table.short_rows:
         warnings.append(f"cells that a row lacks are read as missing (in {table.short_rows} of {len(table.rows)} rows)")

@@ -15,10 +15,8 @@ import pandas as pd
 
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
+from fedhealth.data.patients import MINIMUM_PATIENTS
 
-MINIMUM_PATIENTS = 15
-"""A hospital with fewer patients cannot train and be tested."""
-UNKNOWN_HOSPITAL = "unknown"
 DEALING_SPLITS = "iid, label-skew, quantity-skew or feature-skew"
 REDRAWS = 20
 """flwr-datasets gives up on a Dirichlet draw after 10 tries; with each of this many seeds it tries 10 more."""
@@ -56,7 +54,7 @@ def split_by_hospital(table: pd.DataFrame, clients: int) -> list[pd.DataFrame]:
     `clients` is checked, not used: it must be the source's own number or the default of four, which means "not given".
     """
     hospitals = sorted(table[schema.HOSPITAL].unique(), key=natural_order)
-    if len(hospitals) < 2 or UNKNOWN_HOSPITAL in hospitals:
+    if len(hospitals) < 2 or schema.UNKNOWN_HOSPITAL in hospitals:
         raise UsageError(
             f"--split natural needs at least two named hospitals; this source has only {', '.join(hospitals)}; "
             f"give --split {DEALING_SPLITS}"

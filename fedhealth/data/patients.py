@@ -17,6 +17,8 @@ USUAL_SHARE = 0.25
 ABSENT = -1e9
 """Stands for a missing value where a row is hashed; no measurement is so small."""
 FEWEST_TO_TRAIN, FEWEST_TO_TEST = 10, 5
+MINIMUM_PATIENTS = FEWEST_TO_TRAIN + FEWEST_TO_TEST
+"""A hospital with fewer can never be split into enough to train and enough to test on (`enough_patients`)."""
 """Below these a sum over the training patients, or a count of the test patients, says too much about each of them."""
 
 

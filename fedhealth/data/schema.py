@@ -152,6 +152,8 @@ HOSPITALS: dict[str, str] = {
 }
 """Name -> full name, in the order of the natural split (client 1 to 4)."""
 
+UNKNOWN_HOSPITAL = "unknown"
+"""The hospital of patients whose file does not say where they were examined."""
 SYNTHETIC_PREFIX = "synthetic-"
 """Rows of invented patients carry it in their hospital's name, so that no copy of the file can hide what they are."""
 

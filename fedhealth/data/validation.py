@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import DataError
-from fedhealth.data.csv_table import Table, show
+from fedhealth.common.safe_text import printable
+from fedhealth.data.csv_table import Table
 from fedhealth.data.schema import FEATURES, LABEL, TARGET, Column
 
 if TYPE_CHECKING:
@@ -137,16 +138,16 @@ def describe_fault(column: Column, text: str) -> str:
     value = parse_number(text)
     allowed = describe_allowed(column)
     if np.isnan(value) or value in column.missing_marks:
-        mark = f" ({show(text)})" if text else ""
+        mark = f" ({printable(text, 40)})" if text else ""
         return f"{column.name} is missing{mark}; give {allowed} or drop the row"
     unit = "" if column.codes else f" {column.unit}"
     remedy = find_hint(column, text) or (
         "correct the value or leave the cell empty" if column.can_be_missing else "correct the value or drop the row"
     )
     if not NUMBER.fullmatch(text):
-        return f'{column.name} is "{show(text)}", not {allowed}; {remedy}'
+        return f'{column.name} is "{printable(text, 40)}", not {allowed}; {remedy}'
     outside = f"not {allowed}" if column.codes else f"outside {column.minimum:g}..{column.maximum:g}"
-    return f"{column.name} is {show(text)}{unit}, {outside}; {remedy}"
+    return f"{column.name} is {printable(text, 40)}{unit}, {outside}; {remedy}"
 
 
 def describe_allowed(column: Column) -> str:

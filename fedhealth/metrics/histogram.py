@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fedhealth.common.risk import SMALLEST_RISK
+
 NUM_BINS = 200
 """Bins of predicted risk, all 0.005 wide; 0.5 is an edge, so that the counts at the usual threshold are exact."""
 NUM_CALIBRATION_BINS = 10
 MOST_PATIENTS = 10**9
 """In one bin; more is no count of people (and far from overflowing)."""
 USUAL_THRESHOLD = 0.5
-SMALLEST_RISK = 1e-7
-"""Risks are clipped to [1e-7, 1 - 1e-7] in the log loss, as Keras does."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import UsageError
+from fedhealth.common.risk import log_odds
 from fedhealth.data.new_patients import NewPatients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import FEATURE_NAMES, NUMBERS
 from fedhealth.models.recalibration import fit_prevalence
 from fedhealth.models.saved_model import SavedModel, predict_risks
 
-SMALLEST_RISK = 1e-7
 FAR_STDS = 4.0
 """So many deviations from the training mean, and a value is worth a warning."""
 HEADINGS = ("row", "risk", "missing", "unusual")
@@ -69,21 +69,16 @@ def find_prevalence(model: SavedModel, patients: NewPatients) -> Prevalence:
     trained = model.about.get("prevalence")
     if not isinstance(trained, float) or not 0 < trained < 1:
         raise UsageError("--adapt-prevalence: the model does not say how many of its patients were ill; leave it out")
-    here, _ = fit_prevalence(_log_odds(predict_risks(model, patients.features)), trained)
+    here, _ = fit_prevalence(log_odds(predict_risks(model, patients.features)), trained)
     return Prevalence(trained, here)
 
 
 def move_risks(risks: NDArray[np.float32], prevalence: Prevalence) -> NDArray[np.float64]:
     """Risks of a model that learnt at one prevalence, for patients with another (Elkan 2001, theorem 2)."""
     here, trained = prevalence.here, prevalence.trained
-    odds = _log_odds(risks) + np.log(here / (1 - here)) - np.log(trained / (1 - trained))
+    odds = log_odds(risks) + np.log(here / (1 - here)) - np.log(trained / (1 - trained))
     moved: NDArray[np.float64] = 1 / (1 + np.exp(-odds))
     return moved
-
-
-def _log_odds(risks: NDArray[np.float32]) -> NDArray[np.float64]:
-    clipped = np.clip(risks.astype(np.float64), SMALLEST_RISK, 1 - SMALLEST_RISK)
-    return np.log(clipped) - np.log1p(-clipped)
 
 
 def find_unusual(features: NDArray[np.float64], training: Standardisation) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
 from fedhealth.common.array_codec import read_array
+from fedhealth.common.safe_text import printable
 from fedhealth.data import preprocessing
 from fedhealth.data.preprocessing import Moments
 from fedhealth.data.schema import FEATURE_NAMES
@@ -34,7 +35,7 @@ NOT_SOUND = (ValueError, KeyError, TypeError, EOFError, OSError, OverflowError)
 
 def readable(text: str) -> str:
     """What another program sent, made fit for one line of a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST_REASON])
+    return printable(text, LONGEST_REASON)
 
 
 def describe_problem(problem: Exception) -> str:

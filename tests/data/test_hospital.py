@@ -17,11 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedhealth.common.errors import DataError, UsageError
-from fedhealth.data.csv_table import KAGGLE_HEADINGS, MINIMUM_PATIENTS
+from fedhealth.data.csv_table import KAGGLE_HEADINGS
 from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital
 from fedhealth.data.patients import (
-    FEWEST_TO_TEST,
-    FEWEST_TO_TRAIN,
     Patients,
     enough_patients,
     hold_validation,
@@ -698,10 +696,6 @@ def test_the_draw_of_validation_patients_is_not_that_of_test_patients_again() ->
 def test_a_part_may_be_too_small_to_speak_of(num_train: int, num_test: int, enough: bool) -> None:
     train, test = number_patients([0] * num_train), number_patients([1] * num_test)
     assert enough_patients(train, test) is enough
-
-
-def test_a_file_that_may_be_loaded_can_be_split_into_enough() -> None:
-    assert MINIMUM_PATIENTS == FEWEST_TO_TRAIN + FEWEST_TO_TEST
 
 
 def test_one_patient_cannot_be_split() -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from fedhealth.common.errors import UsageError
 from fedhealth.config.scripts import DatasetSettings
 from fedhealth.data import schema
-from fedhealth.data.csv_table import MINIMUM_PATIENTS as NEEDED_BY_A_CLIENT
-from fedhealth.data.partition import MINIMUM_PATIENTS, SPLITS, UNKNOWN_HOSPITAL, deal_out
-from fedhealth.data.sources.canonical_table import UNKNOWN_HOSPITAL as UNKNOWN_TO_SOURCES
+from fedhealth.data.partition import SPLITS, deal_out
+from fedhealth.data.patients import MINIMUM_PATIENTS
+from fedhealth.data.schema import UNKNOWN_HOSPITAL
 from tests.support.tables import sample_table
 
 DEALING = sorted(SPLITS)
@@ -92,7 +92,6 @@ def test_a_source_of_one_hospital_cannot_be_split_naturally_and_is_told_how() ->
 def test_patients_of_unknown_hospitals_cannot_be_split_naturally() -> None:
     with pytest.raises(UsageError, match="give --split iid"):
         deal(sample_table({"cleveland": 50, UNKNOWN_HOSPITAL: 50}), "natural")
-    assert UNKNOWN_HOSPITAL == UNKNOWN_TO_SOURCES
 
 
 def test_the_natural_split_refuses_another_number_of_clients_but_not_the_default() -> None:
@@ -106,10 +105,6 @@ def test_the_natural_split_refuses_another_number_of_clients_but_not_the_default
 def test_a_natural_hospital_with_too_few_patients_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="hospital va has 14 patients, fewer than 15"):
         deal(sample_table({"cleveland": 50, "va": 14}), "natural")
-
-
-def test_the_smallest_hospital_is_one_that_a_client_accepts() -> None:
-    assert MINIMUM_PATIENTS == NEEDED_BY_A_CLIENT
 
 
 @pytest.mark.parametrize("split", DEALING)

@@ -5,7 +5,8 @@ import pytest
 
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.data import schema
-from fedhealth.data.sources.canonical_table import UNKNOWN_HOSPITAL, Source
+from fedhealth.data.schema import UNKNOWN_HOSPITAL
+from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.load import load_source
 from tests.support.sources_fixtures import (
     IMPUTED_HEADER,

@@ -36,7 +36,7 @@ def test_two_copies_in_a_folder_are_refused(tmp_path):
         (RECODED.replace(b"target", b"condition"), "thal, condition;"),
         (RECODED.partition(b"\n")[2], r"found no header line \(14 fields\);"),
         (b"", r"found no header line \(0 fields\);"),
-        (b"\x1b[31mred,b\n1,2\n", r"found columns \?\[31mred, b;"),
+        (b"\x1b[31mred,b\n1,2\n", r"found columns \\x1b\[31mred, b;"),
     ],
 )
 def test_another_file_is_refused_in_one_line_with_what_was_expected_and_found(tmp_path, content, found):

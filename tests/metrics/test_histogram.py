@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, recall_score, roc_auc_score
 
+from fedhealth.common.risk import SMALLEST_RISK
 from fedhealth.metrics.histogram import (
     NUM_BINS,
-    SMALLEST_RISK,
     Metrics,
     ScoreHistogram,
     add_histograms,

@@ -19,8 +19,7 @@ import fedhealth
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.data import schema
-from fedhealth.data.dataset_writer import FULL_DATASET, csv_bytes, shortest
-from fedhealth.data.hospital import FULL_DATASET as NAME_IN_DATA
+from fedhealth.data.dataset_writer import csv_bytes, shortest
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.partition_plot import MOST_ROWS, choose_rows, draw_hospitals
 from fedhealth.data.partition_table import hospital_table
@@ -226,10 +225,6 @@ def test_a_run_that_was_cut_short_is_repaired_by_the_same_command(source: Source
     Path("data/client_4.csv").unlink()
     assert create_dataset.main(["--seed", "3"]) == 0
     assert read_all(Path("data")) == whole
-
-
-def test_both_rooms_call_the_full_data_set_by_one_name() -> None:
-    assert FULL_DATASET == NAME_IN_DATA
 
 
 @pytest.mark.parametrize("listed", ["../secret.csv", "README.md", "/etc/hostname", "client_0.csv", "x/client_7.csv"])

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fedhealth.common.errors import DataError, UsageError
+from fedhealth.common.safe_text import printable
 from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, HOSPITALS, LABEL, TARGET, Column
 
 MISSING = "?"
-UNKNOWN_HOSPITAL = "unknown"
-"""The hospital of patients whose file does not say where they were examined."""
 RAW_COLUMNS = (*FEATURES, LABEL)
 
 # float() alone would take "nan", "inf", "1_0" and digits of other scripts.
@@ -48,18 +47,6 @@ class RawRow:
     """The line in the file, counted from 1 as an editor does."""
     hospital: str
     fields: tuple[str, ...]
-
-
-def printable(text: str, limit: int = 120) -> str:
-    """Foreign text made safe for one line of a console: no control characters, at most `limit` characters."""
-    clean = "".join(letter if letter.isprintable() else "?" for letter in text[: limit + 1])
-    return clean if len(clean) <= limit else clean[:limit] + "..."
-
-
-def printable_path(path: str, limit: int = 200) -> str:
-    """Like `printable`, but a long one keeps its end, where the file's name is."""
-    clean = printable(path, len(path))
-    return clean if len(clean) <= limit else "..." + clean[-limit:]
 
 
 def split_lines(content: bytes, file: str) -> list[tuple[int, list[str]]]:

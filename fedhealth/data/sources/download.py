@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedhealth.common.errors import RunError
-from fedhealth.data.sources.canonical_table import printable
+from fedhealth.common.safe_text import printable
 
 if TYPE_CHECKING:
     import httpx

@@ -11,17 +11,16 @@ import numpy as np
 import pandas as pd
 
 from fedhealth.common.errors import DataError, UsageError
-from fedhealth.data.schema import HOSPITAL, LABEL
+from fedhealth.common.safe_text import printable
+from fedhealth.data.schema import HOSPITAL, LABEL, UNKNOWN_HOSPITAL
 from fedhealth.data.sources.canonical_table import (
     MISSING,
     NUMBER,
     RAW_COLUMNS,
-    UNKNOWN_HOSPITAL,
     RawRow,
     Source,
     build_table,
     fault_line,
-    printable,
     sort_by_hospital,
     split_lines,
 )

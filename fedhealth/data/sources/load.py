@@ -8,11 +8,10 @@ import os
 from pathlib import Path
 
 from fedhealth.common.errors import RunError, UsageError
+from fedhealth.common.safe_text import printable_path
 from fedhealth.data.sources import kaggle, uci
-from fedhealth.data.sources.canonical_table import UNKNOWN_HOSPITAL, Source, printable_path
+from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.download import QUICK, Say
-
-__all__ = ["UNKNOWN_HOSPITAL", "Source", "load_source"]
 
 
 def say_nothing(line: str) -> None:

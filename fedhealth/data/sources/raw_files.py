@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from fedhealth.common.errors import UsageError
-from fedhealth.data.sources.canonical_table import printable, printable_path
+from fedhealth.common.safe_text import printable, printable_path
 
 MAX_BYTES = 10_000_000
 """Most bytes that one raw file may have, unpacked; the largest real one has 79346."""

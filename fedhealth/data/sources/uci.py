@@ -14,7 +14,8 @@ import pandas as pd
 
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import DataError, FedHealthError, RunError, UsageError
-from fedhealth.data.sources.canonical_table import RawRow, Source, build_table, printable, sort_by_hospital, split_lines
+from fedhealth.common.safe_text import printable
+from fedhealth.data.sources.canonical_table import RawRow, Source, build_table, sort_by_hospital, split_lines
 from fedhealth.data.sources.download import STUBBORN, Patience, Say, download
 from fedhealth.data.sources.raw_files import read_files, read_zip, sha256_of
 
