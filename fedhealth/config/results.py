@@ -1,6 +1,5 @@
 """The flags of the commands that look at a finished run: predict, export, report."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +8,11 @@ from fedhealth.config.checks import require
 
 TableFormat = Literal["csv", "json"]
 EXPORTS = (".keras", ".onnx", ".tflite")
+PATIENT_FLAGS = (
+    *("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg"),
+    *("thalach", "exang", "oldpeak", "slope", "ca", "thal"),
+)
+"""The flags that describe one patient, called as the features are (`data.schema.FEATURE_NAMES`)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class PredictSettings:
 
     def patient(self) -> dict[str, str]:
         """The one patient's features that were given."""
-        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[5:]}
+        named = {name: getattr(self, name) for name in PATIENT_FLAGS}
         return {name: text for name, text in named.items() if text is not None}
 
 

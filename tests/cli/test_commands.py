@@ -16,6 +16,8 @@ import server
 from fedhealth.__main__ import COMMANDS, help_text, main
 from fedhealth.cli import demo
 from fedhealth.cli.terminal import Script
+from fedhealth.config.results import PATIENT_FLAGS
+from fedhealth.data.schema import FEATURE_NAMES
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +63,10 @@ def test_the_help_of_a_script_has_one_too(script: object, capsys: pytest.Capture
         script.main(["--help"])  # type: ignore[attr-defined]
     assert end.value.code == 0
     assert f"Example: python {script.__name__}.py" in capsys.readouterr().out  # type: ignore[attr-defined]
+
+
+def test_a_patient_s_flags_are_called_as_the_features() -> None:
+    assert PATIENT_FLAGS == FEATURE_NAMES
 
 
 # --- exit codes -------------------------------------------------------------------------------------------------------
