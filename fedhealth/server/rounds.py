@@ -103,7 +103,9 @@ class GuardedStrategy(Strategy):
         self._wait_for_members(round_num, {}, self._asked, time.monotonic())
 
         def send() -> list[Message]:
-            here = self._asked & self._here()  # Flower's own sampling would wait for a hospital for ever and in silence
+            # Flower's strategies count the nodes before they wait for `min_available_nodes` (flwr 1.42.0): of four
+            # hospitals that connect late, round 1 would train two even with `fraction_train=1.0`. The wait has no limit.
+            here = self._asked & self._here()
             part = NodeSubsetGrid(grid, here)
             return list(self._strategy.configure_train(round_num, arrays, config, part)) if here else []
 

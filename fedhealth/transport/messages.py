@@ -1,6 +1,6 @@
 """Flower's messages as bytes, and every flwr internal that the link leans on, in one place.
 
-Pinned to flwr 1.41; `tests/test_wire_messages.py` fails loudly when one of them moves.
+Pinned to flwr 1.42; `tests/transport/test_messages.py` fails when one of them moves.
 """
 
 import hashlib
