@@ -1,4 +1,4 @@
-"""What the scripts share: what is checked before a long run, and what is said of an open door."""
+"""What the scripts share: checks before a long run."""
 
 import ipaddress
 import os
@@ -8,8 +8,10 @@ from fedhealth.cli.terminal import warn
 from fedhealth.common.errors import UsageError
 
 
-def require_writable(path: Path, flag: str) -> None:
-    """Find out before a long run, not after it, that a file cannot be written."""
+def require_writable(path: Path | None, flag: str) -> None:
+    """Raise a `UsageError` before a long run, not after it, if the flag's file cannot be written; None: no file is meant."""
+    if path is None:
+        return
     if path.is_dir():
         raise UsageError(f"--{flag} {path}: is a folder; give a file name")
     if not path.parent.is_dir():
@@ -19,7 +21,7 @@ def require_writable(path: Path, flag: str) -> None:
 
 
 def require_safe_address(address: str, encrypted: bool, insecure: bool) -> None:
-    """Without TLS only this machine may reach the server, unless its coordinator spells out that he wants it otherwise."""
+    """Raise a `UsageError` if others than this machine could reach a server without TLS, unless --insecure says so."""
     if encrypted or _is_own(address.rpartition(":")[0].strip("[]")):
         return
     if not insecure:

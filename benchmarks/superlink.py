@@ -38,7 +38,7 @@ dependencies = []
 publisher = "benchmarks"
 [tool.flwr.app.components]
 serverapp = "benchmarks.superlink:app"
-clientapp = "fedhealth.client.app:app"
+clientapp = "fedhealth.client.node_app:app"
 [tool.flwr.app.config]
 hospitals = {hospitals}
 rounds = {rounds}

@@ -45,10 +45,10 @@ def main(argv: object = None) -> None:
 
 def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
     """The default run on four synthetic hospitals; its run folder is `folder / "synthetic"`."""
-    from flwr.app import Context, RecordDict
-
     import create_dataset
-    from fedhealth.client.app import app as client_app
+    from fedhealth.client.app import make_client_app
+    from fedhealth.client.hospital_data import HospitalData
+    from fedhealth.client.trainers import Trainers
     from fedhealth.config.federation import FederationSettings
     from fedhealth.server.app import make_server_app
     from fedhealth.server.run_directory import make_run_folder
@@ -59,15 +59,16 @@ def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
         if create_dataset.main(["--source", "synthetic", "--out", str(folder / "data")]):
             raise RunError("the synthetic cohort could not be made")
     names = ["synthetic-cleveland", "synthetic-hungary", "synthetic-switzerland", "synthetic-va"]
-    nodes = {
-        name: {"data": str(folder / "data" / f"client_{number}.csv"), "name": name}
+    trainers = Trainers()
+    apps = {
+        name: make_client_app(HospitalData.from_csv(folder / "data" / f"client_{number}.csv", trainers, name))
         for number, name in enumerate(names, start=1)
     }
-    config = FederationSettings().to_run_config()
+    grid = InProcessGrid(apps, FederationSettings().to_run_config())
     events: list = []  # type: ignore[type-arg]
     run = make_run_folder(folder / "synthetic")
     server_app = make_server_app(events.append, RunKeeper(run, keep=1, max_wait=0.0, warn=print).keep)
-    server_app(InProcessGrid(client_app, nodes, config), Context(1, 1, {}, RecordDict(), config))
+    server_app(grid, grid.context)
     return events
 
 

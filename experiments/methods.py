@@ -4,15 +4,20 @@ A hospital alone is a federation of one; all rows in one place are a federation 
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.splits import Case, Rows
-from fedhealth.client import app, participant
+from fedhealth.client.app import make_client_app
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.limits import HospitalLimits
+from fedhealth.client.local_model import LocalModel
+from fedhealth.client.patient_split import PatientSplit
 from fedhealth.client.personalization import ADAPTIVE, PLAIN_RATE, Model, finetune
+from fedhealth.client.privacy.noise import NoiseSource
+from fedhealth.client.trainers import Trainers
 from fedhealth.common.array_codec import read_array
 from fedhealth.config.federation import FederationSettings, StrategyName
 from fedhealth.data.hospital import Hospital
@@ -25,54 +30,65 @@ from fedhealth.transport.in_process import InProcessGrid
 Risks = dict[str, NDArray[np.float64]]
 """Hospital name -> risks of its test patients."""
 AT_EPSILON = ", epsilon "
-"""Stands in a method's name between the strategy and what its patients are promised."""
-
-_numbers = itertools.count()
+"""Stands in a method's name between the strategy and the epsilon of its guarantee."""
 
 
-def train_model(train: Mapping[str, Rows], settings: FederationSettings) -> Model:
+def train_model(train: Mapping[str, Rows], settings: FederationSettings, trainers: Trainers) -> Model:
     """One federated run in this process, by the same two apps as over the network."""
     events: list[Event] = []
-    keys = {name: f"memory:{next(_numbers)}" for name in train}
     # Every patient counts in a study; a real hospital keeps sums over fewer than five to itself.
     chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1, importance=False, personalise="none")
-    try:
-        for place, (name, key) in enumerate(keys.items()):
-            patients = train[name].patients
-            # What is tested while training decides nothing; the test patients are not even shown to the run.
-            hospital, noise_seed = Hospital(name, name, patients, "study", ()), [chosen.seed, place, len(patients)]
-            participant.hold_in_memory(key, hospital, patients, patients, noise_seed)
-        nodes = {name: {"data": key, "name": name, "min-count": 1} for name, key in keys.items()}
-        grid = InProcessGrid(app.app, nodes, chosen.to_run_config())
-        federate(grid, chosen, events.append, max_wait=1.0)
-    finally:
-        for key in keys.values():
-            participant.forget_in_memory(key)
+    apps = {
+        name: make_client_app(study_hospital(name, rows.patients, [chosen.seed, place], trainers))
+        for place, (name, rows) in enumerate(train.items())
+    }
+    federate(InProcessGrid(apps, chosen.to_run_config()), chosen, events.append, max_wait=1.0)
     finished = events[-1]
     if not isinstance(finished, RunFinished) or finished.standardisation is None:
         raise ValueError("a study needs a run that ends, with a common standardisation")
-    return Model([read_array(array) for array in finished.weights.values()], finished.standardisation, chosen)
+    return Model(
+        [read_array(array) for array in finished.weights.values()],
+        finished.standardisation,
+        LocalModel(chosen, trainers),
+    )
+
+
+def study_hospital(name: str, train: Patients, noise_seed: Sequence[int], trainers: Trainers) -> HospitalData:
+    """A hospital that trains on these patients; its noise can be repeated, since a study's patients are public."""
+    # What is tested while training decides nothing; the case's test patients are not part of the run.
+    return HospitalData(
+        Hospital(name, name, train, "study", ()),
+        trainers,
+        HospitalLimits(min_count=1),
+        noise_source=NoiseSource([*noise_seed, len(train)]),
+        fixed_split=PatientSplit(train, train),
+    )
 
 
 def run_case(
-    case: Case, settings: FederationSettings, strategies: Sequence[StrategyName], epsilons: Sequence[float] = ()
+    case: Case,
+    settings: FederationSettings,
+    strategies: Sequence[StrategyName],
+    trainers: Trainers,
+    epsilons: Sequence[float] = (),
 ) -> Iterator[tuple[str, Risks]]:
     """Method name -> risks of all test patients, one method after the other; `epsilons` are tried with the first strategy."""
     base = dataclasses.replace(settings, seed=case.seed, missing_indicators=case.missing_indicators)
     rate = PLAIN_RATE * settings.learning_rate
     alone = dataclasses.replace(base, strategy="fedavg", hospitals=1, learning_rate=rate)
     if case.test.keys() <= case.train.keys():
-        local = {name: train_model({name: case.train[name]}, alone) for name in case.test}
+        local = {name: train_model({name: case.train[name]}, alone, trainers) for name in case.test}
         yield "local", {name: to_risks(local[name].log_odds(rows.patients)) for name, rows in case.test.items()}
     for strategy in strategies:
         fitting = base if strategy in ADAPTIVE else dataclasses.replace(base, learning_rate=rate)
-        model = train_model(case.train, dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train)))
+        chosen = dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train))
+        model = train_model(case.train, chosen, trainers)
         yield from with_personal(f"federated {strategy}", model, case, finetuned=True)
         for epsilon in epsilons if strategy == strategies[0] else ():
-            private = dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train), dp_epsilon=epsilon)
-            method = f"federated {strategy}{AT_EPSILON}{epsilon:g}"
-            yield from with_personal(method, train_model(case.train, private), case, finetuned=False)
-    yield from with_personal("central", train_model({"central": pool(case.train)}, alone), case, finetuned=False)
+            private = train_model(case.train, dataclasses.replace(chosen, dp_epsilon=epsilon), trainers)
+            yield from with_personal(f"federated {strategy}{AT_EPSILON}{epsilon:g}", private, case, finetuned=False)
+    central = train_model({"central": pool(case.train)}, alone, trainers)
+    yield from with_personal("central", central, case, finetuned=False)
 
 
 def with_personal(method: str, model: Model, case: Case, finetuned: bool) -> Iterator[tuple[str, Risks]]:
@@ -94,7 +110,7 @@ def with_personal(method: str, model: Model, case: Case, finetuned: bool) -> Ite
 
 
 def epsilon_of(method: str) -> float | None:
-    """What the method promises each patient; None if nothing."""
+    """The epsilon that the method guarantees each patient; None without a guarantee."""
     _, at, rest = method.partition(AT_EPSILON)
     return float(rest.partition(" ")[0]) if at else None
 

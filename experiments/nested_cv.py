@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.methods import Risks, train_model, with_personal
 from experiments.splits import Case, Rows, deal_folds
+from fedhealth.client.trainers import Trainers
 from fedhealth.common.risk import SMALLEST_RISK
 from fedhealth.config.federation import FederationSettings
 
@@ -43,10 +44,15 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
 """What the candidates change in the defaults; the first changes nothing."""
 
 
-def run_chosen(case: Case, settings: FederationSettings, chosen: list[str]) -> Iterator[tuple[str, Risks]]:
+def run_chosen(
+    case: Case, settings: FederationSettings, chosen: list[str], trainers: Trainers
+) -> Iterator[tuple[str, Risks]]:
     """Choose on the case's training rows, train on all of them, test; the choice is appended to `chosen`."""
     inner = list(new_hospital_folds(case) if not case.test.keys() <= case.train.keys() else training_folds(case))
-    losses = {name: inner_loss(inner, dataclasses.replace(settings, **changes)) for name, changes in CANDIDATES.items()}
+    losses = {
+        name: inner_loss(inner, dataclasses.replace(settings, **changes), trainers)
+        for name, changes in CANDIDATES.items()
+    }
     chosen.append(min(losses, key=lambda name: losses[name]))
     best = dataclasses.replace(
         settings,
@@ -55,7 +61,7 @@ def run_chosen(case: Case, settings: FederationSettings, chosen: list[str]) -> I
         missing_indicators=case.missing_indicators,
         hospitals=len(case.train),
     )
-    yield from with_personal(CHOSEN, train_model(case.train, best), case, finetuned=False)
+    yield from with_personal(CHOSEN, train_model(case.train, best, trainers), case, finetuned=False)
 
 
 def training_folds(case: Case) -> Iterator[Case]:
@@ -83,14 +89,14 @@ def subset(rows: Rows, places: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
     return Rows(patients, rows.places[places])
 
 
-def inner_loss(cases: Sequence[Case], settings: FederationSettings) -> float:
+def inner_loss(cases: Sequence[Case], settings: FederationSettings, trainers: Trainers) -> float:
     """Mean log loss per patient over the folds, of the global model and of the one corrected for each hospital."""
     total, patients = 0.0, 0
     for case in cases:
         chosen = dataclasses.replace(
             settings, seed=case.seed, missing_indicators=case.missing_indicators, hospitals=len(case.train)
         )
-        for _, risks in with_personal(CHOSEN, train_model(case.train, chosen), case, finetuned=False):
+        for _, risks in with_personal(CHOSEN, train_model(case.train, chosen, trainers), case, finetuned=False):
             for name, values in risks.items():
                 ill = case.test[name].patients.labels > 0.5
                 right = np.where(ill, values, 1 - values)

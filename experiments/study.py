@@ -15,6 +15,7 @@ from experiments.paired_bootstrap import Difference, Repetition, compare
 from experiments.results import Result, Study
 from experiments.scoring import Tested, join, score
 from experiments.splits import SMALL_SIZES, Case, cross_validation_cases, new_hospital_cases, patients_of, small_cases
+from fedhealth.client.trainers import Trainers
 from fedhealth.common.atomic_files import write_file
 from fedhealth.config.federation import FederationSettings, StrategyName
 from fedhealth.data.sources.canonical_table import Source
@@ -68,10 +69,13 @@ def run_study(
     """
     tested: dict[tuple[str, str], list[Repetition]] = {}
     choices: dict[str, Counter[str]] = {}
+    trainers = Trainers()
     for protocol in protocols:
         for name, cases in make_cases(protocol, source, path, seeds):
             chosen: list[str] = []
-            found = run_protocol(cases, settings, strategies, chosen if choose else None, epsilons)
+            found = run_protocol(
+                cases, settings, strategies, trainers, chosen=chosen if choose else None, epsilons=epsilons
+            )
             choices |= {name: Counter(chosen)} if chosen else {}
             for method, repetitions in found.items():
                 tested[name, method] = repetitions
@@ -100,14 +104,16 @@ def run_protocol(
     cases: Iterable[Case],
     settings: FederationSettings,
     strategies: Sequence[StrategyName],
+    trainers: Trainers,
+    *,
     chosen: list[str] | None,
     epsilons: Sequence[float] = (),
 ) -> dict[str, list[Repetition]]:
     """Method -> its repetitions; the folds of a repetition are put together. Choices, if any, are appended to `chosen`."""
     parts: dict[str, dict[int, dict[str, list[Tested]]]] = {}
     for case in cases:
-        methods = [run_case(case, settings, strategies, epsilons)]
-        methods += [] if chosen is None else [run_chosen(case, settings, chosen)]
+        methods = [run_case(case, settings, strategies, trainers, epsilons)]
+        methods += [] if chosen is None else [run_chosen(case, settings, chosen, trainers)]
         for method, risks in itertools.chain(*methods):
             repetition = parts.setdefault(method, {}).setdefault(case.repetition, {})
             for name, values in risks.items():

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message
 from flwr.common.serde import message_to_proto
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
-from fedhealth.client import app
+from fedhealth.client.limits import HospitalLimits
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
@@ -25,6 +25,7 @@ from fedhealth.server.app import make_server_app
 from fedhealth.server.events import Checkpoint, Event, RoundRecord, RunFinished, RunStarted
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import node_id_of
+from tests.support.hospital_apps import make_app
 from tests.support.hospital_files import write_hospitals
 from tests.support.runs import QUICK, run_federation
 
@@ -252,12 +253,12 @@ def test_a_verdict_leaves_only_the_hospital_that_wants_to_share_it(
 ) -> None:
     config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **QUICK}
     sharing = sorted(hospitals)[0]
-    nodes = {
-        name: {"data": str(path), "name": name, "share-verdict": name == sharing} for name, path in hospitals.items()
+    apps = {
+        name: make_app(path, name, HospitalLimits(share_verdict=name == sharing)) for name, path in hospitals.items()
     }
     events: list[Event] = []
-    grid = InProcessGrid(app.app, nodes, config)
-    make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
+    grid = InProcessGrid(apps, config)
+    make_server_app(events.append)(grid, grid.context)
     finals = [reply for reply in replies if reply.metadata.message_type == "query.finish"]
     silent = [message_to_proto(reply).content.ByteSize() for reply in finals if not reply.content]
     assert silent == [0] * (len(hospitals) - 1), "not a byte of it leaves the others"

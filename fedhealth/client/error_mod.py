@@ -1,4 +1,4 @@
-"""At a hospital: what a failure says to the server, and what TensorFlow is told before its first import.
+"""A mod of the hospital's app: which words of an error are sent to the server.
 
 Flower's engines send the text of any error to the server, and that of ours may quote a patient's values.
 """
@@ -14,11 +14,11 @@ from fedhealth.transport.messages import RUN_ID, failure_reply
 
 
 def answer_in_own_words(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """A mod for the hospitals' app: a failure is told in full in this hospital's log, and to the server as on our own link.
+    """The mod: an error is logged here in full, and sent to the server as on our own link.
 
     Our own engines (which number their only run) do the same themselves.
     """
-    quiet_tensorflow()  # whoever started this process may be Flower; our scripts have done it before
+    quiet_tensorflow()  # Flower may have started this process; our scripts have done it before
     try:
         return call_next(message, context)
     except Exception as error:

@@ -1,119 +1,106 @@
-"""What trains and predicts for a participant; hospitals of one process share what was traced.
+"""The model of one federation at one hospital: messages to weights, patients to inputs, inputs to risks."""
 
-TensorFlow is imported by whoever first needs it.
-"""
-
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
-from fedhealth.client.participant import KEPT_HOSPITALS, Participant
-from fedhealth.client.server_messages import read_class_weights, read_correction, read_proximal_mu, read_standardisation
+from fedhealth.client import server_messages
+from fedhealth.client.trainers import Trainer, Trainers
+from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.models.local_training import Examples, LocalObjective, Weights, shuffled_orders
 
 if TYPE_CHECKING:
     from fedhealth.models.dp_sgd import DpSgdTrainer
-    from fedhealth.models.local_training import Examples, LocalObjective, Weights
-    from fedhealth.models.training import Trainer
+
+KEPT_EXAMPLES = 8
+"""Patients to train, choose and test on, by the federation's standardisation and by the hospital's own, and two more."""
 
 
-def find_trainer(settings: FederationSettings) -> "Trainer":
-    """The model of this federation, ready to train; hospitals of one process share it."""
-    return _make_trainer(
-        num_inputs=count_inputs(settings),
-        model_name=settings.model,
-        learning_rate=settings.learning_rate,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        hidden=settings.hidden,
-        weight_decay=settings.weight_decay,
-    )
+class LocalModel:
+    """A model, its trainer, and the patients' inputs that were prepared for it last."""
 
+    def __init__(self, settings: FederationSettings, trainers: Trainers) -> None:
+        self.settings = settings
+        self._trainers = trainers
+        self._prepared = BoundedCache[tuple[Patients, Standardisation], Examples](KEPT_EXAMPLES)
 
-@lru_cache(maxsize=16)
-def _make_trainer(**choices: Any) -> "Trainer":
-    """Kept by what it depends on: runs that differ in anything else share what was traced."""
-    from fedhealth.models.training import Trainer
+    def with_settings(self, settings: FederationSettings) -> "LocalModel":
+        """The model of other settings, by the same trainers."""
+        return LocalModel(settings, self._trainers)
 
-    return Trainer(**choices)
+    @cached_property
+    def trainer(self) -> Trainer:
+        """The trainer, made when it is first needed."""
+        return self._trainers.trainer(self.settings)
 
+    @cached_property
+    def dp_trainer(self) -> "DpSgdTrainer":
+        """The trainer with noisy steps."""
+        return self._trainers.dp_trainer(self.settings)
 
-def find_dp_trainer(settings: FederationSettings) -> "DpSgdTrainer":
-    """The same model with noisy steps."""
-    return _make_private_trainer(find_trainer(settings))
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights, in order."""
+        weights = self.trainer.initial_weights()
+        return {name: weight.shape for name, weight in zip(self.trainer.weight_names, weights, strict=True)}
 
+    def prepare(self, patients: Patients, standardisation: Standardisation) -> Examples:
+        """The patients as the model takes them."""
+        return self._prepared.get((patients, standardisation), lambda: self._encode(patients, standardisation))
 
-@lru_cache(maxsize=16)
-def _make_private_trainer(trainer: "Trainer") -> "DpSgdTrainer":
-    from fedhealth.models.dp_sgd import DpSgdTrainer
+    def _encode(self, patients: Patients, standardisation: Standardisation) -> Examples:
+        encoded = preprocessing.encode(patients.features, self.settings.missing_indicators)
+        return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
 
-    return DpSgdTrainer(trainer)
+    def predict(self, weights: Weights, patients: Patients, standardisation: Standardisation) -> NDArray[np.float32]:
+        """Risks (num_patients,) by a model with these weights."""
+        return self.trainer.predict(weights, self.prepare(patients, standardisation).inputs)
 
+    def predict_rows(
+        self, weights: Weights, features: NDArray[np.float64], standardisation: Standardisation
+    ) -> NDArray[np.float32]:
+        """Risks (num_rows,) of `features` (num_rows, 13) that are no hospital's, such as shuffled ones; nothing is kept."""
+        encoded = preprocessing.encode(features, self.settings.missing_indicators)
+        return require_risks(self.trainer.predict(weights, preprocessing.standardise(encoded, standardisation)))
 
-@lru_cache(maxsize=2 * KEPT_HOSPITALS)
-def prepare(patients: Patients, missing_indicators: bool, standardisation: Standardisation) -> "Examples":
-    """The patients as the model takes them."""
-    from fedhealth.models.local_training import Examples
+    def train_further(
+        self, weights: Weights, patients: Patients, standardisation: Standardisation, epochs: int
+    ) -> Weights:
+        """Weights after some more epochs on these patients."""
+        orders = shuffled_orders(num_patients=len(patients), num_epochs=epochs, seed=[self.settings.seed])
+        return self.trainer.train(weights, self.prepare(patients, standardisation), orders)[0]
 
-    encoded = preprocessing.encode(patients.features, missing_indicators)
-    return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
+    def read_weights(self, message: Message) -> Weights:
+        """The global weights of a message; a `RunError` if they are not this model's."""
+        return server_messages.read_weights(message, self.shapes)
 
+    def read_standardisation(self, message: Message, train: Patients) -> Standardisation:
+        """The standardisation of a message, or (scaling local) that of the hospital's training patients."""
+        if self.settings.scaling == "local":
+            return preprocessing.local_standardisation(train.features)
+        return server_messages.read_standardisation(message)
 
-def find_standardisation(part: Participant, message: Message) -> Standardisation:
-    """The standardisation that came with the message, or (scaling local) the hospital's own."""
-    if part.settings.scaling == "local":
-        return preprocessing.local_standardisation(part.train.features)
-    return read_standardisation(message)
+    def read_objective(self, message: Message) -> LocalObjective | None:
+        """What the strategy asks for beside plain descent, if anything."""
+        proximal_mu = server_messages.read_proximal_mu(message)
+        correction = server_messages.read_correction(message, self.shapes)
+        if class_weights := server_messages.read_class_weights(message):
+            return LocalObjective(proximal_mu, correction, class_weights)
+        return LocalObjective(proximal_mu, correction) if proximal_mu or correction else None
 
-
-def read_objective(message: Message, trainer: "Trainer") -> "LocalObjective | None":
-    """What the strategy asks for beside plain descent, if anything."""
-    from fedhealth.models.local_training import LocalObjective
-
-    proximal_mu, correction = read_proximal_mu(message), read_correction(message, shapes_of(trainer))
-    if class_weights := read_class_weights(message):
-        return LocalObjective(proximal_mu, correction, class_weights)
-    return LocalObjective(proximal_mu, correction) if proximal_mu or correction else None
-
-
-def shapes_of(trainer: "Trainer") -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the model's weights, in order."""
-    return {
-        name: tuple(weight.shape) for name, weight in zip(trainer.weight_names, trainer.initial_weights(), strict=True)
-    }
-
-
-def to_arrays(weights: "Weights", trainer: "Trainer") -> ArrayRecord:
-    """Weights as they travel."""
-    return ArrayRecord({name: Array(weight) for name, weight in zip(trainer.weight_names, weights, strict=True)})
-
-
-def count_inputs(settings: FederationSettings) -> int:
-    """How many inputs the model has."""
-    return len(preprocessing.encoded_names(settings.missing_indicators))
-
-
-def predict_risks(
-    weights: "Weights", patients: Patients, standardisation: Standardisation, settings: FederationSettings
-) -> NDArray[np.float32]:
-    """Risks (num_patients,) by a model with these weights."""
-    inputs = prepare(patients, settings.missing_indicators, standardisation).inputs
-    return find_trainer(settings).predict(weights, inputs)
-
-
-def predict_rows(
-    weights: "Weights", features: NDArray[np.float64], standardisation: Standardisation, settings: FederationSettings
-) -> NDArray[np.float32]:
-    """Risks (num_rows,) of `features` (num_rows, 13) that no hospital keeps, such as shuffled ones; nothing is remembered."""
-    encoded = preprocessing.encode(features, settings.missing_indicators)
-    return require_risks(find_trainer(settings).predict(weights, preprocessing.standardise(encoded, standardisation)))
+    def to_arrays(self, weights: Weights) -> ArrayRecord:
+        """Weights as a message holds them."""
+        return ArrayRecord(
+            {name: Array(weight) for name, weight in zip(self.trainer.weight_names, weights, strict=True)}
+        )
 
 
 def require_risks(risks: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -121,14 +108,3 @@ def require_risks(risks: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.all(np.isfinite(risks)):
         raise RunError("the server's weights make no sense: they give risks that are no numbers")
     return risks
-
-
-def train_further(
-    weights: "Weights", patients: Patients, standardisation: Standardisation, settings: FederationSettings, epochs: int
-) -> "Weights":
-    """Weights after some epochs more on these patients."""
-    from fedhealth.models.local_training import shuffled_orders
-
-    examples = prepare(patients, settings.missing_indicators, standardisation)
-    orders = shuffled_orders(num_patients=len(patients), num_epochs=epochs, seed=[settings.seed])
-    return find_trainer(settings).train(weights, examples, orders)[0]

@@ -1,18 +1,20 @@
-"""Models that a hospital makes for itself once the run is over: the global one made personal, and one of its own alone.
+"""Models that a hospital makes for itself after the run: the global one made personal, and one of its own patients alone.
 
-They never leave it. What they are good for is measured on its own test patients, which trained none of them.
+They never leave it. What they are worth is measured on its own test patients, on whom none of them was trained.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
+from flwr.app import Message
 from numpy.typing import NDArray
 
-from fedhealth.client import local_model
-from fedhealth.client.participant import Participant
+from fedhealth.client.local_model import LocalModel, require_risks
+from fedhealth.client.patient_split import PatientSplit
+from fedhealth.client.server_messages import read_threshold
 from fedhealth.common.risk import log_odds
 from fedhealth.config.federation import FederationSettings, StrategyName
 from fedhealth.data import preprocessing
@@ -36,11 +38,16 @@ class Model:
 
     weights: list[NDArray[np.float32]]
     standardisation: Standardisation
-    settings: FederationSettings
+    local: LocalModel
+
+    @property
+    def settings(self) -> FederationSettings:
+        """The settings that it was trained with."""
+        return self.local.settings
 
     def risks(self, patients: Patients) -> NDArray[np.float32]:
         """Risks of disease (num_patients,)."""
-        return local_model.predict_risks(self.weights, patients, self.standardisation, self.settings)
+        return self.local.predict(self.weights, patients, self.standardisation)
 
     def log_odds(self, patients: Patients) -> NDArray[np.float64]:
         """Log odds of disease (num_patients,)."""
@@ -52,7 +59,7 @@ class Outcome:
     """What a run has brought one hospital.
 
     `models` are named global, personal (unless there is none) and alone; one that diverged is left out. `risks` are those of
-    the test patients by each, `verdicts` those on the first two against the last.
+    the test patients by each, `verdicts` compare the first two with the last.
     """
 
     models: Mapping[str, Model]
@@ -61,50 +68,70 @@ class Outcome:
     verdicts: Mapping[str, PairedComparison]
 
 
-def compare_models(part: Participant, final: Model, fewest: int) -> Outcome:
+class FinalModel:
+    """The final model as the server sent it, and what it is worth to the hospital."""
+
+    def __init__(self, local: LocalModel, split: PatientSplit, message: Message, fewest: int) -> None:
+        self._local = local
+        self._split = split
+        self._message = message
+        self._fewest = fewest
+
+    @property
+    def threshold(self) -> float | None:
+        """The risk from which a patient is predicted positive, if it was chosen; a `RunError` if it is none."""
+        return read_threshold(self._message)
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """The hospital's models and their comparison, made when first asked for and kept; a `RunError` for wrong weights."""
+        weights = self._local.read_weights(self._message)
+        standardisation = self._local.read_standardisation(self._message, self._split.train)
+        return compare_models(Model(weights, standardisation, self._local), self._split, self._fewest)
+
+
+def compare_models(final: Model, split: PatientSplit, fewest: int) -> Outcome:
     """Make the hospital's own models, and compare all on its test patients.
 
     An AUROC counts only if `fewest` of them are ill, and as many healthy. An intercept leaves their order as it is, so its
     worth is judged by the Brier score.
     """
-    models = {"global": final, **make_personal(final, part), "alone": train_alone(part)}
-    risks = {name: model.risks(part.test) for name, model in models.items()}
-    local_model.require_risks(risks["global"])
+    models = {"global": final, **make_personal(final, split.train), "alone": train_alone(final.local, split.train)}
+    risks = {name: model.risks(split.test) for name, model in models.items()}
+    require_risks(risks["global"])
     risks = {name: each for name, each in risks.items() if np.all(np.isfinite(each))}
-    labels, verdicts = part.test.labels, dict[str, PairedComparison]()
+    labels, verdicts = split.test.labels, dict[str, PairedComparison]()
     for name in risks if "alone" in risks else ():
-        same_order = name == "personal" and part.settings.personalise == "intercept"
+        same_order = name == "personal" and final.settings.personalise == "intercept"
         if name != "alone":
             verdicts[name] = judge(risks[name], risks["alone"], labels, choose_metric(labels, fewest, same_order))
     return Outcome({name: models[name] for name in risks}, labels, risks, verdicts)
 
 
-def make_personal(final: Model, part: Participant) -> dict[str, Model]:
-    """The global model made this hospital's own by its training patients, under `personal`; nothing if that is not wanted."""
-    if part.settings.personalise == "none":
+def make_personal(final: Model, train: Patients) -> dict[str, Model]:
+    """The global model made personal by the training patients, under the name `personal`; nothing if that is not wanted."""
+    if final.settings.personalise == "none":
         return {}
-    if part.settings.personalise == "finetune":
-        return {"personal": finetune(final, part.train)}
-    shift = fit_intercept(final.log_odds(part.train), part.train.labels)
+    if final.settings.personalise == "finetune":
+        return {"personal": finetune(final, train)}
+    shift = fit_intercept(final.log_odds(train), train.labels)
     return {"personal": dataclasses.replace(final, weights=shift_log_odds(final.weights, by=shift))}
 
 
 def finetune(model: Model, patients: Patients) -> Model:
-    """The model after a few epochs more on one hospital's own patients."""
-    weights = local_model.train_further(model.weights, patients, model.standardisation, model.settings, FINETUNE_EPOCHS)
+    """The model after a few more epochs on one hospital's own patients."""
+    weights = model.local.train_further(model.weights, patients, model.standardisation, FINETUNE_EPOCHS)
     return dataclasses.replace(model, weights=weights)
 
 
-@lru_cache(maxsize=1)
-def train_alone(part: Participant) -> Model:
-    """What the hospital would have without the others: same start and as many epochs, its own means, nobody's weights."""
-    settings = alone_settings(part.settings)
-    standardisation = preprocessing.local_standardisation(part.train.features)
-    start = local_model.find_trainer(settings).initial_weights()
+def train_alone(local: LocalModel, train: Patients) -> Model:
+    """The model that a hospital would have without the others: same start, as many epochs, its own means."""
+    settings = alone_settings(local.settings)
+    alone = local.with_settings(settings)
+    standardisation = preprocessing.local_standardisation(train.features)
     epochs = settings.rounds * settings.local_epochs
-    return Model(
-        local_model.train_further(start, part.train, standardisation, settings, epochs), standardisation, settings
-    )
+    weights = alone.train_further(alone.trainer.initial_weights(), train, standardisation, epochs)
+    return Model(weights, standardisation, alone)
 
 
 def alone_settings(settings: FederationSettings) -> FederationSettings:

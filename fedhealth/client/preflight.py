@@ -1,7 +1,7 @@
 """Before round 1, from a hospital's own computer: whether this client could take part, and if not, what is to be done.
 
-Each step is a question with a one-line answer. Nothing of a patient leaves: the canary that goes to the server and back
-are toy numbers in the shape of the model's weights.
+Each step is a question with a one-line answer. Nothing of a patient leaves: the probe arrays that are sent to the
+server and back are toy numbers in the shape of the model's weights.
 """
 
 import dataclasses
@@ -11,18 +11,24 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
+from fedhealth.client.app import make_client_app
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.trainers import Trainers
 from fedhealth.common.errors import FedHealthError, RunError
+from fedhealth.common.runtime_env import silenced_stderr
 from fedhealth.config.checks import parse_address
 from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
+from fedhealth.data.preprocessing import reference_standardisation
 from fedhealth.transport.grpc.preflight import ServerCheck, check_server, own_facts
 from fedhealth.transport.grpc.retry import ServerLostError
+from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.tls.identity import Identity, load_identity
 
 CONNECT_SECONDS = 10.0
@@ -46,8 +52,9 @@ class Examination:
     `hospital`, `identity` and `server` are None until their step succeeded.
     """
 
-    def __init__(self, settings: DoctorSettings) -> None:
+    def __init__(self, settings: DoctorSettings, trainers: Trainers | None = None) -> None:
         self.settings = settings
+        self.trainers = trainers or Trainers()
         self.hospital: Hospital | None = None
         self.identity: Identity | None = None
         self.server: ServerCheck | None = None
@@ -78,7 +85,7 @@ class Examination:
         for question, step in steps.items():
             if missing := needs.get(question, set()) & failed:
                 failed.add(question)
-                yield Finding(question, f"not looked at, because of the {min(missing)}", good=False)
+                yield Finding(question, f"skipped: the {min(missing)} check failed", good=False)
                 continue
             self._warnings = []
             try:
@@ -179,13 +186,14 @@ class Examination:
         return f"the server would let {self._name()} in"
 
     def _train(self) -> str:
-        from fedhealth.common.runtime_env import silenced_stderr
-
         started = time.perf_counter()
         with silenced_stderr():
-            import fedhealth.models.training  # noqa: F401
+            self.trainers.load()
         imported = time.perf_counter()
-        train_alone(self.settings.data, self._name(), FederationSettings.from_run_config(self._answer().run_config))
+        if self.hospital is None:
+            raise RunError("the file could not be read")
+        hospital = dataclasses.replace(self.hospital, name=self._name())
+        train_once(hospital, FederationSettings.from_run_config(self._answer().run_config), self.trainers)
         return (
             f"TensorFlow is here ({imported - started:.0f} s to load); one local round on this file took "
             f"{time.perf_counter() - imported:.1f} s, and its result stays here"
@@ -202,17 +210,18 @@ def probe_arrays() -> list[NDArray[np.float32]]:
     return [np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for shape in ((32, 16), (16,), (16, 1), (1,))]
 
 
-def train_alone(file: Path, name: str, settings: FederationSettings) -> None:
-    """One round of the hospital's own app in this process, on reference scaling: what would happen, without a federation."""
-    from flwr.app import ConfigRecord, Message, RecordDict
+def train_once(hospital: Hospital, settings: FederationSettings, trainers: Trainers) -> None:
+    """One round of the hospital's own app in this process, on reference scaling, with its result thrown away.
 
-    from fedhealth.client.app import app
-    from fedhealth.data.preprocessing import reference_standardisation
-    from fedhealth.transport.in_process import InProcessGrid
-
-    # Nothing leaves here, so nothing of the patients' privacy budget is spent.
-    rehearsal = dataclasses.replace(settings, dp_epsilon=0.0, dp_noise=0.0)
-    grid = InProcessGrid(app, {name: {"data": str(file), "name": name}}, rehearsal.to_run_config())
+    Raises
+    ------
+    RunError
+        The hospital could not answer a message; with which message and why.
+    """
+    # Nothing is sent, so nothing is charged to the patients' privacy ledger.
+    plain = dataclasses.replace(settings, dp_epsilon=0.0, dp_noise=0.0)
+    app = make_client_app(HospitalData(hospital, trainers))
+    grid = InProcessGrid({hospital.name: app}, plain.to_run_config())
     (node,) = grid.get_node_ids()
     scale = reference_standardisation()
     config = ConfigRecord({"means": list(scale.means), "stds": list(scale.stds), "server-round": 1})

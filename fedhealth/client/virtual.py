@@ -1,67 +1,118 @@
-"""Who a virtual hospital is: a number of a simulation -> a CSV of a folder, or invented patients."""
+"""The hospitals of a simulation: each has a number, and a CSV of a folder or synthetic patients."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from flwr.clientapp import ClientApp
+
+from fedhealth.client.app import make_client_app
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.limits import USUAL_LIMITS, HospitalLimits
+from fedhealth.client.privacy.noise import NoiseSource
+from fedhealth.client.trainers import Trainers
+from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital
 from fedhealth.data.patients import Patients
 
-
-@dataclass(frozen=True)
-class Place:
-    """A hospital's number (from 0) in a simulation, and where its patients come from."""
-
-    number: int
-    engine: EngineSettings
-    seed: int
+KEPT_HOSPITALS = 1024
+"""How many hospitals of a simulation one process keeps prepared."""
 
 
-def find_place(node_config: Mapping[str, Any], run_config: Mapping[str, Any]) -> Place:
-    """What Flower's simulation says of a node; a `RunError` if it is a node of no simulation, and has no data either."""
+class VirtualSource:
+    """Where the patients of a simulation's hospitals come from: the CSV files of a folder, or the generator."""
+
+    def __init__(self, engine: EngineSettings, seed: int, trainers: Trainers) -> None:
+        self._engine = engine
+        self._seed = seed
+        self._trainers = trainers
+
+    def make(self, number: int, limits: HospitalLimits = USUAL_LIMITS) -> HospitalData:
+        """The hospital of this number (from 0); its ledger is in memory.
+
+        Raises
+        ------
+        RunError
+            There is no hospital of that number, or its file is not sound.
+        """
+        # The patients of a file deserve noise that nobody can foresee; synthetic ones are nobody, and their noise repeats.
+        noise_source = NoiseSource(None if self._engine.data else [self._seed, number])
+        return HospitalData(self.load(number), self._trainers, limits, noise_source=noise_source)
+
+    def load(self, number: int) -> Hospital:
+        """The patients, name and source of the hospital of this number; errors as in `make`."""
+        if not self._engine.data:
+            return sample_hospital(number, self._engine.patients, self._seed)
+        try:
+            files = self._files
+        except UsageError as error:
+            raise RunError(str(error)) from None
+        if number >= len(files):
+            raise RunError(
+                f"partition {number} has no hospital: {self._engine.data} holds {len(files)} hospitals' CSV files; give "
+                f"--federation-config 'num-supernodes={len(files)}' and --run-config 'hospitals={len(files)}'"
+            )
+        try:
+            return load_hospital(files[number])
+        except DataError as error:  # it quotes patients, and this text is sent to the server
+            raise RunError(
+                f"{files[number]}: has {len(error.faults)} faults; python client.py FILE names them"
+            ) from None
+        except UsageError as error:
+            raise RunError(str(error)) from None
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        return list_hospital_files(Path(self._engine.data))
+
+
+class VirtualHospitals(Mapping[str, ClientApp]):
+    """Hospital name -> its app; made when first asked for, and the `KEPT_HOSPITALS` asked for last are kept."""
+
+    def __init__(self, count: int, source: VirtualSource) -> None:
+        self._source = source
+        self._numbers = {name: number for number, name in enumerate(virtual_names(count))}
+        self._apps = BoundedCache[str, ClientApp](KEPT_HOSPITALS)
+
+    def __getitem__(self, name: str) -> ClientApp:
+        """The app of this hospital; a `RunError` if its file is not sound."""
+        number = self._numbers[name]
+        return self._apps.get(name, lambda: make_client_app(self._source.make(number)))
+
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        """How many hospitals there are."""
+        return len(self._numbers)
+
+
+def virtual_names(count: int) -> list[str]:
+    """The names by which a grid knows the hospitals of a simulation."""
+    return [f"hospital {number}" for number in range(count)]
+
+
+def read_partition(node_config: Mapping[str, Any]) -> int:
+    """The number of a node of Flower's simulation; a `RunError` if it is a node of no simulation, and has no data either."""
     number = node_config.get("partition-id")
     if type(number) is not int:
         raise RunError("""a SuperNode has no data; start it with --node-config 'data="/absolute/path/of/its.csv"'""")
-    try:
-        return Place(number, EngineSettings.from_run_config(run_config), int(run_config.get("seed", 0)))
-    except UsageError as error:
-        raise RunError(f"the server's settings make no sense: {error}") from None
+    return number
 
 
-def load_virtual(place: Place) -> Hospital:
-    """The hospital; a `RunError` if there is none of that number or its file is not sound."""
-    if not place.engine.data:
-        return sample_virtual(place)
-    folder = Path(place.engine.data)
-    try:
-        files = list_hospital_files(folder)
-        if place.number >= len(files):
-            raise RunError(
-                f"partition {place.number} has no hospital: {folder} holds {len(files)} hospitals' CSV files; give "
-                f"--federation-config 'num-supernodes={len(files)}' and --run-config 'hospitals={len(files)}'"
-            )
-        return load_hospital(files[place.number])
-    except DataError as error:  # it quotes patients, and this text goes to the server
-        faults = len(error.faults)
-        raise RunError(f"{files[place.number]}: has {faults} faults; python client.py FILE names them") from None
-    except UsageError as error:
-        raise RunError(str(error)) from None
-
-
-def sample_virtual(place: Place) -> Hospital:
-    """An invented hospital."""
+def sample_hospital(number: int, num_patients: int, seed: int) -> Hospital:
+    """A hospital of synthetic patients."""
     from fedhealth.data.sources.synthetic import sample_one
 
-    name, features, labels = sample_one(place.number, place.engine.patients, place.seed)
+    name, features, labels = sample_one(number, num_patients, seed)
     return Hospital(name, name, Patients(features, labels), "synthetic", ())
 
 
-@lru_cache(maxsize=4)
 def list_hospital_files(folder: Path) -> list[Path]:
     """The hospitals' CSV files of a folder, client_2 before client_10; never the file that holds them all.
 

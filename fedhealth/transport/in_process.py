@@ -9,9 +9,8 @@ from flwr.clientapp import ClientApp
 from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, failure_reply, node_id_of, set_message_id
 
-HospitalApp = ClientApp
-NodeConfigs = Mapping[str, Mapping[str, Any]]
-"""What a hospital is called by the grid -> its node config."""
+HospitalApps = Mapping[str, ClientApp]
+"""Hospital name -> its app; a mapping that makes an app when it is asked for keeps very many hospitals cheap."""
 
 
 class InProcessGrid(BaseGrid):
@@ -19,8 +18,7 @@ class InProcessGrid(BaseGrid):
 
     Parameters
     ----------
-    app : the hospitals' app.
-    hospitals : hospital name -> node config (the app reads `data`, the CSV's path).
+    hospitals : hospital name -> its app.
     run_config : the federation's settings.
 
     Attributes
@@ -28,10 +26,10 @@ class InProcessGrid(BaseGrid):
     context : what a `ServerApp` is called with on this grid.
     """
 
-    def __init__(self, app: ClientApp, hospitals: NodeConfigs, run_config: Mapping[str, Any]) -> None:
+    def __init__(self, hospitals: HospitalApps, run_config: Mapping[str, Any]) -> None:
         super().__init__()
         self.context = server_context(run_config)
-        self._hospitals = Hospitals(app, hospitals, run_config)
+        self._hospitals = Hospitals(hospitals, hospitals, run_config)
         self._replies: dict[str, Message] = {}
         self._sent = 0
 
@@ -61,23 +59,21 @@ class InProcessGrid(BaseGrid):
 
 
 class Hospitals:
-    """Hospitals that answer in this process. What an app remembers of one is kept; a hospital without that costs nothing."""
+    """Hospitals that answer in this process: those of `names` among `apps`. What an app leaves in its context is kept."""
 
-    def __init__(self, app: ClientApp, hospitals: NodeConfigs, run_config: Mapping[str, Any]) -> None:
-        self._app = app
-        self._configs = {node_id_of(name): config for name, config in hospitals.items()}
+    def __init__(self, apps: HospitalApps, names: Iterable[str], run_config: Mapping[str, Any]) -> None:
+        self._apps = apps
+        self._names = {node_id_of(name): name for name in names}
         self._run_config = dict(run_config)
         self._contexts: dict[int, Context] = {}
-        self.node_ids = sorted(self._configs)
+        self.node_ids = sorted(self._names)
 
     def answer(self, message: Message) -> Message:
         """The reply of the hospital that the message is for."""
         node = message.metadata.dst_node_id
-        context = self._contexts.get(node) or Context(
-            RUN_ID, node, dict(self._configs[node]), RecordDict(), self._run_config
-        )
+        context = self._contexts.get(node) or Context(RUN_ID, node, {}, RecordDict(), self._run_config)
         try:
-            reply = self._app(message, context)
+            reply = self._apps[self._names[node]](message, context)
         except Exception as error:  # noqa: BLE001  # as on the link: the server gets a word, whatever happens
             return failure_reply(message, error)
         if len(context.state):

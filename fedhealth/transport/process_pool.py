@@ -11,15 +11,14 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from flwr.app import Message
-from flwr.clientapp import ClientApp
 
 from fedhealth.common.errors import RunError
 from fedhealth.transport.base import BaseGrid
-from fedhealth.transport.in_process import Hospitals, NodeConfigs, server_context
+from fedhealth.transport.in_process import HospitalApps, Hospitals, server_context
 from fedhealth.transport.messages import node_id_of, set_message_id
 
-LoadApp = Callable[[], ClientApp]
-"""A function at the top of a module, which each process calls: the app itself cannot travel between processes."""
+LoadHospitals = Callable[[], HospitalApps]
+"""A function at the top of a module (or a `partial` of one) that each process calls: apps cannot be sent to a process."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
 LAST_SECONDS = 5.0
 """How long a process may take to end by itself."""
@@ -27,17 +26,17 @@ LAST_SECONDS = 5.0
 
 @contextmanager
 def working_grid(
-    load_app: LoadApp, hospitals: NodeConfigs, run_config: Mapping[str, Any], processes: int
+    load_hospitals: LoadHospitals, names: Iterable[str], run_config: Mapping[str, Any], processes: int
 ) -> Iterator["WorkersGrid"]:
-    """The grid, while its processes live; they are gone at the end, whatever happens."""
+    """The grid of the hospitals of these names, while its processes live; they are ended when the block is left."""
     spawn = multiprocessing.get_context("spawn")
-    names = sorted(hospitals, key=node_id_of)
-    shares = [{name: hospitals[name] for name in names[first::processes]} for first in range(processes)]
+    in_order = sorted(names, key=node_id_of)
+    shares = [in_order[first::processes] for first in range(processes)]
     workers: list[Worker] = []
     try:
         for share in shares:
             ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_serve, args=(theirs, load_app, share, run_config), daemon=True)
+            process = spawn.Process(target=_serve, args=(theirs, load_hospitals, share, run_config), daemon=True)
             with _unstopped():
                 process.start()
             theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
@@ -144,9 +143,11 @@ def _unstopped() -> Iterator[None]:
             signal.raise_signal(each)
 
 
-def _serve(pipe: "Connection[Any, Any]", load_app: LoadApp, share: NodeConfigs, run_config: Mapping[str, Any]) -> None:
-    """What a process does: answer until nobody asks, or listens, any more."""
-    hospitals = Hospitals(load_app(), share, run_config)
+def _serve(
+    pipe: "Connection[Any, Any]", load_hospitals: LoadHospitals, share: Sequence[str], run_config: Mapping[str, Any]
+) -> None:
+    """What a process does: answer for its share of the hospitals until the pipe is closed."""
+    hospitals = Hospitals(load_hospitals(), share, run_config)
     with contextlib.suppress(EOFError, OSError):
         while True:
             messages = pipe.recv()

@@ -4,16 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
 
-from fedhealth.client.app import app
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import make_server_app
 from fedhealth.server.events import Event, RunFinished
 from fedhealth.transport.in_process import InProcessGrid
-from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
 from tests.chaos.__main__ import judge, make_schedule, run
 from tests.chaos.federation import HARMS, HOSPITALS, make_ground
+from tests.support.hospital_apps import make_apps
 
 pytestmark = [pytest.mark.processes, pytest.mark.enable_socket]
 ROUNDS_PER_FAULT = 30
@@ -24,14 +22,10 @@ SLOW = {"stop_server_politely"}
 def calm_weights(folder: Path, rounds: int) -> dict[str, np.ndarray]:
     """The same federation without processes, network and faults."""
     config = FederationSettings(hospitals=len(HOSPITALS), rounds=rounds).to_run_config()
-    nodes = {
-        name: {"data": str(folder / "data" / f"client_{number}.csv"), "name": name}
-        for number, name in enumerate(HOSPITALS, 1)
-    }
+    files = {name: folder / "data" / f"client_{number}.csv" for number, name in enumerate(HOSPITALS, 1)}
     events: list[Event] = []
-    make_server_app(events.append)(
-        InProcessGrid(app, nodes, config), Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config)
-    )
+    grid = InProcessGrid(make_apps(files), config)
+    make_server_app(events.append)(grid, grid.context)
     finished = events[-1]
     assert isinstance(finished, RunFinished)
     return {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}

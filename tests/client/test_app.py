@@ -1,6 +1,8 @@
 """What a hospital refuses to say and to believe, whatever the server asks; asked as the server would."""
 
 import ast
+import gc
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +12,11 @@ import pandas as pd
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fedhealth.client import app, participant
-from fedhealth.client.participant import read_settings
+from fedhealth.client import app, personalization
+from fedhealth.client.hospital_data import KEPT_PARTICIPATIONS, HospitalData
+from fedhealth.client.limits import LEAST_COUNT, HospitalLimits
 from fedhealth.client.server_messages import read_threshold
-from fedhealth.common.errors import RunError, UsageError
+from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.hospital import load_hospital
@@ -22,7 +25,8 @@ from fedhealth.data.preprocessing import Moments
 from fedhealth.data.schema import NUMBERS, TARGET
 from fedhealth.metrics.histogram import histogram_from_record
 from fedhealth.transport.in_process import InProcessGrid
-from tests.support.asking import make_ask, write_hospital
+from tests.support.asking import ask_through, make_ask, write_hospital
+from tests.support.hospital_apps import TRAINERS, make_app
 
 PACKAGE = Path(app.__file__).parents[1]
 NAMES = [column.name for column in NUMBERS]
@@ -79,7 +83,7 @@ def test_the_larger_of_the_servers_and_the_hospitals_own_limit_holds(
     tmp_path: Path, server: int, own: int | None, told: int
 ) -> None:
     path = write_hospital(tmp_path / "client_1.csv", chol_known=7)
-    ask = make_ask(path, {} if own is None else {"min-count": own}, min_count=server)
+    ask = make_ask(path, HospitalLimits(LEAST_COUNT if own is None else own), min_count=server)
     assert moments_of(ask("query.first_moments"))[0][CHOL] == told
     assert moments_of(ask("query.second_moments", means=MEANS))[0][CHOL] == told
 
@@ -106,7 +110,7 @@ def test_what_the_model_goes_by_rests_on_enough_ill_and_healthy_patients_or_stay
 ) -> None:
     path = write_hospital(tmp_path / "client_1.csv")  # 8 ill and 8 healthy patients to test on
     for own, server, is_told in ((5, 5, True), (8, 5, True), (9, 5, False), (5, 9, False), (1, 1, True)):
-        ask = make_ask(path, {"min-count": own}, min_count=server)
+        ask = make_ask(path, HospitalLimits(own), min_count=server)
         weights = ask("query.initial_weights").content.array_records["arrays"]
         reply = ask("query.importance", weights, means=MEANS, stds=STDS)
         assert not reply.has_error()
@@ -120,14 +124,9 @@ def test_a_verdict_stays_here_if_fewer_patients_are_tested_than_may_be_told_of(t
         (8, ["global-auroc", "personal-brier"]),
         (17, []),
     ):
-        ask = make_ask(path, {"share-verdict": True, "min-count": min_count}, rounds=1)
+        ask = make_ask(path, HospitalLimits(min_count, share_verdict=True), rounds=1)
         weights = ask("query.initial_weights").content.array_records["arrays"]
         assert list(ask("query.finish", weights, means=MEANS, stds=STDS).content) == words
-
-
-def test_whether_a_verdict_is_shared_is_yes_or_no(hospital: Path) -> None:
-    ask = make_ask(hospital, {"share-verdict": 1})
-    assert reason(ask("query.finish", ArrayRecord())) == "UsageError"
 
 
 EVERYTHING = (
@@ -289,7 +288,7 @@ def test_huge_weights_end_in_one_line_too(hospital: Path) -> None:
 
 @pytest.mark.parametrize("change", ["missing", "shape", "nan", "pickle"])
 def test_what_is_to_be_added_to_every_gradient_is_checked_like_the_weights(hospital: Path, change: str) -> None:
-    grid = InProcessGrid(app.app, {"lakeside": {"data": str(hospital)}}, FederationSettings().to_run_config())
+    grid = InProcessGrid({"lakeside": make_app(hospital)}, FederationSettings().to_run_config())
     (node_id,) = grid.get_node_ids()
     weights = make_ask(hospital)("query.initial_weights").content.array_records["arrays"]
     config = ConfigRecord({"means": MEANS, "stds": STDS, "server-round": 1})
@@ -379,7 +378,7 @@ def test_training_needs_the_number_of_its_round(hospital: Path, server_round: An
 
 
 def test_a_message_without_its_config_is_refused_in_one_line(hospital: Path) -> None:
-    grid = InProcessGrid(app.app, {"lakeside": {"data": str(hospital)}}, FederationSettings().to_run_config())
+    grid = InProcessGrid({"lakeside": make_app(hospital)}, FederationSettings().to_run_config())
     (node_id,) = grid.get_node_ids()
     for kind in ("query.second_moments", "train", "evaluate"):
         (reply,) = grid.send_and_receive([Message(RecordDict(), dst_node_id=node_id, message_type=kind)])
@@ -409,15 +408,15 @@ def test_settings_that_make_no_sense_are_refused_in_one_line(
 
 QUOTED: dict[str, set[str]] = {
     "client/app.py": set(),
-    "client/participant.py": {
-        "error",
-        "settings.test_share",
-        "settings.validation",
-        "FEWEST_TO_TRAIN",
-        "FEWEST_TO_TEST",
-    },
+    "client/hospital_data.py": {"error"},
+    "client/patient_split.py": {"settings.test_share", "settings.validation", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
+    "client/participation.py": set(),
+    "client/personalization.py": set(),
     "client/local_model.py": set(),
-    "client/node_config.py": set(),
+    "client/limits.py": set(),
+    "client/node_app.py": {"error"},
+    "client/dp_mod.py": {"kind"},
+    "client/dp_session.py": {"kind"},
     "client/server_messages.py": {"key", "NUM_NUMBERS", "smallest", "LARGEST_NUMBER", "LARGEST_PULL", "low", "high"},
 }
 """What the text of a `RunError` may hold: the server's own settings (`error` is of `from_run_config`) and constants."""
@@ -457,38 +456,75 @@ def test_any_other_error_is_named_by_its_type_only(hospital: Path, monkeypatch: 
     assert reason(make_ask(hospital)("query.first_moments")) == "ValueError"
 
 
-def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path) -> None:
-    path = write_hospital(tmp_path / "client_1.csv")
-    path.write_text(path.read_text().replace(",200.0,", ",99999,"))
-    assert reason(make_ask(path)("query.describe")) == "DataError"
+# --- one hospital, one object -----------------------------------------------------------------------------------------
 
 
-# --- one file, one name -----------------------------------------------------------------------------------------------
-
-
-def test_what_was_checked_is_what_is_trained_on_even_if_the_file_changes_meanwhile(hospital: Path) -> None:
-    checked = participant.read_hospital(str(hospital), "lakeside")
+def test_the_patients_that_were_checked_are_trained_on_even_if_the_file_changes_meanwhile(hospital: Path) -> None:
     ask = make_ask(hospital)
     before = moments_of(ask("query.first_moments"))
     hospital.write_text("not a CSV any more")
     assert moments_of(ask("query.first_moments")) == before
-    assert not make_ask(hospital, seed=7)("query.describe").has_error()
-    assert participant.read_hospital(str(hospital), "lakeside") is checked
 
 
-def test_a_hospital_is_described_under_the_name_of_its_node_or_of_its_file(hospital: Path) -> None:
+def test_a_hospital_is_described_under_the_name_it_was_given_or_that_of_its_file(hospital: Path) -> None:
     who = make_ask(hospital)("query.describe").content.config_records["hospital"]
     assert dict(who) == {"name": "lakeside", "source": "own"}
-    config = FederationSettings().to_run_config()
-    grid = InProcessGrid(app.app, {"x": {"data": str(hospital)}}, config)
-    message = Message(RecordDict(), dst_node_id=grid.get_node_ids()[0], message_type="query.describe")
-    (reply,) = grid.send_and_receive([message])
-    assert reply.content.config_records["hospital"]["name"] == "client_1"
+    ask = ask_through(InProcessGrid({"x": make_app(hospital)}, FederationSettings().to_run_config()))
+    assert ask("query.describe").content.config_records["hospital"]["name"] == "client_1"
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", [1]], ids=str)
-def test_settings_that_are_parsed_once_for_many_messages_keep_their_types_apart(value: object) -> None:
+def test_settings_that_are_parsed_once_for_many_messages_keep_their_types_apart(hospital: Path, value: object) -> None:
+    data = HospitalData.from_csv(hospital, TRAINERS)
     config = FederationSettings(hospitals=1, min_hospitals=1).to_run_config()
-    assert read_settings(config) is read_settings(dict(config))
-    with pytest.raises(UsageError, match=r"--min-hospitals is .*; give a value of type int"):
-        read_settings({**config, "min-hospitals": value})
+    assert data.participation(config) is data.participation(dict(config))
+    with pytest.raises(RunError, match=r"settings make no sense: --min-hospitals is .*; give a value of type int"):
+        data.participation({**config, "min-hospitals": value})
+
+
+def test_only_the_last_federations_of_a_hospital_stay_prepared(hospital: Path) -> None:
+    data = HospitalData.from_csv(hospital, TRAINERS)
+    configs = [FederationSettings(rounds=rounds).to_run_config() for rounds in range(1, KEPT_PARTICIPATIONS + 2)]
+    first, *_, last = (data.participation(config) for config in configs)
+    assert data.participation(configs[-1]) is last
+    assert data.participation(configs[0]) is not first
+
+
+def test_a_hospital_that_nobody_holds_any_more_is_freed_with_all_that_it_has_derived(hospital: Path) -> None:
+    data = HospitalData.from_csv(hospital, TRAINERS)
+    config = FederationSettings(dp_epsilon=4.0, dp_delta=1e-3).to_run_config()
+    part = data.participation(config)
+    session = data.open_dp_session(part)
+    kept = [weakref.ref(each) for each in (data, part, session, part.split.train)]
+    del data, part, session
+    gc.collect()
+    assert [each() for each in kept] == [None] * 4
+
+
+def test_the_final_model_is_compared_once_whoever_asks_for_it(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    original = personalization.compare_models
+
+    def compare(*args: Any) -> personalization.Outcome:
+        compared.append("once")
+        return original(*args)
+
+    monkeypatch.setattr(personalization, "compare_models", compare)
+    data = HospitalData.from_csv(hospital, TRAINERS, "lakeside", HospitalLimits(share_verdict=True))
+    config = FederationSettings(rounds=1).to_run_config()
+    ask = ask_through(InProcessGrid({"lakeside": app.make_client_app(data)}, config))
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    reply = ask("query.finish", weights, means=MEANS, stds=STDS)
+    final = data.participation(config).final
+    assert final is not None
+    assert set(reply.content) == {f"{name}-{each.metric}" for name, each in final.outcome.verdicts.items()}
+    assert compared == ["once"]
+
+
+def test_nothing_is_compared_for_a_hospital_that_neither_shares_nor_looks(
+    hospital: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(personalization, "compare_models", lambda *_: pytest.fail("compared"))
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    assert not ask("query.finish", weights, means=MEANS, stds=STDS).has_error()

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.serde import message_to_proto
 
-from fedhealth.client import app
-from fedhealth.client.participant import find_participant
-from fedhealth.client.preflight import train_alone
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.limits import HospitalLimits
+from fedhealth.client.preflight import train_once
 from fedhealth.client.privacy.accounting import epsilon_of_steps
-from fedhealth.client.privacy.ledger import Budget, budget_path
+from fedhealth.client.privacy.ledger import PrivacyLedger, ledger_path
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import load_hospital
@@ -21,6 +21,7 @@ from fedhealth.server.app import make_server_app
 from fedhealth.server.events import Event, RunFinished, RunStarted
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import node_id_of
+from tests.support.hospital_apps import TRAINERS, USUAL, make_apps
 from tests.support.hospital_files import write_hospitals
 
 PROMISE = {"dp-epsilon": 4.0, "dp-delta": 1e-3, "rounds": 3}
@@ -44,10 +45,11 @@ class Listening(InProcessGrid):
         return message_id
 
 
-def make_grid(hospitals: dict[str, Path], run_config: dict[str, object] | None = None, **node: object) -> Listening:
+def make_grid(
+    hospitals: dict[str, Path], run_config: dict[str, object] | None = None, limits: HospitalLimits = USUAL
+) -> Listening:
     config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **PROMISE, **(run_config or {})}
-    nodes = {name: {"data": str(path), "name": name, **node} for name, path in hospitals.items()}
-    return Listening(app.app, nodes, config)
+    return Listening(make_apps(hospitals, limits), config)
 
 
 def run(grid: Listening) -> list[Event]:
@@ -115,9 +117,9 @@ def test_every_other_question_is_refused_whatever_the_server_says(hospitals: dic
 def test_a_run_costs_what_it_promised_and_the_ledger_beside_the_csv_says_so(hospitals: dict[str, Path]) -> None:
     run(make_grid(hospitals))
     for path in hospitals.values():
-        spent = Budget(budget_path(path)).spent()
+        spent = PrivacyLedger(ledger_path(path)).spent()
         assert 3.9 < spent.epsilon <= 4.0
-        lines = [json.loads(line) for line in budget_path(path).read_text().splitlines()]
+        lines = [json.loads(line) for line in ledger_path(path).read_text().splitlines()]
         assert [line["kind"] for line in lines] == ["count", "steps", "steps", "steps", "test"]
         plan = lines[1]
         steps = epsilon_of_steps(plan["noise"], plan["rate"], 3 * plan["steps"], 1e-3)
@@ -135,7 +137,7 @@ def test_the_same_question_gets_the_same_answer_for_nothing(hospitals: dict[str,
     tested, retested = (ask(grid, name, "evaluate", content) for _ in range(2))
     assert tested.content == retested.content
     assert ask(grid, name, "query.describe").content == first.content
-    kinds = [json.loads(line)["kind"] for line in budget_path(hospitals[name]).read_text().splitlines()]
+    kinds = [json.loads(line)["kind"] for line in ledger_path(hospitals[name]).read_text().splitlines()]
     assert kinds == ["count", "steps", "test"]
 
 
@@ -159,11 +161,11 @@ def test_a_noisy_count_is_drawn_once_and_told_again_after_a_restart(hospitals: d
 
 
 def test_a_hospital_stops_at_its_own_limit_whatever_the_server_says(hospitals: dict[str, Path]) -> None:
-    run(make_grid(hospitals, {"rounds": 2}, **{"max-epsilon": 6.0}))
+    run(make_grid(hospitals, {"rounds": 2}, HospitalLimits(max_epsilon=6.0)))
     with pytest.raises(
         RunError, match=r"could not answer query\.describe: this hospital's privacy budget does not reach"
     ):
-        run(make_grid(hospitals, {"rounds": 3}, **{"max-epsilon": 6.0}))
+        run(make_grid(hospitals, {"rounds": 3}, HospitalLimits(max_epsilon=6.0)))
 
 
 def test_a_server_that_goes_on_after_its_last_round_gets_nothing_more(hospitals: dict[str, Path]) -> None:
@@ -179,35 +181,35 @@ def test_a_server_that_goes_on_after_its_last_round_gets_nothing_more(hospitals:
 
 
 def test_a_hospital_with_a_limit_takes_no_part_without_differential_privacy(hospitals: dict[str, Path]) -> None:
-    grid = make_grid(hospitals, {"dp-epsilon": 0.0}, **{"max-epsilon": 6.0})
+    grid = make_grid(hospitals, {"dp-epsilon": 0.0}, HospitalLimits(max_epsilon=6.0))
     reply = ask(grid, min(hospitals), "query.describe")
     assert reply.has_error()
     assert reply.error.reason.startswith("this hospital takes part under differential privacy only (--max-epsilon)")
 
 
 def test_a_verdict_is_not_told_even_by_a_hospital_that_shares_it(hospitals: dict[str, Path]) -> None:
-    grid = make_grid(hospitals, **{"share-verdict": True})
+    grid = make_grid(hospitals, limits=HospitalLimits(share_verdict=True))
     run(grid)
     finals = [reply for kind, reply in grid.heard if kind == "query.finish"]
     assert len(finals) == len(hospitals)
     assert all(not reply.has_error() and not reply.content for reply in finals)
 
 
-def test_the_doctor_s_rehearsal_spends_nothing_of_the_budget(hospitals: dict[str, Path]) -> None:
+def test_the_doctors_round_of_training_charges_nothing(hospitals: dict[str, Path]) -> None:
     name = min(hospitals)
-    train_alone(hospitals[name], name, FederationSettings(dp_epsilon=3.0))
-    assert not budget_path(hospitals[name]).exists()
+    train_once(load_hospital(hospitals[name], name), FederationSettings(dp_epsilon=3.0), TRAINERS)
+    assert not ledger_path(hospitals[name]).exists()
 
 
 def test_nobody_is_trained_on_and_tested(hospitals: dict[str, Path]) -> None:
     name = min(hospitals)
     config = {**FederationSettings(hospitals=4).to_run_config(), **PROMISE}
-    part = find_participant(Context(1, 1, {"data": str(hospitals[name]), "name": name}, RecordDict(), config))
+    split = HospitalData.from_csv(hospitals[name], TRAINERS).participation(config).split
     patients = load_hospital(hospitals[name]).patients
-    sides: list[Patients] = [part.train, part.test]
+    sides: list[Patients] = [split.train, split.test]
     for side, expected in zip(sides, split_patients_apart(patients, 0.25, 0), strict=True):
         assert np.array_equal(side.features, expected.features, equal_nan=True)
-    assert len(part.train) + len(part.test) == len(patients)
+    assert len(split.train) + len(split.test) == len(patients)
 
 
 def test_what_leaves_fits_in_a_message_like_any_other(hospitals: dict[str, Path]) -> None:

@@ -9,14 +9,15 @@ import pytest
 from experiments.methods import train_model
 from experiments.splits import Rows
 from fedhealth.client import personalization
-from fedhealth.client.local_model import find_trainer, train_further
-from fedhealth.client.participant import Participant
+from fedhealth.client.local_model import LocalModel
+from fedhealth.client.patient_split import PatientSplit, split_for
 from fedhealth.client.personalization import Model, Outcome, alone_settings, compare_models, make_personal, train_alone
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.hospital import Hospital, load_hospital
-from fedhealth.data.patients import Patients, split_patients
+from fedhealth.data.patients import Patients
 from fedhealth.reporting.console.hospital import outcome_lines
+from tests.support.hospital_apps import TRAINERS
 from tests.support.hospital_files import write_hospitals
 
 QUICK = FederationSettings(rounds=10)
@@ -27,41 +28,43 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     return load_hospital(write_hospitals(tmp_path_factory.mktemp("hospitals"))["synthetic-cleveland"])
 
 
-def make_part(hospital: Hospital, **settings: object) -> Participant:
-    chosen = dataclasses.replace(QUICK, **settings)  # type: ignore[arg-type]
-    return Participant(hospital, chosen, *split_patients(hospital.patients, chosen.test_share, chosen.seed))
+@pytest.fixture(scope="module")
+def split(hospital: Hospital) -> PatientSplit:
+    return split_for(QUICK, hospital.patients)
 
 
-def make_final(part: Participant, bias: float = 0.0) -> Model:
+def make_local(**settings: object) -> LocalModel:
+    return LocalModel(dataclasses.replace(QUICK, **settings), TRAINERS)  # type: ignore[arg-type]
+
+
+def make_final(split: PatientSplit, bias: float = 0.0, **settings: object) -> Model:
     """A model that has learnt a little, and whose log odds are off by `bias`."""
-    standardisation = preprocessing.local_standardisation(part.train.features)
-    weights = find_trainer(part.settings).initial_weights()
-    weights = train_further(weights, part.train, standardisation, part.settings, 5)
-    return Model([*weights[:-1], weights[-1] + np.float32(bias)], standardisation, part.settings)
+    local = make_local(**settings)
+    standardisation = preprocessing.local_standardisation(split.train.features)
+    weights = local.train_further(local.trainer.initial_weights(), split.train, standardisation, 5)
+    return Model([*weights[:-1], weights[-1] + np.float32(bias)], standardisation, local)
 
 
 # --- personal ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_bias_of_its_own_moves_the_mean_risk_to_the_hospitals_share_of_ill_patients(hospital: Hospital) -> None:
-    part = make_part(hospital)
-    final = make_final(part, bias=-2.0)
-    own = make_personal(final, part)["personal"]
-    off, better = (abs(model.risks(part.train).mean() - part.train.labels.mean()) for model in (final, own))
+def test_a_bias_of_its_own_moves_the_mean_risk_to_the_hospitals_share_of_ill_patients(split: PatientSplit) -> None:
+    final = make_final(split, bias=-2.0)
+    own = make_personal(final, split.train)["personal"]
+    off, better = (abs(model.risks(split.train).mean() - split.train.labels.mean()) for model in (final, own))
     assert off > 0.1
     assert better < 0.02
     for ours, theirs in zip(own.weights[:-1], final.weights[:-1], strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_array_equal(np.argsort(own.risks(part.test)), np.argsort(final.risks(part.test)))
+    np.testing.assert_array_equal(np.argsort(own.risks(split.test)), np.argsort(final.risks(split.test)))
 
 
-def test_finetuning_is_a_few_epochs_more_on_the_training_patients(hospital: Hospital) -> None:
-    part = make_part(hospital, personalise="finetune")
-    final = make_final(part)
+def test_finetuning_is_a_few_epochs_more_on_the_training_patients(split: PatientSplit) -> None:
+    final = make_final(split, personalise="finetune")
     before = [weight.copy() for weight in final.weights]
-    own = make_personal(final, part)["personal"]
-    theirs = train_further(
-        final.weights, part.train, final.standardisation, part.settings, personalization.FINETUNE_EPOCHS
+    own = make_personal(final, split.train)["personal"]
+    theirs = final.local.train_further(
+        final.weights, split.train, final.standardisation, personalization.FINETUNE_EPOCHS
     )
     for ours, expected, was, is_now in zip(own.weights, theirs, before, final.weights, strict=True):
         np.testing.assert_array_equal(ours, expected)
@@ -69,32 +72,19 @@ def test_finetuning_is_a_few_epochs_more_on_the_training_patients(hospital: Hosp
         assert not np.array_equal(ours, was)
 
 
-def test_no_personal_model_is_made_where_none_is_wanted(hospital: Hospital) -> None:
-    part = make_part(hospital, personalise="none")
-    assert make_personal(make_final(part), part) == {}
-
-
-def test_test_patients_make_no_model(hospital: Hospital) -> None:
-    part = make_part(hospital)
-    other = dataclasses.replace(part, test=Patients(part.test.features * 2, 1 - part.test.labels))
-    for how in ("intercept", "finetune"):
-        one, same = (
-            make_personal(make_final(part), dataclasses.replace(each, settings=dataclasses.replace(QUICK, personalise=how)))
-            for each in (part, other)
-        )  # fmt: skip
-        np.testing.assert_array_equal(one["personal"].weights[-1], same["personal"].weights[-1])
-    np.testing.assert_array_equal(train_alone(part).weights[0], train_alone(other).weights[0])
+def test_no_personal_model_is_made_where_none_is_wanted(split: PatientSplit) -> None:
+    assert make_personal(make_final(split, personalise="none"), split.train) == {}
 
 
 # --- alone ------------------------------------------------------------------------------------------------------------
 
 
-def test_alone_is_a_federation_of_one_with_as_many_epochs(hospital: Hospital) -> None:
+def test_alone_is_a_federation_of_one_with_as_many_epochs(split: PatientSplit) -> None:
     """In one batch the order of the patients does not matter, so both must end in the same weights."""
-    part = make_part(hospital, batch_size=10_000, rounds=6, local_epochs=2, strategy="fedavg")
-    alone = train_alone(part)
-    rows = Rows(part.train, np.arange(len(part.train)))
-    theirs = train_model({"only": rows}, alone.settings)
+    local = make_local(batch_size=10_000, rounds=6, local_epochs=2, strategy="fedavg")
+    alone = train_alone(local, split.train)
+    rows = Rows(split.train, np.arange(len(split.train)))
+    theirs = train_model({"only": rows}, alone.settings, TRAINERS)
     assert alone.standardisation == theirs.standardisation
     for ours, expected in zip(alone.weights, theirs.weights, strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -118,15 +108,14 @@ def test_alone_steps_are_larger_where_the_server_would_have_adapted_them(
     ("how", "metrics"), [("intercept", ["auroc", "brier"]), ("finetune", ["auroc", "auroc"]), ("none", ["auroc"])]
 )
 def test_all_models_are_measured_on_the_hospitals_own_test_patients(
-    hospital: Hospital, how: str, metrics: list[str]
+    split: PatientSplit, how: str, metrics: list[str]
 ) -> None:
-    part = make_part(hospital, personalise=how)
-    outcome = compare_models(part, make_final(part), fewest=5)
+    outcome = compare_models(make_final(split, personalise=how), split, fewest=5)
     assert [verdict.metric for verdict in outcome.verdicts.values()] == metrics
     for name, model in outcome.models.items():
-        np.testing.assert_array_equal(outcome.risks[name], model.risks(part.test))
+        np.testing.assert_array_equal(outcome.risks[name], model.risks(split.test))
     lines = outcome_lines(outcome)
-    assert lines[1].startswith(f"on your {len(part.test)} test patients")
+    assert lines[1].startswith(f"on your {len(split.test)} test patients")
     starts = {
         "intercept": ["personal (a bias of its own)"],
         "finetune": ["personal (trained further here)"],
@@ -137,11 +126,20 @@ def test_all_models_are_measured_on_the_hospitals_own_test_patients(
     assert lines[2 + len(names)].startswith("global model: AUROC 0.")
 
 
-def test_too_few_healthy_patients_are_told_of_by_the_brier_score_and_with_a_warning(hospital: Hospital) -> None:
-    part = make_part(hospital)
-    ill = part.test.labels > 0.5
-    few = Patients(part.test.features[ill], part.test.labels[ill])
-    outcome = compare_models(dataclasses.replace(part, test=few), make_final(part), fewest=5)
+@pytest.mark.parametrize("how", ["intercept", "finetune"])
+def test_no_model_depends_on_the_test_patients(split: PatientSplit, how: str) -> None:
+    other = split._replace(test=Patients(split.test.features * 2, 1 - split.test.labels))
+    one, same = (compare_models(make_final(each, personalise=how), each, fewest=5).models for each in (split, other))
+    assert list(one) == ["global", "personal", "alone"]
+    for name, model in one.items():
+        for ours, theirs in zip(model.weights, same[name].weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_too_few_healthy_patients_are_compared_by_the_brier_score_and_with_a_warning(split: PatientSplit) -> None:
+    ill = split.test.labels > 0.5
+    few = Patients(split.test.features[ill], split.test.labels[ill])
+    outcome = compare_models(make_final(split), split._replace(test=few), fewest=5)
     assert {verdict.metric for verdict in outcome.verdicts.values()} == {"brier"}
     lines = outcome_lines(outcome)
     assert lines[-1] == "AUROC says little here: 0 of the test patients are healthy"
@@ -149,13 +147,12 @@ def test_too_few_healthy_patients_are_told_of_by_the_brier_score_and_with_a_warn
 
 
 def test_a_model_that_diverges_alone_costs_the_comparison_and_nothing_else(
-    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+    split: PatientSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = make_part(hospital)
-    final = make_final(part)
+    final = make_final(split)
     broken = dataclasses.replace(final, weights=[weight * np.nan for weight in final.weights])
-    monkeypatch.setattr(personalization, "train_alone", lambda _: broken)
-    outcome: Outcome = compare_models(part, final, fewest=5)
+    monkeypatch.setattr(personalization, "train_alone", lambda *_: broken)
+    outcome: Outcome = compare_models(final, split, fewest=5)
     assert (list(outcome.models), outcome.verdicts) == (["global", "personal"], {})
     assert any(
         line.startswith("no comparison: the model of your patients alone diverged") for line in outcome_lines(outcome)
@@ -179,7 +176,8 @@ def test_the_default_model_is_worth_it_to_a_real_hospital_or_at_least_no_harm(uc
         settings = FederationSettings(seed=seed)
         finished = run_federation(paths, rounds=settings.rounds, seed=seed)[-1]
         assert isinstance(finished, RunFinished) and finished.standardisation is not None
-        part = Participant(va, settings, *split_patients(va.patients, settings.test_share, seed))
-        final = Model([read_array(each) for each in finished.weights.values()], finished.standardisation, settings)
-        differences.append(compare_models(part, final, fewest=5).verdicts["global"].difference)
+        weights = [read_array(each) for each in finished.weights.values()]
+        final = Model(weights, finished.standardisation, LocalModel(settings, TRAINERS))
+        outcome = compare_models(final, split_for(settings, va.patients), fewest=5)
+        differences.append(outcome.verdicts["global"].difference)
     assert np.mean(differences) >= 0.0

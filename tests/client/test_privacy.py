@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import chisquare, kstest, norm
 
 from fedhealth.client.privacy.accounting import epsilon_of_steps, noise_for_epsilon
-from fedhealth.client.privacy.ledger import Budget, budget_path, reset_budget
+from fedhealth.client.privacy.ledger import PrivacyLedger, ledger_path, reset_ledger
 from fedhealth.client.privacy.mechanisms import noisy_count, noisy_histogram
 from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.client.privacy.plan import FEWEST, make_plan
@@ -134,7 +134,7 @@ def test_given_noise_is_kept_and_the_epsilon_follows() -> None:
 
 def test_a_delta_that_lets_one_patient_be_shown_is_refused() -> None:
     with pytest.raises(
-        RunError, match=r"--dp-delta 0\.01 is no promise to one of about 120 patients: it must be below 0\.0083"
+        RunError, match=r"--dp-delta 0\.01 guarantees nothing to one of about 120 patients: it must be below 0\.0083"
     ):
         make_plan(FederationSettings(dp_epsilon=2.0, dp_delta=0.01), 120, 0.2)
 
@@ -206,8 +206,8 @@ SETTINGS = FederationSettings(dp_epsilon=2.0, dp_delta=1e-3, rounds=5)
 PLAN = make_plan(SETTINGS, 200, 0.2)
 
 
-def spend_a_run(budget: Budget, split: str = SPLIT) -> None:
-    if budget.find_count(split) is None:
+def spend_a_run(budget: PrivacyLedger, split: str = SPLIT) -> None:
+    if budget.read_count(split) is None:
         budget.charge_count(split, 200, 0.2)
     for _ in range(5):
         budget.charge_steps(split, PLAN)
@@ -216,15 +216,15 @@ def spend_a_run(budget: Budget, split: str = SPLIT) -> None:
 
 def test_a_whole_run_costs_what_it_promised_and_a_new_process_knows_it(tmp_path: Path) -> None:
     path = tmp_path / "client_1.budget.jsonl"
-    spend_a_run(Budget(path))
-    spent = Budget(path).spent()
+    spend_a_run(PrivacyLedger(path))
+    spent = PrivacyLedger(path).spent()
     assert 1.9 < spent.epsilon <= 2.0
     assert spent.delta == 1e-3
-    assert Budget(path).find_count(SPLIT) == (200, 0.2)
+    assert PrivacyLedger(path).read_count(SPLIT) == (200, 0.2)
 
 
 def test_a_second_run_adds_to_the_first(tmp_path: Path) -> None:
-    budget = Budget(tmp_path / "a.budget.jsonl")
+    budget = PrivacyLedger(tmp_path / "a.budget.jsonl")
     spend_a_run(budget)
     spend_a_run(budget)
     twice = 0.2 + epsilon_of_steps(PLAN.noise, PLAN.rate, 10 * PLAN.steps, 1e-3)
@@ -235,23 +235,23 @@ def test_a_second_run_adds_to_the_first(tmp_path: Path) -> None:
 
 
 def test_those_tested_and_those_trained_on_are_others_so_the_larger_loss_counts() -> None:
-    budget = Budget()
+    budget = PrivacyLedger()
     budget.charge_test(SPLIT, 2.0)
     budget.charge_count(SPLIT, 200, 0.2)
     assert budget.spent().epsilon == 2.0
 
 
 def test_a_run_that_the_limit_does_not_reach_for_is_refused_before_it_begins() -> None:
-    budget = Budget(limit=3.0)
+    budget = PrivacyLedger(limit=3.0)
     spend_a_run(budget)
     with pytest.raises(
         RunError, match=r"it has spent epsilon 2 of 3 \(--max-epsilon\), and the whole run would make it 4"
     ):
-        budget.require_room(SPLIT, PLAN, 5)
+        budget.require_enough(SPLIT, PLAN, 5)
 
 
 def test_the_limit_stops_a_server_that_asks_for_more_rounds_than_it_said() -> None:
-    budget = Budget(limit=2.0)
+    budget = PrivacyLedger(limit=2.0)
     spend_a_run(budget)
     with pytest.raises(RunError, match="and another round would make it"):
         budget.charge_steps(SPLIT, PLAN)
@@ -261,8 +261,8 @@ def test_the_limit_stops_a_server_that_asks_for_more_rounds_than_it_said() -> No
 
 
 def test_what_is_told_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    budget = Budget(tmp_path / "nowhere" / "a.budget.jsonl")
-    with pytest.raises(RunError, match="nothing is told without its budget"):
+    budget = PrivacyLedger(tmp_path / "nowhere" / "a.budget.jsonl")
+    with pytest.raises(RunError, match="nothing is disclosed without the ledger"):
         budget.charge_steps(SPLIT, PLAN)
 
 
@@ -281,29 +281,29 @@ def test_what_is_told_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_a_damaged_ledger_is_never_taken_for_an_empty_one(tmp_path: Path, line: str) -> None:
     path = tmp_path / "a.budget.jsonl"
-    spend_a_run(Budget(path))
+    spend_a_run(PrivacyLedger(path))
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n")
     with pytest.raises(RunError, match="line 3 is no entry of a privacy budget; restore the file"):
-        Budget(path).spent()
+        PrivacyLedger(path).spent()
 
 
 def test_a_reset_puts_the_ledger_aside_and_loses_nothing(tmp_path: Path) -> None:
     file = tmp_path / "client_1.csv"
-    assert reset_budget(file) is None
-    spend_a_run(Budget(budget_path(file)))
-    content = budget_path(file).read_text()
-    first = reset_budget(file)
+    assert reset_ledger(file) is None
+    spend_a_run(PrivacyLedger(ledger_path(file)))
+    content = ledger_path(file).read_text()
+    first = reset_ledger(file)
     assert first is not None and first.read_text() == content
-    assert Budget(budget_path(file)).spent().epsilon == 0
-    spend_a_run(Budget(budget_path(file)))
-    second = reset_budget(file)
+    assert PrivacyLedger(ledger_path(file)).spent().epsilon == 0
+    spend_a_run(PrivacyLedger(ledger_path(file)))
+    second = reset_ledger(file)
     assert second is not None and second != first and first.exists()
 
 
 def test_the_ledger_is_plain_json_that_an_auditor_can_read(tmp_path: Path) -> None:
     path = tmp_path / "a.budget.jsonl"
-    spend_a_run(Budget(path))
+    spend_a_run(PrivacyLedger(path))
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     assert [entry["kind"] for entry in entries] == ["count", *["steps"] * 5, "test"]
     assert entries[1] == {"split": SPLIT, "kind": "steps", "noise": PLAN.noise, "rate": 0.32, "delta": 1e-3, "steps": 4}

@@ -6,7 +6,6 @@ follows, 95 % sure, a lower bound of mu and so of epsilon (Nasr et al. 2023, "Ti
 machine learning", section 4.2). It must stay below the promise; with too little noise it must not, or it proves nothing.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 
@@ -16,7 +15,9 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from scipy.optimize import brentq
 from scipy.stats import beta, norm
 
-from fedhealth.client import app, participant
+from fedhealth.client.app import make_client_app
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.patient_split import PatientSplit
 from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
@@ -24,12 +25,12 @@ from fedhealth.data.hospital import Hospital
 from fedhealth.data.patients import Patients
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import node_id_of
+from tests.support.hospital_apps import TRAINERS
 
 EPSILON, DELTA = 4.0, 1e-3
 TRIALS = 300
 SETTINGS = FederationSettings(hospitals=1, rounds=1, dp_epsilon=EPSILON, dp_delta=DELTA, weight_decay=0.0)
 NUM_OTHERS = 30
-_keys = itertools.count()
 
 
 def make_patients() -> Patients:
@@ -44,23 +45,24 @@ def make_patients() -> Patients:
 
 def what_leaves(patients: Patients, number: int) -> tuple[int, np.ndarray]:
     """The noisy count and the trained weights (num_weights,) of a hospital with these patients to train on."""
-    key = f"audit:{next(_keys)}"
-    participant.hold_in_memory(key, Hospital("a", "a", patients, "study", ()), patients, patients, noise_seed=[number])
-    try:
-        grid = InProcessGrid(app.app, {"a": {"data": key, "name": "a"}}, SETTINGS.to_run_config())
+    hospital = HospitalData(
+        Hospital("a", "a", patients, "study", ()),
+        TRAINERS,
+        noise_source=NoiseSource([number]),
+        fixed_split=PatientSplit(patients, patients),
+    )
+    grid = InProcessGrid({"a": make_client_app(hospital)}, SETTINGS.to_run_config())
 
-        def ask(kind: str, content: RecordDict) -> Message:
-            return grid.send_and_receive([Message(content, dst_node_id=node_id_of("a"), message_type=kind)])[0]
+    def ask(kind: str, content: RecordDict) -> Message:
+        return grid.send_and_receive([Message(content, dst_node_id=node_id_of("a"), message_type=kind)])[0]
 
-        count = ask("query.describe", RecordDict()).content.metric_records["counts"]["train-patients"]
-        weights = ask("query.initial_weights", RecordDict()).content.array_records["arrays"]
-        scale = preprocessing.reference_standardisation()
-        config = ConfigRecord({"server-round": 1, "means": list(scale.means), "stds": list(scale.stds)})
-        reply = ask("train", RecordDict({"arrays": weights, "config": config}))
-        trained = np.concatenate([a.numpy().ravel() for a in reply.content.array_records["arrays"].values()])
-        return int(count), trained  # type: ignore[call-overload]
-    finally:
-        participant.forget_in_memory(key)
+    count = ask("query.describe", RecordDict()).content.metric_records["counts"]["train-patients"]
+    weights = ask("query.initial_weights", RecordDict()).content.array_records["arrays"]
+    scale = preprocessing.reference_standardisation()
+    config = ConfigRecord({"server-round": 1, "means": list(scale.means), "stds": list(scale.stds)})
+    reply = ask("train", RecordDict({"arrays": weights, "config": config}))
+    trained = np.concatenate([a.numpy().ravel() for a in reply.content.array_records["arrays"].values()])
+    return int(count), trained  # type: ignore[call-overload]
 
 
 def guess_scores() -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,9 @@ from experiments.splits import (
     small_cases,
     take,
 )
-from fedhealth.client import app, participant
+from fedhealth.client.app import make_client_app
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.patient_split import PatientSplit
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.patients import Patients, split_patients
@@ -33,6 +35,7 @@ from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.metrics.ranking import exact_auroc, weighted_auroc
 from fedhealth.server.app import Event, RunFinished, RunStarted, federate
 from fedhealth.transport.in_process import InProcessGrid
+from tests.support.hospital_apps import TRAINERS, make_apps
 from tests.support.hospital_files import write_hospitals
 
 QUICK = FederationSettings(rounds=2)
@@ -108,8 +111,8 @@ def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path)
     paths = write_hospitals(tmp_path)
     settings = FederationSettings(rounds=4, seed=3)
     events: list[Event] = []
-    nodes = {name: {"data": str(path), "name": name} for name, path in paths.items()}
-    federate(InProcessGrid(app.app, nodes, settings.to_run_config()), settings, events.append, max_wait=1.0)
+    grid = InProcessGrid(make_apps(paths), settings.to_run_config())
+    federate(grid, settings, events.append, max_wait=1.0)
     finished = events[-1]
     assert isinstance(finished, RunFinished)
 
@@ -117,26 +120,24 @@ def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path)
     for name, path in paths.items():
         patients, _ = split_patients(load_hospital(path).patients, settings.test_share, settings.seed)
         train[name] = take(patients, np.arange(len(patients)))
-    model = train_model(train, settings)
+    model = train_model(train, settings, TRAINERS)
     assert model.standardisation == finished.standardisation
     for ours, theirs in zip(model.weights, finished.weights.values(), strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
-    assert participant.IN_MEMORY == {}
 
 
-def test_a_hospital_in_memory_trains_on_its_training_patients_and_tests_the_others(
+def test_a_hospital_whose_split_is_given_trains_and_tests_on_just_those_patients(
     hospitals: dict[str, Patients],
 ) -> None:
     name, patients = next(iter(hospitals.items()))
     train, test = (take(patients, places).patients for places in (np.arange(30), np.arange(30, 41)))
-    participant.hold_in_memory("memory:test", Hospital(name, name, patients, "study", ()), train, test)
-    try:
-        events: list[Event] = []
-        settings = FederationSettings(hospitals=1, rounds=1)
-        grid = InProcessGrid(app.app, {name: {"data": "memory:test", "name": name}}, settings.to_run_config())
-        federate(grid, settings, events.append, max_wait=1.0)
-    finally:
-        participant.forget_in_memory("memory:test")
+    hospital = HospitalData(
+        Hospital(name, name, patients, "study", ()), TRAINERS, fixed_split=PatientSplit(train, test)
+    )
+    events: list[Event] = []
+    settings = FederationSettings(hospitals=1, rounds=1)
+    grid = InProcessGrid({name: make_client_app(hospital)}, settings.to_run_config())
+    federate(grid, settings, events.append, max_wait=1.0)
     began = events[0]
     assert isinstance(began, RunStarted)
     counts = [(m.name, m.source, m.train_patients, m.test_patients, m.test_ill) for m in began.members]
@@ -145,7 +146,7 @@ def test_a_hospital_in_memory_trains_on_its_training_patients_and_tests_the_othe
 
 def test_every_method_tests_the_same_patients(hospitals: dict[str, Patients]) -> None:
     case = next(cross_validation_cases(hospitals, seeds=1))
-    found = dict(run_case(case, QUICK, ("fedavg", "scaffold")))
+    found = dict(run_case(case, QUICK, ("fedavg", "scaffold"), TRAINERS))
     assert list(found) == [
         "local",
         *(f"federated {name}{more}" for name in ("fedavg", "scaffold") for more in ("", " + intercept", " + finetune")),
@@ -161,7 +162,7 @@ def test_every_method_tests_the_same_patients(hospitals: dict[str, Patients]) ->
 
 def test_an_intercept_changes_risks_and_never_the_order_inside_a_hospital(hospitals: dict[str, Patients]) -> None:
     case = next(cross_validation_cases(hospitals, seeds=1))
-    found = dict(run_case(case, QUICK, ("fedavg",)))
+    found = dict(run_case(case, QUICK, ("fedavg",), TRAINERS))
     for name, risks in found["federated fedavg"].items():
         moved = found["federated fedavg + intercept"][name]
         assert not np.allclose(moved, risks)
@@ -170,7 +171,7 @@ def test_an_intercept_changes_risks_and_never_the_order_inside_a_hospital(hospit
 
 def test_a_new_hospital_can_neither_train_alone_nor_be_personal(hospitals: dict[str, Patients]) -> None:
     case = next(new_hospital_cases(hospitals, seeds=1))
-    assert list(dict(run_case(case, QUICK, ("fedavg",)))) == [
+    assert list(dict(run_case(case, QUICK, ("fedavg",), TRAINERS))) == [
         "federated fedavg",
         "federated fedavg + prevalence",
         "central",
@@ -191,7 +192,7 @@ def test_choosing_settings_never_looks_at_test_patients(
     }
     chosen: list[str] = []
     for each in (case, dataclasses.replace(case, test=spoilt)):
-        methods = dict(run_chosen(each, QUICK, chosen))
+        methods = dict(run_chosen(each, QUICK, chosen, TRAINERS))
         assert list(methods) == ["federated chosen", "federated chosen + intercept"]
     assert chosen[0] == chosen[1]
     places = {name: set(rows.places) for name, rows in case.train.items()}
@@ -310,7 +311,7 @@ def test_flambys_protocol_without_the_uci_files_is_refused_in_one_line(
 
 def test_the_same_seeds_give_the_same_study(hospitals: dict[str, Patients]) -> None:
     case: Case = next(cross_validation_cases(hospitals, seeds=1))
-    first, again = (dict(run_case(case, QUICK, ("fedadagrad",))) for _ in range(2))
+    first, again = (dict(run_case(case, QUICK, ("fedadagrad",), TRAINERS)) for _ in range(2))
     for method, risks in first.items():
         for name in risks:
             np.testing.assert_array_equal(risks[name], again[method][name])

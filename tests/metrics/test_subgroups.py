@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedhealth.client import app
+from fedhealth.client.limits import LEAST_COUNT, HospitalLimits
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.metrics.histogram import NUM_BINS
@@ -38,6 +38,7 @@ from fedhealth.server.reply_validation import NOT_SOUND, describe_problem, read_
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
 from tests.support.asking import make_ask, write_hospital
+from tests.support.hospital_apps import make_apps
 from tests.support.hospital_files import write_hospitals
 from tests.support.run_folders import NAMES, write_run
 
@@ -203,9 +204,8 @@ def test_an_answer_that_cannot_be_is_refused(record: dict[str, Any], words: str)
 def run_federation(hospitals: dict[str, Path], **choice: Any) -> RunFinished:
     config = FederationSettings(hospitals=len(hospitals), rounds=2, **choice).to_run_config()
     events: list[Any] = []
-    nodes = {name: {"data": str(path), "name": name} for name, path in hospitals.items()}
-    grid = InProcessGrid(app.app, nodes, config)
-    make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
+    grid = InProcessGrid(make_apps(hospitals), config)
+    make_server_app(events.append)(grid, grid.context)
     assert isinstance(events[-1], RunFinished)
     return events[-1]
 
@@ -237,7 +237,7 @@ def test_without_subgroups_nobody_is_asked_and_a_hospital_that_is_asked_all_the_
 @pytest.mark.parametrize(("server", "own", "told"), [(5, None, 5), (1, None, 5), (200, None, 0), (5, 200, 0)])
 def test_the_larger_limit_of_server_and_hospital_holds(tmp_path: Path, server: int, own: int | None, told: int) -> None:
     path = write_hospital(tmp_path / "one.csv", 400)
-    ask = make_ask(path, {} if own is None else {"min-count": own}, min_count=server)
+    ask = make_ask(path, HospitalLimits(LEAST_COUNT if own is None else own), min_count=server)
     weights: ArrayRecord = ask("query.initial_weights").content.array_records["arrays"]
     reply = ask("query.subgroups", weights, means=[50.0, 130.0, 200.0, 140.0, 1.0, 1.0], stds=[10.0] * 6)
     assert len(reply.content.metric_records["subgroups"]) == told

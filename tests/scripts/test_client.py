@@ -1,4 +1,4 @@
-"""client.py as a hospital's staff meet it: names, receipts, a stop, a full disk. Most of it as a process on loopback."""
+"""client.py as a hospital's staff run it: receipts, a stop, a full disk. Most of it as a process on loopback."""
 
 import json
 import shutil
@@ -6,25 +6,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, RecordDict
 
 import client
 from fedhealth.cli.demo import free_port
-from fedhealth.client.personalization import Model
-from fedhealth.client.privacy.ledger import Budget, budget_path
 from fedhealth.client.receipts_audit import audit_receipts
-from fedhealth.common.errors import DataError, RunError, UsageError
-from fedhealth.config.federation import FederationSettings
-from fedhealth.config.scripts import ClientSettings
 from fedhealth.data.hospital import load_hospital
-from fedhealth.data.preprocessing import encode, reference_standardisation
-from fedhealth.transport.tls.authority import issue_certificates
+from fedhealth.data.preprocessing import encode
 from tests.support.hospital_files import write_hospitals
 from tests.support.processes import Process, started
 
@@ -49,157 +40,16 @@ def file(csv: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(csv, tmp_path / "client_1.csv"))
 
 
-# --- the hospital's name ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> Path:
-    issue_certificates(tmp_path / "certs", ("cleveland",), ("localhost",), days=90, ca_days=900, force=False)
-    return tmp_path / "certs" / "cleveland"
-
-
-def test_the_certificate_names_the_hospital_whatever_its_file_says(
-    file: Path, tls: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in (None, "cleveland"):
-        seat = client.take_seat(ClientSettings(file=file, tls=tls, name=name))
-        assert seat.hospital.name == "cleveland"
-        assert seat.node_config == {"data": str(file), "name": "cleveland", "min-count": 5}
-        assert capsys.readouterr().out.startswith(
-            f"cleveland (so says its certificate; the file says {NAME}): {len(seat.hospital.patients)} patients in {file};"
-        )
-
-
-def test_another_name_than_the_certificates_is_one_line(file: Path, tls: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        client.take_seat(ClientSettings(file=file, tls=tls, name="hungary"))
-    assert str(caught.value) == f"--name is hungary, but {tls} holds the certificate of cleveland"
-
-
-@pytest.mark.parametrize(("name", "found"), [(None, NAME), ("lakeside", "lakeside"), (" lakeside ", "lakeside")])
-def test_a_hospital_is_described_as_it_joins(
-    file: Path, name: str | None, found: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-
-    from fedhealth.client import participant
-
-    seat = client.take_seat(ClientSettings(file=file, name=name))
-    assert seat.hospital.name == found
-    assert capsys.readouterr().out.startswith(f"{found}: ")
-    config = {key: value for key, value in seat.node_config.items() if key != "min-count"}
-    assert participant.read_hospital(config["data"], config.get("name")) is seat.hospital
-
-
-def test_the_hospitals_own_limit_reaches_its_app(file: Path) -> None:
-    assert client.take_seat(ClientSettings(file=file, min_count=9)).node_config["min-count"] == 9
-
-
 # --- what the script itself refuses -----------------------------------------------------------------------------------
 
 
-def test_a_server_that_wants_the_patients_split_anew_is_refused_until_the_client_is_started_again(file: Path) -> None:
-    seat = client.take_seat(ClientSettings(file=file))
-
-    def joined(**run_config: Any) -> Any:
-        return SimpleNamespace(run_config={key.replace("_", "-"): value for key, value in run_config.items()})
-
-    client.require_same_split(seat, joined(seed=0, test_share=0.25, rounds=3))
-    client.require_same_split(seat, joined(seed=0, test_share=0.25, rounds=9))
-    client.require_same_split(seat, joined(seed=0, test_share=0.25, validation=0.3))
-    for other in (
-        joined(seed=0, test_share=0.25, validation=0.3, patience=1),
-        joined(seed=1, test_share=0.25),
-        joined(seed=0, test_share=0.26),
-        joined(seed=[], test_share=None),
-    ):
-        with pytest.raises(RunError, match=r"the server asks for another split .* start this client again"):
-            client.require_same_split(seat, other)
-    client.require_same_split(client.take_seat(ClientSettings(file=file)), joined(seed=1, test_share=0.25))
-
-
-def finish_message(**config: float) -> Any:
-    return SimpleNamespace(content=RecordDict({"config": ConfigRecord(dict(config))}))
-
-
-@pytest.mark.parametrize(
-    ("config", "more"), [({}, ""), ({"threshold": 0.435}, ", by which a patient is called ill from a risk of 0.435")]
-)
-def test_a_hospital_reads_from_which_risk_a_patient_is_called_ill_if_that_was_chosen(
-    file: Path,
-    config: dict[str, float],
-    more: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("flag", ["--save-model", "--save-personal"])
+def test_a_file_that_cannot_be_written_is_refused_before_anybody_joins(
+    file: Path, tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fedhealth.client import app
-    from fedhealth.reporting.console import hospital
-
-    monkeypatch.setattr(app, "look_back", lambda *_: SimpleNamespace(models={}))
-    monkeypatch.setattr(hospital, "outcome_lines", lambda _: [])
-    context: Any = None
-    client.look_back(ClientSettings(file=file), finish_message(**config), context)
-    assert capsys.readouterr().out == f"the run is over; this hospital has the final model{more}\n"
-
-
-@pytest.mark.parametrize(("flag", "which"), [("save_model", "final"), ("save_personal", "personal")])
-def test_a_model_that_cannot_be_saved_is_one_line(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str, which: str
-) -> None:
-    from fedhealth.models import keras_models
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(keras_models, "save_model", fail)
-    path, own = tmp_path / "model.keras", Model([], reference_standardisation(), FederationSettings())
-    with pytest.raises(RunError) as caught:
-        client.save(flag.replace("_", "-"), path, own)
-    name = flag.replace("_", "-")
-    assert str(caught.value) == f"--{name} {path}: the {which} model cannot be saved (No space left on device)"
-
-
-@pytest.mark.parametrize("flag", ["save_model", "save_personal"])
-def test_a_place_that_cannot_be_written_is_told_before_anybody_is_joined(file: Path, tmp_path: Path, flag: str) -> None:
-    with pytest.raises(UsageError, match=f"--{flag.replace('_', '-')} .*: there is no folder .*nowhere; create it"):
-        client.take_seat(ClientSettings(file=file, **{flag: tmp_path / "nowhere" / "m.keras"}))
-
-
-def test_a_hospital_that_shares_its_verdict_says_so_to_its_app_and_to_nobody_else(file: Path) -> None:
-    assert client.take_seat(ClientSettings(file=file, share_verdict=True)).node_config["share-verdict"] is True
-    assert "share-verdict" not in client.take_seat(ClientSettings(file=file)).node_config
-
-
-def test_the_hospitals_privacy_limit_reaches_its_app_and_without_one_there_is_none(file: Path) -> None:
-    assert client.take_seat(ClientSettings(file=file, max_epsilon=4.0)).node_config["max-epsilon"] == 4.0
-    assert "max-epsilon" not in client.take_seat(ClientSettings(file=file)).node_config
-
-
-def test_a_budget_that_is_reset_is_put_aside_with_a_warning_and_never_lost(
-    file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ledger = budget_path(file)
-    Budget(ledger).charge_test("seed 0, test share 0.25", 2.0)
-    client.take_seat(ClientSettings(file=file, reset_budget=True))
-    assert not ledger.exists()
-    assert Budget(file.parent / "client_1.budget.before-1.jsonl").spent().epsilon == 2.0
-    assert "no longer counts (--reset-budget); it is in " in capsys.readouterr().err
-
-
-def test_flags_that_can_have_no_effect_in_this_run_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ClientSettings(file=file, share_verdict=True, save_personal=file.with_name("own.keras"))
-    client.warn_in_vain(settings, SimpleNamespace(run_config={"dp-epsilon": 3.0, "personalise": "none"}))  # type: ignore[arg-type]
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("warning: --save-personal: nothing will be saved")
-    assert second.startswith("warning: --share-verdict: nothing will be shared, for no noise covers it")
-    client.warn_in_vain(settings, SimpleNamespace(run_config={"dp-epsilon": 0.0, "personalise": "intercept"}))  # type: ignore[arg-type]
-    assert capsys.readouterr().err == ""
-
-
-def test_what_could_not_be_answered_is_told_here_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    client.warn_of(RunError("training diverged"))
-    client.warn_of(ValueError("patient 17"))
-    client.warn_of(DataError(["row 3"]))
-    assert capsys.readouterr().err == "warning: training diverged\nwarning: ValueError: patient 17\nwarning: row 3\n"
+    path = tmp_path / "nowhere" / "m.keras"
+    assert client.main([str(file), flag, str(path)]) == 2
+    assert capsys.readouterr().err == (f"error: {flag} {path}: there is no folder {path.parent}; create it first\n")
 
 
 # --- as a process -----------------------------------------------------------------------------------------------------

@@ -223,7 +223,7 @@ def test_a_promise_is_kept_and_a_run_that_would_break_it_does_not_begin(data: Pa
     with federation(own, tmp_path / "first", ("server", "1"), flags, client_flags=limit) as processes:
         assert {name: process.end() for name, process in processes.items()} == {"server": 0, "1": 0}
         assert "privacy: epsilon 3, delta 0.0001 for each patient" in processes["server"].output
-        told = processes["1"].wait_for("round 2   privacy: this run promises epsilon 3")
+        told = processes["1"].wait_for("round 2   privacy: this run guarantees epsilon 3")
         assert told.endswith("so far, 4 at most (--max-epsilon)")
     assert "Differential privacy for each patient: epsilon 3" in (tmp_path / "first" / "MODEL_CARD.md").read_text()
     assert (own / "client_1.budget.jsonl").is_file()

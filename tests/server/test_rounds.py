@@ -110,7 +110,7 @@ def make_recorder(
 
 
 def make_grid(*hospitals: str) -> InProcessGrid:
-    return InProcessGrid(ClientApp(), {name: {} for name in hospitals}, {})
+    return InProcessGrid({name: ClientApp() for name in hospitals}, {})
 
 
 def run_train(recorder: GuardedStrategy, replies: list[Message], model: Mapping[str, Sequence[float]]) -> ArrayRecord:
@@ -337,7 +337,7 @@ class Returning(InProcessGrid):
             metrics = MetricRecord({"num-examples": TRAIN_PATIENTS[context.node_id], "train-loss": 0.5})
             return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
-        super().__init__(app, {name: {} for name in NAMES.values()}, {})
+        super().__init__(dict.fromkeys(NAMES.values(), app), {})
         self.asked: list[int] = []
         self.looks = looks
 

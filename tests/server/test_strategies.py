@@ -10,7 +10,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import Strategy
 
-from fedhealth.client import app
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import federate
 from fedhealth.server.events import Checkpoint, Event, Member, RunFinished
@@ -19,6 +18,7 @@ from fedhealth.server.strategies.registry import STRATEGIES, make_strategy
 from fedhealth.server.strategies.scaffold import control_change, count_steps
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
+from tests.support.hospital_apps import make_apps
 from tests.support.hospital_files import write_hospitals
 
 NAMES = ("cleveland", "hungary", "switzerland", "va", "basel", "leeds", "porto")
@@ -46,7 +46,7 @@ class Server:
         members = [Member(node, name, "own", counts[node], 1, 1) for node, name in nodes.items()]
         start_here = Checkpoint(0, ArrayRecord(), None, self.strategy, members, {}, {})
         self.recorder = GuardedStrategy(start_here, RoundPolicy(max_wait=0.05), lambda event: None)
-        self.grid = InProcessGrid(ClientApp(), {name: {} for name in self.names}, {})
+        self.grid = InProcessGrid({name: ClientApp() for name in self.names}, {})
         self.arrays = ArrayRecord({"w": Array(np.array(start, np.float32))})
         self.round_num = 0
         self.sent: list[Message] = []
@@ -189,8 +189,7 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def run(hospitals: Mapping[str, Path], settings: FederationSettings) -> tuple[list[Event], InProcessGrid]:
     events: list[Event] = []
-    nodes = {name: {"data": str(path), "name": name} for name, path in hospitals.items()}
-    grid = InProcessGrid(app.app, nodes, settings.to_run_config())
+    grid = InProcessGrid(make_apps(hospitals), settings.to_run_config())
     federate(grid, settings, events.append, max_wait=1.0)
     return events, grid
 

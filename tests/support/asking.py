@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fedhealth.client import app
+from fedhealth.client.limits import HospitalLimits
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import split_patients
 from fedhealth.data.schema import FEATURE_NAMES, TARGET
 from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.transport.in_process import InProcessGrid
+from tests.support.hospital_apps import USUAL, make_app
 
 Ask = Callable[..., Message]
 
@@ -32,11 +33,14 @@ def write_hospital(path: Path, num_patients: int = 60, chol_known: int | None = 
     return path
 
 
-def make_ask(path: Path, node_config: dict[str, Any] | None = None, **run_config: Any) -> Ask:
-    """A function that sends one message to the hospital of `path` and gives its reply."""
+def make_ask(path: Path, limits: HospitalLimits = USUAL, **run_config: Any) -> Ask:
+    """A function that sends one message to the hospital of `path`, called lakeside, and returns its reply."""
     config = {**FederationSettings().to_run_config(), **{k.replace("_", "-"): v for k, v in run_config.items()}}
-    nodes = {"lakeside": {"data": str(path), "name": "lakeside", **(node_config or {})}}
-    grid = InProcessGrid(app.app, nodes, config)
+    return ask_through(InProcessGrid({"lakeside": make_app(path, "lakeside", limits)}, config))
+
+
+def ask_through(grid: InProcessGrid) -> Ask:
+    """A function that sends one message to the only hospital of a grid and returns its reply."""
     (node_id,) = grid.get_node_ids()
 
     def ask(kind: str, arrays: ArrayRecord | None = None, **config: Any) -> Message:

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from flwr.app import Context, RecordDict
-
-from fedhealth.client import app
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import make_server_app
 from fedhealth.server.events import Event
 from fedhealth.transport.in_process import InProcessGrid
+from tests.support.hospital_apps import make_apps
 
 QUICK = {"rounds": 3, "local-epochs": 1}
 
@@ -17,7 +15,6 @@ def run_federation(hospitals: dict[str, Path], **run_config: object) -> list[Eve
     config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **QUICK}
     config.update({key.replace("_", "-"): value for key, value in run_config.items()})
     events: list[Event] = []
-    nodes = {name: {"data": str(path), "name": name} for name, path in hospitals.items()}
-    grid = InProcessGrid(app.app, nodes, config)
-    make_server_app(events.append)(grid, Context(1, 1, {}, RecordDict(), config))
+    grid = InProcessGrid(make_apps(hospitals), config)
+    make_server_app(events.append)(grid, grid.context)
     return events

@@ -73,9 +73,9 @@ class ToyGrid(InProcessGrid):
     `on_send` hears of every batch before it goes out: its type and its hospitals' names.
     """
 
-    def __init__(self, app: ClientApp, names: Iterable[str]) -> None:
-        self.names = {node_id_of(name): name for name in names}
-        super().__init__(app, {name: {"key": name} for name in self.names.values()}, {})
+    def __init__(self, apps: dict[str, ClientApp]) -> None:
+        self.names = {node_id_of(name): name for name in apps}
+        super().__init__(apps, {})
         self.away: set[str] = set()
         self.lost: dict[tuple[str, str], str] = {}
         self.on_send: Callable[[str, list[str]], None] = lambda kind, names: None
@@ -162,10 +162,16 @@ def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class:
     """A federation of these hospitals, known to the grid by `keys` (default: their names)."""
     by_key = dict(zip(keys or [hospital.name for hospital in hospitals], hospitals, strict=True))
     heard: list[Heard] = []
+    apps = {key: toy_app(hospital, heard) for key, hospital in by_key.items()}
+    return Toy(grid_class(apps), {hospital.name: hospital for hospital in hospitals}, heard)
+
+
+def toy_app(hospital: ToyHospital, heard: list[Heard]) -> ClientApp:
+    """The app of one toy hospital, which writes down all that it hears."""
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:
-        hospital, kind = by_key[str(context.node_config["key"])], message.metadata.message_type
+        kind = message.metadata.message_type
         config = dict(message.content.config_records.get("config", ConfigRecord()))
         heard.append(Heard(hospital.name, kind, message.content, config))
         if kind in hospital.faults:
@@ -182,7 +188,7 @@ def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class:
     )
     for question in questions:
         app.query(question)(answer)
-    return Toy(grid_class(app, by_key), {hospital.name: hospital for hospital in hospitals}, heard)
+    return app
 
 
 def three_hospitals() -> Toy:

@@ -1,8 +1,10 @@
 """Virtual hospitals: who they are, in this process and in others, and `python -m fedhealth simulate` as a user runs it."""
 
+import gc
 import os
 import signal
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedhealth.cli.commands.simulate import main
-from fedhealth.client import app
-from fedhealth.client.virtual import Place, find_place, list_hospital_files, load_virtual
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.trainers import Trainers
+from fedhealth.client.virtual import KEPT_HOSPITALS, VirtualHospitals, VirtualSource, list_hospital_files
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
@@ -20,13 +23,18 @@ from fedhealth.server.app import make_server_app
 from fedhealth.server.events import Event, RunFinished
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.process_pool import working_grid
+from tests.support.hospital_apps import make_apps
 from tests.support.hospital_files import write_hospitals
 from tests.support.processes import Process, started
 
-NODES = {f"hospital {number}": {"partition-id": number} for number in range(5)}
+NAMES = [f"hospital {number}" for number in range(5)]
 
 
 # --- who a virtual hospital is ---------------------------------------------------------------------------------------
+
+
+def make_source(folder: Path) -> VirtualSource:
+    return VirtualSource(EngineSettings(data=str(folder)), seed=0, trainers=Trainers())
 
 
 def test_a_number_means_the_csv_in_the_order_of_numbers_and_never_the_file_of_all(tmp_path: Path) -> None:
@@ -38,7 +46,7 @@ def test_a_number_means_the_csv_in_the_order_of_numbers_and_never_the_file_of_al
 def test_a_number_without_a_hospital_is_refused_by_name(tmp_path: Path) -> None:
     write_hospitals(tmp_path)
     with pytest.raises(RunError) as caught:
-        load_virtual(Place(4, EngineSettings(data=str(tmp_path)), seed=0))
+        make_source(tmp_path).make(4)
     assert str(caught.value) == (
         f"partition 4 has no hospital: {tmp_path} holds 4 hospitals' CSV files; give --federation-config "
         "'num-supernodes=4' and --run-config 'hospitals=4'"
@@ -48,14 +56,14 @@ def test_a_number_without_a_hospital_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_faulty_file_is_told_without_a_patients_values(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("age,sex\n666,1\n")
     with pytest.raises(RunError) as caught:
-        load_virtual(Place(0, EngineSettings(data=str(tmp_path)), seed=0))
+        make_source(tmp_path).make(0)
     assert "666" not in str(caught.value)
     (other := tmp_path / "other").mkdir()
     write_hospitals(other)
     path = sorted(other.glob("*.csv"))[0]
     path.write_text(path.read_text().replace("\n", "\n-77", 1))
     with pytest.raises(RunError, match=r"has 1 faults; python client\.py FILE names them") as caught:
-        load_virtual(Place(0, EngineSettings(data=str(other)), seed=0))
+        make_source(other).make(0)
     assert "-77" not in str(caught.value)
 
 
@@ -69,28 +77,55 @@ def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path, folder: str, 
     assert line in str(caught.value)
 
 
-def test_a_supernode_without_data_is_told_how_to_name_them() -> None:
-    with pytest.raises(RunError, match="a SuperNode has no data; start it with --node-config"):
-        find_place({}, {})
-    with pytest.raises(RunError, match="the server's settings make no sense: --data is data; give an absolute path"):
-        find_place({"partition-id": 0}, {"data": "data"})
+def test_of_very_many_hospitals_only_those_asked_last_are_kept_and_one_that_comes_back_is_the_same() -> None:
+    count = 100_000
+    hospitals = VirtualHospitals(count, VirtualSource(EngineSettings(patients=20), seed=0, trainers=Trainers()))
+    assert len(hospitals) == count
+    first = weakref.ref(hospitals["hospital 0"])
+    for number in range(1, KEPT_HOSPITALS):
+        hospitals[f"hospital {number}"]
+    assert hospitals["hospital 0"] is first()
+    for number in range(1, KEPT_HOSPITALS + 1):
+        hospitals[f"hospital {KEPT_HOSPITALS + number}"]
+    gc.collect()
+    assert first() is None
+
+
+def test_a_hospital_of_a_simulation_has_the_same_patients_and_noise_whenever_it_is_made() -> None:
+    def make(number: int) -> HospitalData:
+        return VirtualSource(EngineSettings(patients=20), seed=3, trainers=Trainers()).make(number)
+
+    one, again, other = make(7), make(7), make(8)
+    np.testing.assert_array_equal(one.hospital.patients.features, again.hospital.patients.features)
+    assert not np.array_equal(one.hospital.patients.features, other.hospital.patients.features, equal_nan=True)
+    drawn, repeated, apart = (each.noise_source.gaussian((3,)).tolist() for each in (one, again, other))
+    assert drawn == repeated != apart
+
+
+def test_the_noise_for_patients_of_a_file_can_be_foreseen_by_nobody(tmp_path: Path) -> None:
+    write_hospitals(tmp_path)
+    first, second = (make_source(tmp_path).make(0).noise_source.gaussian((3,)).tolist() for _ in range(2))
+    assert first != second
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
-def load_echo() -> ClientApp:
-    """An app without TensorFlow: it fails for hospital 3, and dies or dawdles if it is told to."""
+def load_echo() -> dict[str, ClientApp]:
+    """Apps without TensorFlow: hospital 3 fails, and each ends its process or waits if the message says so."""
+    return {name: echo_app(name) for name in NAMES}
+
+
+def echo_app(name: str) -> ClientApp:
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        number = context.node_config["partition-id"]
         if message.content.get("die"):
             os._exit(9)
         if message.content.get("dawdle"):
             time.sleep(0.3)
-        if number == 3:
+        if name == "hospital 3":
             raise RunError("no wish to train")
         return Message(RecordDict(), reply_to=message)
 
@@ -104,8 +139,8 @@ def ask(grid: object, content: RecordDict) -> list[Message]:
 
 
 def test_processes_answer_like_one_process_in_the_order_of_node_ids() -> None:
-    alone = ask(here := InProcessGrid(load_echo(), NODES, {}), RecordDict())
-    with working_grid(load_echo, NODES, {}, processes=2) as grid:
+    alone = ask(here := InProcessGrid(load_echo(), {}), RecordDict())
+    with working_grid(load_echo, NAMES, {}, processes=2) as grid:
         assert grid.get_node_ids() == here.get_node_ids()
         shared = ask(grid, RecordDict())
         ids = grid.push_messages([Message(RecordDict(), dst_node_id=grid.get_node_ids()[0], message_type="train")])
@@ -116,14 +151,14 @@ def test_processes_answer_like_one_process_in_the_order_of_node_ids() -> None:
 
 def test_a_process_that_dies_is_told_in_one_line() -> None:
     with (
-        working_grid(load_echo, NODES, {}, processes=2) as grid,
+        working_grid(load_echo, NAMES, {}, processes=2) as grid,
         pytest.raises(RunError, match=r"a process of the simulation ended too early \(exit code 9\)"),
     ):
         ask(grid, RecordDict({"die": ConfigRecord({"now": True})}))
 
 
 def test_a_process_whose_answer_nobody_waits_for_any_more_ends_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
-    with working_grid(load_echo, NODES, {}, processes=1) as grid:
+    with working_grid(load_echo, NAMES, {}, processes=1) as grid:
         dawdle = RecordDict({"dawdle": ConfigRecord({"now": True})})
         grid._workers[0].ask([Message(dawdle, dst_node_id=grid.get_node_ids()[0], message_type="train")])
     assert capfd.readouterr().err == ""
@@ -138,11 +173,10 @@ def weights_in(folder: Path) -> dict[str, np.ndarray]:
 
 
 def federate_files(files: dict[str, Path], **settings: object) -> dict[str, np.ndarray]:
-    """The weights of the same federation with each file named in a node config, as the scripts do it."""
+    """The weights of the same federation with each file given to a hospital of its own, as the scripts do it."""
     config = FederationSettings(hospitals=len(files), **settings).to_run_config()  # type: ignore[arg-type]
-    nodes = {name: {"data": str(path), "name": name} for name, path in files.items()}
     events: list[Event] = []
-    grid = InProcessGrid(app.app, nodes, config)
+    grid = InProcessGrid(make_apps(files), config)
     make_server_app(events.append)(grid, grid.context)
     finished = events[-1]
     assert isinstance(finished, RunFinished)

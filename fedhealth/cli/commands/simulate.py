@@ -2,16 +2,18 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from fedhealth.cli.terminal import parse_flags, say, script, warn
 from fedhealth.common.errors import UsageError
 from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
+from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.simulate import SimulateSettings
 
 if TYPE_CHECKING:
-    from fedhealth.transport.in_process import HospitalApp, InProcessGrid
+    from fedhealth.transport.in_process import HospitalApps, InProcessGrid
     from fedhealth.transport.process_pool import WorkersGrid
 
 LONGEST_WAIT = 60.0
@@ -67,25 +69,27 @@ def count_hospitals(settings: SimulateSettings) -> int:
 
 @contextlib.contextmanager
 def opened_grid(settings: SimulateSettings, federation: FederationSettings) -> "Iterator[InProcessGrid | WorkersGrid]":
-    """The hospitals, in this process or shared out."""
+    """The hospitals, in this process or shared out to several."""
+    from fedhealth.client.virtual import virtual_names
     from fedhealth.transport.in_process import InProcessGrid
     from fedhealth.transport.process_pool import working_grid
 
-    count = federation.hospitals
-    nodes: dict[str, dict[str, Any]] = {f"hospital {number}": {"partition-id": number} for number in range(count)}
-    run_config = {**federation.to_run_config(), **settings.engine().to_run_config()}
+    count, run_config = federation.hospitals, federation.to_run_config()
+    load = partial(load_hospitals, count, settings.engine(), federation.seed)
     if settings.processes == 1:
-        yield InProcessGrid(load_app(), nodes, run_config)
+        yield InProcessGrid(load(), run_config)
     else:
-        with working_grid(load_app, nodes, run_config, min(settings.processes, count)) as grid:
+        with working_grid(load, virtual_names(count), run_config, min(settings.processes, count)) as grid:
             yield grid
 
 
-def load_app() -> "HospitalApp":
-    """The hospitals' app with TensorFlow, quietly; called once in every process that has hospitals."""
+def load_hospitals(count: int, engine: EngineSettings, seed: int) -> "HospitalApps":
+    """The hospitals of a simulation, with TensorFlow imported quietly; called once in every process that has hospitals."""
     quiet_libraries()
-    from fedhealth.client.app import app
+    from fedhealth.client.trainers import Trainers
+    from fedhealth.client.virtual import VirtualHospitals, VirtualSource
 
+    trainers = Trainers()
     with silenced_stderr():
-        import fedhealth.models.training  # noqa: F401
-    return app
+        trainers.load()
+    return VirtualHospitals(count, VirtualSource(engine, seed, trainers))

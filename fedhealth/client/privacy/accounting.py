@@ -1,4 +1,4 @@
-"""What noisy gradient steps tell of a patient, by Google's dp-accounting; and how much noise a promise needs.
+"""What noisy gradient steps disclose of a patient, by Google's dp-accounting; and how much noise a guarantee needs.
 
 All of it for Poisson-sampled Gaussian steps (Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1), two
 sets of patients being neighbours if one has a patient more. Accounted by privacy loss distributions, which are exact up to a
@@ -43,7 +43,7 @@ def noise_for_epsilon(epsilon: float, rate: float, steps: int, delta: float) -> 
     Raises
     ------
     RunError
-        No noise is enough: the promise is too small to be kept.
+        No noise is enough: epsilon is too small.
     """
     import dp_accounting
     from dp_accounting.pld import PLDAccountant

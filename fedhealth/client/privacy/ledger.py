@@ -1,9 +1,9 @@
-"""What has ever been told of a hospital's patients under differential privacy, written down beside their CSV.
+"""The privacy ledger: all that was disclosed of a hospital's patients under differential privacy, kept beside their CSV.
 
-A line of JSON for each thing told, on the disk *before* it is told, so that no crash, restart or second run forgets any
-of it. Every patient is trained on or tested, by a split that depends on no other patient. Within a split his loss is the
-larger of the two sums, over splits it adds up; sums of epsilons and deltas are a valid filter even if a later run is chosen
-by what an earlier one told (basic composition: Rogers et al. 2016, "Privacy odometers and filters", section 3).
+One line of JSON for each disclosure, on the disk *before* the answer is sent, so that no crash, restart or second run loses
+one. Every patient is trained on or tested, by a split that depends on no other patient. Within a split a patient's loss is
+the larger of the two sums, over splits it adds up; sums of epsilons and deltas are a valid filter even if a later run is
+chosen by what an earlier one disclosed (basic composition: Rogers et al. 2016, "Privacy odometers and filters", section 3).
 """
 
 import contextlib
@@ -29,15 +29,15 @@ KEYS: dict[str, dict[str, type]] = {
 
 @dataclass(frozen=True)
 class Spent:
-    """What has been told of each patient, at the worst."""
+    """What has been disclosed of each patient, at most."""
 
     epsilon: float = 0.0
     delta: float = 0.0
 
 
 @dataclass
-class Ledger:
-    """What was told of the patients of one split into patients to train on and to test on."""
+class SplitLoss:
+    """What was disclosed of the patients of one split into training and test patients."""
 
     patients: int | None = None
     count_epsilon: float = 0.0
@@ -58,17 +58,17 @@ class Ledger:
                 self.tested += entry["epsilon"]
 
     def spent(self) -> Spent:
-        """The larger of what was told of those trained on and of those tested."""
+        """The larger of what was disclosed of the training patients and of the test patients."""
         trained = sum(epsilon_of_steps(*kind[:2], steps, kind[2]) for kind, steps in self.steps.items())
         return Spent(max(self.count_epsilon + trained, self.tested), sum(kind[2] for kind in self.steps))
 
 
-class Budget:
-    """One file's ledger, and the limit that its hospital has set; without a path it lives as long as the process.
+class PrivacyLedger:
+    """One hospital's ledger, and the limit that the hospital has set; without a path it lives as long as this object.
 
     Attributes
     ----------
-    path : the ledger, beside the CSV.
+    path : the file, beside the CSV.
     limit : the most epsilon that all runs together may cost a patient; None for no limit of its own.
     """
 
@@ -79,57 +79,57 @@ class Budget:
 
     def spent(self) -> Spent:
         """What all runs have cost each patient so far."""
-        each = [ledger.spent() for ledger in self._read().values()]
+        each = [loss.spent() for loss in self._read().values()]
         return Spent(sum(spent.epsilon for spent in each), sum(spent.delta for spent in each))
 
-    def find_count(self, split: str) -> tuple[int, float] | None:
-        """The noisy count of this split that has been told already, and what it cost: telling it again costs nothing."""
-        ledger = self._read().get(split)
-        return None if ledger is None or ledger.patients is None else (ledger.patients, ledger.count_epsilon)
+    def read_count(self, split: str) -> tuple[int, float] | None:
+        """The noisy count of this split that was disclosed before, and its epsilon: the same count again costs nothing."""
+        loss = self._read().get(split)
+        return None if loss is None or loss.patients is None else (loss.patients, loss.count_epsilon)
 
-    def require_room(self, split: str, plan: PrivatePlan, rounds: int) -> None:
-        """Find out before a run whether it can be paid for to its end; a `RunError` if not."""
+    def require_enough(self, split: str, plan: PrivatePlan, rounds: int) -> None:
+        """Check before a run that the limit allows it to its end; a `RunError` if not."""
         steps = {"kind": "steps", "noise": plan.noise, "rate": plan.rate, "delta": plan.delta, "steps": plan.steps}
-        told = [{**steps, "steps": plan.steps * rounds}, {"kind": "test", "epsilon": plan.test_epsilon}]
-        self._require(split, told, "the whole run")
+        entries = [{**steps, "steps": plan.steps * rounds}, {"kind": "test", "epsilon": plan.test_epsilon}]
+        self._require(split, entries, "the whole run")
 
     def charge_count(self, split: str, patients: int, epsilon: float) -> None:
-        """A noisy count is about to be told."""
+        """A noisy count is about to be sent."""
         self._charge(split, {"kind": "count", "patients": patients, "epsilon": epsilon}, "a count")
 
     def charge_steps(self, split: str, plan: PrivatePlan) -> None:
         """A round's noisy steps are about to be taken."""
-        told = {"kind": "steps", "noise": plan.noise, "rate": plan.rate, "delta": plan.delta, "steps": plan.steps}
-        self._charge(split, told, "another round")
+        entry = {"kind": "steps", "noise": plan.noise, "rate": plan.rate, "delta": plan.delta, "steps": plan.steps}
+        self._charge(split, entry, "another round")
 
     def charge_test(self, split: str, epsilon: float) -> None:
-        """Noisy counts of tested patients are about to be told."""
+        """Noisy counts of test patients are about to be sent."""
         self._charge(split, {"kind": "test", "epsilon": epsilon}, "an evaluation")
 
-    def _charge(self, split: str, told: dict[str, Any], what: str) -> None:
+    def _charge(self, split: str, entry: dict[str, Any], what: str) -> None:
         with self._held():
-            self._require(split, [told], what)
-            line = json.dumps({"split": split, **told})
+            self._require(split, [entry], what)
+            line = json.dumps({"split": split, **entry})
             if self.path is None:
                 self._lines.append(line)
             else:
                 append_line(self.path, line)
 
-    def _require(self, split: str, told: list[dict[str, Any]], what: str) -> None:
+    def _require(self, split: str, entries: list[dict[str, Any]], what: str) -> None:
         if self.limit is None:
             return
-        before, ledgers = self.spent().epsilon, self._read()
-        for entry in told:
-            ledgers.setdefault(split, Ledger()).add(entry)
-        if (after := sum(ledger.spent().epsilon for ledger in ledgers.values())) > self.limit + 1e-9:
+        before, losses = self.spent().epsilon, self._read()
+        for entry in entries:
+            losses.setdefault(split, SplitLoss()).add(entry)
+        if (after := sum(loss.spent().epsilon for loss in losses.values())) > self.limit + 1e-9:
             raise RunError(
                 f"this hospital's privacy budget does not reach: it has spent epsilon {before:.3g} of {self.limit:g} "
                 f"(--max-epsilon), and {what} would make it {after:.3g}"
             )
 
-    def _read(self) -> dict[str, Ledger]:
-        """Split -> its ledger. A ledger that cannot be read is not taken for an empty one."""
-        ledgers: dict[str, Ledger] = {}
+    def _read(self) -> dict[str, SplitLoss]:
+        """Split -> its loss. A ledger that cannot be read is never taken for an empty one."""
+        losses: dict[str, SplitLoss] = {}
         for number, line in enumerate(self._read_lines(), start=1):
             entry = _parse(line)
             if entry is None:
@@ -137,8 +137,8 @@ class Budget:
                     f"{self.path}: line {number} is no entry of a privacy budget; restore the file, or give up what it "
                     "says with client.py --reset-budget"
                 )
-            ledgers.setdefault(entry["split"], Ledger()).add(entry)
-        return ledgers
+            losses.setdefault(entry["split"], SplitLoss()).add(entry)
+        return losses
 
     def _read_lines(self) -> list[str]:
         if self.path is None:
@@ -148,30 +148,30 @@ class Budget:
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"{self.path}: cannot be read ({error}); nothing is told without its budget") from None
+            raise RunError(f"{self.path}: cannot be read ({error}); nothing is disclosed without the ledger") from None
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
-        """Keep other processes of this hospital (Flower starts one per message) from spending the same budget at once."""
+        """Keep other processes of this hospital (Flower starts one per message) from charging the same ledger at once."""
         with contextlib.ExitStack() as stack:
             try:
                 if self.path is not None:
                     stack.enter_context(locked(self.path))
             except OSError as error:
                 raise RunError(
-                    f"{self.path}: cannot be written ({error.strerror}), and nothing is told without its budget"
+                    f"{self.path}: cannot be written ({error.strerror}), and nothing is disclosed without the ledger"
                 ) from None
             yield
 
 
-def budget_path(file: Path) -> Path:
-    """Where the ledger of a CSV stands: it goes with the patients, whatever their hospital is called."""
+def ledger_path(file: Path) -> Path:
+    """The ledger of a CSV: it goes with the patients, whatever their hospital is called."""
     return file.with_name(file.stem + ENDING)
 
 
-def reset_budget(file: Path) -> Path | None:
+def reset_ledger(file: Path) -> Path | None:
     """Put the ledger of a CSV aside under a name that is free; returns that name, None if there was none."""
-    path = budget_path(file)
+    path = ledger_path(file)
     if not path.exists():
         return None
     number = 1

@@ -13,12 +13,12 @@ WIDTH = NUM_BINS // NUM_GROUPS
 
 
 def noisy_count(patients: int, epsilon: float, noise_source: NoiseSource) -> int:
-    """How many patients there are, told with privacy loss `epsilon` (a patient changes it by 1); never below `FEWEST`."""
+    """A noisy number of patients, with privacy loss `epsilon` (a patient changes it by 1); never below `FEWEST`."""
     return max(FEWEST, patients + noise_source.discrete_laplace(epsilon))
 
 
 def noisy_histogram(histogram: ScoreHistogram, epsilon: float, noise_source: NoiseSource) -> ScoreHistogram:
-    """The histogram in `NUM_GROUPS` groups of risk by label, told with privacy loss `epsilon`.
+    """The histogram in `NUM_GROUPS` groups of risk by label, with noise and privacy loss `epsilon`.
 
     Each patient is in one group, so all groups together cost what one costs (parallel composition: McSherry 2009,
     "Privacy integrated queries", theorem 4). A group's patients all stand in its middle bin, and the two sums follow from

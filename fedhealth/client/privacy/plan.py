@@ -1,4 +1,4 @@
-"""What one hospital does to keep the promise of a run: how many patients at a time, how often, with how much noise."""
+"""What one hospital does for the (epsilon, delta) guarantee of a run: patients per step, number of steps, noise."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 
 COUNT_SHARE = 0.1
-"""Of the promised epsilon, what the one count that leaves (patients to train on) may cost."""
-UNPROMISED = 1.0
-"""Where --dp-noise promises no epsilon, count and evaluation are told as if this were it."""
+"""Share of the guaranteed epsilon that the one count (of training patients) may cost."""
+DEFAULT_EPSILON = 1.0
+"""Where --dp-noise sets no epsilon, the noise of count and evaluation is that of this epsilon."""
 FEWEST = 10
-"""A noisy count below this is told as this."""
+"""A noisy count below this is sent as this."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,18 @@ class PrivatePlan:
     noise: float
     """Standard deviation in units of the longest gradient."""
     count_epsilon: float
-    """What telling `patients` cost."""
+    """The epsilon of the count `patients`."""
     test_epsilon: float
-    """What an evaluation tells of a patient who is tested."""
+    """The epsilon of an evaluation, for a test patient."""
     epsilon: float
-    """The promise to each patient, for the whole run: that of the count and that of the steps, added up (basic composition:
+    """The guarantee to each patient for the whole run: that of the count and that of the steps, added up (basic composition:
     Dwork & Roth 2014, "The algorithmic foundations of differential privacy", theorem 3.16)."""
     delta: float
 
 
 def count_epsilon(settings: FederationSettings) -> float:
-    """What telling the number of patients to train on may cost."""
-    return COUNT_SHARE * (settings.dp_epsilon or UNPROMISED)
+    """The epsilon that the count of training patients may cost."""
+    return COUNT_SHARE * (settings.dp_epsilon or DEFAULT_EPSILON)
 
 
 def make_plan(settings: FederationSettings, patients: int, counted: float) -> PrivatePlan:
@@ -47,11 +47,11 @@ def make_plan(settings: FederationSettings, patients: int, counted: float) -> Pr
     Raises
     ------
     RunError
-        The promise is no promise for so many patients, or cannot be kept.
+        The guarantee means nothing for so many patients, or cannot be given.
     """
     if settings.dp_delta * patients >= 1:
         raise RunError(
-            f"--dp-delta {settings.dp_delta:g} is no promise to one of about {patients} patients: it must be below "
+            f"--dp-delta {settings.dp_delta:g} guarantees nothing to one of about {patients} patients: it must be below "
             f"{1 / patients:.2g} (one in so many patients)"
         )
     rate = min(1.0, settings.batch_size / patients)
@@ -65,7 +65,7 @@ def make_plan(settings: FederationSettings, patients: int, counted: float) -> Pr
         steps=steps,
         noise=noise,
         count_epsilon=counted,
-        test_epsilon=settings.dp_epsilon or UNPROMISED,
+        test_epsilon=settings.dp_epsilon or DEFAULT_EPSILON,
         epsilon=epsilon,
         delta=delta,
     )

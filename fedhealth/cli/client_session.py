@@ -1,0 +1,171 @@
+"""One start of client.py: a hospital joins a federation, answers the server, and keeps the final model."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+
+from fedhealth.cli.terminal import say, warn
+from fedhealth.client.app import make_client_app
+from fedhealth.client.dp_session import DpSession
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.limits import HospitalLimits
+from fedhealth.client.personalization import FinalModel, Model
+from fedhealth.client.privacy.ledger import reset_ledger
+from fedhealth.client.receipts import Receipts, opened_receipts
+from fedhealth.client.server_messages import read_round
+from fedhealth.client.trainers import Trainers, count_inputs
+from fedhealth.common.errors import FedHealthError, RunError, UsageError
+from fedhealth.common.runtime_env import silenced_stderr
+from fedhealth.config.scripts import ClientSettings
+from fedhealth.config.selection import asks_for_choice
+from fedhealth.reporting.console.hospital import client_line, outcome_lines
+from fedhealth.transport.grpc.client import join
+from fedhealth.transport.grpc.retry import Attempt, keep_trying
+from fedhealth.transport.tls.identity import Identity, load_identity
+
+
+class ClientSession:
+    """A hospital that takes part.
+
+    Attributes
+    ----------
+    hospital : its patients, limits, ledger and trainers.
+    identity : its certificate, if it joins with TLS.
+    """
+
+    def __init__(self, settings: ClientSettings, hospital: HospitalData, identity: Identity | None = None) -> None:
+        self.settings = settings
+        self.hospital = hospital
+        self.identity = identity
+        self._splits: set[tuple[str, ...]] = set()
+
+    @classmethod
+    def prepare(cls, settings: ClientSettings) -> "ClientSession":
+        """Check what can be checked without a server: certificate and file; a `UsageError` or `DataError` if one is wrong."""
+        identity = load_identity(settings.tls) if settings.tls else None
+        name = identity.name if identity else settings.name
+        if settings.name not in (None, name):
+            raise UsageError(f"--name is {settings.name}, but {settings.tls} holds the certificate of {name}")
+        if settings.reset_budget and (aside := reset_ledger(settings.file)):
+            warn(f"what earlier runs have told of these patients no longer counts (--reset-budget); it is in {aside}")
+        limits = HospitalLimits(settings.min_count, settings.max_epsilon, settings.share_verdict)
+        session = cls(settings, HospitalData.from_csv(settings.file, Trainers(), name, limits), identity)
+        session.introduce()
+        return session
+
+    def introduce(self) -> None:
+        """Print the hospital's name and number of patients, and what deserves a warning."""
+        hospital, file, shown = self.hospital.hospital, self.settings.file, ""
+        if self.identity and hospital.name != hospital.name_in_file:
+            shown = f" (so says its certificate; the file says {hospital.name_in_file})"
+        patients = len(hospital.patients)
+        say(f"{hospital.name}{shown}: {patients} patients in {file}; no row of them leaves this computer")
+        for warning in (*hospital.warnings, *(self.identity.warnings if self.identity else ())):
+            warn(warning)
+
+    def run(self) -> None:
+        """Join the server, again and again if need be, and answer it until it ends the run."""
+        settings = self.settings
+        folder = settings.receipts or settings.file.parent / "receipts"
+        echo = say if settings.verbose else None
+        with opened_receipts(folder, self.hospital.hospital.name, echo=echo) as receipts:
+            keep_trying(partial(self.take_part, receipts), settings.server, settings.max_wait, self.say_pause)
+            say(f"receipts of all that left: {receipts.path} (last hash {receipts.last_hash})")
+
+    def take_part(self, receipts: Receipts, attempt: Attempt) -> None:
+        """Join first, so that the server sees this hospital at once; import TensorFlow while the others join."""
+        server, name = self.settings.server, self.hospital.hospital.name
+        with join(server, name, {}, tls=self.identity, attempt=attempt, on_join=receipts.write_join) as connection:
+            run_config = connection.context.run_config
+            self.require_same_split(run_config)
+            self.warn_of_vain_flags(run_config)
+            say(f"joined the federation at {server} as {name}; getting ready to train")
+            with silenced_stderr():
+                self.hospital.trainers.load()
+            app = receipts.hearing(make_client_app(self.hospital))
+            show = partial(self.show_reply, run_config)
+            connection.serve(app, show, on_failure=self.warn_of_failure, on_send=receipts.write_message)
+
+    def require_same_split(self, run_config: Mapping[str, Any]) -> None:
+        """One start, one split: a server that asks for many could find single patients by the differences of sums."""
+        held = run_config.get("validation") if asks_for_choice(run_config) else None
+        self._splits.add((str(run_config.get("seed")), str(run_config.get("test-share")), str(held)))
+        if len(self._splits) > 1:
+            raise RunError(
+                "the server asks for another split of the patients (--seed, --test-share, --validation) than before; "
+                "if that is meant, start this client again"
+            )
+
+    def warn_of_vain_flags(self, run_config: Mapping[str, Any]) -> None:
+        """Name the flags that can have no effect in a run with this server's settings."""
+        if self.settings.save_personal and run_config.get("personalise") == "none":
+            warn("--save-personal: nothing will be saved, for the server wants no personal models (--personalise none)")
+        if self.settings.share_verdict and (run_config.get("dp-epsilon") or run_config.get("dp-noise")):
+            warn("--share-verdict: nothing will be shared, for no noise covers it (--dp-epsilon at the server)")
+
+    def say_pause(self, attempts: int, pause: float, left: float, reason: str) -> None:
+        """Print why and for how long this client waits before its next attempt to join."""
+        say(
+            f"no server at {self.settings.server} (attempt {attempts}); trying again in {pause:.1f} s, "
+            f"giving up in {left:.0f} s ({reason})"
+        )
+
+    def warn_of_failure(self, error: Exception) -> None:
+        """Print, here and not to the server, why a message could not be answered."""
+        warn(str(error) if isinstance(error, FedHealthError) else f"{type(error).__name__}: {error}")
+
+    def show_reply(self, run_config: Mapping[str, Any], message: Message, reply: Message) -> None:
+        """Print what this hospital has just answered; after the last message, finish."""
+        if line := client_line(message, reply):
+            say(line)
+        kind = message.metadata.message_type
+        if kind == "train" and not reply.has_error():
+            session = self.hospital.participation(run_config).dp_session
+            if session:
+                say(privacy_line(read_round(message), session))
+        if kind == "query.finish" and (final := self.hospital.participation(run_config).final):
+            self.finish(final)
+
+    def finish(self, final: FinalModel) -> None:
+        """Print what the final model is worth to this hospital, and save the models that its flags ask for."""
+        threshold = final.threshold
+        chosen = "" if threshold is None else f", by which a patient is called ill from a risk of {threshold:g}"
+        say(f"the run is over; this hospital has the final model{chosen}")
+        outcome = final.outcome
+        for line in outcome_lines(outcome):
+            say(line)
+        self.save("save-model", self.settings.save_model, outcome.models.get("global"))
+        self.save("save-personal", self.settings.save_personal, outcome.models.get("personal"))
+
+    def save(self, flag: str, path: Path | None, model: Model | None) -> None:
+        """Write a model to the path of its flag, if the flag was given."""
+        if path and model:
+            save_model(flag, path, model)
+        elif path:
+            warn(f"--{flag} {path}: there is no personal model, so nothing is saved")
+
+
+def privacy_line(round_num: int, session: DpSession) -> str:
+    """The epsilon of this run's guarantee, and what all runs have spent; reads the ledger and charges nothing."""
+    limit = f", {session.max_epsilon:g} at most (--max-epsilon)" if session.max_epsilon else ""
+    return (
+        f"round {round_num}   privacy: this run guarantees epsilon {session.plan.epsilon:.3g}; "
+        f"all runs of this file have spent {session.spent().epsilon:.3g} so far{limit}"
+    )
+
+
+def save_model(flag: str, path: Path, model: Model) -> None:
+    """Save one model as a .keras file; a `RunError` if that fails."""
+    from fedhealth.models import keras_models
+
+    name, num_inputs = model.settings.model, count_inputs(model.settings)
+    try:
+        keras_models.save_model(path, name, model.weights, num_inputs=num_inputs, standardisation=model.standardisation)
+    except OSError as error:
+        reason = error.strerror or str(error).partition("\n")[0]
+        which = "final" if flag == "save-model" else "personal"
+        raise RunError(f"--{flag} {path}: the {which} model cannot be saved ({reason})") from None
+    say(f"saved {'it' if flag == 'save-model' else 'the personal model'} to {path}")

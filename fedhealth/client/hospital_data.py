@@ -1,0 +1,98 @@
+"""A hospital as its client knows it: patients, own limits, privacy ledger, source of noise, trainers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedhealth.client.dp_session import DpSession
+from fedhealth.client.limits import USUAL_LIMITS, HospitalLimits
+from fedhealth.client.local_model import LocalModel
+from fedhealth.client.participation import Participation
+from fedhealth.client.patient_split import PatientSplit, hold_out, split_for
+from fedhealth.client.privacy.ledger import PrivacyLedger, ledger_path
+from fedhealth.client.privacy.noise import NoiseSource
+from fedhealth.client.trainers import Trainers
+from fedhealth.common.bounded_cache import BoundedCache
+from fedhealth.common.errors import RunError, UsageError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data.hospital import Hospital, load_hospital
+
+KEPT_PARTICIPATIONS = 4
+"""How many federations' settings a hospital keeps its patients prepared for."""
+
+
+class HospitalData:
+    """One hospital, and what it has derived for the federations that it takes part in. For one thread.
+
+    Parameters
+    ----------
+    hospital : its checked patients, name and source.
+    trainers : may be shared with other hospitals of the process.
+    ledger : the file of its privacy ledger; without one the ledger is kept in memory.
+    fixed_split : training and test patients, for a study that splits the patients itself.
+    """
+
+    def __init__(
+        self,
+        hospital: Hospital,
+        trainers: Trainers,
+        limits: HospitalLimits = USUAL_LIMITS,
+        *,
+        ledger: Path | None = None,
+        noise_source: NoiseSource | None = None,
+        fixed_split: PatientSplit | None = None,
+    ) -> None:
+        self.hospital = hospital
+        self.trainers = trainers
+        self.limits = limits
+        self.ledger = PrivacyLedger(ledger, limits.max_epsilon)
+        self.noise_source = noise_source or NoiseSource()
+        self._fixed_split = fixed_split
+        self._participations = BoundedCache[tuple[tuple[str, type, Any], ...], Participation](KEPT_PARTICIPATIONS)
+
+    @classmethod
+    def from_csv(
+        cls, path: Path, trainers: Trainers, name: str | None = None, limits: HospitalLimits = USUAL_LIMITS
+    ) -> "HospitalData":
+        """The hospital of a CSV, with its ledger beside the file; raises what `load_hospital` raises."""
+        return cls(load_hospital(path, name), trainers, limits, ledger=ledger_path(path))
+
+    def participation(self, run_config: Mapping[str, Any]) -> Participation:
+        """The hospital's part in the federation of this run config.
+
+        Raises
+        ------
+        RunError
+            The settings make no sense, or leave too few patients to train or to test on.
+        """
+        # With types: to Python 1, 1.0 and True are one key, to the settings they are not.
+        entries = tuple((key, type(value), value) for key, value in run_config.items())
+        try:
+            hash(entries)
+        except TypeError:  # a list is no setting's value, and parsing says which setting it is
+            return self._take_part(run_config)
+        return self._participations.get(entries, lambda: self._take_part(run_config))
+
+    def _take_part(self, run_config: Mapping[str, Any]) -> Participation:
+        try:
+            settings = FederationSettings.from_run_config(run_config)
+        except UsageError as error:
+            raise RunError(f"the server's settings make no sense: {error}") from None
+        if self._fixed_split:
+            split = hold_out(settings, self._fixed_split.train, self._fixed_split.test)
+        else:
+            split = split_for(settings, self.hospital.patients)
+        model = LocalModel(settings, self.trainers)
+        return Participation(model, split, min_count=max(self.limits.min_count, settings.min_count))
+
+    def open_dp_session(self, part: Participation) -> DpSession:
+        """The session that answers under differential privacy; the first call charges the ledger for a noisy count.
+
+        Raises
+        ------
+        RunError
+            The (epsilon, delta) guarantee cannot be given, or the ledger does not allow the whole run.
+        """
+        if part.dp_session is None:
+            part.dp_session = DpSession(len(part.split.train), part.settings, self.ledger, self.noise_source)
+        return part.dp_session

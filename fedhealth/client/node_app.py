@@ -1,0 +1,73 @@
+"""The hospitals' app for Flower's own engines (`flwr run`), which start processes and hand over a node config only."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedhealth.client.app import make_client_app
+from fedhealth.client.error_mod import answer_in_own_words
+from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.limits import read_limits
+from fedhealth.client.trainers import Trainers
+from fedhealth.client.virtual import KEPT_HOSPITALS, VirtualSource, read_partition
+from fedhealth.common.bounded_cache import BoundedCache
+from fedhealth.common.errors import RunError, UsageError
+from fedhealth.config.engine import EngineSettings
+from fedhealth.config.federation import FederationSettings
+
+KEPT_SOURCES = 4
+"""How many simulations' sources of patients one process keeps."""
+Key = tuple[Any, ...]
+
+
+class NodeApp(ClientApp):
+    """Answers for whichever node Flower names; builds a node's hospital at its first message and keeps those used last.
+
+    A SuperNode's node config has `data`, the path of a CSV, and may have `name`, `min-count`, `max-epsilon` and
+    `share-verdict`; a node of a simulation has `partition-id`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trainers = Trainers()
+        self._apps = BoundedCache[Key, ClientApp](KEPT_HOSPITALS)
+        self._sources = BoundedCache[tuple[EngineSettings, int], VirtualSource](KEPT_SOURCES)
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer for the context's node; if its hospital cannot be built, the reply is an error."""
+        return answer_in_own_words(message, context, self._answer)
+
+    def _answer(self, message: Message, context: Context) -> Message:
+        node_config = context.node_config
+        # With types: to Python 1 and True are one key, to a limit they are not.
+        key: Key = tuple((name, type(value), value) for name, value in sorted(node_config.items()))
+        if "data" in node_config:
+            app = self._apps.get(key, lambda: self._make_app(node_config))
+        else:
+            number, source = read_partition(node_config), self._source_of(context.run_config)
+            limits = read_limits(node_config)
+            app = self._apps.get((source, *key), lambda: make_client_app(source.make(number, limits)))
+        return app(message, context)
+
+    def _make_app(self, node_config: Mapping[str, Any]) -> ClientApp:
+        """The app of the hospital whose CSV the node config names."""
+        path, name = Path(str(node_config["data"])), node_config.get("name")
+        shown = None if name is None else str(name)
+        return make_client_app(HospitalData.from_csv(path, self._trainers, shown, read_limits(node_config)))
+
+    def _source_of(self, run_config: Mapping[str, Any]) -> VirtualSource:
+        """The source of a simulation's patients; a `RunError` if the run config makes no sense."""
+        try:
+            seed = FederationSettings.from_run_config(run_config).seed
+            engine = EngineSettings.from_run_config(run_config)
+        except UsageError as error:
+            raise RunError(f"the server's settings make no sense: {error}") from None
+        return self._sources.get((engine, seed), partial(VirtualSource, engine, seed, self._trainers))
+
+
+app = NodeApp()
+"""What pyproject.toml names as the clientapp."""

@@ -1,0 +1,45 @@
+"""One hospital's part in one federation: its patients as the settings split them, and what is made of them."""
+
+from dataclasses import dataclass
+
+from flwr.app import Message
+
+from fedhealth.client.dp_session import DpSession
+from fedhealth.client.limits import LEAST_COUNT
+from fedhealth.client.local_model import LocalModel
+from fedhealth.client.patient_split import PatientSplit
+from fedhealth.client.personalization import FinalModel
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data.preprocessing import Standardisation
+
+
+@dataclass(eq=False)
+class Participation:
+    """One hospital's part in one federation.
+
+    Attributes
+    ----------
+    min_count : sums over fewer patients stay in the hospital.
+    dp_session : the answers under differential privacy, once `HospitalData.open_dp_session` has opened it.
+    final : the final model, once the server has sent it.
+    """
+
+    model: LocalModel
+    split: PatientSplit
+    min_count: int
+    dp_session: DpSession | None = None
+    final: FinalModel | None = None
+
+    @property
+    def settings(self) -> FederationSettings:
+        """The federation's settings."""
+        return self.model.settings
+
+    def standardisation(self, message: Message) -> Standardisation:
+        """The standardisation of a message, or (scaling local) the hospital's own."""
+        return self.model.read_standardisation(message, self.split.train)
+
+    def keep_final(self, message: Message) -> FinalModel:
+        """Keep the final model that the server has sent; it is read and compared when that is first asked for."""
+        self.final = FinalModel(self.model, self.split, message, fewest=max(LEAST_COUNT, self.min_count))
+        return self.final
