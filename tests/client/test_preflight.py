@@ -1,0 +1,332 @@
+"""`python -m fedhealth doctor`: each of its eleven checks, good and bad, against a real server on loopback."""
+
+import dataclasses
+import datetime
+import socket
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from fedhealth.cli.commands.doctor import main
+from fedhealth.client import preflight
+from fedhealth.client.preflight import Examination, Finding
+from fedhealth.client.trainers import Trainers
+from fedhealth.common.errors import RunError
+from fedhealth.config.commands import DoctorSettings
+from fedhealth.config.federation import FederationSettings
+from fedhealth.models.local_training import Examples, LocalObjective, Weights
+from fedhealth.transport.grpc.grid import GrpcGrid
+from fedhealth.transport.grpc.preflight import own_facts
+from fedhealth.transport.grpc.retry import ServerLostError
+from fedhealth.transport.tls.authority import issue_certificates
+from tests.support.asking import write_hospital
+
+pytestmark = pytest.mark.enable_socket
+CHECKS = [
+    *("file", "receipts", "certificate", "name", "port", "server"),
+    *("versions", "code", "clock", "admission", "training"),
+]
+
+
+class StubTrainer:
+    """A model without weights to speak of: training adds 1 to its only weight, and every risk is 0.5."""
+
+    weight_names = ["w"]  # noqa: RUF012  # as a trainer has it
+
+    def __init__(self, **choices: Any) -> None:
+        self.num_inputs = choices["num_inputs"]
+
+    def initial_weights(self) -> Weights:
+        return [np.zeros(1, np.float32)]
+
+    def warm_up(self) -> None:
+        pass
+
+    def train(
+        self,
+        weights: Weights,
+        examples: Examples,
+        orders: NDArray[np.int32],
+        objective: LocalObjective | None = None,
+    ) -> tuple[Weights, float]:
+        return [weights[0] + np.float32(1)], 0.7
+
+    def predict(self, weights: Weights, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full(len(inputs), 0.5, np.float32)
+
+
+class DivergingTrainer(StubTrainer):
+    def train(self, *_: Any) -> tuple[Weights, float]:
+        return [np.full(1, np.nan, np.float32)], 0.7
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    return write_hospital(tmp_path / "client_1.csv")
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A federation's server that listens on a free port of this machine."""
+    with GrpcGrid(FederationSettings().to_run_config(), 4, lambda *_: None).listening("127.0.0.1:0") as address:
+        yield address
+
+
+def examine(csv: Path, address: str, trainer: Any = StubTrainer, **flags: Any) -> dict[str, Finding]:
+    """Check -> what it found."""
+    settings = DoctorSettings(server=address, data=csv, **flags)
+    return {finding.question: finding for finding in Examination(settings, Trainers(trainer)).findings()}
+
+
+def alter_answer(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Let the server's answer say something else."""
+    original = preflight.check_server
+    monkeypatch.setattr(preflight, "check_server", lambda *asked: dataclasses.replace(original(*asked), **changes))
+
+
+def alter_facts(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Let this end be another program than the server's."""
+    monkeypatch.setattr(preflight, "own_facts", lambda: dataclasses.replace(own_facts(), **changes))
+
+
+def bad(found: dict[str, Finding]) -> list[str]:
+    return [question for question, finding in found.items() if not finding.good]
+
+
+# --- all is well ------------------------------------------------------------------------------------------------------
+
+
+def test_where_all_is_well_every_check_says_so_in_its_order(csv: Path, address: str) -> None:
+    found = examine(csv, address)
+    assert list(found) == CHECKS
+    assert bad(found) == []
+    port = address.rpartition(":")[2]
+    starts = {
+        "file": f"{csv}: 60 patients, 30 ill, in the schema's columns and units",
+        "receipts": f"{csv.parent} can be written to",
+        "certificate": "none given (--tls); without one only a server on this machine can be joined",
+        "name": "127.0.0.1 is 127.0.0.1",
+        "port": f"{port} is open",
+        "server": "answers; 2180 bytes of toy weights went there and came back whole in ",
+        "versions": "fedhealth ",
+        "code": "the same on both ends: data/schema.py, ",
+        "clock": "within 1 s of the server's",
+        "admission": "the server would let client_1 in",
+        "training": "TensorFlow is here (",
+    }
+    for question, start in starts.items():
+        assert found[question].answer.startswith(start)
+    assert not any(finding.warnings for finding in found.values())
+
+
+def test_the_command_ends_with_1_if_a_check_is_bad(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        Finding("file", "60 patients", good=True, warnings=("two rows repeat",)),
+        Finding("port", "shut", good=False),
+    ]
+    monkeypatch.setattr(Examination, "findings", lambda _: iter(found))
+    assert main(["--data", str(tmp_path / "x.csv")]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "ok   file        60 patients",
+        "                 note: two rows repeat",
+        "BAD  port        shut",
+        "not ready: mend what is BAD, from the top, and ask again",
+    ]
+    monkeypatch.setattr(Examination, "findings", lambda _: iter(found[:1]))
+    assert main(["--data", str(tmp_path / "x.csv")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "ready to take part"
+
+
+# --- this computer ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_missing_is_bad_and_leaves_out_the_training_alone(csv: Path, address: str) -> None:
+    found = examine(csv.with_name("nowhere.csv"), address)
+    assert bad(found) == ["file", "training"]
+    assert "nowhere.csv: " in found["file"].answer
+    assert found["training"].answer == "skipped: the file check failed"
+    assert found["admission"].answer == "the server would let nowhere in"
+
+
+def test_what_is_odd_about_the_file_is_a_warning(csv: Path, address: str) -> None:
+    pd.read_csv(csv).assign(ward="north").to_csv(csv, index=False)
+    found = examine(csv, address)
+    assert found["file"].good
+    assert found["file"].warnings == ("unknown columns are ignored: ward",)
+
+
+def test_a_folder_that_cannot_be_written_to_is_bad_for_receipts(
+    csv: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.os, "access", lambda path, mode: path != csv.parent)
+    found = examine(csv, address)
+    assert bad(found) == ["receipts"]
+    assert found["receipts"].answer == (
+        f"{csv.parent} cannot be written to; give client.py another place for its --receipts"
+    )
+
+
+@pytest.fixture
+def certs(tmp_path: Path) -> Path:
+    issue_certificates(tmp_path / "certs", ("lakeside",), ("127.0.0.1",), days=20, ca_days=900, force=False)
+    return tmp_path / "certs"
+
+
+def test_a_certificate_names_the_hospital_and_says_when_it_ends(csv: Path, address: str, certs: Path) -> None:
+    found = examine(csv, address, tls=certs / "lakeside")["certificate"]
+    ends = datetime.datetime.now(datetime.UTC) + timedelta(days=20)
+    assert found.good
+    assert found.answer in {f"lakeside, good until {ends + timedelta(hours=hours):%Y-%m-%d}" for hours in (-1, 0, 1)}
+    assert [warning.partition(" days; ")[2] for warning in found.warnings] == ["ask the coordinator for a new one"]
+
+
+def test_a_certificate_that_is_missing_is_bad_and_so_is_all_that_needs_the_server(csv: Path, address: str) -> None:
+    found = examine(csv, address, tls=csv.parent / "nowhere")
+    assert bad(found) == ["certificate", "server", "versions", "code", "clock", "admission", "training"]
+    assert found["server"].answer == "skipped: the certificate check failed"
+    assert found["versions"].answer == "skipped: the server check failed"
+
+
+# --- the way to the server --------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_nobody_knows_is_bad_and_no_port_is_tried(csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(preflight.socket, "getaddrinfo", fail)
+    found = examine(csv, "fed.example.org:8080")
+    assert bad(found) == CHECKS[3:]
+    assert found["name"].answer == (
+        "fed.example.org is unknown here (Name or service not known); check --server, or ask for the address as a number"
+    )
+    assert found["port"].answer == "skipped: the name check failed"
+
+
+def test_a_port_that_takes_no_connection_is_bad(csv: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+        port = taken.getsockname()[1]
+        found = examine(csv, f"127.0.0.1:{port}")
+    assert bad(found) == CHECKS[4:]
+    assert found["port"].answer == (
+        f"{port} at 127.0.0.1 takes no connection (Connection refused); is the server running, and does the firewall let "
+        "this port out?"
+    )
+
+
+def test_a_server_that_does_not_answer_is_bad(csv: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ServerLostError("the connection was cut")
+
+    monkeypatch.setattr(preflight, "check_server", fail)
+    found = examine(csv, address)
+    assert bad(found) == CHECKS[5:]
+    assert found["server"].answer == (
+        "gives no answer (the connection was cut); ask the coordinator whether it is running"
+    )
+
+
+def test_arrays_that_are_altered_on_the_way_are_bad(csv: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    altered: Sequence[NDArray[np.float32]] = [array + 2 for array in preflight.probe_arrays()]
+    alter_answer(monkeypatch, arrays=altered)
+    found = examine(csv, address)
+    assert bad(found) == CHECKS[5:]
+    assert found["server"].answer.startswith("toy weights came back changed; something between here and the server")
+
+
+def test_a_server_with_tls_that_is_asked_without_is_bad(csv: Path, certs: Path) -> None:
+    from fedhealth.transport.tls.identity import load_identity
+
+    grid = GrpcGrid(FederationSettings().to_run_config(), 4, lambda *_: None, load_identity(certs / "server"))
+    with grid.listening("127.0.0.1:0") as address:
+        assert bad(examine(csv, address)) == CHECKS[5:]
+        assert bad(examine(csv, address, tls=certs / "lakeside")) == []
+
+
+# --- the two ends -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", ["fedhealth", "flwr"])
+def test_another_version_of_what_they_must_share_is_bad(
+    csv: Path, address: str, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    there = own_facts().versions
+    alter_facts(monkeypatch, versions={**there, package: "0.0.7"})
+    found = examine(csv, address)
+    assert bad(found) == ["versions"]
+    assert found["versions"].answer == (f"{package} is 0.0.7 here and {there[package]} there; install the same on both")
+
+
+def test_another_python_is_a_warning(csv: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = own_facts().versions
+    alter_facts(monkeypatch, versions={**there, "python": "3.0.1"})
+    found = examine(csv, address)
+    assert found["versions"].good
+    assert found["versions"].warnings == (f"Python is 3.0.1 here and {there['python']} there; that may be well",)
+
+
+@pytest.mark.parametrize("source", list(own_facts().sources))
+def test_other_code_here_than_there_is_bad(
+    csv: Path, address: str, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    alter_facts(monkeypatch, sources={**own_facts().sources, source: "0" * 64})
+    found = examine(csv, address)
+    assert bad(found) == ["code"]
+    assert found["code"].answer == (f"{source} is not the same code here and there; install the same version on both")
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(61, "+61 s"), (-3600, "-3600 s")])
+def test_clocks_that_differ_by_more_than_a_minute_are_bad(
+    csv: Path, address: str, monkeypatch: pytest.MonkeyPatch, seconds: int, shown: str
+) -> None:
+    alter_answer(monkeypatch, ahead=timedelta(seconds=seconds))
+    found = examine(csv, address)
+    assert bad(found) == ["clock"]
+    assert found["clock"].answer.startswith(f"the server's clock is {shown} from this one; certificates may fail")
+
+
+def test_clocks_that_differ_by_less_are_good(csv: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    alter_answer(monkeypatch, ahead=timedelta(seconds=-59))
+    assert examine(csv, address)["clock"].answer == "within 59 s of the server's"
+
+
+def test_a_server_that_would_refuse_this_hospital_is_bad(csv: Path) -> None:
+    grid = GrpcGrid(FederationSettings().to_run_config(), 4, lambda *_: None, allow=("lakeside",))
+    with grid.listening("127.0.0.1:0") as address:
+        found = examine(csv, address)
+    assert bad(found) == ["admission"]
+    assert found["admission"].answer.startswith("the server would refuse client_1: ")
+
+
+# --- one round here ---------------------------------------------------------------------------------------------------
+
+
+def test_training_that_fails_here_is_bad_with_the_message_that_failed(csv: Path, address: str) -> None:
+    found = examine(csv, address, DivergingTrainer)
+    assert bad(found) == ["training"]
+    assert found["training"].answer == (
+        "train fails here: training diverged: the weights are not finite; lower --learning-rate at the server"
+    )
+
+
+def test_a_file_with_too_few_patients_for_the_servers_split_is_bad(tmp_path: Path, address: str) -> None:
+    found = examine(write_hospital(tmp_path / "small.csv", 16), address)
+    assert bad(found) == ["training"]
+    assert found["training"].answer.startswith("query.describe fails here: too few patients for --test-share 0.25")
+
+
+def test_a_library_that_cannot_be_loaded_is_bad(csv: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Trainers) -> None:
+        raise RunError("TensorFlow cannot be loaded")
+
+    monkeypatch.setattr(Trainers, "load", fail)
+    assert examine(csv, address)["training"] == Finding("training", "TensorFlow cannot be loaded", good=False)
