@@ -106,7 +106,7 @@ def run_server(count: int, rounds: int, big: bool, client_processes: int) -> dic
     from benchmarks.light_hospitals import light_hospitals
     from fedhealth.config.federation import FederationSettings
     from fedhealth.server.app import federate
-    from fedhealth.server.events import RoundRecord
+    from fedhealth.server.records import RoundRecord
 
     raise_open_files()
     settings = FederationSettings(hospitals=count, rounds=rounds)

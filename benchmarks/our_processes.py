@@ -65,7 +65,7 @@ def issue_for(files: Sequence[Path], folder: Path) -> Path:
 def serve(orders: Connection, address: str, num_hospitals: int, certificates: Path | None = None) -> None:
     """For each number of rounds on `orders`, run a federation of so many; send back when its rounds ended."""
     from fedhealth.server.app import make_server_app
-    from fedhealth.server.events import RoundRecord
+    from fedhealth.server.records import RoundRecord
     from fedhealth.transport.grpc.grid import GrpcGrid
     from fedhealth.transport.tls.identity import load_identity
 

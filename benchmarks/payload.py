@@ -270,7 +270,7 @@ def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
     from benchmarks.light_hospitals import light_hospitals
     from fedhealth.config.federation import FederationSettings
     from fedhealth.server.app import federate
-    from fedhealth.server.events import RoundRecord
+    from fedhealth.server.records import RoundRecord
     from fedhealth.transport.grpc.grid import GrpcGrid
 
     sent: list[Message] = []

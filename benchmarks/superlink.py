@@ -19,7 +19,8 @@ from benchmarks.our_processes import LONGEST_WAIT
 from fedhealth.cli.demo import ROOT, free_port
 from fedhealth.common.errors import RunError
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Event, RoundRecord
+from fedhealth.server.events import Event
+from fedhealth.server.records import RoundRecord
 
 TIMES = "ROUND_TIMES"
 """Environment variable: the file to which the server's app writes the seconds of every round."""

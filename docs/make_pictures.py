@@ -52,7 +52,7 @@ def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
     from fedhealth.config.federation import FederationSettings
     from fedhealth.server.app import make_server_app
     from fedhealth.server.run_directory import make_run_folder
-    from fedhealth.server.run_writer import RunKeeper
+    from fedhealth.server.run_writer import FolderWriter
     from fedhealth.transport.in_process import InProcessGrid
 
     with silenced_stderr():
@@ -67,7 +67,7 @@ def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
     grid = InProcessGrid(apps, FederationSettings().to_run_config())
     events: list = []  # type: ignore[type-arg]
     run = make_run_folder(folder / "synthetic")
-    server_app = make_server_app(events.append, RunKeeper(run, keep=1, max_wait=0.0, warn=print).keep)
+    server_app = make_server_app(events.append, writer=FolderWriter(run, checkpoints=0, max_wait=0.0, warn=print))
     server_app(grid, grid.context)
     return events
 

@@ -22,7 +22,8 @@ from fedhealth.metrics.clinical import compute_calibration
 from fedhealth.metrics.histogram import add_histograms
 from fedhealth.metrics.subgroups import GROUPS
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Checkpoint, Event, RoundRecord, RunFinished, RunStarted
+from fedhealth.server.events import Event, RunFinished, RunStarted
+from fedhealth.server.records import RoundRecord
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import node_id_of
 from tests.support.hospital_apps import make_app
@@ -43,7 +44,7 @@ def final_weights(events: list[Event]) -> list[np.ndarray]:
 
 def test_a_run_tells_its_story_in_order(hospitals: dict[str, Path]) -> None:
     events = run_federation(hospitals)
-    assert [type(event) for event in events] == [RunStarted, *[RoundRecord, Checkpoint] * 3, RunFinished]
+    assert [type(event) for event in events] == [RunStarted, *[RoundRecord] * 3, RunFinished]
     began = events[0]
     assert isinstance(began, RunStarted)
     assert [member.name for member in began.members] == sorted(hospitals)
@@ -68,7 +69,7 @@ def test_the_union_metrics_equal_sklearns_on_pooled_scores(hospitals: dict[str, 
     labels = np.concatenate([test.labels for test in tests])
     encoded = preprocessing.encode(np.concatenate([test.features for test in tests]), settings.missing_indicators)
     risks = trainer.predict(final_weights(events), preprocessing.standardise(encoded, finished.standardisation))
-    union = finished.rounds[-1].union
+    union = finished.rounds[-1].pooled
     assert union.num_examples == len(labels)
     assert union.auroc_bound is not None and union.auroc is not None
     assert abs(union.auroc - roc_auc_score(labels, risks)) <= min(union.auroc_bound + 1e-12, 0.005)
@@ -122,7 +123,7 @@ def test_a_model_trained_with_class_weights_tells_risks_that_mean_what_they_say(
     shift = [
         calibration.in_the_large
         for finished in (plain, weighed)
-        if (calibration := compute_calibration(add_histograms(finished.final.histograms.values())))
+        if (calibration := compute_calibration(add_histograms(finished.histograms.values())))
     ]
     assert shift[0] == pytest.approx(shift[1], abs=0.25 * np.log(ill / healthy))
     assert not np.allclose(
@@ -315,7 +316,7 @@ def test_the_default_run_on_the_real_hospitals_is_as_good_as_promised(uci_folder
     for seed in range(5):
         finished = run_federation(paths, rounds=FederationSettings().rounds, seed=seed)[-1]
         assert isinstance(finished, RunFinished)
-        unions.append(finished.rounds[-1].union)
+        unions.append(finished.rounds[-1].pooled)
     auroc, accuracy, brier = (np.mean([getattr(u, key) for u in unions]) for key in ("auroc", "accuracy", "brier"))
     assert auroc >= 0.89
     assert accuracy >= 0.82

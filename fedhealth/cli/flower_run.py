@@ -1,4 +1,4 @@
-"""At the server: a place for the words and files of a run that no script of ours started.
+"""At the server: the output and the files of a run that no script of ours started.
 
 Flower's SuperLink starts the server's app in a process of its own, whose output `flwr run --stream` shows.
 """
@@ -20,22 +20,18 @@ from fedhealth.common.errors import FedHealthError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.reporting.console.screen import ServerConsole
-from fedhealth.server.app import federate, tell
-from fedhealth.server.events import Checkpoint, Event, OnEvent
+from fedhealth.server.app import MAX_WAIT, federate
 from fedhealth.server.run_directory import new_run_folder
-from fedhealth.server.run_writer import RunKeeper
-
-MAX_WAIT = 3600.0
-"""Seconds to wait for missing hospitals, as in `server.py`."""
+from fedhealth.server.run_writer import FolderWriter
 
 
 @dataclass(frozen=True)
 class FlowerRun:
-    """A run on Flower's engines: its settings, and who hears of it."""
+    """A run on Flower's engines: its settings, what shows it and what keeps it."""
 
     settings: FederationSettings
-    listeners: tuple[OnEvent, ...]
-    max_wait: float = MAX_WAIT
+    console: ServerConsole
+    writer: FolderWriter
 
 
 @contextlib.contextmanager
@@ -46,8 +42,8 @@ def opened_flower_run(grid: Grid, run_config: Mapping[str, Any]) -> Iterator[Flo
         require_nodes(grid, settings.hospitals)
         out = Path(engine.out) if engine.out else flower_home() / "fedhealth-runs" / time.strftime("%Y-%m-%d_%H-%M-%S")
         with new_run_folder(out) as folder, contextlib.closing(ServerConsole(say)) as console:
-            keeper = RunKeeper(folder, 1, MAX_WAIT, warn, link="Flower")
-            yield FlowerRun(settings, (lambda event: _keep(keeper, event), console.show))
+            # Without checkpoints: Flower starts a failed run anew and has no resuming.
+            yield FlowerRun(settings, console, FolderWriter(folder, 0, MAX_WAIT, warn, link="Flower"))
         say(f"run folder: {folder} (python -m fedhealth report {folder} makes report.html and MODEL_CARD.md)")
     except FedHealthError:
         sys.tracebacklimit = 0  # Flower shows the error with a page of our code; this leaves the one line that helps
@@ -76,11 +72,6 @@ def flower_home() -> Path:
     return Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr").absolute()
 
 
-def _keep(keeper: RunKeeper, event: Event) -> None:
-    if not isinstance(event, Checkpoint):  # Flower starts a failed run anew; it knows no going on
-        keeper.keep(event)
-
-
 app = ServerApp()
 """For Flower's own engines (`flwr run`)."""
 
@@ -89,4 +80,4 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """A run without a script of ours around it."""
     with opened_flower_run(grid, context.run_config) as run:
-        federate(grid, run.settings, lambda event: tell(run.listeners, event), run.max_wait)
+        federate(grid, run.settings, run.console.show, writer=run.writer)

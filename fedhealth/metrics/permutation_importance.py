@@ -33,6 +33,11 @@ class Importance:
     hospitals: Mapping[str, Mapping[str, float]]
     not_told: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        """Check the names of the features; a `ValueError` if one is none."""
+        if not {*self.together}.union(*self.hospitals.values()) <= {*FEATURE_NAMES}:
+            raise ValueError("importance of something that is no feature")
+
 
 def measure_importance(
     predict: Predict, features: NDArray[np.float64], labels: NDArray[np.float32], seed: Sequence[int]

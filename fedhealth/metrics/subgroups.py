@@ -5,10 +5,10 @@ stay untold, and so does what would give them away by subtraction: the server kn
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from fedhealth.data.schema import FEATURE_NAMES, FEATURES
@@ -28,8 +28,7 @@ MOST_PATIENTS = 10**9
 """In one group; more is no count of people."""
 
 
-@dataclass(frozen=True)
-class Outcomes:
+class Outcomes(Struct, frozen=True, array_like=True):
     """How many patients of a group are called ill and healthy, rightly and wrongly."""
 
     true_positives: int = 0
@@ -65,14 +64,14 @@ Disclosed = Mapping[str, Outcomes]
 """Group -> its outcomes; a group that is not told is not in it."""
 
 
-@dataclass(frozen=True)
-class Subgroups:
+class Subgroups(Struct, frozen=True):
     """What the hospitals told of their subgroups, and why others told nothing."""
 
     told: Mapping[str, Disclosed]
     """By hospital."""
     silent: Mapping[str, str]
     """Hospital -> reason."""
+    threshold: float = THRESHOLD
 
 
 def count_subgroups(
@@ -134,26 +133,11 @@ def add_subgroups(told: Iterable[Disclosed]) -> dict[str, Outcomes]:
     return {group: sum((one[group] for one in each if group in one), start=Outcomes()) for group in GROUPS}
 
 
-def subgroups_to_json(subgroups: Subgroups) -> dict[str, Any]:
-    """As summary.json keeps it."""
-    told = {name: {group: list(each.counts()) for group, each in told.items()} for name, told in subgroups.told.items()}
-    return {"threshold": THRESHOLD, "told": told, "silent": dict(subgroups.silent)}
-
-
-def subgroups_from_json(content: Mapping[str, Any]) -> Subgroups:
-    """Back from summary.json."""
-    told = {
-        name: {group: read_outcomes(group, counts) for group, counts in each.items()}
-        for name, each in content["told"].items()
-    }
-    return Subgroups(told, dict(content["silent"]))
-
-
 def read_outcomes(group: str, counts: Any) -> Outcomes:
     """Four counts of a group that there is; else a `ValueError`."""
     if group not in GROUPS:
         raise ValueError("it told of a subgroup that there is not")
-    if not isinstance(counts, list) or len(counts) != len(fields(Outcomes)):
+    if not isinstance(counts, list) or len(counts) != len(Outcomes.__struct_fields__):
         raise ValueError(f"its {group} are not four counts")
     if not all(type(count) is int and 0 <= count <= MOST_PATIENTS for count in counts):
         raise ValueError(f"its {group} are not four counts")

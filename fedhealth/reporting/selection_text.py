@@ -1,31 +1,23 @@
-"""What was chosen during a run, in sentences for screen and report alike, from the record that `summary.json` keeps of it."""
+"""What was chosen during a run, in sentences for screen and report alike."""
 
-from collections.abc import Mapping
-from typing import Any
-
-Record = Mapping[str, Any]
-"""As `run_files.choices_json` makes it."""
+from fedhealth.reporting.format import number
+from fedhealth.server.records import ModelSelection
 
 
-def chosen_lines(chosen: Record, rounds: int) -> list[str]:
-    """What was chosen and what came of it, after so many rounds."""
-    lines = []
-    if chosen["best_round"] is not None:
-        lines.append(_best_line(chosen, rounds))
-    if chosen["class_weights"] is not None:
-        lines.append(_class_line(*chosen["class_weights"]))
-    if chosen["temperature"] is not None:
-        lines.append(_temperature_line(chosen))
-    if chosen["threshold"] is not None:
-        lines.append(_threshold_line(chosen))
-    return lines
+def chosen_lines(chosen: ModelSelection | None, rounds: int) -> list[str]:
+    """What was chosen and what came of it, after so many rounds; nothing if nothing was."""
+    if chosen is None:
+        return []
+    lines = [_best_line(chosen, chosen.best_round, rounds)] if chosen.best_round is not None else []
+    lines += [_class_line(*chosen.class_weights)] if chosen.class_weights is not None else []
+    return [*lines, *_temperature_lines(chosen), *_threshold_lines(chosen)]
 
 
-def _best_line(chosen: Record, rounds: int) -> str:
-    best, held = chosen["best_round"], (chosen["uncalibrated"] or chosen["evaluation"]).get("validation")
-    loss = f" ({held['loss']:.3f})" if held else ""
+def _best_line(chosen: ModelSelection, best: int, rounds: int) -> str:
+    held = (chosen.uncalibrated or chosen.evaluation).validation
+    loss = f" ({number(held.loss)})" if held else ""
     since = "1 round" if rounds - best == 1 else f"{rounds - best} rounds"
-    end = f"; nothing was lower in the {since} after it, so the run stopped" if chosen["stopped"] else ""
+    end = f"; nothing was lower in the {since} after it, so the run stopped" if chosen.stopped else ""
     return f"the final model is that of round {best}, with the least validation loss{loss}{end}"
 
 
@@ -36,30 +28,27 @@ def _class_line(healthy: float, ill: float) -> str:
     )
 
 
-def _temperature_line(chosen: Record) -> str:
+def _temperature_lines(chosen: ModelSelection) -> list[str]:
     """The temperature, and what it did to the tested patients, on whom it was not fitted."""
-    temperature, before, after = chosen["temperature"], chosen["uncalibrated"]["union"], chosen["evaluation"]["union"]
-    told = [
-        f"{word} {_number(before[key])} before, {_number(after[key])} after"
-        for key, word in (("ece", "calibration error"), ("loss", "loss"))
-    ]
+    if chosen.temperature is None or chosen.uncalibrated is None:
+        return []
+    temperature, before, after = chosen.temperature, chosen.uncalibrated.pooled, chosen.evaluation.pooled
+    both = (("calibration error", before.ece, after.ece), ("loss", before.loss, after.loss))
+    told = [f"{word} {number(was)} before, {number(now)} after" for word, was, now in both]
     way = "milder" if temperature > 1 else "sharper" if temperature < 1 else "no other"
-    return f"a temperature of {temperature:.2f} made the risks {way} (tested patients: {'; '.join(told)})"
+    return [f"a temperature of {temperature:.2f} made the risks {way} (tested patients: {'; '.join(told)})"]
 
 
-def _threshold_line(chosen: Record) -> str:
+def _threshold_lines(chosen: ModelSelection) -> list[str]:
     """The threshold, and what it does to the tested patients, on whom it was not chosen."""
-    both = chosen["at_threshold"]["union"], chosen["evaluation"]["union"]
+    if chosen.threshold is None or chosen.at_threshold is None:
+        return []
+    there, usual = chosen.at_threshold.pooled, chosen.evaluation.pooled
     told = [
-        f"{key} {_number(there[key])} ({_number(usual[key])})"
+        f"{key} {number(getattr(there, key))} ({number(getattr(usual, key))})"
         for key in ("accuracy", "sensitivity", "specificity")
-        for there, usual in [both]
     ]
-    return (
-        f"a threshold of {chosen['threshold']:g} has the best sum of validation sensitivity and specificity; of tested "
+    return [
+        f"a threshold of {chosen.threshold:g} has the best sum of validation sensitivity and specificity; of tested "
         f"patients, beside those at 0.5: {', '.join(told)}"
-    )
-
-
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
+    ]

@@ -17,9 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from fedhealth.common.errors import UsageError
-from fedhealth.server.events import Event, RoundRecord, RunFinished, RunStarted
-from fedhealth.server.run_json import history_json
+from fedhealth.server.events import Event, RunFinished, RunStarted
+from fedhealth.server.records import RoundRecord
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -182,7 +184,7 @@ class Tracker:
 
 def round_metrics(record: RoundRecord, names: Mapping[str, str]) -> dict[str, float]:
     """The numbers of a round's line in history.jsonl by their path there, such as `union/auroc`."""
-    content = history_json(record)
+    content = msgspec.to_builtins(record)
     content["hospitals"] = {names.get(name, name): metrics for name, metrics in content["hospitals"].items()}
     numbers = {key: content[key] for key in ("seconds", "train_loss", "left_out_share")}
     numbers |= dict(_flatten("union", content["union"]))

@@ -1,114 +1,107 @@
-"""The rounds as Flower sees them: a `ServerApp` that asks hospitals for sums, weights and histograms, never for rows.
+"""The federation as a Flower `ServerApp` that asks hospitals for sums, weights and histograms, never for rows.
 
-Light on purpose: no TensorFlow, no model. What a run looks like on a screen or on disk is told to `on_event` and
-stands elsewhere.
+It imports no TensorFlow and has no model. What a run looks like on a screen or on disk is elsewhere.
 """
 
-import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
+from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
-from fedhealth.server.events import (
-    Checkpoint,
-    Dropped,
-    Event,
-    Member,
-    OnEvent,
-    ResumeState,
-    RoundRecord,
-    RunFinished,
-    RunStarted,
-)
-from fedhealth.server.finalization import ask_for_subgroups, ask_importance, evaluate_model, hand_out
-from fedhealth.server.model_selection import StopRounds, choose_final_model, correct_weights, find_best, is_enough
-from fedhealth.server.rounds import GuardedStrategy, RoundPolicy
+from fedhealth.server.checkpoints import Checkpoint, ResumeState
+from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
+from fedhealth.server.finalization import FinalQuestions
+from fedhealth.server.model_selection import choose_final_model, find_best, is_enough
+from fedhealth.server.participation import Admission, OpenAdmission, Roster, RoundPolicy
+from fedhealth.server.records import Evaluation, Member, RoundRecord
+from fedhealth.server.rounds import GuardedStrategy
+from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.setup import Setup, require_same_members
 from fedhealth.server.strategies.registry import make_strategy
 
+MAX_WAIT = 3600.0
+"""Seconds to wait for missing hospitals."""
+OPEN, NOWHERE = OpenAdmission(), RunWriter()
 
-def make_server_app(*listeners: OnEvent, max_wait: float = 3600.0, past: ResumeState | None = None) -> ServerApp:
-    """The app; the `listeners` hear of everything that happens, one after the other, on the app's thread."""
+
+def make_server_app(
+    *listeners: OnEvent,
+    writer: RunWriter = NOWHERE,
+    admission: Admission = OPEN,
+    max_wait: float = MAX_WAIT,
+    past: ResumeState | None = None,
+) -> ServerApp:
+    """The app; see `federate`."""
     server_app = ServerApp()
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
         settings = FederationSettings.from_run_config(context.run_config)
-        federate(grid, settings, lambda event: tell(listeners, event), max_wait, past)
+        federate(grid, settings, *listeners, writer=writer, admission=admission, max_wait=max_wait, past=past)
 
     return server_app
 
 
-def tell(listeners: Iterable[OnEvent], event: Event) -> None:
-    """Let all hear of it, one after the other."""
-    for listener in listeners:
-        listener(event)
-
-
 def federate(
-    grid: Grid, settings: FederationSettings, on_event: OnEvent, max_wait: float, past: ResumeState | None = None
+    grid: Grid,
+    settings: FederationSettings,
+    *listeners: OnEvent,
+    writer: RunWriter = NOWHERE,
+    admission: Admission = OPEN,
+    max_wait: float = MAX_WAIT,
+    past: ResumeState | None = None,
 ) -> None:
     """One run, from the first hospital that joins, or from where it was interrupted, to the final model in all of them.
+
+    Parameters
+    ----------
+    listeners : informed of everything that happens, on this thread; none of them can change the run.
+    writer : keeps the run.
+    admission : from the first round on admits the members only, and none that was dropped.
+    max_wait : seconds to wait for missing hospitals, before the rounds and in each of them.
+    past : what an interrupted run has behind it.
 
     Raises
     ------
     RunError
         Hospitals are missing after `max_wait` seconds, two have one name, or too few train in a round.
     """
+    inform = Listeners(*listeners).inform
     dropped = past.checkpoint.dropped if past else {}
     for name, reason in dropped.items():
-        on_event(Dropped(name, reason))
-    wanted, validates = settings.hospitals - len(dropped), settings.validation_share > 0
-    setup = Setup(grid, wanted, max_wait, on_event, validates=validates, private=settings.private)
+        admission.expel(name, reason)
+        inform(Dropped(name, reason))
+    setup = Setup(grid, settings, settings.hospitals - len(dropped), max_wait, inform)
     members = setup.collect_members()
     if past:
         require_same_members(members, past.checkpoint.members, dropped)
         members = list(past.checkpoint.members)
-    started = time.perf_counter()
+    else:
+        admission.admit_only(member.name for member in members)
+    begun = time.perf_counter()
     dataset = "+".join(sorted({member.source for member in members}))
-    on_event(RunStarted(settings, members, dataset, past.checkpoint.round_num if past else 0))
+    started = RunStarted(settings, members, dataset, past.checkpoint.round_num if past else 0)
+    writer.run_started(started)
+    inform(started)
     past = past or ResumeState(first_checkpoint(setup, settings, members))
-    checkpoint, rounds = run_rounds(grid, settings, on_event, max_wait, past)
-    run = RunFinished(settings, members, dataset, checkpoint.weights, checkpoint.standardisation, rounds, seconds=0.0)
-    finished = close_run(grid, run, checkpoint)
-    on_event(replace(finished, seconds=time.perf_counter() - started))
-
-
-def close_run(grid: Grid, run: RunFinished, checkpoint: Checkpoint) -> RunFinished:
-    """After the rounds: choose the final model, ask what it is worth, and give it to every hospital that is still here."""
-    settings, scale, timeout = run.settings, run.standardisation, run.settings.round_timeout
-    staying = [member for member in run.members if member.name not in checkpoint.dropped]
-
-    def evaluate(weights: ArrayRecord, record: RoundRecord) -> RoundRecord:
-        return evaluate_model(grid, staying, weights, to_config(scale), record, timeout=timeout)
-
-    weights, choices = choose_final_model(evaluate, settings, checkpoint, run.rounds)
-    threshold = choices.threshold if choices else None
-    config = ConfigRecord({**to_config(scale), **({} if threshold is None else {"threshold": threshold})})
-    final = RecordDict({"arrays": weights, "config": config})
-    return replace(
-        run,
-        weights=weights,
-        choices=choices,
-        subgroups=ask_for_subgroups(grid, staying, final, settings),
-        importance=ask_importance(grid, staying, final, timeout=timeout) if settings.importance else None,
-        verdicts=hand_out(grid, staying, final, timeout=timeout),
-    )
+    roster = make_roster(settings, past.checkpoint, admission, inform, max_wait)
+    checkpoint, rounds = run_rounds(grid, settings, past, roster, writer=writer, inform=inform)
+    finished = replace(close_run(grid, started, checkpoint, rounds), seconds=time.perf_counter() - begun)
+    writer.run_finished(finished)
+    inform(finished)
 
 
 def first_checkpoint(setup: Setup, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:
     """Where a new run starts: what the hospitals agree on before the first round."""
     return Checkpoint(
         round_num=0,
-        standardisation=setup.agree_on_standardisation(settings),
-        class_weights=setup.agree_on_class_weights(settings),
+        standardisation=setup.agree_on_standardisation(),
+        class_weights=setup.agree_on_class_weights(),
         weights=setup.ask_for_initial_weights(),
         strategy=make_strategy(settings),
         members=members,
@@ -117,58 +110,80 @@ def first_checkpoint(setup: Setup, settings: FederationSettings, members: Sequen
     )
 
 
+def make_roster(
+    settings: FederationSettings, start: Checkpoint, admission: Admission, inform: OnEvent, max_wait: float
+) -> Roster:
+    """The members of the run, with what is held against them at this checkpoint."""
+    policy = RoundPolicy(
+        settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait
+    )
+    schedule = RoundSchedule(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
+    return Roster(
+        start.members, policy, schedule, inform, strikes=start.strikes, dropped=start.dropped, admission=admission
+    )
+
+
 def run_rounds(
-    grid: Grid, settings: FederationSettings, on_event: OnEvent, max_wait: float, past: ResumeState
+    grid: Grid, settings: FederationSettings, past: ResumeState, roster: Roster, *, writer: RunWriter, inform: OnEvent
 ) -> tuple[Checkpoint, list[RoundRecord]]:
     """The rounds that are still to run; the last checkpoint and the records of all rounds."""
     checkpoint, rounds = past.checkpoint, list(past.rounds)
-    tested, held = checkpoint.histograms, checkpoint.validation_histograms
-    rounds[-1:] = [replace(last, histograms=tested, validation_histograms=held) for last in rounds[-1:]]
-
-    def keep_round(event: Event) -> None:
-        nonlocal checkpoint
-        on_event(event)
-        if isinstance(event, RoundRecord):
-            rounds[-1:] = [replace(last, histograms={}, validation_histograms={}) for last in rounds[-1:]]
-            rounds.append(event)
-            best = find_best(checkpoint.best, event, recorder.arrays) if settings.patience else None
-            checkpoint = replace(
-                checkpoint,
-                round_num=event.round_num,
-                weights=recorder.arrays,
-                strikes=dict(recorder.strikes),
-                dropped=dict(recorder.dropped),
-                histograms=event.histograms,
-                validation_histograms=event.validation_histograms,
-                best=best,
-            )
-            on_event(checkpoint)
-            if is_enough(best, settings.patience):
-                raise StopRounds
-
-    rules = RoundPolicy(
-        settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait
-    )
-    plan = RoundSchedule(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
-    correct = partial(correct_weights, class_weights=checkpoint.class_weights)
-    recorder = GuardedStrategy(past.checkpoint, rules, keep_round, plan, correct)
+    strategy = GuardedStrategy(checkpoint, roster)
     config, weighed = to_config(checkpoint.standardisation), checkpoint.class_weights
     train_config = ConfigRecord({**config, **({"class-weights": list(weighed)} if weighed else {})})
-    left = 0 if is_enough(checkpoint.best, settings.patience) else settings.rounds - checkpoint.round_num
-    with contextlib.suppress(StopRounds):
-        recorder.start(
-            grid=grid,
-            initial_arrays=checkpoint.weights,
-            num_rounds=left,
-            timeout=settings.round_timeout,
-            train_config=train_config,
-            evaluate_config=ConfigRecord(dict(config)),
-        )
+    while checkpoint.round_num < settings.rounds and not is_enough(checkpoint.best, settings.patience):
+        evaluation = strategy.run_round(grid, checkpoint.round_num + 1, train_config, config)
+        rounds.append(evaluation.record)
+        checkpoint = next_checkpoint(checkpoint, strategy, roster, evaluation, settings.patience)
+        writer.round_finished(evaluation.record)
+        inform(evaluation.record)
+        writer.keep_checkpoint(checkpoint)
     return checkpoint, rounds
 
 
+def next_checkpoint(
+    before: Checkpoint, strategy: GuardedStrategy, roster: Roster, evaluation: Evaluation, patience: int
+) -> Checkpoint:
+    """Where the run stands after a round."""
+    return replace(
+        before,
+        round_num=evaluation.record.round_num,
+        weights=strategy.arrays,
+        strikes=dict(roster.strikes),
+        dropped=dict(roster.dropped),
+        histograms=evaluation.tested,
+        validation_histograms=evaluation.validation,
+        best=find_best(before.best, evaluation, strategy.arrays) if patience else None,
+    )
+
+
+def close_run(grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: Sequence[RoundRecord]) -> RunFinished:
+    """After the rounds: choose the final model, ask what it is worth, and give it to every hospital that is still here."""
+    settings, config = started.settings, to_config(checkpoint.standardisation)
+    staying = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
+    hospitals = FinalQuestions(grid, staying, config, settings.round_timeout)
+    model = choose_final_model(hospitals.evaluate, settings, checkpoint, rounds)
+    threshold = model.choices.threshold if model.choices else None
+    content = ConfigRecord({**config, **({} if threshold is None else {"threshold": threshold})})
+    final = RecordDict({"arrays": model.weights, "config": content})
+    return RunFinished(
+        settings,
+        started.members,
+        started.dataset,
+        model.weights,
+        checkpoint.standardisation,
+        rounds,
+        seconds=0.0,
+        histograms=model.evaluation.tested,
+        choices=model.choices,
+        subgroups=hospitals.ask_subgroups(final, settings.min_count) if settings.subgroups else None,
+        importance=hospitals.ask_importance(final) if settings.importance else None,
+        verdicts=hospitals.hand_out(final),
+    )
+
+
 def to_config(standardisation: Standardisation | None) -> ConfigRecord:
-    """What every train, evaluate and finish message says of the standardisation; nothing if each has its own."""
+    """The standardisation as every train, evaluate and finish message has it; empty if each hospital uses its own."""
     if standardisation is None:
         return ConfigRecord()
     return ConfigRecord({"means": list(standardisation.means), "stds": list(standardisation.stds)})

@@ -7,8 +7,8 @@ and `about`, JSON). It appears whole or not at all; one that was damaged since i
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,12 +22,61 @@ from fedhealth.common.array_codec import read_array
 from fedhealth.common.atomic_files import write_file
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
-from fedhealth.server.events import Best, Checkpoint, Member
+from fedhealth.server.records import Histograms, Member, RoundRecord
 
+CHECKPOINTS = "checkpoints"
+"""The folder within a run folder."""
 FORMAT = b"fedhealth checkpoint 1 "
 ARRAY = (np.ndarray, np.generic)
 """NumPy makes a scalar of an array without dimensions as soon as it computes with it."""
 Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best round so far: the one with the least loss on the validation patients."""
+
+    round_num: int
+    weights: ArrayRecord
+    losses: Mapping[str, float]
+    """Hospital -> log loss (nats) summed over its validation patients."""
+    rounds_since: int = 0
+    """Evaluated rounds that came after it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that the server needs to go on after a whole round."""
+
+    round_num: int
+    weights: ArrayRecord
+    standardisation: Standardisation | None
+    strategy: Strategy
+    """With all that it remembers from round to round."""
+    members: Sequence[Member]
+    strikes: Mapping[str, int]
+    dropped: Mapping[str, str]
+    best: Best | None = None
+    """Kept with --patience only."""
+    class_weights: tuple[float, float] | None = None
+    """Of a healthy and an ill patient in training, with --class-weights; the model of `weights` is not corrected for them."""
+    histograms: Histograms = field(default_factory=dict, repr=False)
+    """What each hospital sent in this round: after the last one, the metrics of the final model come from it."""
+    validation_histograms: Histograms = field(default_factory=dict, repr=False)
+    """The same of the validation patients, if there are any."""
+
+
+@dataclass(frozen=True)
+class ResumeState:
+    """What a run has behind it: its last checkpoint and all its rounds up to there."""
+
+    checkpoint: Checkpoint
+    rounds: Sequence[RoundRecord] = ()
+
+    @property
+    def remaining(self) -> list[str]:
+        """The hospitals that have not been dropped."""
+        return [member.name for member in self.checkpoint.members if member.name not in self.checkpoint.dropped]
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
@@ -60,7 +109,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         for kind, histograms in (("histograms", checkpoint.histograms), ("held", checkpoint.validation_histograms))
         for name, each in histograms.items()
     }
-    np.savez(content, about=np.asarray(json.dumps(about)), **weights, **state, **bins)  # type: ignore[arg-type]  # see run_folder
+    np.savez(content, about=np.asarray(json.dumps(about)), **weights, **state, **bins)  # type: ignore[arg-type]  # the stubs take the names for options
     seal = FORMAT + hashlib.sha256(content.getbuffer()).hexdigest().encode() + b"\n"
     path = folder / f"round-{checkpoint.round_num:08}.ckpt"
     write_file(path, seal + content.getvalue())
@@ -174,6 +223,3 @@ def give_state(strategy: Strategy, kinds: Mapping[str, str], arrays: Arrays) -> 
             case _:
                 value = parts
         setattr(strategy, name, value)
-
-
-CHECKPOINTS = "checkpoints"

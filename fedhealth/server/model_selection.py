@@ -4,39 +4,54 @@ When to stop, which round's weights to keep, and how to correct the risks that c
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
+from msgspec import structs
 from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import read_array
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.clinical import bin_log_odds, youden_threshold
-from fedhealth.metrics.histogram import USUAL_THRESHOLD, add_histograms
+from fedhealth.metrics.histogram import USUAL_THRESHOLD, ScoreHistogram, add_histograms, compute_metrics
 from fedhealth.models.recalibration import fit_temperature, temperature_scale, undo_class_weights
-from fedhealth.server.events import Best, Checkpoint, ModelSelection, RoundRecord
+from fedhealth.server.checkpoints import Best, Checkpoint
+from fedhealth.server.records import (
+    Evaluation,
+    Histograms,
+    ModelSelection,
+    PooledMetrics,
+    Rates,
+    RatesByHospital,
+    RoundRecord,
+)
 
-Evaluate = Callable[[ArrayRecord, RoundRecord], RoundRecord]
-"""Lets the hospitals evaluate weights; gives the record of the round that they came of, with what they found."""
+Evaluate = Callable[[ArrayRecord, RoundRecord], Evaluation]
+"""Lets the hospitals evaluate the weights that came of the round of this record."""
 Change = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.float32]]]
 
 
-class StopRounds(Exception):  # noqa: N818  # as StopIteration: an end, no error
-    """Ends the loop of Flower's strategy, which has no other way out; raised when a round is wholly told and kept."""
+@dataclass(frozen=True)
+class FinalModel:
+    """The weights to keep, the evaluation of just these weights, and what was chosen, if anything was."""
+
+    weights: ArrayRecord
+    evaluation: Evaluation
+    choices: ModelSelection | None = None
 
 
-def find_best(best: Best | None, record: RoundRecord, weights: ArrayRecord) -> Best | None:
-    """The best round so far, after the round of this record came to these weights.
+def find_best(best: Best | None, evaluation: Evaluation, weights: ArrayRecord) -> Best | None:
+    """The best round so far, after the round of this evaluation came to these weights.
 
-    A round without an evaluation, or with nobody's who evaluated the best one, neither wins nor counts.
+    A round without an evaluation, or without any hospital that evaluated the best one, neither wins nor counts.
     """
-    losses = {name: histogram.log_loss for name, histogram in sorted(record.validation_histograms.items())}
+    losses = {name: histogram.log_loss for name, histogram in sorted(evaluation.validation.items())}
     if not losses or (best and not losses.keys() & best.losses.keys()):
         return best
     if best is None or is_lower(losses, best.losses):
-        return Best(record.round_num, weights, losses)
+        return Best(evaluation.record.round_num, weights, losses)
     return replace(best, rounds_since=best.rounds_since + 1)
 
 
@@ -53,34 +68,57 @@ def is_enough(best: Best | None, patience: int) -> bool:
 
 def choose_final_model(
     evaluate: Evaluate, settings: FederationSettings, checkpoint: Checkpoint, rounds: Sequence[RoundRecord]
-) -> tuple[ArrayRecord, ModelSelection | None]:
-    """The weights to keep, and what was chosen, with the evaluation of just these weights."""
+) -> FinalModel:
+    """The model to keep; `evaluate` is called where no round ended with just these weights."""
     best = checkpoint.best
     weights, round_num = (best.weights, best.round_num) if best else (checkpoint.weights, checkpoint.round_num)
     weights = correct_weights(weights, checkpoint.class_weights)
+    evaluation = Evaluation(rounds[round_num - 1], checkpoint.histograms, checkpoint.validation_histograms)
     if not settings.validation_share and not settings.class_weights:
-        return weights, None
-    record = rounds[round_num - 1]
-    if not record.histograms:  # only the last round's are kept
-        record = evaluate(weights, record)
-    stopped = is_enough(best, settings.patience)
-    choices = ModelSelection(record, best.round_num if best else None, stopped, checkpoint.class_weights)
+        return FinalModel(weights, evaluation)
+    if round_num != checkpoint.round_num or not evaluation.tested:
+        evaluation = evaluate(weights, evaluation.record)
+    choices = ModelSelection(
+        best_round=best.round_num if best else None,
+        stopped=is_enough(best, settings.patience),
+        class_weights=checkpoint.class_weights,
+        evaluation=evaluation.record,
+    )
+    final = FinalModel(weights, evaluation, choices)
     if settings.calibrate == "temperature":
-        weights, choices = calibrate(evaluate, weights, choices)
-    if settings.threshold == "youden":
-        found = youden_threshold(add_histograms(choices.evaluation.validation_histograms.values()))
-        choices = replace(choices, threshold=USUAL_THRESHOLD if found is None else found)
-    return weights, choices
+        final = calibrate(evaluate, weights, evaluation, choices)
+    return choose_threshold(final) if settings.threshold == "youden" else final
 
 
-def calibrate(evaluate: Evaluate, weights: ArrayRecord, choices: ModelSelection) -> tuple[ArrayRecord, ModelSelection]:
-    """The weights with one temperature for all hospitals, fitted to the validation patients of all of them."""
-    before = choices.evaluation
-    held = add_histograms(before.validation_histograms.values())
+def calibrate(evaluate: Evaluate, weights: ArrayRecord, before: Evaluation, choices: ModelSelection) -> FinalModel:
+    """The model with one temperature for all hospitals, fitted to the validation patients of all of them."""
+    held = add_histograms(before.validation.values())
     temperature = fit_temperature(held.positives, held.negatives, bin_log_odds())
-    softer = change_weights(weights, partial(temperature_scale, temperature=temperature))
-    after = evaluate(softer, before)
-    return softer, replace(choices, evaluation=after, temperature=temperature, uncalibrated=before)
+    scaled = change_weights(weights, partial(temperature_scale, temperature=temperature))
+    after = evaluate(scaled, before.record)
+    uncalibrated = PooledMetrics(before.record.pooled, before.record.validation)
+    choices = structs.replace(choices, evaluation=after.record, temperature=temperature, uncalibrated=uncalibrated)
+    return FinalModel(scaled, after, choices)
+
+
+def choose_threshold(final: FinalModel) -> FinalModel:
+    """The same model with the threshold that Youden's index has on the validation patients."""
+    found = youden_threshold(add_histograms(final.evaluation.validation.values()))
+    threshold = USUAL_THRESHOLD if found is None else found
+    at_threshold = measure_rates(final.evaluation.tested, threshold)
+    choices = final.choices and structs.replace(final.choices, threshold=threshold, at_threshold=at_threshold)
+    return replace(final, choices=choices)
+
+
+def measure_rates(tested: Histograms, threshold: float) -> RatesByHospital:
+    """The rates of the tested patients at a threshold."""
+
+    def rates(histogram: ScoreHistogram) -> Rates:
+        metrics = compute_metrics(histogram, threshold)
+        return Rates(metrics.accuracy, metrics.sensitivity, metrics.specificity)
+
+    by_hospital = {name: rates(histogram) for name, histogram in tested.items()}
+    return RatesByHospital(rates(add_histograms(tested.values())), by_hospital)
 
 
 def correct_weights(weights: ArrayRecord, class_weights: tuple[float, float] | None) -> ArrayRecord:

@@ -17,7 +17,7 @@ from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.metrics.histogram import ScoreHistogram, histogram_from_record
 from fedhealth.metrics.paired_comparison import DIGITS, METRIC_NAMES, PairedComparison
 from fedhealth.metrics.subgroups import Disclosed, check_subgroups, read_outcomes
-from fedhealth.server.events import Member
+from fedhealth.server.records import Member
 
 T = TypeVar("T")
 

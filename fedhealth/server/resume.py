@@ -1,9 +1,10 @@
 """A run that was interrupted: its settings, its checkpoint and its history, read back from its folder."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+import msgspec
 
 from fedhealth import __version__
 from fedhealth.common.atomic_files import write_file
@@ -11,9 +12,9 @@ from fedhealth.common.errors import UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.data.schema import schema_fingerprint
-from fedhealth.server.checkpoints import CHECKPOINTS, read_last_checkpoint
-from fedhealth.server.events import ResumeState, RoundRecord
-from fedhealth.server.run_json import round_from_json
+from fedhealth.server.checkpoints import CHECKPOINTS, ResumeState, read_last_checkpoint
+from fedhealth.server.records import RoundRecord, RunDescription
+from fedhealth.server.run_files import HISTORY, MODEL, SETTINGS, SUMMARY, read_json
 from fedhealth.server.strategies.registry import make_strategy
 
 
@@ -52,28 +53,27 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
 
 def read_settings(folder: Path) -> FederationSettings:
     """The settings that a run in this folder was begun with, if it can go on with them."""
-    if (folder / "summary.json").exists():
-        raise UsageError(f"--resume {folder}: this run is finished; its model is {folder / 'model.npz'}")
+    if (folder / SUMMARY).exists():
+        raise UsageError(f"--resume {folder}: this run is finished; its model is {folder / MODEL}")
     try:
-        begun = json.loads((folder / "settings.json").read_bytes())
-        versions, run_config = (begun["version"], begun["schema"]), dict(begun["settings"])
-    except (OSError, ValueError, KeyError, TypeError):
+        begun = read_json(folder / SETTINGS, RunDescription)
+    except (OSError, ValueError):
         raise UsageError(f"--resume {folder}: holds no run that has begun; start one without --resume") from None
-    if versions != (__version__, schema_fingerprint()):
+    if (begun.version, begun.schema) != (__version__, schema_fingerprint()):
         raise UsageError(
-            f"--resume {folder}: was begun with version {versions[0]}, this is {__version__}; go on with that one"
+            f"--resume {folder}: was begun with version {begun.version}, this is {__version__}; go on with that one"
         )
-    return FederationSettings.from_run_config(run_config)
+    return FederationSettings.from_run_config(begun.settings)
 
 
 def cut_history(folder: Path, rounds: int) -> list[RoundRecord]:
     """Leave the first `rounds` lines in history.jsonl, and return them."""
-    path = folder / "history.jsonl"
+    path = folder / HISTORY
     content = path.read_bytes() if path.exists() else b""
     lines = content.splitlines()[:rounds]
     try:
-        records = [round_from_json(json.loads(line)) for line in lines]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        records = [msgspec.json.decode(line, type=RoundRecord) for line in lines]
+    except ValueError:
         records = []
     if [record.round_num for record in records] != list(range(1, rounds + 1)):
         raise UsageError(f"--resume {folder}: history.jsonl is damaged; a run cannot go on without its past")

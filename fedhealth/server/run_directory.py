@@ -1,43 +1,45 @@
 """The folder of a run: made, or opened to go on in, and locked against other servers."""
 
 import contextlib
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.server.resume import Run, resume_run
+from fedhealth.server.run_files import HISTORY, SETTINGS, SUMMARY
+
+LOCK = ".lock"
+"""In the run folder while a server runs in it; what a killed server leaves of it locks nobody out."""
 
 
 @contextlib.contextmanager
 def opened_run(settings: ServerSettings, warn: Callable[[str], None]) -> Iterator[Run]:
-    """A new run folder, or with --resume the one to go on in, held against other servers while the block runs.
+    """A new run folder, or with --resume the one to go on in, locked against other servers while the block runs.
 
     A run that wrote nothing leaves no folder behind.
     """
-    with held(settings.resume) if settings.resume else new_run_folder(settings.out) as folder:
+    with locked(settings.resume) if settings.resume else new_run_folder(settings.out) as folder:
         try:
             yield resume_run(folder, settings, warn) if settings.resume else Run(folder, settings.federation())
         except (KeyboardInterrupt, RunError) as error:
-            if (folder / "settings.json").exists() and not (folder / "summary.json").exists():
+            if (folder / SETTINGS).exists() and not (folder / SUMMARY).exists():
                 error.add_note(f"go on with: python server.py --resume {folder}")
             raise
 
 
 @contextlib.contextmanager
 def new_run_folder(out: Path | None) -> Iterator[Path]:
-    """A new run folder, held while the block runs; if nothing was written, it is gone afterwards."""
+    """A new run folder, locked while the block runs; if nothing was written, it is gone afterwards."""
     folder = make_run_folder(out)
-    with held(folder):
-        try:
+    try:
+        with locked(folder):
             yield folder
-        finally:
-            remove_empty(
-                folder, *([] if out else [folder.parent])
-            )  # while it is ours: it may be another server's after
+    finally:
+        remove_empty(folder, *([] if out else [folder.parent]))
 
 
 def remove_empty(*folders: Path) -> None:
@@ -48,7 +50,13 @@ def remove_empty(*folders: Path) -> None:
 
 
 def make_run_folder(out: Path | None) -> Path:
-    """Create the run folder (default `runs/<time>`), empty and writable, or say why not before anybody waits."""
+    """Create the run folder (default `runs/<time>`), empty and writable.
+
+    Raises
+    ------
+    UsageError
+        It cannot be written to, or holds a run already.
+    """
     folder = out or _unused(Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +65,7 @@ def make_run_folder(out: Path | None) -> Path:
         probe.unlink()
     except OSError as error:
         raise UsageError(f"--out {folder}: cannot write there ({error.strerror}); give another folder") from None
-    if (folder / "summary.json").exists() or (folder / "history.jsonl").exists():
+    if (folder / SUMMARY).exists() or (folder / HISTORY).exists():
         raise UsageError(
             f"--out {folder}: already holds a run; give another folder, or go on with it: --resume {folder}"
         )
@@ -71,23 +79,26 @@ def _unused(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[Path]:
-    """Keep other servers out of the folder; the lock goes with the process, however it ends."""
+def locked(folder: Path) -> Iterator[Path]:
+    """Keep other servers out of the folder; the lock goes with the process, however it ends.
+
+    Raises
+    ------
+    UsageError
+        The folder is none, cannot be written to, or another server runs in it.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"--resume {folder}: cannot be opened (no such folder); give a run folder")
+    lock = FileLock(folder / LOCK, blocking=False)
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"{folder}: another server is running in it; stop that one first") from None
     except OSError as error:
         raise UsageError(f"--resume {folder}: cannot be opened ({error.strerror}); give a run folder") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{folder}: another server is running in it; stop that one first") from None
         yield folder
     finally:
-        os.close(descriptor)
-
-
-# --- going on ---------------------------------------------------------------------------------------------------------
-
-
-# --- keeping ----------------------------------------------------------------------------------------------------------
+        with contextlib.suppress(OSError):  # Windows removes no open file, but its lock removes it on release
+            (folder / LOCK).unlink()
+        lock.release()

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -12,9 +11,10 @@ from flwr.serverapp import Grid
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
-from fedhealth.data.preprocessing import Moments, Standardisation
+from fedhealth.data.preprocessing import Standardisation
 from fedhealth.models.recalibration import class_weights
-from fedhealth.server.events import Member, OnEvent, Waiting
+from fedhealth.server.events import OnEvent, Waiting
+from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import (
     ABSENT,
     NOT_SOUND,
@@ -40,30 +40,21 @@ class Setup:
     Parameters
     ----------
     wanted : how many hospitals take part.
-    private : whether they describe themselves under differential privacy.
     max_wait : seconds that all waiting before the rounds may take together.
-    validates : whether the hospitals hold patients out for choices, and so tell how many.
+    on_event : informed of the waiting.
     """
 
     def __init__(
-        self,
-        grid: Grid,
-        wanted: int,
-        max_wait: float,
-        on_event: OnEvent,
-        *,
-        validates: bool = False,
-        private: bool = False,
+        self, grid: Grid, settings: FederationSettings, wanted: int, max_wait: float, on_event: OnEvent
     ) -> None:
         self._grid = grid
+        self._settings = settings
         self._wanted = wanted
         self._max_wait = max_wait
         self._deadline = time.monotonic() + max_wait
         self._next_word = 0.0
         self._on_event = on_event
-        self._read_member = read_private_member if private else partial(read_member, validates=validates)
-        self._names: dict[int, str] = {}
-        self._patients: dict[int, int] = {}
+        self._members: dict[int, Member] = {}
 
     def collect_members(self) -> list[Member]:
         """Wait for all hospitals and for their word that they are ready. In the order of their names.
@@ -73,53 +64,56 @@ class Setup:
         RunError
             Hospitals are missing when the time is up, or two have one name.
         """
-        members: dict[int, Member] = {}
-        while len(members) < self._wanted:
+        while len(self._members) < self._wanted:
             while (here := len(self._here())) < self._wanted:
                 self._wait(f"only {here} of {self._wanted} hospitals (--hospitals) came", ())
-            new = self._here() - members.keys()
-            described = self._ask_those_here(sorted(new), "query.describe", RecordDict(), self._read_member)
+            new = sorted(self._here() - self._members.keys())
+            described = self._ask_those_here(new, "query.describe", RecordDict(), self._read_member)
             here_now = self._here()
-            members = {node: member for node, member in {**members, **described}.items() if node in here_now}
-            self._names = {node: member.name for node, member in members.items()}
-            self._patients = {node: member.train_patients for node, member in members.items()}
-            if len(members) < self._wanted:
-                self._wait(f"only {len(members)} of {self._wanted} hospitals were ready", list(self._names.values()))
-        return _check_names(sorted(members.values(), key=lambda member: member.name))
+            self._members = {node: each for node, each in {**self._members, **described}.items() if node in here_now}
+            if len(self._members) < self._wanted:
+                names = [member.name for member in self._members.values()]
+                self._wait(f"only {len(names)} of {self._wanted} hospitals were ready", names)
+        return _check_names(sorted(self._members.values(), key=lambda member: member.name))
 
-    def agree_on_standardisation(self, settings: FederationSettings) -> Standardisation | None:
+    def agree_on_standardisation(self) -> Standardisation | None:
         """Means and deviations for everybody, in two passes over sums; None if each hospital uses its own."""
-        if settings.scaling == "local":
+        if self._settings.scaling == "local":
             return None
-        if settings.scaling == "reference":
+        if self._settings.scaling == "reference":
             return preprocessing.reference_standardisation()
-
-        def read(reply: Message) -> Moments:
-            return read_moments(reply, self._patients[reply.metadata.src_node_id])
-
-        everybody = sorted(self._names)
-        firsts = self._ask(everybody, "query.first_moments", RecordDict(), read)
+        firsts = self._ask_all("query.first_moments", RecordDict(), read_moments)
         means = preprocessing.combine_means(firsts)
         content = RecordDict({"config": ConfigRecord({"means": list(means)})})
-        squares = self._ask(everybody, "query.second_moments", content, read)
+        squares = self._ask_all("query.second_moments", content, read_moments)
         return preprocessing.combine_standardisation(means, squares)
 
-    def agree_on_class_weights(self, settings: FederationSettings) -> tuple[float, float] | None:
+    def agree_on_class_weights(self) -> tuple[float, float] | None:
         """How much a healthy and an ill patient count in training, from the sums of all; None if that is not asked for."""
-        if not settings.class_weights:
+        if not self._settings.class_weights:
             return None
-
-        def read(reply: Message) -> tuple[int, int]:
-            return read_label_counts(reply, self._patients[reply.metadata.src_node_id])
-
-        counts = self._ask(sorted(self._names), "query.label_counts", RecordDict(), read)
+        counts = self._ask_all("query.label_counts", RecordDict(), read_label_counts)
         return class_weights(sum(healthy for healthy, _ in counts), sum(ill for _, ill in counts))
 
     def ask_for_initial_weights(self) -> ArrayRecord:
         """The seeded weights, from one hospital: all would give the same, and the server has no model of its own."""
-        first = min(self._names, key=lambda node: self._names[node])
+        first = min(self._members, key=self._name)
         (arrays,) = self._ask([first], "query.initial_weights", RecordDict(), read_initial_weights)
         return arrays
+
+    def _read_member(self, reply: Message) -> Member:
+        if self._settings.private:
+            return read_private_member(reply)
+        return read_member(reply, validates=self._settings.validation_share > 0)
+
+    def _ask_all(self, question: str, content: RecordDict, read: Callable[[Message, int], T]) -> list[T]:
+        """Every member's answer, which `read` holds against the number of its training patients."""
+        return self._ask(
+            sorted(self._members),
+            question,
+            content,
+            lambda reply: read(reply, self._members[reply.metadata.src_node_id].train_patients),
+        )
 
     def _ask(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> list[T]:
         """Every node's answer, in the order of names: an engine may number its nodes anew in every run."""
@@ -127,9 +121,9 @@ class Setup:
         while missing := set(nodes) - answers.keys():
             here = sorted(missing & self._here())
             answers |= self._ask_those_here(here, question, content, read)
-            if away := ", ".join(sorted(self._names[node] for node in missing - answers.keys())):
-                self._wait(f"{away} left and did not come back", [self._names[node] for node in answers])
-        return [answers[node] for node in sorted(answers, key=lambda node: self._names[node])]
+            if away := ", ".join(sorted(map(self._name, missing - answers.keys()))):
+                self._wait(f"{away} left and did not come back", [self._name(node) for node in answers])
+        return [answers[node] for node in sorted(answers, key=self._name)]
 
     def _ask_those_here(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> dict[int, T]:
         """Each node's answer, without those who left before they gave one."""
@@ -141,13 +135,16 @@ class Setup:
                 waiting.discard(reply.metadata.reply_to_message_id)
                 node = reply.metadata.src_node_id
                 if not (reply.has_error() and reply.error.code in ABSENT):
-                    answers[node] = answer = _read(reply, read, self._names.get(node, "a hospital"), question)
-                    if isinstance(answer, Member):
-                        self._names[node] = answer.name
+                    answers[node] = _read(reply, read, self._name(node), question)
             if waiting and not replies:
-                told = [self._names[node] for node in answers if node in self._names]
-                self._wait(f"{len(waiting)} of {len(messages)} hospitals gave no answer to {question}", told)
+                answered = [self._name(node, answer) for node, answer in answers.items()]
+                self._wait(f"{len(waiting)} of {len(messages)} hospitals gave no answer to {question}", answered)
         return answers
+
+    def _name(self, node: int, answer: object = None) -> str:
+        """The hospital's name, if it is known already or just answered who it is."""
+        known = self._members.get(node, answer)
+        return known.name if isinstance(known, Member) else "a hospital"
 
     def _here(self) -> set[int]:
         return set(self._grid.get_node_ids())

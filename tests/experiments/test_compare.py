@@ -33,7 +33,8 @@ from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.patients import Patients, split_patients
 from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.metrics.ranking import exact_auroc, weighted_auroc
-from fedhealth.server.app import Event, RunFinished, RunStarted, federate
+from fedhealth.server.app import federate
+from fedhealth.server.events import Event, RunFinished, RunStarted
 from fedhealth.transport.in_process import InProcessGrid
 from tests.support.hospital_apps import TRAINERS, make_apps
 from tests.support.hospital_files import write_hospitals

@@ -63,7 +63,7 @@ def show(*events: Event) -> list[str]:
 
 
 def test_a_round_is_one_line() -> None:
-    record = make_round(3, union=POOLED, seconds=0.031)
+    record = make_round(3, pooled=POOLED, seconds=0.031)
     line = "round  3/20   loss 0.412   AUROC 0.861   accuracy 0.81   hospitals 4/4   0.03 s"
     assert round_line(record, rounds=20, hospitals=4) == line
 
@@ -82,9 +82,9 @@ def test_a_round_says_how_many_hospitals_answered() -> None:
 
 
 def test_an_undefined_metric_reads_not_available() -> None:
-    record = make_round(union=make_metrics(2, 0))
+    record = make_round(pooled=make_metrics(2, 0))
     assert "AUROC n/a   accuracy 1.00" in round_line(record, 20, 2)
-    nobody = round_line(make_round(union=make_metrics(0, 0)), 20, 2)
+    nobody = round_line(make_round(pooled=make_metrics(0, 0)), 20, 2)
     assert "loss n/a   AUROC n/a   accuracy n/a" in nobody
     assert (number(None), number(0.0), number(1.0, 2)) == ("n/a", "0.000", "1.00")
 
@@ -220,8 +220,8 @@ def test_the_table_in_a_terminal_is_ruled_and_cuts_off_nothing_in_a_narrow_one(
         assert word in words
 
 
-def notes_on(hospitals: dict[str, Metrics], union: Metrics = POOLED) -> list[str]:
-    return footnotes(make_finished(rounds=[make_round(union=union, hospitals=hospitals)]))
+def notes_on(hospitals: dict[str, Metrics], pooled: Metrics = POOLED) -> list[str]:
+    return footnotes(make_finished(rounds=[make_round(pooled=pooled, hospitals=hospitals)]))
 
 
 def test_the_footnotes_say_what_was_measured_and_how_exactly() -> None:
@@ -253,13 +253,13 @@ def test_ten_patients_of_each_class_need_no_footnote() -> None:
 
 
 def test_an_undefined_auroc_of_all_together_claims_no_exactness() -> None:
-    assert not any("exact" in note for note in notes_on({}, union=make_metrics(5, 0)))
+    assert not any("exact" in note for note in notes_on({}, pooled=make_metrics(5, 0)))
 
 
 def test_a_footnote_says_who_is_not_in_the_table_and_why() -> None:
     # zurich did not train, but did test: it is in the table.
     left_out = {"hungary": "dropped at strike 3 of 3: its weights are not finite", "zurich": "no answer within 5 s"}
-    record = make_round(union=POOLED, hospitals={"zurich": make_metrics(40, 36)}, left_out=left_out)
+    record = make_round(pooled=POOLED, hospitals={"zurich": make_metrics(40, 36)}, left_out=left_out)
     notes = footnotes(make_finished(rounds=[make_round(left_out={"va": "not here"}), record]))
     assert notes[2:] == ["hungary is not in the table: dropped at strike 3 of 3: its weights are not finite"]
 

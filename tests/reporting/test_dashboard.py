@@ -18,7 +18,7 @@ from fedhealth.reporting.dashboard.app import MOST_WAITING, Dashboard, _listen
 from fedhealth.reporting.dashboard.state import LiveRun
 from fedhealth.server.events import RunFinished, RunStarted, Waiting
 from tests.support.processes import PATIENCE
-from tests.support.run_folders import NAMES, make_members, make_record, make_weights
+from tests.support.run_folders import NAMES, make_histograms, make_members, make_record, make_weights
 
 SETTINGS = FederationSettings(hospitals=4, rounds=3)
 BEGAN = RunStarted(SETTINGS, make_members(), "synthetic")
@@ -27,7 +27,8 @@ BEGAN = RunStarted(SETTINGS, make_members(), "synthetic")
 def make_finished() -> RunFinished:
     rounds = [make_record(number) for number in (1, 2, 3)]
     standardisation = reference_standardisation()
-    return RunFinished(SETTINGS, make_members(), "synthetic", make_weights(SETTINGS), standardisation, rounds, 1.5)
+    weights, histograms = make_weights(SETTINGS), make_histograms(3)
+    return RunFinished(SETTINGS, make_members(), "synthetic", weights, standardisation, rounds, 1.5, histograms)
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------

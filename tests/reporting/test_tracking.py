@@ -20,7 +20,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.reporting import tracking
 from fedhealth.reporting.tracking import SINKS, Tracker, require_package, round_metrics, short_names, viewer_command
 from fedhealth.server.events import Event, RunFinished, RunStarted
-from fedhealth.server.run_json import history_json, strict_json
+from fedhealth.server.run_files import to_json
 from tests.support.run_folders import NAMES, make_members, make_record, make_weights
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def numbers_in(content: Any, path: str = "") -> dict[str, float]:
 
 def test_every_number_of_a_line_of_the_history_is_tracked_by_its_path_there() -> None:
     record = make_record(2)
-    line = json.loads(strict_json(history_json(record)))
+    line = json.loads(to_json(record))
     del line["round"]  # the step
     assert round_metrics(record, short_names(NAMES)) == pytest.approx(numbers_in(line))
     assert "union/auroc" in round_metrics(record, {})

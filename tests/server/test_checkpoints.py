@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from fedhealth.common.errors import UsageError
 from fedhealth.data.preprocessing import Standardisation
-from fedhealth.server.checkpoints import read_last_checkpoint, take_state, write_checkpoint
-from fedhealth.server.events import Checkpoint, Member
+from fedhealth.server.checkpoints import Checkpoint, read_last_checkpoint, take_state, write_checkpoint
+from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID, set_identity, set_message_id
 
 MEMBERS = [Member(101, "cleveland", "uci", 6, 2, 1), Member(102, "Zürich / 病院", "own", 8, 2, 2)]

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.app.error import Error
 
-from fedhealth.server.events import Member
-from fedhealth.server.finalization import ask_of_final_model
+from fedhealth.server.finalization import FinalQuestions
+from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
 
 NAMES = ("cleveland", "hungary", "va", "zurich")
@@ -40,6 +40,7 @@ def read_drop(reply: Message, member: Member) -> tuple[str, float]:
 def test_each_hospital_has_an_answer_or_a_reason() -> None:
     set_identity(SERVER_NODE_ID)
     grid: Any = FourAnswers()
-    answers, silent = ask_of_final_model(grid, MEMBERS, "query.importance", RecordDict(), read_drop, timeout=7.0)
+    questions = FinalQuestions(grid, MEMBERS, ConfigRecord(), timeout=7.0)
+    answers, silent = questions.ask("query.importance", RecordDict(), read_drop)
     assert answers == {"cleveland": ("cleveland", 0.5)}
     assert silent == {"hungary": "no 'drop'", "va": "no?sense", "zurich": "not here"}

@@ -9,22 +9,33 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from msgspec import structs
 
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
-from fedhealth.metrics.histogram import compute_metrics, histogram_to_record, score_histogram
+from fedhealth.metrics.histogram import Metrics, compute_metrics, histogram_to_record, score_histogram
 from fedhealth.reporting.console.screen import ServerConsole
 from fedhealth.reporting.html.disclosures import departure_rows
 from fedhealth.reporting.html.pages import write_report
 from fedhealth.reporting.html.run_reader import read_run
 from fedhealth.reporting.selection_text import chosen_lines
 from fedhealth.server.app import federate
-from fedhealth.server.events import Best, Checkpoint, Event, Member, RoundRecord, RunFinished, RunStarted
+from fedhealth.server.checkpoints import Best, Checkpoint
+from fedhealth.server.events import RunFinished, RunStarted
 from fedhealth.server.model_selection import find_best, is_enough
+from fedhealth.server.records import (
+    Evaluation,
+    Member,
+    ModelSelection,
+    PooledMetrics,
+    Rates,
+    RatesByHospital,
+    RoundRecord,
+)
 from tests.server import test_resume
 from tests.support.run_folders import make_record
-from tests.support.run_keeping import Killed
+from tests.support.run_keeping import CheckpointList, Killed
 from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
 
 STEP = 0.05
@@ -36,27 +47,28 @@ def hospitals(healthy: int = 1, ill: int = 3) -> Toy:
     return make_toy(*(ToyHospital(name, [50, 60], step=STEP, validation=(healthy, ill)) for name in names))
 
 
-def run(toy: Toy, rounds: int = 10, **settings: Any) -> list[Event]:
-    events: list[Event] = []
+def run(toy: Toy, rounds: int = 10, **settings: Any) -> list[Any]:
+    events: list[Any] = []
     chosen = {"strategy": "fedavg", "patience": 2, **settings}
-    federate(toy.grid, FederationSettings(hospitals=3, rounds=rounds, **chosen), events.append, max_wait=5.0)
+    asked = FederationSettings(hospitals=3, rounds=rounds, **chosen)
+    federate(toy.grid, asked, events.append, writer=CheckpointList(events), max_wait=5.0)
     return events
 
 
-def finished_of(events: list[Event]) -> RunFinished:
+def finished_of(events: list[Any]) -> RunFinished:
     assert isinstance(events[-1], RunFinished)
     return events[-1]
 
 
-def rounds_of(events: list[Event]) -> list[RoundRecord]:
+def rounds_of(events: list[Any]) -> list[RoundRecord]:
     return [event for event in events if isinstance(event, RoundRecord)]
 
 
-def record_of(round_num: int, **losses: float) -> RoundRecord:
+def evaluation_of(round_num: int, **losses: float) -> Evaluation:
     """A round in which these hospitals' validation patients had these losses."""
     nobody = score_histogram([], [])
-    return make_record(
-        round_num, validation_histograms={name: replace(nobody, log_loss=loss) for name, loss in losses.items()}
+    return Evaluation(
+        make_record(round_num), {}, {name: replace(nobody, log_loss=loss) for name, loss in losses.items()}
     )
 
 
@@ -66,39 +78,39 @@ def record_of(round_num: int, **losses: float) -> RoundRecord:
 def test_the_round_with_the_least_loss_over_all_hospitals_is_the_best() -> None:
     weights, best = [ArrayRecord({"w": Array(np.array([float(number)]))}) for number in range(5)], None
     for number, (one, other) in enumerate([(5.0, 5.0), (2.0, 6.0), (3.0, 5.0), (9.0, 1.0), (7.9, 0.0)]):
-        best = find_best(best, record_of(number + 1, cleveland=one, va=other), weights[number])
+        best = find_best(best, evaluation_of(number + 1, cleveland=one, va=other), weights[number])
     assert best is not None
     assert (best.round_num, best.losses, best.rounds_since) == (5, {"cleveland": 7.9, "va": 0.0}, 0)
     assert best.weights is weights[4]
 
 
 def test_a_round_that_is_only_as_good_is_no_better_one() -> None:
-    best = find_best(None, record_of(1, va=2.0), ArrayRecord())
+    best = find_best(None, evaluation_of(1, va=2.0), ArrayRecord())
     for number in (2, 3):
-        best = find_best(best, record_of(number, va=2.0), ArrayRecord())
+        best = find_best(best, evaluation_of(number, va=2.0), ArrayRecord())
     assert best is not None
     assert (best.round_num, best.rounds_since) == (1, 2)
 
 
 def test_who_is_away_makes_a_round_neither_better_nor_worse() -> None:
     """Without the hospital with the high loss the sum falls; the others' loss has risen."""
-    first = find_best(None, record_of(1, cleveland=2.0, va=9.0), ArrayRecord())
-    second = find_best(first, record_of(2, cleveland=2.5), ArrayRecord())
+    first = find_best(None, evaluation_of(1, cleveland=2.0, va=9.0), ArrayRecord())
+    second = find_best(first, evaluation_of(2, cleveland=2.5), ArrayRecord())
     assert second is not None
     assert (second.round_num, second.rounds_since) == (1, 1)
-    third = find_best(second, record_of(3, cleveland=1.5), ArrayRecord())
+    third = find_best(second, evaluation_of(3, cleveland=1.5), ArrayRecord())
     assert third is not None
     assert (third.round_num, third.losses) == (3, {"cleveland": 1.5})
-    fourth = find_best(third, record_of(4, cleveland=1.0, va=9.0), ArrayRecord())
+    fourth = find_best(third, evaluation_of(4, cleveland=1.0, va=9.0), ArrayRecord())
     assert fourth is not None
     assert (fourth.round_num, fourth.losses) == (4, {"cleveland": 1.0, "va": 9.0})
 
 
 def test_a_round_that_cannot_be_compared_does_not_count() -> None:
-    best = find_best(None, record_of(1, cleveland=2.0), ArrayRecord())
-    assert find_best(best, record_of(2), ArrayRecord()) is best
-    assert find_best(best, record_of(3, va=9.0), ArrayRecord()) is best
-    assert find_best(None, record_of(4), ArrayRecord()) is None
+    best = find_best(None, evaluation_of(1, cleveland=2.0), ArrayRecord())
+    assert find_best(best, evaluation_of(2), ArrayRecord()) is best
+    assert find_best(best, evaluation_of(3, va=9.0), ArrayRecord()) is best
+    assert find_best(None, evaluation_of(4), ArrayRecord()) is None
 
 
 @pytest.mark.parametrize(("since", "patience", "enough"), [(1, 2, False), (2, 2, True), (3, 2, True), (9, 0, False)])
@@ -128,11 +140,11 @@ def test_a_run_stops_when_nothing_gets_better_and_keeps_the_best_round() -> None
 def test_what_is_told_of_the_final_model_is_measured_on_it_and_not_on_the_last_rounds() -> None:
     finished = finished_of(run(hospitals()))
     # An ill test patient has the weight as risk, a healthy one the rest to 1; three of four are healthy.
-    assert finished.final.union.loss == pytest.approx(-np.log(0.75), abs=1e-6)
-    assert finished.final.union.loss == pytest.approx(finished.rounds[4].union.loss, abs=1e-12)
-    assert finished.rounds[-1].union.loss == pytest.approx(-np.log(0.85), abs=1e-6)
+    assert finished.final.pooled.loss == pytest.approx(-np.log(0.75), abs=1e-6)
+    assert finished.final.pooled.loss == pytest.approx(finished.rounds[4].pooled.loss, abs=1e-12)
+    assert finished.rounds[-1].pooled.loss == pytest.approx(-np.log(0.85), abs=1e-6)
     assert finished.final.round_num == 5
-    assert set(finished.final.histograms) == {"cleveland", "hungary", "va"}
+    assert set(finished.histograms) == {"cleveland", "hungary", "va"}
     held = finished.final.validation
     assert held is not None
     assert held.loss == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4, abs=1e-6)
@@ -145,7 +157,7 @@ def test_a_run_that_gets_better_to_the_end_keeps_its_last_round_and_asks_nobody_
     assert finished.choices is not None
     assert (finished.choices.best_round, finished.choices.stopped) == (4, False)
     assert finished.final is finished.choices.evaluation
-    assert finished.final.histograms
+    assert finished.histograms
     assert toy.kinds().count("evaluate") == 4 * 3
 
 
@@ -170,7 +182,8 @@ def test_with_few_hospitals_drawn_all_of_them_still_decide() -> None:
     finished = finished_of(run(hospitals(), fraction=0.4))
     assert finished.choices is not None
     assert finished.choices.best_round == 5
-    assert set(finished.final.validation_histograms) == {"cleveland", "hungary", "va"}
+    assert finished.final.validation is not None
+    assert finished.final.validation.num_examples == 3 * 4
 
 
 def test_a_hospital_that_says_nothing_of_the_final_model_is_named_and_the_others_are_told_of() -> None:
@@ -290,8 +303,8 @@ def test_one_temperature_is_fitted_to_the_validation_patients_of_all_and_the_mod
     assert choices.temperature == pytest.approx(odds / np.log(3), rel=0.01)
     np.testing.assert_allclose(finished.weights["w"].numpy(), [0.8 / choices.temperature], rtol=1e-6)
     risk = float(finished.weights["w"].numpy()[0])
-    assert finished.final.union.loss == pytest.approx(-np.log(risk), abs=1e-6)
-    assert choices.uncalibrated.union.loss == pytest.approx(-np.log(0.8), abs=1e-6)
+    assert finished.final.pooled.loss == pytest.approx(-np.log(risk), abs=1e-6)
+    assert choices.uncalibrated.pooled.loss == pytest.approx(-np.log(0.8), abs=1e-6)
     assert (finished.final.round_num, choices.best_round, len(finished.rounds)) == (6, None, 6)
 
 
@@ -357,7 +370,7 @@ def test_what_is_evaluated_and_kept_is_corrected_and_what_goes_on_training_is_no
     assert sent["evaluate"] == pytest.approx([0.55 + SHIFT, 0.6 + SHIFT, 0.65 + SHIFT], abs=1e-6)
     assert sent["query.finish"] == pytest.approx([0.65 + SHIFT], abs=1e-6)
     assert finished.weights["w"].numpy() == pytest.approx(0.65 + SHIFT, abs=1e-6)
-    assert finished.final.union.loss == pytest.approx(-np.log(0.65 + SHIFT), abs=1e-6)
+    assert finished.final.pooled.loss == pytest.approx(-np.log(0.65 + SHIFT), abs=1e-6)
 
 
 def test_a_hospital_that_keeps_its_counts_to_itself_has_no_say_in_the_class_weights() -> None:
@@ -438,7 +451,7 @@ def test_the_threshold_of_two_groups_lies_between_them_and_nearest_to_one_half()
     assert finished.choices.threshold == 0.605
     assert [config["threshold"] for config in toy.configs("query.finish")] == [0.605] * 3
     # An ill test patient has a risk of 0.65, the three healthy ones 0.35: all are called rightly at either threshold.
-    assert finished.final.union.accuracy == 1.0
+    assert finished.final.pooled.accuracy == 1.0
 
 
 def test_without_both_kinds_of_patients_the_threshold_stays_at_one_half() -> None:
@@ -469,16 +482,21 @@ def read_about(folder: Path) -> dict[str, Any]:
 # --- what is told -----------------------------------------------------------------------------------------------------
 
 
-def chosen(**changes: Any) -> dict[str, Any]:
-    """The record of a run of which nothing was chosen, and these changes."""
-    told = {"loss": 0.4, "ece": 0.05}
-    record = {"union": told, "validation": {"loss": 0.45}}
-    nothing = dict.fromkeys(("best_round", "class_weights", "temperature", "uncalibrated", "threshold", "at_threshold"))
-    return {**nothing, "stopped": False, "evaluation": record, **changes}
+def metrics_of(**values: float | None) -> Metrics:
+    """The metrics of a cohort of which only these are defined."""
+    fields = ("loss", "auroc", "auroc_bound", "accuracy", "sensitivity", "specificity", "brier", "ece")
+    return Metrics(num_examples=10, num_ill=5, **{**dict.fromkeys(fields), **values})
+
+
+def chosen(pooled: Metrics | None = None, **changes: Any) -> ModelSelection:
+    """A run in which nothing was chosen, and these changes."""
+    pooled = pooled or metrics_of(loss=0.4, ece=0.05)
+    evaluation = structs.replace(make_record(20), pooled=pooled, validation=metrics_of(loss=0.45))
+    return ModelSelection(evaluation=evaluation, **changes)
 
 
 def test_the_best_round_is_told_with_its_loss_and_why_the_run_stopped() -> None:
-    assert chosen_lines(chosen(), 20) == []
+    assert chosen_lines(None, 20) == chosen_lines(chosen(), 20) == []
     kept = "the final model is that of round 12, with the least validation loss (0.450)"
     assert chosen_lines(chosen(best_round=12), 20) == [kept]
     (line,) = chosen_lines(chosen(best_round=12, stopped=True), 17)
@@ -495,7 +513,7 @@ def test_class_weights_are_told_with_their_correction() -> None:
 
 @pytest.mark.parametrize(("temperature", "way"), [(1.25, "milder"), (0.8, "sharper"), (1.0, "no other")])
 def test_a_temperature_is_told_with_what_it_did_to_those_it_was_not_fitted_to(temperature: float, way: str) -> None:
-    before = {"union": {"loss": 0.41234, "ece": None}, "validation": {"loss": 0.5}}
+    before = PooledMetrics(metrics_of(loss=0.41234), metrics_of(loss=0.5))
     both = chosen_lines(chosen(best_round=3, temperature=temperature, uncalibrated=before), 3)
     assert both == [
         "the final model is that of round 3, with the least validation loss (0.500)",
@@ -505,9 +523,8 @@ def test_a_temperature_is_told_with_what_it_did_to_those_it_was_not_fitted_to(te
 
 
 def test_a_threshold_is_told_with_what_tested_patients_have_at_it_and_at_one_half() -> None:
-    there = {"accuracy": 0.8, "sensitivity": 0.9, "specificity": None}
-    usual = {"accuracy": 0.75, "sensitivity": 0.7, "specificity": 1.0, "loss": 0.4, "ece": 0.05}
-    record = chosen(threshold=0.435, at_threshold={"union": there}, evaluation={"union": usual})
+    there, usual = Rates(0.8, 0.9, None), metrics_of(accuracy=0.75, sensitivity=0.7, specificity=1.0)
+    record = chosen(usual, threshold=0.435, at_threshold=RatesByHospital(there, {}))
     assert chosen_lines(record, 20) == [
         "a threshold of 0.435 has the best sum of validation sensitivity and specificity; of tested patients, beside those "
         "at 0.5: accuracy 0.800 (0.750), sensitivity 0.900 (0.700), specificity n/a (1.000)"
@@ -518,8 +535,9 @@ def test_screen_report_and_card_tell_the_same(tmp_path: Path) -> None:
     asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, calibrate="temperature")
     lines: list[str] = []
     console = ServerConsole(lines.append)
-    for event in test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals):
-        console.show(event)
+    for kept in test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals):
+        if not isinstance(kept, Checkpoint):
+            console.show(kept)
     told = [line for line in lines if line.startswith(("the final model is", "a temperature of"))]
     assert len(told) == 2
     write_report(tmp_path / "run")

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from fedhealth.data.preprocessing import NUM_NUMBERS
 from fedhealth.metrics.histogram import NUM_BINS, histogram_to_record, score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
-from fedhealth.server.events import Member
+from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import (
     LONGEST_REASON,
     NOT_SOUND,

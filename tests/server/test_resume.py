@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,12 +22,14 @@ from fedhealth.config.federation import StrategyName
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.server import run_writer
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Checkpoint, Dropped, Event, RoundRecord, RunFinished
+from fedhealth.server.checkpoints import Checkpoint
+from fedhealth.server.events import RunFinished, RunStarted
+from fedhealth.server.records import RoundRecord
 from fedhealth.server.run_directory import opened_run
-from fedhealth.server.run_writer import RunKeeper
+from fedhealth.server.run_writer import FolderWriter, RunWriter
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
 from tests.support.processes import PATIENCE
-from tests.support.run_keeping import Killed
+from tests.support.run_keeping import Killed, keep
 from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
 
 ROOT = Path(__file__).parents[2]
@@ -50,31 +52,62 @@ def hospitals_of_which_one_offends() -> Toy:
     return toy
 
 
+class Leaving:
+    """Admission as the link does it: whoever is expelled is away."""
+
+    def __init__(self, toy: Toy) -> None:
+        self.toy = toy
+
+    def admit_only(self, hospitals: Iterable[str]) -> None:
+        assert {*hospitals} == {*self.toy.hospitals}
+
+    def expel(self, hospital: str, reason: str) -> None:
+        self.toy.grid.away.add(hospital)
+
+
+class MortalWriter(RunWriter):
+    """Passes on what is to be kept; the run is killed at the call number `kill_at`, before it is `kept` or after."""
+
+    def __init__(self, writer: RunWriter, calls: list[Any], kill_at: int | None, kept: bool) -> None:
+        self.writer, self.calls, self.kill_at, self.kept = writer, calls, kill_at, kept
+
+    def _pass_on(self, content: Any) -> None:
+        self.calls.append(content)
+        dies = len(self.calls) == self.kill_at
+        if not dies or self.kept:
+            keep(self.writer, content)
+        if dies:
+            raise Killed
+
+    def run_started(self, started: RunStarted) -> None:
+        self._pass_on(started)
+
+    def round_finished(self, record: RoundRecord) -> None:
+        self._pass_on(record)
+
+    def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._pass_on(checkpoint)
+
+    def run_finished(self, finished: RunFinished) -> None:
+        self._pass_on(finished)
+
+
 def run(
     settings: ServerSettings,
     kill_at: int | None = None,
     kept: bool = False,
     make: Callable[[], Toy] = hospitals,
     warn: Callable[[str], None] = lambda line: None,
-) -> list[Event]:
-    """The server script without a network; killed at its event number `kill_at`, before it is `kept` or after."""
-    events: list[Event] = []
-    grid = make().grid
-
-    def count(event: Event) -> None:
-        events.append(event)
-        if isinstance(event, Dropped):
-            grid.away.add(event.name)  # as the link does it
-        if len(events) == kill_at:
-            raise Killed
-
+) -> list[Any]:
+    """The server script without a network, and what it was to keep; see `MortalWriter`."""
+    calls: list[Any] = []
+    toy = make()
     with opened_run(settings, warn) as opened:
-        keeper = RunKeeper(opened.folder, settings.keep, 0.0, pytest.fail)
+        writer = MortalWriter(FolderWriter(opened.folder, settings.keep, 0.0, pytest.fail), calls, kill_at, kept)
         config = opened.settings.to_run_config()
-        listeners = (keeper.keep, count) if kept else (count, keeper.keep)
-        app = make_server_app(*listeners, max_wait=5.0, past=opened.past)
-        app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config))
-    return events
+        app = make_server_app(writer=writer, admission=Leaving(toy), max_wait=5.0, past=opened.past)
+        app(toy.grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config))
+    return calls
 
 
 def read_run(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]], dict[str, Any], bytes]:
@@ -301,6 +334,46 @@ def test_two_servers_cannot_run_in_one_folder(interrupted: Path) -> None:
         assert "another server is running in it" in refusal(interrupted)
 
 
+def test_the_lock_ends_with_a_server_that_was_killed_and_is_no_file_of_the_run(interrupted: Path) -> None:
+    """A process takes the lock, says so and is killed."""
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom fedhealth.server.run_directory import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('locked', flush=True)\n    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, str(interrupted)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        assert "another server is running in it" in refusal(interrupted)
+        other.kill()
+    run(ServerSettings(resume=interrupted))
+    assert sorted(path.name for path in interrupted.iterdir()) == [
+        *("evaluation.json", "history.jsonl", "model.npz", "settings.json", "summary.json")
+    ]
+
+
+WITHOUT_FCNTL = """
+import sys
+sys.modules["fcntl"] = None  # as on Windows, where there is none
+import importlib, pkgutil
+import fedhealth.server
+from pathlib import Path
+for module in pkgutil.walk_packages(fedhealth.server.__path__, "fedhealth.server."):
+    importlib.import_module(module.name)
+from fedhealth.config.scripts import ServerSettings
+from fedhealth.server.run_directory import opened_run
+with opened_run(ServerSettings(out=Path(sys.argv[1])), print) as run:
+    (run.folder / "notes.txt").write_text("it runs")
+"""
+
+
+def test_a_server_starts_where_there_is_no_fcntl(tmp_path: Path) -> None:
+    program = [sys.executable, "-W", "ignore", "-c", WITHOUT_FCNTL, str(tmp_path / "run")]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
 def test_a_hospital_with_other_patients_cannot_go_on(interrupted: Path) -> None:
     grown = make_toy(ToyHospital("cleveland", [1, 2, 3]), ToyHospital("hungary", [40]), ToyHospital("va", [70]))
     with opened_run(ServerSettings(resume=interrupted), pytest.fail) as opened:
@@ -348,7 +421,7 @@ def test_a_run_without_a_name_that_never_began_leaves_no_folder_but_other_runs_s
 # --- a full disk ------------------------------------------------------------------------------------------------------
 
 
-def events_of_a_run(folder: Path) -> list[Event]:
+def events_of_a_run(folder: Path) -> list[Any]:
     return run(asked_for(folder))
 
 
@@ -356,7 +429,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path, monkeypat
     events = events_of_a_run(tmp_path / "calm")
     told: list[str] = []
     (tmp_path / "run").mkdir()
-    keeper = RunKeeper(tmp_path / "run", keep=3, max_wait=0.0, warn=told.append)
+    writer = FolderWriter(tmp_path / "run", checkpoints=3, max_wait=0.0, warn=told.append)
     full, write = [False], os.write
 
     def maybe_full(descriptor: int, content: bytes) -> int:
@@ -368,7 +441,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path, monkeypat
     for event in events:
         if isinstance(event, RoundRecord):
             full[0] = event.round_num in (2, 3)
-        keeper.keep(event)
+        keep(writer, event)
     assert read_run(tmp_path / "run")[:2] == read_run(tmp_path / "calm")[:2]
     assert len(told) == 2
     assert "No space left on device); the run goes on" in told[0]
@@ -381,7 +454,7 @@ def test_a_disk_that_is_full_from_the_start_costs_nothing_if_there_is_room_at_th
     events = events_of_a_run(tmp_path / "calm")
     told: list[str] = []
     (tmp_path / "run").mkdir()
-    keeper = RunKeeper(tmp_path / "run", keep=3, max_wait=60.0, warn=told.append)
+    writer = FolderWriter(tmp_path / "run", checkpoints=3, max_wait=60.0, warn=told.append)
     naps, sync = [], os.fsync
 
     def full(descriptor: int) -> None:
@@ -393,7 +466,7 @@ def test_a_disk_that_is_full_from_the_start_costs_nothing_if_there_is_room_at_th
     monkeypatch.setattr(run_writer, "time", clock)
     monkeypatch.setattr(os, "fsync", full)
     for event in events:
-        keeper.keep(event)
+        keep(writer, event)
     assert read_run(tmp_path / "run")[:2] == read_run(tmp_path / "calm")[:2]
     assert (tmp_path / "run" / "settings.json").exists()
     assert "the run goes on, and what is missing is written as soon as that is possible" in told[0]
@@ -426,15 +499,15 @@ import resource, signal, sys
 from pathlib import Path
 from tests.support.run_events import make_began, make_round
 from fedhealth.common.atomic_files import append_line
-from fedhealth.server.run_writer import RunKeeper
+from fedhealth.server.run_writer import FolderWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-keeper = RunKeeper(Path(sys.argv[1]), keep=3, max_wait=0.0, warn=lambda line: print(line.rpartition("; ")[2]))
-keeper.keep(make_began())
-keeper.keep(make_round(1))
+writer = FolderWriter(Path(sys.argv[1]), checkpoints=3, max_wait=0.0, warn=lambda line: print(line.rpartition("; ")[2]))
+writer.run_started(make_began())
+writer.round_finished(make_round(1))
 size = (Path(sys.argv[1]) / "history.jsonl").stat().st_size
 for round_num, most in ((2, size + 10), (3, size + 20), (4, resource.RLIM_INFINITY)):
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-    keeper.keep(make_round(round_num))
+    writer.round_finished(make_round(round_num))
 """
 
 
@@ -456,16 +529,18 @@ def test_a_real_limit_on_the_size_of_files_cuts_no_line_in_two(tmp_path: Path) -
 
 def test_a_disk_that_stays_full_ends_the_run_in_one_line_after_max_wait(tmp_path: Path) -> None:
     finished = next(event for event in events_of_a_run(tmp_path / "calm") if isinstance(event, RunFinished))
-    keeper = RunKeeper(tmp_path / "calm" / "model.npz" / "below a file", keep=3, max_wait=0.0, warn=lambda line: None)
+    writer = FolderWriter(
+        tmp_path / "calm" / "model.npz" / "below a file", checkpoints=3, max_wait=0.0, warn=lambda line: None
+    )
     with pytest.raises(RunError, match="could not be written to the end; the hospitals have the final model"):
-        keeper.keep(finished)
+        writer.run_finished(finished)
 
 
 def test_a_checkpoint_is_not_written_before_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = events_of_a_run(tmp_path / "calm")
-    keeper = RunKeeper(tmp_path, keep=3, max_wait=0.0, warn=lambda line: None)
+    writer = FolderWriter(tmp_path, checkpoints=3, max_wait=0.0, warn=lambda line: None)
     monkeypatch.setattr(os, "write", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     for event in events:
         if isinstance(event, RoundRecord | Checkpoint):
-            keeper.keep(replace(event))
+            keep(writer, event)
     assert not (tmp_path / "checkpoints").exists()

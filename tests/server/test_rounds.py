@@ -2,10 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,45 +11,38 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from fedhealth.common.errors import MISBEHAVED, RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.histogram import histogram_to_record, score_histogram
-from fedhealth.server import rounds as recorder_module
 from fedhealth.server.app import federate
-from fedhealth.server.events import Checkpoint, Dropped, Event, Member, Paused, RoundRecord, RunFinished
+from fedhealth.server.checkpoints import Checkpoint
+from fedhealth.server.events import Dropped, Event, Paused, RunFinished
+from fedhealth.server.participation import OpenAdmission, Roster, RoundPolicy
+from fedhealth.server.records import Member, RoundRecord
 from fedhealth.server.reply_validation import clip_update
-from fedhealth.server.rounds import GuardedStrategy, RoundPolicy
+from fedhealth.server.rounds import GuardedStrategy
+from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import SERVER_NODE_ID, error_reply, node_id_of, set_identity, set_message_id
-from tests.support.toy_hospitals import Clock as ToyClock
-from tests.support.toy_hospitals import Tamper, Toy, stop_clocks, three_hospitals
+from tests.support.run_keeping import CheckpointList
+from tests.support.toy_hospitals import Clock, Tamper, Toy, stop_clocks, three_hospitals
 
 
 def arrays_of(elements: st.SearchStrategy[float]) -> st.SearchStrategy[np.ndarray]:
     return st.lists(elements, min_size=4, max_size=4).map(lambda values: np.array(values, np.float32))
 
 
-class Clock:
-    """A clock for a room that moves only when the room sleeps."""
-
-    def __init__(self, room: Any) -> None:
-        self.now = 1000.0
-        self.room = room
-
-    def patched(self) -> Any:
-        fake = SimpleNamespace(
-            monotonic=lambda: self.now,
-            perf_counter=lambda: self.now,
-            sleep=lambda seconds: setattr(self, "now", self.now + seconds),
-        )
-        return mock.patch.object(self.room, "time", fake)
-
-
 CLEVELAND, HUNGARY, VA = (node_id_of(name) for name in ("cleveland", "hungary", "va"))
 NAMES = {CLEVELAND: "cleveland", HUNGARY: "hungary", VA: "va"}
 TRAIN_PATIENTS = {CLEVELAND: 10, HUNGARY: 30, VA: 60}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return stop_clocks(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -97,35 +87,58 @@ def failed(node_id: int, reason: str, code: int = ErrorCode.NODE_UNAVAILABLE) ->
 ONE_ILL = dict.fromkeys(NAMES.values(), (1, 1))
 
 
+class Recorder(GuardedStrategy):
+    """FedAvg behind the guard; `events` has its events and, at the end of each round, the record."""
+
+    def __init__(self, start: Checkpoint, policy: RoundPolicy, events: list[Any]) -> None:
+        self.roster = Roster(
+            start.members,
+            policy,
+            RoundSchedule(),
+            events.append,
+            strikes=start.strikes,
+            dropped=start.dropped,
+            admission=OpenAdmission(),
+        )
+        super().__init__(start, self.roster)
+        self.events = events
+
+    def evaluate(self, round_num: int, replies: list[Message]) -> None:
+        """The second half of a round."""
+        self.events.append(self.aggregate_evaluate(round_num, replies).record)
+
+
 def make_recorder(
     events: list[Any] | None = None, tested: Mapping[str, tuple[int, int]] | None = None, **rules: Any
-) -> GuardedStrategy:
+) -> Recorder:
     """`tested` has for each hospital how many test patients it declared, and how many of them ill (default: 1 and 1)."""
     members = [
         Member(node, name, "own", TRAIN_PATIENTS[node], *(tested or ONE_ILL)[name]) for node, name in NAMES.items()
     ]
     start = Checkpoint(0, ArrayRecord(), None, make_strategy(FederationSettings(strategy="fedavg")), members, {}, {})
     quick = RoundPolicy(**{"min_hospitals": 1, "max_wait": 0.05, **rules})
-    return GuardedStrategy(start, quick, (events if events is not None else []).append)
+    return Recorder(start, quick, [] if events is None else events)
 
 
 def make_grid(*hospitals: str) -> InProcessGrid:
     return InProcessGrid({name: ClientApp() for name in hospitals}, {})
 
 
-def run_train(recorder: GuardedStrategy, replies: list[Message], model: Mapping[str, Sequence[float]]) -> ArrayRecord:
-    """The first half of round 1, as Flower's loop does it; `model` is what went out."""
+def run_train(
+    recorder: Recorder, replies: list[Message], model: Mapping[str, Sequence[float]], round_num: int = 1
+) -> ArrayRecord:
+    """The first half of a round; `model` is what went out."""
     sent = ArrayRecord({name: Array(np.array(values, np.float32)) for name, values in model.items()})
-    recorder.configure_train(1, sent, ConfigRecord(), make_grid("va"))
-    arrays, _ = recorder.aggregate_train(1, replies)
+    recorder.configure_train(round_num, sent, ConfigRecord(), make_grid("va"))
+    arrays, _ = recorder.aggregate_train(round_num, replies)
     assert arrays is not None
     return arrays
 
 
-def run_round(recorder: GuardedStrategy, train: list[Message], evaluate: list[Message]) -> None:
+def run_round(recorder: Recorder, train: list[Message], evaluate: list[Message]) -> None:
     """Both halves of round 1."""
     run_train(recorder, train, {"w": [9]})
-    recorder.aggregate_evaluate(1, evaluate)
+    recorder.evaluate(1, evaluate)
 
 
 # --- FedAvg -----------------------------------------------------------------------------------------------------------
@@ -183,7 +196,7 @@ def test_unsound_weights_are_left_out_with_the_reason_and_the_others_go_on(
         recorder, [trained(CLEVELAND, 10, {"w": [1]}), bad(), trained(HUNGARY, 30, {"w": [5]})], {"w": [9]}
     )
     np.testing.assert_allclose(arrays["w"].numpy(), [4])
-    recorder.aggregate_evaluate(1, [evaluated(node, [0.9], [1]) for node in NAMES])
+    recorder.evaluate(1, [evaluated(node, [0.9], [1]) for node in NAMES])
     assert list(records[0].left_out) == ["va"]
     assert reason in records[0].left_out["va"]
 
@@ -232,7 +245,7 @@ def test_one_hospital_alone_can_train() -> None:
 # --- what a round was -------------------------------------------------------------------------------------------------
 
 
-def test_a_round_in_which_all_answer_is_recorded_for_the_union_and_each_hospital() -> None:
+def test_a_round_in_which_all_answer_is_recorded_for_all_together_and_each_hospital() -> None:
     records: list[RoundRecord] = []
     train = [trained(node, patients, {"w": [0]}) for node, patients in TRAIN_PATIENTS.items()]
     evaluate = [
@@ -246,10 +259,10 @@ def test_a_round_in_which_all_answer_is_recorded_for_the_union_and_each_hospital
     assert list(record.hospitals) == ["cleveland", "hungary", "va"]
     assert [metrics.num_examples for metrics in record.hospitals.values()] == [2, 3, 2]
     assert [metrics.auroc for metrics in record.hospitals.values()] == [1.0, 0.5, None]
-    assert record.union.num_examples == 7
+    assert record.pooled.num_examples == 7
     # Ill 0.9 0.8 0.9 0.6 against healthy 0.1 0.7 0.2: only 0.6 < 0.7 is wrong, 11 of 12; one of 7 is called wrongly.
-    assert record.union.auroc == pytest.approx(11 / 12)
-    assert record.union.accuracy == pytest.approx(6 / 7)
+    assert record.pooled.auroc == pytest.approx(11 / 12)
+    assert record.pooled.accuracy == pytest.approx(6 / 7)
     assert (record.left_out, record.left_out_share) == ({}, 0.0)
     assert record.seconds > 0
 
@@ -262,7 +275,7 @@ def test_who_could_not_train_is_recorded_with_the_reason_and_the_share_of_patien
     assert records[0].left_out == {"hungary": "no answer within 5 s", "va": "not here"}
     assert records[0].left_out_share == pytest.approx((30 + 60) / 100)
     assert set(records[0].hospitals) == {"cleveland", "hungary"}
-    assert records[0].union.accuracy == 0.5
+    assert records[0].pooled.accuracy == 0.5
 
 
 def test_who_trained_and_could_not_evaluate_is_left_out_of_the_metrics_but_not_of_the_weights() -> None:
@@ -272,7 +285,7 @@ def test_who_trained_and_could_not_evaluate_is_left_out_of_the_metrics_but_not_o
     run_round(make_recorder(records), train, evaluate)
     assert records[0].left_out == {"va": "left the federation"}
     assert records[0].left_out_share == 0.0
-    assert records[0].union.num_examples == 2
+    assert records[0].pooled.num_examples == 2
 
 
 def test_a_hospital_that_is_back_in_the_next_round_is_no_longer_left_out() -> None:
@@ -290,8 +303,8 @@ def test_a_round_that_nobody_evaluated_has_undefined_metrics_and_says_who_was_mi
     records: list[RoundRecord] = []
     train = [trained(node, patients, {"w": [0]}) for node, patients in TRAIN_PATIENTS.items()]
     run_round(make_recorder(records), train, [failed(node, "no answer within 5 s") for node in NAMES])
-    assert records[0].union.num_examples == 0
-    assert (records[0].union.loss, records[0].union.auroc) == (None, None)
+    assert records[0].pooled.num_examples == 0
+    assert (records[0].pooled.loss, records[0].pooled.auroc) == (None, None)
     assert set(records[0].left_out) == set(NAMES.values())
 
 
@@ -310,11 +323,11 @@ def test_a_round_in_which_nobody_could_train_ends_the_run_and_names_every_reason
     )
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_federation_that_everybody_left_is_waited_for_and_given_up_after_max_wait() -> None:
     events: list[Event] = []
     recorder = make_recorder(events, max_wait=25.0)
-    clock = Clock(recorder_module)
-    with clock.patched(), pytest.raises(RunError, match=r"not enough came back within 25 s \(--max-wait\)"):
+    with pytest.raises(RunError, match=r"not enough came back within 25 s \(--max-wait\)"):
         recorder.configure_train(1, ArrayRecord(), ConfigRecord(), make_grid())
     assert [round(event.seconds_left) for event in events if isinstance(event, Paused)] == [25, 15, 5]
 
@@ -346,13 +359,13 @@ class Returning(InProcessGrid):
         return [node for node in super().get_node_ids() if node != VA or self.looks < 0]
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_round_that_needs_all_waits_for_the_one_that_left_and_asks_nobody_twice() -> None:
     events: list[Event] = []
     grid, recorder = Returning(looks=6), make_recorder(events, min_hospitals=3, max_wait=60.0)
     sent = ArrayRecord({"w": Array(np.array([1], np.float32))})
-    with Clock(recorder_module).patched():
-        messages = recorder.configure_train(1, sent, ConfigRecord(), grid)
-        arrays, _ = recorder.aggregate_train(1, grid.send_and_receive(messages))
+    messages = recorder.configure_train(1, sent, ConfigRecord(), grid)
+    arrays, _ = recorder.aggregate_train(1, grid.send_and_receive(messages))
     assert arrays is not None
     np.testing.assert_array_equal(arrays["w"].numpy(), [2])
     assert sorted(grid.asked) == sorted(NAMES)
@@ -405,7 +418,7 @@ def test_after_three_unsound_answers_a_hospital_is_dropped_and_neither_asked_nor
     arrays, _ = recorder.aggregate_train(4, [*two_sound(), trained(VA, 60, {"w": [100]})])
     assert arrays is not None
     np.testing.assert_array_equal(arrays["w"].numpy(), [1])
-    recorder.aggregate_evaluate(4, [evaluated(CLEVELAND, [0.9], [1])])
+    recorder.evaluate(4, [evaluated(CLEVELAND, [0.9], [1])])
     record = events[-1]
     assert isinstance(record, RoundRecord)
     assert record.left_out["va"].startswith("dropped at strike 3 of 3")
@@ -416,9 +429,9 @@ def test_silence_and_failure_are_no_offence_but_breaking_the_links_rules_is() ->
     recorder = make_recorder()
     for code in (ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_RAISED_EXCEPTION):
         run_train(recorder, [*two_sound(), failed(VA, "why", code)], {"w": [9]})
-    assert recorder.strikes["va"] == 0
+    assert recorder.roster.strikes["va"] == 0
     run_train(recorder, [*two_sound(), failed(VA, "broke the rules", MISBEHAVED)], {"w": [9]})
-    assert recorder.strikes["va"] == 1
+    assert recorder.roster.strikes["va"] == 1
 
 
 def test_offences_before_an_interruption_are_remembered() -> None:
@@ -433,10 +446,11 @@ def test_offences_before_an_interruption_are_remembered() -> None:
         {"hungary": "dropped"},
     )
     events: list[Event] = []
-    recorder = GuardedStrategy(start, RoundPolicy(), events.append)
-    run_train(recorder, [trained(CLEVELAND, 10, {"w": [1]}), trained(VA, 60, {"w": [np.inf]})], {"w": [9]})
+    recorder = Recorder(start, RoundPolicy(), events)
+    replies = [trained(CLEVELAND, 10, {"w": [1]}), trained(VA, 60, {"w": [np.inf]})]
+    run_train(recorder, replies, {"w": [9]}, round_num=8)
     assert [event.name for event in events if isinstance(event, Dropped)] == ["va"]
-    recorder.aggregate_evaluate(1, [evaluated(CLEVELAND, [0.9], [1])])
+    recorder.evaluate(8, [evaluated(CLEVELAND, [0.9], [1])])
     record = events[-1]
     assert isinstance(record, RoundRecord)
     assert (record.round_num, set(record.left_out)) == (8, {"hungary", "va"})
@@ -450,7 +464,7 @@ def test_evaluating_other_patients_than_declared_is_an_offence() -> None:
     record = events[-1]
     assert isinstance(record, RoundRecord)
     assert "it evaluated 1 patients (0 ill) but declared 1 (1 ill)" in record.left_out["va"]
-    assert recorder.strikes["va"] == 1
+    assert recorder.roster.strikes["va"] == 1
 
 
 # --- long steps -------------------------------------------------------------------------------------------------------
@@ -463,7 +477,7 @@ def test_a_step_that_is_too_long_is_cut_to_the_limit_and_told() -> None:
     replies = [trained(CLEVELAND, 10, {"w": [1, 0]}), trained(VA, 60, {"w": [30, 40]})]
     arrays = run_train(recorder, replies, {"w": [0, 0]})
     np.testing.assert_allclose(arrays["w"].numpy(), [(10 * 1 + 60 * 3) / 70, 60 * 4 / 70], rtol=1e-6)
-    recorder.aggregate_evaluate(1, [evaluated(node, [0.9], [1]) for node in NAMES])
+    recorder.evaluate(1, [evaluated(node, [0.9], [1]) for node in NAMES])
     record = events[-1]
     assert isinstance(record, RoundRecord)
     assert record.clipped == {"va": pytest.approx(50.0)}
@@ -493,17 +507,12 @@ def test_no_step_is_longer_than_the_limit_and_a_short_one_is_left_alone(
 # --- a whole run in which hospitals come and go -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> ToyClock:
-    return stop_clocks(monkeypatch)
-
-
 def federate_toys(toy: Toy, max_wait: float = 60.0, **settings: Any) -> list[Any]:
     """All events of a run of three hospitals, which all must train, up to its end or the error that ended it."""
     events: list[Any] = []
     asked = {"hospitals": 3, "rounds": 3, "min_hospitals": 3, **settings}
     try:
-        federate(toy.grid, FederationSettings(**asked), events.append, max_wait)
+        federate(toy.grid, FederationSettings(**asked), events.append, writer=CheckpointList(events), max_wait=max_wait)
     except RunError as error:
         assert "\n" not in str(error)
         events.append(error)
@@ -517,7 +526,7 @@ def those(events: list[Any], kind: type[Any]) -> list[Any]:
 def outcome(events: list[Any]) -> tuple[bytes, list[RoundRecord]]:
     """(final weights, rounds without seconds)."""
     (finished,) = those(events, RunFinished)
-    return finished.weights["w"].data, [replace(each, seconds=0.0, histograms={}) for each in finished.rounds]
+    return finished.weights["w"].data, [structs.replace(each, seconds=0.0) for each in finished.rounds]
 
 
 def cut_off(toy: Toy, name: str, round_num: int, kind: str = "train") -> None:
@@ -538,7 +547,7 @@ def come_back(toy: Toy) -> None:
 
 @pytest.mark.parametrize("name", ["cleveland", "hungary", "va"])
 def test_a_round_is_finished_when_the_missing_hospital_is_back_and_is_bit_for_bit_the_same(
-    name: str, clock: ToyClock
+    name: str, clock: Clock
 ) -> None:
     undisturbed = outcome(federate_toys(three_hospitals()))
     toy = three_hospitals()
@@ -558,7 +567,7 @@ def test_a_round_is_finished_when_the_missing_hospital_is_back_and_is_bit_for_bi
     assert [round(pause.seconds_left) for pause in pauses] == [60, 50, 40]
 
 
-def test_a_round_waits_before_it_begins_and_names_only_those_who_are_away(clock: ToyClock) -> None:
+def test_a_round_waits_before_it_begins_and_names_only_those_who_are_away(clock: Clock) -> None:
     undisturbed = outcome(federate_toys(three_hospitals()))
     toy = three_hospitals()
 
@@ -593,7 +602,7 @@ def test_a_round_whose_hospital_does_not_come_back_ends_the_run_with_one_line() 
 
 
 def test_a_hospital_that_is_here_and_never_answers_is_asked_neither_in_a_hot_loop_nor_for_ever(
-    clock: ToyClock,
+    clock: Clock,
 ) -> None:
     toy = three_hospitals()
     toy.grid.lost["va", "train"] = "no answer within 5 s"
@@ -605,7 +614,7 @@ def test_a_hospital_that_is_here_and_never_answers_is_asked_neither_in_a_hot_loo
     assert str(events[-1]).startswith("round 1: 2 of the 3 hospitals")
 
 
-def test_the_time_to_come_back_begins_anew_with_each_cut(clock: ToyClock) -> None:
+def test_the_time_to_come_back_begins_anew_with_each_cut(clock: Clock) -> None:
     toy = three_hospitals()
     cuts = [0]
 
@@ -624,7 +633,7 @@ def test_the_time_to_come_back_begins_anew_with_each_cut(clock: ToyClock) -> Non
     assert cuts == [3]
 
 
-def test_a_hospital_that_fails_by_itself_is_named_beside_the_one_that_left(clock: ToyClock) -> None:
+def test_a_hospital_that_fails_by_itself_is_named_beside_the_one_that_left(clock: Clock) -> None:
     toy = three_hospitals()
     toy.hospitals["hungary"].faults["train"] = MemoryError()
     cut_off(toy, "va", round_num=1)
@@ -637,7 +646,7 @@ def test_a_hospital_that_fails_by_itself_is_named_beside_the_one_that_left(clock
     assert toy.asked("train", 1) == ["cleveland", "hungary", "va"]
 
 
-def test_one_that_fails_by_itself_does_not_keep_the_round_from_waiting_for_one_that_left(clock: ToyClock) -> None:
+def test_one_that_fails_by_itself_does_not_keep_the_round_from_waiting_for_one_that_left(clock: Clock) -> None:
     toy = three_hospitals()
     toy.hospitals["hungary"].faults["train"] = MemoryError()
     cut_off(toy, "va", round_num=1)
@@ -649,7 +658,7 @@ def test_one_that_fails_by_itself_does_not_keep_the_round_from_waiting_for_one_t
     assert toy.asked("train", 1) == ["cleveland", "hungary", "va", "va"]
 
 
-def test_enough_hospitals_do_not_wait_for_the_rest(clock: ToyClock) -> None:
+def test_enough_hospitals_do_not_wait_for_the_rest(clock: Clock) -> None:
     toy = three_hospitals()
     cut_off(toy, "va", round_num=2)
     events = federate_toys(toy, min_hospitals=2)
@@ -749,7 +758,7 @@ def test_a_round_with_too_few_left_ends_the_run_and_says_who_was_dropped_and_why
     )
 
 
-def test_a_hospital_that_is_dropped_while_the_round_waits_for_it_ends_the_waiting(clock: ToyClock) -> None:
+def test_a_hospital_that_is_dropped_while_the_round_waits_for_it_ends_the_waiting(clock: Clock) -> None:
     toy = three_hospitals()
     cut_off(toy, "va", round_num=1)
     toy.hospitals["va"].lies["train"] = spoil([np.nan])

@@ -18,17 +18,12 @@ from fedhealth.data.schema import schema_fingerprint
 from fedhealth.metrics.histogram import Metrics, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
-from fedhealth.server.events import Dropped, Event, Member, Paused, Waiting
+from fedhealth.server.records import Member
 from fedhealth.server.run_directory import make_run_folder
-from fedhealth.server.run_writer import RunKeeper
 from tests.support.run_events import KERNEL, MEANS, STDS, make_began, make_finished, make_round
+from tests.support.run_keeping import keep_in
 
 ASKED_FOR = {"auroc", "accuracy", "brier", "loss", "sensitivity", "specificity"}
-
-
-def keep_event(folder: Path, event: Event) -> None:
-    """As a keeper does it whose disk takes everything."""
-    RunKeeper(folder, keep=3, max_wait=0.0, warn=pytest.fail).keep(event)
 
 
 def read_json(path: Path) -> Any:
@@ -47,27 +42,27 @@ IMPORTANCE = Importance({"cp": 0.05, "age": 0.0}, {"va": {"cp": 0.05, "age": 0.0
 
 
 def test_the_summary_says_what_the_model_goes_by_if_that_was_asked(tmp_path: Path) -> None:
-    keep_event(tmp_path, make_finished(importance=IMPORTANCE))
+    keep_in(tmp_path, make_finished(importance=IMPORTANCE))
     assert read_json(tmp_path / "summary.json")["importance"] == {
         "together": {"cp": 0.05, "age": 0.0},
         "hospitals": {"va": {"cp": 0.05, "age": 0.0}},
         "not_told": {"cleveland": "not here"},
     }
-    keep_event(tmp_path, make_finished())
+    keep_in(tmp_path, make_finished())
     assert "importance" not in read_json(tmp_path / "summary.json")
 
 
 def test_the_summary_keeps_what_hospitals_said_of_the_models_worth(tmp_path: Path) -> None:
     verdict = PairedComparison("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
-    keep_event(tmp_path, make_finished(verdicts={"va": {"global": verdict}}))
+    keep_in(tmp_path, make_finished(verdicts={"va": {"global": verdict}}))
     told = read_json(tmp_path / "summary.json")["verdicts"]["va"]["global"]
     assert (told["metric"], told["difference"], told["words"]) == ("auroc", 0.07, "worth it")
-    keep_event(tmp_path, make_finished())
+    keep_in(tmp_path, make_finished())
     assert "verdicts" not in read_json(tmp_path / "summary.json")
 
 
 def test_the_summary_says_in_one_page_what_the_run_achieved(tmp_path: Path) -> None:
-    keep_event(tmp_path, make_finished())
+    keep_in(tmp_path, make_finished())
     summary = read_json(tmp_path / "summary.json")
     assert set(summary) == {
         *("dataset", "rounds", "seconds", "metrics", "hospitals", "left_out", "round_seconds"),
@@ -88,7 +83,7 @@ def test_the_summary_says_in_one_page_what_the_run_achieved(tmp_path: Path) -> N
 
 
 def test_the_summary_gives_each_hospital_the_same_metrics_and_all_its_patients(tmp_path: Path) -> None:
-    keep_event(tmp_path, make_finished())
+    keep_in(tmp_path, make_finished())
     summary = read_json(tmp_path / "summary.json")
     assert set(summary["hospitals"]) == {"cleveland", "va"}
     for metrics in summary["hospitals"].values():
@@ -100,7 +95,7 @@ def test_the_summary_gives_each_hospital_the_same_metrics_and_all_its_patients(t
 
 def test_the_summary_has_what_a_doctor_asks_for_with_intervals(tmp_path: Path) -> None:
     histograms = {"cleveland": score_histogram([0.9, 0.3, 0.7, 0.1], [1, 1, 0, 0])}
-    keep_event(tmp_path, make_finished(rounds=[make_round(1, histograms=histograms)]))
+    keep_in(tmp_path, make_finished(rounds=[make_round(1)], histograms=histograms))
     summary = read_json(tmp_path / "summary.json")
     assert summary["metrics"]["pr_auc"] == pytest.approx((1 + 2 / 3) / 2)
     assert summary["metrics"]["sensitivity_at_90"] == 0.5
@@ -112,24 +107,24 @@ def test_the_summary_has_what_a_doctor_asks_for_with_intervals(tmp_path: Path) -
 
 
 def test_an_undefined_metric_is_null(tmp_path: Path) -> None:
-    keep_event(tmp_path, make_finished())
+    keep_in(tmp_path, make_finished())
     va = read_json(tmp_path / "summary.json")["hospitals"]["va"]
     assert va["auroc"] is None
     assert va["specificity"] is None
 
 
 def test_the_summary_is_of_the_last_round(tmp_path: Path) -> None:
-    last = make_round(2, union=compute_metrics(score_histogram([0.9], [0])))
-    keep_event(tmp_path, make_finished(rounds=[make_round(1), last]))
+    last = make_round(2, pooled=compute_metrics(score_histogram([0.9], [0])))
+    keep_in(tmp_path, make_finished(rounds=[make_round(1), last]))
     assert read_json(tmp_path / "summary.json")["metrics"]["accuracy"] == 0.0
 
 
 @pytest.mark.parametrize("no_number", [math.nan, math.inf, -math.inf])
 def test_no_file_ever_holds_a_nan_or_an_infinity(tmp_path: Path, no_number: float) -> None:
-    union = replace(make_round().union, loss=no_number)
-    record = make_round(train_loss=no_number, union=union)
-    keep_event(tmp_path, record)
-    keep_event(tmp_path, make_finished(rounds=[record], seconds=no_number))
+    pooled = replace(make_round().pooled, loss=no_number)
+    record = make_round(train_loss=no_number, pooled=pooled)
+    keep_in(tmp_path, record)
+    keep_in(tmp_path, make_finished(rounds=[record], seconds=no_number))
     history = read_json(tmp_path / "history.jsonl")
     assert (history["train_loss"], history["union"]["loss"]) == (None, None)
     summary = read_json(tmp_path / "summary.json")
@@ -141,7 +136,7 @@ def test_no_file_ever_holds_a_nan_or_an_infinity(tmp_path: Path, no_number: floa
 
 def test_the_settings_say_what_was_run_on_what_and_with_which_version(tmp_path: Path) -> None:
     began = make_began()
-    keep_event(tmp_path, began)
+    keep_in(tmp_path, began)
     content = read_json(tmp_path / "settings.json")
     assert (content["version"], content["schema"], content["dataset"]) == (__version__, schema_fingerprint(), "uci")
     assert FederationSettings.from_run_config(content["settings"]) == began.settings
@@ -150,8 +145,8 @@ def test_the_settings_say_what_was_run_on_what_and_with_which_version(tmp_path: 
 
 def test_the_history_grows_by_one_line_per_round_and_is_there_before_the_run_ends(tmp_path: Path) -> None:
     left_out = {"va": "no answer within 5 s"}
-    keep_event(tmp_path, make_round(1))
-    keep_event(tmp_path, make_round(2, left_out=left_out, left_out_share=0.4))
+    keep_in(tmp_path, make_round(1))
+    keep_in(tmp_path, make_round(2, left_out=left_out, left_out_share=0.4))
     lines = (tmp_path / "history.jsonl").read_text(encoding="utf-8").splitlines()
     first, second = (json.loads(line) for line in lines)
     assert set(first) == {
@@ -164,18 +159,8 @@ def test_the_history_grows_by_one_line_per_round_and_is_there_before_the_run_end
     assert not (tmp_path / "summary.json").exists()
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        Waiting(here=1, wanted=4, seconds_left=10.0),
-        Paused(round_num=1, trained=0, needed=2, missing={"va": "not here"}, seconds_left=10.0),
-        Dropped("va", "why"),
-        make_began(done=7),
-    ],
-    ids=lambda event: type(event).__name__,
-)
-def test_waiting_dropping_and_going_on_leave_nothing_behind(tmp_path: Path, event: Event) -> None:
-    keep_event(tmp_path, event)
+def test_a_run_that_goes_on_keeps_the_settings_that_it_began_with(tmp_path: Path) -> None:
+    keep_in(tmp_path, make_began(done=7))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -192,7 +177,7 @@ def test_a_checkpoint_that_cannot_be_removed_does_not_spoil_the_end(
         unlink(self, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    keep_event(tmp_path, make_finished())
+    keep_in(tmp_path, make_finished())
     assert (tmp_path / "summary.json").exists()
 
 
@@ -200,7 +185,7 @@ def test_a_checkpoint_that_cannot_be_removed_does_not_spoil_the_end(
 
 
 def test_the_model_file_is_read_without_pickle_and_holds_all_that_is_needed_to_use_it(tmp_path: Path) -> None:
-    keep_event(tmp_path, make_finished())
+    keep_in(tmp_path, make_finished())
     with np.load(tmp_path / "model.npz", allow_pickle=False) as model:
         assert set(model) == {"weights/hidden/kernel", "weights/hidden/bias", "means", "stds", "inputs", "about"}
         np.testing.assert_array_equal(model["weights/hidden/kernel"], KERNEL)
@@ -214,21 +199,20 @@ def test_the_model_file_is_read_without_pickle_and_holds_all_that_is_needed_to_u
 
 
 def test_the_model_file_of_a_run_with_local_scaling_has_no_means(tmp_path: Path) -> None:
-    keep_event(tmp_path, make_finished(standardisation=None))
+    keep_in(tmp_path, make_finished(standardisation=None))
     with np.load(tmp_path / "model.npz", allow_pickle=False) as model:
         assert not {"means", "stds"} & set(model)
 
 
 def test_the_inputs_in_the_model_file_follow_the_settings(tmp_path: Path) -> None:
     settings = FederationSettings(missing_indicators=False)
-    keep_event(tmp_path, make_finished(settings=settings))
+    keep_in(tmp_path, make_finished(settings=settings))
     with np.load(tmp_path / "model.npz", allow_pickle=False) as model:
         assert model["inputs"].tolist() == encoded_names(missing_indicators=False)
 
 
 def test_a_finished_run_leaves_four_files_and_no_temporary_one(tmp_path: Path) -> None:
-    for event in (make_began(), make_round(), make_finished()):
-        keep_event(tmp_path, event)
+    keep_in(tmp_path, make_began(), make_round(), make_finished())
     found = sorted(path.name for path in tmp_path.iterdir())
     assert found == ["history.jsonl", "model.npz", "settings.json", "summary.json"]
 

@@ -5,7 +5,8 @@ from flwr.app import Context, RecordDict
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import make_server_app
-from fedhealth.server.events import Event, RoundRecord
+from fedhealth.server.events import Event
+from fedhealth.server.records import RoundRecord
 from fedhealth.server.schedule import RoundSchedule
 from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
 
@@ -70,5 +71,5 @@ def test_rounds_without_evaluation_ask_nobody_and_blame_nobody() -> None:
     records = run(toy, rounds=3, evaluate_every=0, strategy="fedavg")
     assert [len(record.hospitals) for record in records] == [0, 0, 10]
     assert [dict(record.left_out) for record in records] == [{}, {}, {}]
-    assert [record.union.num_examples for record in records] == [0, 0, 40]
+    assert [record.pooled.num_examples for record in records] == [0, 0, 40]
     assert toy.asked("evaluate", 1) == toy.asked("evaluate", 2) == []

@@ -10,7 +10,8 @@ from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
-from fedhealth.server.events import Event, Member, Waiting
+from fedhealth.server.events import Event, Waiting
+from fedhealth.server.records import Member
 from fedhealth.server.setup import Setup
 from fedhealth.transport.messages import node_id_of
 from tests.support.toy_hospitals import Clock, Toy, ToyHospital, make_toy, stop_clocks, three_hospitals
@@ -21,9 +22,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     return stop_clocks(monkeypatch)
 
 
-def start(toy: Toy, wanted: int = 3, max_wait: float = 25.0) -> tuple[Setup, list[Event]]:
+def start(toy: Toy, wanted: int = 3, max_wait: float = 25.0, **settings: Any) -> tuple[Setup, list[Event]]:
     events: list[Event] = []
-    return Setup(toy.grid, wanted, max_wait, events.append), events
+    return Setup(toy.grid, FederationSettings(**settings), wanted, max_wait, events.append), events
 
 
 def waits(events: list[Event]) -> list[tuple[int, int, int, list[str]]]:
@@ -138,7 +139,7 @@ def test_two_hospitals_of_one_name_are_one_too_many() -> None:
 def agree(toy: Toy, max_wait: float = 25.0) -> tuple[preprocessing.Standardisation | None, list[Event]]:
     setup, events = start(toy, wanted=len(toy.hospitals), max_wait=max_wait)
     setup.collect_members()
-    return setup.agree_on_standardisation(FederationSettings()), events
+    return setup.agree_on_standardisation(), events
 
 
 def test_the_standardisation_is_of_all_patients_together() -> None:

@@ -12,8 +12,12 @@ from flwr.serverapp.strategy import Strategy
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import federate
-from fedhealth.server.events import Checkpoint, Event, Member, RunFinished
-from fedhealth.server.rounds import GuardedStrategy, RoundPolicy
+from fedhealth.server.checkpoints import Checkpoint
+from fedhealth.server.events import Event, RunFinished
+from fedhealth.server.participation import OpenAdmission, Roster, RoundPolicy
+from fedhealth.server.records import Member
+from fedhealth.server.rounds import GuardedStrategy
+from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.strategies.registry import STRATEGIES, make_strategy
 from fedhealth.server.strategies.scaffold import control_change, count_steps
 from fedhealth.transport.in_process import InProcessGrid
@@ -45,7 +49,17 @@ class Server:
         counts = dict(zip(nodes, self.patients, strict=True))
         members = [Member(node, name, "own", counts[node], 1, 1) for node, name in nodes.items()]
         start_here = Checkpoint(0, ArrayRecord(), None, self.strategy, members, {}, {})
-        self.recorder = GuardedStrategy(start_here, RoundPolicy(max_wait=0.05), lambda event: None)
+        policy, nothing = RoundPolicy(max_wait=0.05), dict[str, Any]()
+        roster = Roster(
+            members,
+            policy,
+            RoundSchedule(),
+            lambda event: None,
+            strikes=nothing,
+            dropped=nothing,
+            admission=OpenAdmission(),
+        )
+        self.recorder = GuardedStrategy(start_here, roster)
         self.grid = InProcessGrid({name: ClientApp() for name in self.names}, {})
         self.arrays = ArrayRecord({"w": Array(np.array(start, np.float32))})
         self.round_num = 0

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
+from msgspec import structs
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.histogram import add_histograms, compute_metrics, score_histogram
-from fedhealth.server.events import Member, RoundRecord, RunFinished, RunStarted
+from fedhealth.server.events import RunFinished, RunStarted
+from fedhealth.server.records import Member, RoundRecord
 
 MEANS, STDS = (54.0, 131.0, 240.0, 149.0, 1.0, 0.7), (9.0, 17.0, 50.0, 22.0, 1.1, 0.9)
 KERNEL, BIAS = np.array([[1, 2], [3, 4]], np.float32), np.array([5, 6], np.float32)
@@ -22,12 +24,13 @@ def make_round(round_num: int = 1, **changes: Any) -> RoundRecord:
         round_num=round_num,
         seconds=0.25,
         train_loss=0.5,
-        union=compute_metrics(add_histograms([cleveland, va])),
+        pooled=compute_metrics(add_histograms([cleveland, va])),
         hospitals={"cleveland": compute_metrics(cleveland), "va": compute_metrics(va)},
         left_out={},
         left_out_share=0.0,
+        clipped={},
     )
-    return replace(record, **changes)
+    return structs.replace(record, **changes)
 
 
 def make_began(**changes: Any) -> RunStarted:

@@ -15,8 +15,9 @@ from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
-from fedhealth.server.events import Member, RoundRecord, RunFinished, RunStarted
-from tests.support.run_keeping import keep_event
+from fedhealth.server.events import RunFinished, RunStarted
+from fedhealth.server.records import Histograms, Member, RoundRecord
+from tests.support.run_keeping import keep_in
 
 NAMES = ("cleveland", "hungary", "switzerland", "va")
 
@@ -60,21 +61,26 @@ def make_histogram(ill: int, healthy: int, seed: int, skill: float = 1.0) -> Sco
     return score_histogram(1 / (1 + np.exp(-log_odds)), np.repeat([1, 0], [ill, healthy]))
 
 
-def make_record(round_num: int, names: tuple[str, ...] = NAMES, **changes: object) -> RoundRecord:
-    """A round in which every hospital tested 20 ill and 20 healthy patients; the third only 2 healthy ones."""
+def make_histograms(round_num: int, names: tuple[str, ...] = NAMES) -> dict[str, ScoreHistogram]:
+    """What hospitals send after a round that tested 20 ill and 20 healthy patients each; the third only 2 healthy ones."""
     counts = {name: (20, 2 if place == 2 else 20) for place, name in enumerate(names)}
-    histograms = {
+    return {
         name: make_histogram(*counts[name], seed=place, skill=min(round_num, 3) / 2) for place, name in enumerate(names)
     }
+
+
+def make_record(round_num: int, names: tuple[str, ...] = NAMES, **changes: object) -> RoundRecord:
+    """A round in which the hospitals sent what `make_histograms` has."""
+    histograms = make_histograms(round_num, names)
     fields: dict[str, object] = {
         "round_num": round_num,
         "seconds": 0.25,
         "train_loss": 1 / round_num,
-        "union": compute_metrics(add_histograms(histograms.values())),
+        "pooled": compute_metrics(add_histograms(histograms.values())),
         "hospitals": {name: compute_metrics(histogram) for name, histogram in histograms.items()},
         "left_out": {},
         "left_out_share": 0.0,
-        "histograms": histograms,
+        "clipped": {},
     }
     return RoundRecord(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -91,6 +97,7 @@ def write_run(
     standardisation: Standardisation | None = reference_standardisation(),  # noqa: B008  # frozen
     dataset: str = "synthetic",
     *,
+    histograms: Histograms | None = None,
     subgroups: Subgroups | None = None,
     importance: Importance | None = None,
     verdicts: Mapping[str, Mapping[str, PairedComparison]] | None = None,
@@ -102,11 +109,9 @@ def write_run(
     settings = FederationSettings(hospitals=len(names), rounds=len(rounds), **choice)  # type: ignore[arg-type]
     members = make_members(names, dataset)
     folder.mkdir(parents=True, exist_ok=True)
-    keep_event(folder, RunStarted(settings, members, dataset))
-    for record in rounds:
-        keep_event(folder, record)
     weights = make_weights(settings)
     finished = RunFinished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups=subgroups)
-    finished = replace(finished, importance=importance, verdicts=verdicts or {})
-    keep_event(folder, finished)
+    sent = make_histograms(len(rounds), names) if histograms is None else histograms
+    finished = replace(finished, histograms=sent, importance=importance, verdicts=verdicts or {})
+    keep_in(folder, RunStarted(settings, members, dataset), *rounds, finished)
     return folder

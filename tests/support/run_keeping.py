@@ -1,16 +1,43 @@
-"""Run folders for tests, written as a keeper does it whose disk takes everything."""
+"""What keeps a run in tests: a run folder whose disk takes everything, or a list."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fedhealth.server.events import Event
-from fedhealth.server.run_writer import RunKeeper
+from fedhealth.server.checkpoints import Checkpoint
+from fedhealth.server.events import RunFinished, RunStarted
+from fedhealth.server.records import RoundRecord
+from fedhealth.server.run_writer import FolderWriter, RunWriter
 
 
-def keep_event(folder: Path, event: Event) -> None:
-    """Write what an event leaves behind."""
-    RunKeeper(folder, keep=3, max_wait=0.0, warn=pytest.fail).keep(event)
+def keep(writer: RunWriter, *happened: object) -> None:
+    """Hand to a writer what is to be kept, and nothing else."""
+    for each in happened:
+        match each:
+            case RunStarted():
+                writer.run_started(each)
+            case RoundRecord():
+                writer.round_finished(each)
+            case Checkpoint():
+                writer.keep_checkpoint(each)
+            case RunFinished():
+                writer.run_finished(each)
+
+
+def keep_in(folder: Path, *happened: object) -> None:
+    """Write the files of a run."""
+    keep(FolderWriter(folder, checkpoints=3, max_wait=0.0, warn=pytest.fail), *happened)
+
+
+class CheckpointList(RunWriter):
+    """Keeps the checkpoints, in a list that may hold other things too."""
+
+    def __init__(self, kept: list[Any]) -> None:
+        self.kept = kept
+
+    def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.kept.append(checkpoint)
 
 
 class Killed(BaseException):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fedhealth.data import preprocessing
 from fedhealth.data.schema import FEATURES
 from fedhealth.metrics.histogram import histogram_to_record, score_histogram
-from fedhealth.server import rounds, setup
+from fedhealth.server import participation, rounds, setup
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import error_reply, node_id_of
 
@@ -230,6 +230,6 @@ class Clock:
 def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """One clock for everything on the server's side that waits."""
     clock = Clock()
-    for room in (setup, rounds):
-        monkeypatch.setattr(room, "time", clock)
+    for module in (setup, rounds, participation):
+        monkeypatch.setattr(module, "time", clock)
     return clock

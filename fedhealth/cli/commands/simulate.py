@@ -25,28 +25,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Open a run folder, let the hospitals train, show and keep what came out."""
     settings = parse_flags(SimulateSettings, argv, program="python -m fedhealth simulate")
     quiet_libraries()
-    from fedhealth.reporting.console.run_text import pace_line
     from fedhealth.reporting.console.screen import ServerConsole
     from fedhealth.reporting.html.pages import write_report
     from fedhealth.server.app import make_server_app
-    from fedhealth.server.events import Checkpoint, Event, RunFinished
     from fedhealth.server.run_directory import new_run_folder
-    from fedhealth.server.run_writer import RunKeeper
+    from fedhealth.server.run_writer import FolderWriter
 
     federation = settings.federation(count_hospitals(settings))
-    with new_run_folder(settings.out) as folder, contextlib.closing(ServerConsole(say)) as console:
-        keeper = RunKeeper(folder, 1, LONGEST_WAIT, warn, link=f"none: simulated, {settings.processes} processes")
-
-        def show_pace(event: Event) -> None:
-            if isinstance(event, RunFinished):
-                say(pace_line(event))
-
-        def keep(event: Event) -> None:
-            if not isinstance(event, Checkpoint):  # a simulation is run again, not gone on with
-                keeper.keep(event)
-
+    link = f"none: simulated, {settings.processes} processes"
+    with new_run_folder(settings.out) as folder, contextlib.closing(ServerConsole(say, pace=True)) as console:
+        # Without checkpoints: a simulation is started again rather than resumed.
+        writer = FolderWriter(folder, 0, LONGEST_WAIT, warn, link)
         with opened_grid(settings, federation) as grid:
-            make_server_app(keep, console.show, show_pace, max_wait=LONGEST_WAIT)(grid, grid.context)
+            make_server_app(console.show, writer=writer, max_wait=LONGEST_WAIT)(grid, grid.context)
     write_report(folder)
     say(f"report: {folder / 'report.html'}")
     say(f"run folder: {folder}")

@@ -11,7 +11,7 @@ from fedhealth.metrics.histogram import compute_metrics, histogram_from_record, 
 from fedhealth.metrics.paired_comparison import comparison_sentence
 from fedhealth.metrics.ranking import exact_auroc
 from fedhealth.reporting.console.final_text import FEW_PATIENTS, largest_drops
-from fedhealth.reporting.console.run_text import number
+from fedhealth.reporting.format import number
 
 if TYPE_CHECKING:
     from fedhealth.client.personalization import Outcome

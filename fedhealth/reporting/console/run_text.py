@@ -7,9 +7,10 @@ from fedhealth.common.text_table import format_table
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.histogram import Metrics
 from fedhealth.reporting.console.final_text import FEW_PATIENTS, MANY
+from fedhealth.reporting.format import number
 from fedhealth.reporting.selection_text import chosen_lines
-from fedhealth.server.events import Member, Paused, RoundRecord, RunFinished, RunStarted
-from fedhealth.server.run_json import choices_json
+from fedhealth.server.events import Paused, RunFinished, RunStarted
+from fedhealth.server.records import Member, RoundRecord
 
 SYNTHETIC = "SYNTHETIC patients, invented from published statistics: no result below is about real people"
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
@@ -21,11 +22,6 @@ def describe_source(source: str) -> str:
     return " + ".join(SOURCES.get(name, f"{name} (Heart Disease data)") for name in source.split("+"))
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A metric, or n/a where it is undefined."""
-    return "n/a" if value is None else f"{value:.{digits}f}"
-
-
 def count(number: int, noun: str) -> str:
     """`1 round`, `2 rounds`."""
     return f"{number} {noun}{'s' * (number != 1)}"
@@ -35,10 +31,10 @@ def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
     """One aligned line per round: metrics of all test patients together."""
     width, asked = len(str(rounds)), len(record.asked) or hospitals
     answered = asked - len(set(record.left_out) & set(record.asked) if record.asked else record.left_out)
-    train_loss = "" if math.isnan(record.train_loss) else f"training loss {number(record.train_loss)}, "
+    train_loss = "" if record.train_loss is None else f"training loss {number(record.train_loss)}, "
     metrics = (
-        f"loss {number(record.union.loss)}   AUROC {number(record.union.auroc)}   "
-        f"accuracy {number(record.union.accuracy, 2)}"
+        f"loss {number(record.pooled.loss)}   AUROC {number(record.pooled.auroc)}   "
+        f"accuracy {number(record.pooled.accuracy, 2)}"
         f"{f'   validation loss {number(record.validation.loss)}' if record.validation else ''}"
         if record.hospitals or record.left_out
         else f"{train_loss}not evaluated"
@@ -123,13 +119,13 @@ def choice_lines(settings: FederationSettings) -> list[str]:
 
 
 def table_text(finished: RunFinished, terminal: bool) -> str:
-    """Metrics of the final model per hospital, the union of all test patients in the last line."""
+    """Metrics of the final model per hospital, all tested patients together in the last line."""
     last = finished.final
     patients = {member.name: member.patients for member in finished.members}
     listed = last.hospitals if len(last.hospitals) <= MANY else {}
     lines = [_table_line(name, patients[name], metrics) for name, metrics in listed.items()]
-    union = _table_line("all together", sum(patients[name] for name in last.hospitals), last.union)
-    return format_table(HEADINGS, [*lines, union], text_columns=1, terminal=terminal, total=True)
+    pooled = _table_line("all together", sum(patients[name] for name in last.hospitals), last.pooled)
+    return format_table(HEADINGS, [*lines, pooled], text_columns=1, terminal=terminal, total=True)
 
 
 def _table_line(name: str, patients: int, metrics: Metrics) -> tuple[str, ...]:
@@ -140,11 +136,11 @@ def _table_line(name: str, patients: int, metrics: Metrics) -> tuple[str, ...]:
 def footnotes(finished: RunFinished) -> list[str]:
     """What a careful reader of the table should know."""
     last = finished.final
-    notes = chosen_lines(choices_json(finished.choices), len(finished.rounds)) if finished.choices else []
+    notes = chosen_lines(finished.choices, len(finished.rounds))
     notes += ["metrics are of the tested patients, who were never trained on, at a risk threshold of 0.5"]
-    if last.union.auroc_bound is not None and not finished.settings.private:
+    if last.pooled.auroc_bound is not None and not finished.settings.private:
         notes.append(
-            f"AUROC of all together is exact to within {last.union.auroc_bound:.4f} (it comes from histograms)"
+            f"AUROC of all together is exact to within {last.pooled.auroc_bound:.4f} (it comes from histograms)"
         )
     if finished.settings.private:
         notes.append(

@@ -10,12 +10,14 @@ from fedhealth.reporting.console.run_text import (
     count,
     footnotes,
     header_lines,
+    pace_line,
     paused_line,
     round_line,
     round_notes,
     table_text,
 )
-from fedhealth.server.events import Dropped, Event, Paused, RoundRecord, RunFinished, RunStarted, Waiting
+from fedhealth.server.events import Dropped, Event, Paused, RunFinished, RunStarted, Waiting
+from fedhealth.server.records import RoundRecord
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -25,10 +27,11 @@ LINK_WORDS = {"awaited": "still waiting for", "late": "too late, and thrown away
 
 
 class ServerConsole:
-    """Shows a run's events; `say` prints a line."""
+    """Shows a run's events; `say` prints a line, and with `pace` the last one says how fast the run was."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], pace: bool = False) -> None:
         self._say = say
+        self._pace = pace
         self._terminal = sys.stdout.isatty()
         self._here: list[str] = []
         self._gone: list[str] = []
@@ -71,6 +74,8 @@ class ServerConsole:
                 self._print(f"{count(len(event.rounds), 'round')} in {total:.2f} s, {event.seconds:.1f} s in all")
                 if "synthetic" in event.dataset:
                     self._print(SYNTHETIC)
+                if self._pace:
+                    self._print(pace_line(event))
 
     def close(self) -> None:
         """Take the progress bar off the screen."""

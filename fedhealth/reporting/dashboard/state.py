@@ -1,18 +1,18 @@
-"""What is known of a run that is on: events and words of the link in, the record of the report's pages out.
+"""What is known of a run that is on: events and news of the link in, the record of the report's pages out.
 
-Belongs to one thread, the live page's. What it shows is made by `report/`; who may ask for it is `dashboard.py`'s affair.
+Belongs to one thread, the live page's. What it shows is made by `html/`; who may ask for it is decided in `app.py`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from fedhealth.reporting.html.run_reader import RunFiles
-from fedhealth.server.events import Event, RoundRecord, RunFinished, RunStarted, Waiting
-from fedhealth.server.run_json import history_json, settings_json
+from fedhealth.reporting.html.run_reader import RunRecord
+from fedhealth.server.events import Event, RunFinished, RunStarted, Waiting
+from fedhealth.server.records import RoundRecord, RunDescription
+from fedhealth.server.run_files import describe_settings
 
 MOST_REFUSED = 5
-NOTHING_YET: Mapping[str, Any] = {"dataset": "", "hospitals": (), "settings": {"rounds": 1}, "version": ""}
+NOTHING_YET = RunDescription(version="", schema="", dataset="", hospitals=(), settings={"rounds": 1})
 
 
 @dataclass
@@ -27,8 +27,8 @@ class LiveRun:
     here: set[str] = field(default_factory=set)
     gone: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
-    settings: Mapping[str, Any] = field(default_factory=lambda: NOTHING_YET)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    settings: RunDescription = NOTHING_YET
+    history: list[RoundRecord] = field(default_factory=list)
     finished: RunFinished | None = None
 
     def hear(self, event: Event) -> None:
@@ -38,9 +38,9 @@ class LiveRun:
             case Waiting():
                 self.wanted = event.wanted
             case RunStarted():
-                self.phase, self.settings = "running", settings_json(event)
+                self.phase, self.settings = "running", describe_settings(event)
             case RoundRecord():
-                self.history.append(history_json(event))
+                self.history.append(event)
             case RunFinished():
                 self.phase, self.finished = "finished", event
 
@@ -56,23 +56,15 @@ class LiveRun:
         elif what == "refused":
             self.refused = [*self.refused, who][-MOST_REFUSED:]
 
-    def files(self) -> RunFiles:
+    def record(self) -> RunRecord:
         """As if the run's folder had been read."""
-        last = self.finished.final if self.finished else None
-        return RunFiles(
-            name=self.name,
-            settings=self.settings,
-            history=self.history,
-            summary={"seconds": self.finished.seconds} if self.finished else {},
-            histograms=last.histograms if last else {},
-            subgroups=self.finished.subgroups if self.finished else None,
-        )
+        histograms = self.finished.histograms if self.finished else {}
+        return RunRecord(self.name, self.settings, self.history, self.finished, histograms)
 
     def states(self) -> list[tuple[str, str, str]]:
         """(hospital, state, why): here, working, late, gone or done."""
-        members = [member["name"] for member in self.settings["hospitals"]]
-        names = members or sorted(self.here | self.gone)
-        left_out = self.history[-1]["left_out"] if self.history else {}
+        names = [member.name for member in self.settings.hospitals] or sorted(self.here | self.gone)
+        left_out = self.history[-1].left_out if self.history else {}
         return [(name, *self._state(name, left_out)) for name in names]
 
     def _state(self, name: str, left_out: Mapping[str, str]) -> tuple[str, str]:

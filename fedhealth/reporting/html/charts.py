@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
-from fedhealth.metrics.histogram import ScoreHistogram
+from fedhealth.metrics.histogram import Metrics, ScoreHistogram
 from fedhealth.reporting.html.curves import (
     decision_points,
     find_outcomes,
@@ -15,9 +14,10 @@ from fedhealth.reporting.html.curves import (
     roc_points,
     wilson_interval,
 )
-from fedhealth.reporting.html.run_reader import RunFiles
+from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.html.svg import Point, Series, draw_chart, find_range
 from fedhealth.reporting.html.tables import has_few
+from fedhealth.server.records import RoundRecord
 
 NUM_STYLES = 7
 """Colours and dashes of the style sheet; more hospitals than that share one grey."""
@@ -48,9 +48,9 @@ def pick_styles(names: Sequence[str]) -> dict[str, str]:
     return {name: "many" if many else f"s{place}" for place, name in enumerate(names)}
 
 
-def run_charts(run: RunFiles) -> Charts:
+def run_charts(run: RunRecord) -> Charts:
     """One run: all together in the strongest line, every hospital in its own."""
-    styles = pick_styles([str(member["name"]) for member in run.settings["hospitals"]])
+    styles = pick_styles(run.names)
     legend = [(POOLED, "union"), *styles.items()]
     if len(styles) > NUM_STYLES:
         legend = [(POOLED, "union"), (f"each of {len(styles)} hospitals", "many")]
@@ -62,40 +62,40 @@ def run_charts(run: RunFiles) -> Charts:
     )
 
 
-def _risk_charts(run: RunFiles, styles: Mapping[str, str]) -> list[Markup]:
+def _risk_charts(run: RunRecord, styles: Mapping[str, str]) -> list[Markup]:
     """ROC of every hospital and all together; reliability and decision curve of all together."""
-    if run.union is None or not roc_points(run.union):
+    if run.pooled is None or not roc_points(run.pooled):
         return []
     hospitals = [
         Series(name, roc_points(run.histograms[name]), styles[name]) for name in styles if name in run.histograms
     ]
-    roc = [COIN, *(line for line in hospitals if line.points), Series(POOLED, roc_points(run.union), "union")]
-    drawn = [(POOLED, "union", run.union)]
+    roc = [COIN, *(line for line in hospitals if line.points), Series(POOLED, roc_points(run.pooled), "union")]
+    drawn = [(POOLED, "union", run.pooled)]
     return [_roc_chart(roc), _reliability_chart(drawn), _decision_chart(drawn)]
 
 
-def _by_round(run: RunFiles, styles: Mapping[str, str], key: str, label: str) -> Markup:
-    last_round = run.history[-1]["hospitals"] if run.history else {}
+def _by_round(run: RunRecord, styles: Mapping[str, str], key: str, label: str) -> Markup:
+    last_round = run.history[-1].hospitals if run.history else {}
     hidden = {name for name, metrics in last_round.items() if key == "auroc" and has_few(metrics)}
     lines = [
-        Series(name, _points(run, lambda entry, n=name: entry["hospitals"].get(n), key), style)  # type: ignore[misc]
+        Series(name, _points(run, lambda entry, n=name: entry.hospitals.get(n), key), style)  # type: ignore[misc]
         for name, style in styles.items()
         if name not in hidden
     ]
-    lines.append(Series(POOLED, _points(run, lambda entry: entry["union"], key), "union"))
+    lines.append(Series(POOLED, _points(run, lambda entry: entry.pooled, key), "union"))
     values = [y for line in lines for _, y in line.points]
-    last = max([entry["round"] for entry in run.history], default=1)
-    rounds = max(2, last if run.summary else int(run.settings["settings"]["rounds"]))
+    last = max([entry.round_num for entry in run.history], default=1)
+    rounds = max(2, last if run.summary else int(run.settings.settings["rounds"]))
     return draw_chart(f"{label} by round", lines, ("round", (1, rounds)), (label, find_range(values)))
 
 
-def _points(run: RunFiles, pick: Callable[[Mapping[str, Any]], Mapping[str, Any] | None], key: str) -> list[Point]:
-    most = max(FEWEST_POINTS, MOST_POINTS // (1 + len(run.settings["hospitals"])))
+def _points(run: RunRecord, pick: Callable[[RoundRecord], Metrics | None], key: str) -> list[Point]:
+    most = max(FEWEST_POINTS, MOST_POINTS // (1 + len(run.names)))
     every = -(-len(run.history) // most)
     entries = [
         entry for place, entry in enumerate(run.history, start=1) if place % every == 0 or place == len(run.history)
     ]
-    found = [(entry["round"], (pick(entry) or {}).get(key)) for entry in entries]
+    found = [(entry.round_num, getattr(pick(entry), key, None)) for entry in entries]
     return [(float(round_num), float(value)) for round_num, value in found if value is not None]
 
 
@@ -128,16 +128,16 @@ def _decision_chart(drawn: Sequence[Drawn]) -> Markup:
     return draw_chart("Decision curve", [*guides, *models], ("threshold risk", (0, 1)), ("net benefit", y_range))
 
 
-def comparison_charts(runs: Sequence[RunFiles]) -> Charts:
-    """Several runs: the union of each as one line."""
+def comparison_charts(runs: Sequence[RunRecord]) -> Charts:
+    """Several runs: all tested patients together of each as one line."""
     styles = [f"s{place % NUM_STYLES}" for place in range(len(runs))]
     by_round = []
     for key, label in (("loss", "log loss"), ("auroc", "AUROC")):
         lines = [
-            Series(run.name, _points(run, lambda entry: entry["union"], key), style)
+            Series(run.name, _points(run, lambda entry: entry.pooled, key), style)
             for run, style in zip(runs, styles, strict=True)
         ]
-        last = max(2, *(entry["round"] for run in runs for entry in run.history))
+        last = max(2, *(entry.round_num for run in runs for entry in run.history))
         values = [y for line in lines for _, y in line.points]
         by_round.append(draw_chart(f"{label} by round", lines, ("round", (1, last)), (label, find_range(values))))
     return Charts(
@@ -145,13 +145,13 @@ def comparison_charts(runs: Sequence[RunFiles]) -> Charts:
     )
 
 
-def _compare_risks(runs: Sequence[RunFiles], styles: Sequence[str]) -> list[Markup]:
+def _compare_risks(runs: Sequence[RunRecord], styles: Sequence[str]) -> list[Markup]:
     drawn = [
-        (run.name, style, run.union)
+        (run.name, style, run.pooled)
         for run, style in zip(runs, styles, strict=True)
-        if run.union is not None and roc_points(run.union)
+        if run.pooled is not None and roc_points(run.pooled)
     ]
     if not drawn:
         return []
-    roc = [COIN, *(Series(name, roc_points(union), style) for name, style, union in drawn)]
+    roc = [COIN, *(Series(name, roc_points(pooled), style) for name, style, pooled in drawn)]
     return [_roc_chart(roc), _reliability_chart(drawn), _decision_chart(drawn)]

@@ -6,7 +6,7 @@ from fedhealth.metrics.bootstrap import bootstrap_intervals
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import ScoreHistogram, compute_auroc
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, is_small
-from fedhealth.reporting.html.run_reader import RunFiles
+from fedhealth.reporting.html.run_reader import RunRecord
 
 Row = tuple[str, ...]
 MANY = 20
@@ -22,14 +22,14 @@ HEADINGS = ("hospital", *COLUMNS.values())
 BENEFIT_HEADINGS = ("act from a risk of", "by the model", "on everybody")
 
 
-def clinical_rows(run: RunFiles) -> list[Row]:
+def clinical_rows(run: RunRecord) -> list[Row]:
     """A line per hospital, all together last: figures with 95 % intervals; "few" as in the table of hospitals."""
-    union = run.union
-    if union is None or len(run.histograms) > MANY:
+    pooled = run.pooled
+    if pooled is None or len(run.histograms) > MANY:
         return []
-    names = [member["name"] for member in run.settings["hospitals"] if member["name"] in run.histograms]
+    names = [name for name in run.names if name in run.histograms]
     lines = [(name, *_figures(run.histograms[name], 2)) for name in names]
-    return [*lines, ("all together", *_figures(union, 3))]
+    return [*lines, ("all together", *_figures(pooled, 3))]
 
 
 def _figures(histogram: ScoreHistogram, digits: int) -> Sequence[str]:
@@ -50,10 +50,10 @@ def _figure(
     return f"{value:.{digits}f}{told}"
 
 
-def benefit_rows(run: RunFiles) -> list[Row]:
+def benefit_rows(run: RunRecord) -> list[Row]:
     """Net benefit per 100 patients at a few thresholds, whole numbers: no single patient shows."""
-    union = run.union
-    if union is None or min(union.positives.sum(), union.negatives.sum()) < FEWEST_FOR_ROC:
+    pooled = run.pooled
+    if pooled is None or min(pooled.positives.sum(), pooled.negatives.sum()) < FEWEST_FOR_ROC:
         return []
-    curve = compute_clinical_metrics(union).decision_curve
+    curve = compute_clinical_metrics(pooled).decision_curve
     return [(f"{each.threshold:.2f}", f"{100 * each.model:.0f}", f"{100 * each.everybody:.0f}") for each in curve]

@@ -1,17 +1,17 @@
 """What left the hospitals in a run, as far as its folder tells."""
 
-from fedhealth.reporting.html.run_reader import RunFiles
+from fedhealth.reporting.html.run_reader import RunRecord
 
 Row = tuple[str, ...]
 HEADINGS = ("message", "what is in it", "numbers in one", "how many came")
 
 
-def departure_rows(run: RunFiles) -> list[Row]:
+def departure_rows(run: RunRecord) -> list[Row]:
     """What left the hospitals, as far as the run folder tells: kinds of messages, numbers in each, how many came."""
-    members, settings = run.settings["hospitals"], run.settings["settings"]
+    members, settings = run.settings.hospitals, run.settings.settings
     weights = f"{run.num_weights:,}" if run.num_weights else "n/a"
-    used = sum(name not in entry["left_out"] for entry in run.history for name in _names(run))
-    tested = sum(len(entry["hospitals"]) for entry in run.history) + _tested_again(run)
+    used = count_used(run)
+    tested = sum(len(entry.hospitals) for entry in run.history) + _tested_again(run)
     rows: list[Row] = [("describe", *_described(run), str(len(members)))]
     if settings["scaling"] == "federated":
         rows.append(("moments", "per number: how many patients have it, and a sum", "12", str(2 * len(members))))
@@ -24,16 +24,18 @@ def departure_rows(run: RunFiles) -> list[Row]:
     return [*rows, *_told_afterwards(run)]
 
 
-def _told_afterwards(run: RunFiles) -> list[Row]:
+def _told_afterwards(run: RunRecord) -> list[Row]:
     """What was asked after the rounds, if it was."""
     rows: list[Row] = []
-    if run.subgroups:
+    if run.summary is None:
+        return rows
+    if run.summary.subgroups:
         what = "by sex and age band: ill and healthy, called ill and called healthy at 0.5; no small group"
-        rows.append(("subgroups", what, "20 at most", f"{len(run.subgroups.told):,}"))
-    if told := run.summary.get("importance"):
+        rows.append(("subgroups", what, "20 at most", f"{len(run.summary.subgroups.told):,}"))
+    if told := run.summary.importance:
         row = ("importance", "the AUROC that the final model loses when a feature is shuffled, the number tested", "14")
-        rows.append((*row, f"{len(told['hospitals']):,}"))
-    if verdicts := run.summary.get("verdicts"):
+        rows.append((*row, f"{len(told.hospitals):,}"))
+    if verdicts := run.summary.verdicts:
         row = (
             "verdict",
             "what the model is worth there (--share-verdict): two metrics, their difference, its interval",
@@ -43,21 +45,21 @@ def _told_afterwards(run: RunFiles) -> list[Row]:
     return rows
 
 
-def count_held_out(run: RunFiles) -> int:
+def count_held_out(run: RunRecord) -> int:
     """Patients of all hospitals who were held out for choices."""
-    return sum(member.get("validation_patients", 0) for member in run.settings["hospitals"])
+    return sum(member.validation_patients for member in run.settings.hospitals)
 
 
-def _tested_again(run: RunFiles) -> int:
+def _tested_again(run: RunRecord) -> int:
     """How many evaluations came after the rounds, of a final model that no round had ended with."""
-    chosen = run.summary.get("choices")
+    chosen = run.summary.choices if run.summary else None
     if not chosen:
         return 0
-    again = (chosen["best_round"] not in (None, len(run.history))) + (chosen["temperature"] is not None)
-    return again * len(chosen["evaluation"]["hospitals"])
+    again = (chosen.best_round not in (None, len(run.history))) + (chosen.temperature is not None)
+    return again * len(chosen.evaluation.hospitals)
 
 
-def _described(run: RunFiles) -> tuple[str, str]:
+def _described(run: RunRecord) -> tuple[str, str]:
     """What hospitals told of their size, and how many numbers that is."""
     if _is_private(run):
         return "a noisy count of patients to train on", "1"
@@ -65,7 +67,7 @@ def _described(run: RunFiles) -> tuple[str, str]:
     return (f"{counted}, and to choose on", "5") if count_held_out(run) else (counted, "3")
 
 
-def _counted(run: RunFiles) -> tuple[str, str]:
+def _counted(run: RunRecord) -> tuple[str, str]:
     """What an evaluation tells, and how many numbers that is."""
     if _is_private(run):
         return "noisy counts per group of risk (2 x 10)", "20"
@@ -73,16 +75,16 @@ def _counted(run: RunFiles) -> tuple[str, str]:
     return (f"{binned}; the same of those to choose on", "806") if count_held_out(run) else (binned, "403")
 
 
-def _is_private(run: RunFiles) -> bool:
-    return any(member.get("epsilon") for member in run.settings["hospitals"])
+def _is_private(run: RunRecord) -> bool:
+    return any(member.epsilon for member in run.settings.hospitals)
 
 
-def weight_bytes(run: RunFiles) -> str:
+def weight_bytes(run: RunRecord) -> str:
     """Bytes of the weights that came and were used, at 4 bytes per number."""
-    used = sum(name not in entry["left_out"] for entry in run.history for name in _names(run))
-    amount = 4 * run.num_weights * (used + 1)
+    amount = 4 * run.num_weights * (count_used(run) + 1)
     return f"{amount / 1e6:.1f} MB" if amount >= 1e6 else f"{amount / 1e3:.1f} kB"
 
 
-def _names(run: RunFiles) -> list[str]:
-    return [member["name"] for member in run.settings["hospitals"]]
+def count_used(run: RunRecord) -> int:
+    """How many hospitals' weights are in the models of all rounds."""
+    return sum(name not in entry.left_out for entry in run.history for name in run.names)

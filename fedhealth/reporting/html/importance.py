@@ -6,8 +6,9 @@ from typing import Any
 from markupsafe import Markup
 
 from fedhealth.data.schema import FEATURES
+from fedhealth.metrics.permutation_importance import rank_features
 from fedhealth.reporting.html.charts import NUM_STYLES, pick_styles
-from fedhealth.reporting.html.run_reader import RunFiles
+from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.html.svg_bars import Bar, draw_bars, draw_mark
 from fedhealth.reporting.html.tables import has_few
 
@@ -16,23 +17,21 @@ MEANINGS = {column.name: column.meaning for column in FEATURES}
 Drops = Mapping[str, float]
 
 
-def find_importance(run: RunFiles) -> tuple[Drops, dict[str, Drops]]:
+def find_importance(run: RunRecord) -> tuple[Drops, dict[str, Drops]]:
     """AUROC drops of all together, largest first, and of each hospital that may be shown; both empty if nobody was asked."""
-    told: Mapping[str, Any] = run.summary.get("importance") or {"together": {}, "hospitals": {}}
-    together = dict(sorted(told["together"].items(), key=lambda entry: -entry[1]))
-    tested = run.history[-1]["hospitals"] if run.history else {}
-    # Hospitals tell of five patients of a class at least, unless a run was set otherwise; this page never does.
-    return together, {name: d for name, d in told["hospitals"].items() if not has_few(tested.get(name, NOT_TESTED))}
+    told = run.summary.importance if run.summary else None
+    if told is None:
+        return {}, {}
+    tested = run.history[-1].hospitals
+    # Hospitals send it with five patients of a class at least, unless a run was set otherwise; this page never shows fewer.
+    shown = {name: drops for name, drops in told.hospitals.items() if name in tested and not has_few(tested[name])}
+    return dict(rank_features(told.together)), shown
 
 
-NOT_TESTED = {"num_ill": 1, "num_examples": 1}
-"""Of a hospital that the last round did not hear of, as little is known as of a very small one."""
-
-
-def feature_parts(run: RunFiles) -> dict[str, Any]:
+def feature_parts(run: RunRecord) -> dict[str, Any]:
     """What the templates show: the chart, its legend, the table behind it; nothing if nobody was asked."""
     together, hospitals = find_importance(run)
-    styles = pick_styles([str(member["name"]) for member in run.settings["hospitals"]])
+    styles = pick_styles(run.names)
     shown = {name: drops for name, drops in hospitals.items() if len(styles) <= NUM_STYLES}
     return {
         "chart": _chart(together, hospitals, shown, styles) if together else None,

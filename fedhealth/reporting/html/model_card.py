@@ -2,11 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from fedhealth.reporting.html.curves import merge_bins, reliability_groups, wilson_interval
-from fedhealth.reporting.html.run_reader import RunFiles
+from fedhealth.reporting.html.run_reader import RunRecord
 
 SCALINGS = {
     "federated": "the means and deviations of all hospitals' training patients",
@@ -39,9 +38,9 @@ def markdown_table(headings: Sequence[object], rows: Iterable[Sequence[object]])
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], ruler, *lines[1:]))
 
 
-def reliability_rows(run: RunFiles) -> list[tuple[str, ...]]:
+def reliability_rows(run: RunRecord) -> list[tuple[str, ...]]:
     """Risk told and share ill, per group of tested patients."""
-    groups = reliability_groups(merge_bins(run.union)) if run.union else []
+    groups = reliability_groups(merge_bins(run.pooled)) if run.pooled else []
     rows: list[tuple[str, ...]] = []
     for group in groups:
         low, high = wilson_interval(group.ill, group.patients)
@@ -51,9 +50,9 @@ def reliability_rows(run: RunFiles) -> list[tuple[str, ...]]:
     return rows
 
 
-def limit_lines(run: RunFiles) -> list[str]:
+def limit_lines(run: RunRecord) -> list[str]:
     """What the data are known not to tell."""
-    sources = set(str(run.settings["dataset"]).split("+"))
+    sources = set(run.settings.dataset.split("+"))
     lines = ["It was tested on patients of the hospitals that trained it; how it does elsewhere is not known."]
     if "uci" in sources:
         lines += UCI_LIMITS
@@ -61,33 +60,33 @@ def limit_lines(run: RunFiles) -> list[str]:
         lines.append("Invented patients follow published statistics, not disease: nothing here is true of real people.")
     if "own" in sources:
         lines.append("Hospitals brought files of their own: their data sheets are with them.")
-    if run.settings["settings"]["missing-indicators"]:
+    if run.settings.settings["missing-indicators"]:
         lines.append(INDICATOR_LIMIT)
     return lines
 
 
-def privacy_lines(run: RunFiles) -> list[str]:
+def privacy_lines(run: RunRecord) -> list[str]:
     """What the settings say was on, and what was not."""
-    settings: Mapping[str, Any] = run.settings["settings"]
+    settings = run.settings.settings
     lines = ["No patient's row, score or label left a hospital; weights, sums and counts per bin of risk did."]
     if settings.get("max-update-norm"):
         lines.append(f"A hospital's step was cut to a norm of {settings['max-update-norm']:g} per round.")
-    if settings.get("min-count", 1) > 1:
+    if int(settings.get("min-count", 1)) > 1:
         lines.append(f"Hospitals kept sums over fewer than {settings['min-count']} patients to themselves.")
-    link = run.settings.get("environment", {}).get("link")
+    link = run.settings.environment.get("link")
     lines.append(f"The link: {escape_markdown(link)}." if link else "Whether the link was encrypted is not recorded.")
     return [*lines, *promise_lines(run)]
 
 
-def promise_lines(run: RunFiles) -> list[str]:
+def promise_lines(run: RunRecord) -> list[str]:
     """What differential privacy promised, in words for a clinician; that there was none, if so."""
-    promised = [member["epsilon"] for member in run.settings["hospitals"] if member.get("epsilon")]
+    promised = [member.epsilon for member in run.settings.hospitals if member.epsilon]
     if not promised:
         return [
             "No differential privacy and no secure aggregation: a curious server may learn something from weights and "
             "histograms."
         ]
-    epsilon, delta = max(promised), run.settings["settings"]["dp-delta"]
+    epsilon, delta = max(promised), run.settings.settings["dp-delta"]
     return [
         f"Differential privacy for each patient: epsilon {epsilon:.3g}, delta {delta:g}. Whoever sees all "
         "that left the hospitals, and knows every other patient, can move the odds that a patient took part by a factor of "

@@ -16,7 +16,7 @@ from fedhealth.reporting.html.charts import Charts, comparison_charts, run_chart
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, SMALL_COUNT
 from fedhealth.reporting.html.importance import feature_parts
 from fedhealth.reporting.html.local_benefit import COMPARISON_HEADINGS, comparison_rows
-from fedhealth.reporting.html.run_reader import RunFiles, read_run
+from fedhealth.reporting.html.run_reader import RunRecord, read_run
 from fedhealth.reporting.html.svg import draw_matrix
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -70,13 +70,13 @@ def script_and_policy(name: str, connect: str = "'none'") -> dict[str, Markup]:
     return {"script": Markup(script), "policy": Markup(policy)}  # noqa: S704  # our own file
 
 
-def report_page(run: RunFiles) -> str:
+def report_page(run: RunRecord) -> str:
     """The whole page of one run."""
     template = environment().get_template("report.html")
     return template.render(run=run, **script_and_policy("report.js"), **run_parts(run))
 
 
-def run_parts(run: RunFiles) -> dict[str, Any]:
+def run_parts(run: RunRecord) -> dict[str, Any]:
     """What the templates show of a run, finished or not."""
     tested, ill = tables.tested_counts(run) if run.history else (0, 0)
     charts: Charts = run_charts(run)
@@ -95,11 +95,11 @@ def run_parts(run: RunFiles) -> dict[str, Any]:
         "features": feature_parts(run),
         "verdicts": comparison_rows(run),
         "verdict_headings": COMPARISON_HEADINGS,
-        "source": tables.describe_source(str(run.settings["dataset"])),
+        "source": tables.describe_source(run.settings.dataset),
     }
 
 
-def comparison_page(runs: Sequence[RunFiles]) -> str:
+def comparison_page(runs: Sequence[RunRecord]) -> str:
     """Several runs: what differs in their settings, their metrics, their curves in one frame."""
     rows = [tables.metric_rows(run) for run in runs]
     settings = [dict(tables.setting_rows(run)) for run in runs]
@@ -120,11 +120,11 @@ def comparison_page(runs: Sequence[RunFiles]) -> str:
 
 
 class Live(Protocol):
-    """A run that is on, as `live_run.LiveRun` knows it."""
+    """A run that is on, as `LiveRun` knows it."""
 
     phase: str
 
-    def files(self) -> RunFiles:
+    def record(self) -> RunRecord:
         """What its folder would say."""
         ...
 
@@ -138,22 +138,22 @@ def live_page(live: Live) -> tuple[str, str]:
 
 def live_fragment(live: Live) -> str:
     """The inside of the live page: everything that changes."""
-    run = live.files()
-    done, rounds = run.history[-1]["round"] if run.history else 0, int(run.settings["settings"]["rounds"])
+    run = live.record()
+    done, rounds = run.history[-1].round_num if run.history else 0, int(run.settings.settings["rounds"])
     template = environment().get_template("live_fragment.html")
     return template.render(live=live, run=run, done=done, rounds=rounds, **run_parts(run))
 
 
-def model_card_text(run: RunFiles) -> str:
+def model_card_text(run: RunRecord) -> str:
     """The model card as Markdown (headings after Mitchell et al. 2019, "Model Cards for Model Reporting")."""
-    settings, parts = run.settings["settings"], run_parts(run)
+    settings, parts = run.settings.settings, run_parts(run)
     return (
         environment()
         .get_template("model_card.md")
         .render(
             run=run,
             settings=settings,
-            scaling=model_card.SCALINGS.get(settings["scaling"], settings["scaling"]),
+            scaling=model_card.SCALINGS.get(str(settings["scaling"]), settings["scaling"]),
             md_table=model_card.markdown_table,
             metric_table=[(row.name, row.value, row.interval, row.meaning) for row in parts["metrics"]],
             reliability=model_card.reliability_rows(run),

@@ -8,20 +8,21 @@ from collections.abc import Callable, Sequence
 
 from fedhealth.metrics.subgroups import DIVISIONS, Outcomes, Subgroups, add_subgroups, suppress_small_cells
 from fedhealth.reporting.html.curves import SMALL_COUNT, wilson_interval
-from fedhealth.reporting.html.run_reader import RunFiles
+from fedhealth.reporting.html.run_reader import RunRecord
 
 Row = tuple[str, ...]
 HEADINGS = ("group", "patients", "sensitivity", "specificity", "accuracy", "hospitals")
 
 
-def subgroup_rows(run: RunFiles) -> list[Row]:
+def subgroup_rows(run: RunRecord) -> list[Row]:
     """A line per group: how many patients, three shares with 95 % intervals (Wilson), and how many hospitals told of it."""
-    if run.subgroups is None or not any(run.subgroups.told.values()):
+    found = run.summary.subgroups if run.summary else None
+    if found is None or not any(found.told.values()):
         return []
-    union = add_subgroups(run.subgroups.told.values())
+    pooled = add_subgroups(found.told.values())
     rows: list[Row] = []
     for division, groups in DIVISIONS.items():
-        outcomes = [union[group] for group in groups]
+        outcomes = [pooled[group] for group in groups]
         columns = (
             _shares(outcomes, lambda each: (each.true_positives, each.ill)),
             _shares(outcomes, lambda each: (each.true_negatives, each.healthy)),
@@ -30,7 +31,7 @@ def subgroup_rows(run: RunFiles) -> list[Row]:
         for place, group in enumerate(groups):
             name = group if division == "sex" else f"age {group}"
             patients = f"{outcomes[place].patients:,}"
-            rows.append((name, patients, *(column[place] for column in columns), _told_by(run.subgroups, group)))
+            rows.append((name, patients, *(column[place] for column in columns), _told_by(found, group)))
     return rows
 
 
@@ -54,12 +55,13 @@ def _told_by(subgroups: Subgroups, group: str) -> str:
     return f"{told} of {len(subgroups.told) + len(subgroups.silent)}"
 
 
-def subgroup_notes(run: RunFiles) -> list[str]:
+def subgroup_notes(run: RunRecord) -> list[str]:
     """What a careful reader of the table should know."""
-    if run.subgroups is None:
+    found = run.summary.subgroups if run.summary else None
+    if found is None:
         return ["Subgroups (sex, age band) were not asked for in this run (--no-subgroups), or it has not ended."]
-    notes = [f"No answer about subgroups from {name}: {reason}." for name, reason in run.subgroups.silent.items()]
-    if not any(run.subgroups.told.values()):
+    notes = [f"No answer about subgroups from {name}: {reason}." for name, reason in found.silent.items()]
+    if not any(found.told.values()):
         return ["No hospital's subgroups (sex, age band) were large enough to be told.", *notes]
     return [
         "Tested patients, the final model, a risk threshold of 0.5; intervals: 95 % (Wilson). A hospital tells nothing of a "

@@ -1,0 +1,174 @@
+"""The files of a run folder: settings.json, history.jsonl (a line per round), model.npz, evaluation.json, summary.json.
+
+Strict JSON: what is not a number (an undefined metric) is null; every number is read back as it was.
+"""
+
+import io
+import json
+import platform
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import structs
+
+from fedhealth import __version__
+from fedhealth.common.atomic_files import write_file
+from fedhealth.data.preprocessing import encoded_names
+from fedhealth.data.schema import schema_fingerprint
+from fedhealth.metrics.bootstrap import bootstrap_intervals
+from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
+from fedhealth.metrics.histogram import (
+    NUM_BINS,
+    Metrics,
+    ScoreHistogram,
+    add_histograms,
+    histogram_from_record,
+    histogram_to_record,
+)
+from fedhealth.server.events import RunFinished, RunStarted
+from fedhealth.server.records import Histograms, RunDescription, RunSummary, Verdict
+
+T = TypeVar("T")
+SETTINGS, HISTORY, MODEL = "settings.json", "history.jsonl", "model.npz"
+EVALUATION, SUMMARY = "evaluation.json", "summary.json"
+SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
+
+
+def to_json(content: Any) -> bytes:
+    """Records, or plain values, as strict JSON on one line."""
+    return msgspec.json.encode(content, enc_hook=_plain_number)
+
+
+def _plain_number(value: Any) -> Any:
+    """What NumPy calls a number, as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise NotImplementedError
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """The record in a file.
+
+    Raises
+    ------
+    ValueError
+        The file holds no such record (a `msgspec.ValidationError`), or no JSON.
+    OSError
+        The file cannot be read.
+    """
+    return msgspec.json.decode(path.read_bytes(), type=kind)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a record for people to read: indented."""
+    write_file(path, msgspec.json.format(to_json(content), indent=2) + b"\n")
+
+
+def write_long_json(path: Path, content: Any) -> None:
+    """Write a record on one line: of 100,000 hospitals, an indented line for every bin takes 3.5 GB of memory."""
+    write_file(path, to_json(content) + b"\n")
+
+
+def describe_run(started: RunStarted, link: str) -> RunDescription:
+    """settings.json: the run's settings, its data, the version, and the server's environment.
+
+    `link` is how the hospitals reached the server.
+    """
+    versions = {name: metadata.version(name) for name in ("flwr", "grpcio", "numpy")}
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    began = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    environment = {"began": began, "python": python, "system": platform.system(), **versions, "link": link}
+    return structs.replace(describe_settings(started), environment=environment)
+
+
+def describe_settings(started: RunStarted | RunFinished) -> RunDescription:
+    """The same without the environment: equal for equal runs."""
+    return RunDescription(
+        version=__version__,
+        schema=schema_fingerprint(),
+        dataset=started.dataset,
+        hospitals=tuple(started.members),
+        settings=started.settings.to_run_config(),
+    )
+
+
+class EvaluationFile(msgspec.Struct, frozen=True):
+    """evaluation.json: the final model's histogram of risks by hospital, from which every curve of the report is drawn."""
+
+    bins: int
+    hospitals: dict[str, dict[str, int | float | list[int]]]
+
+    @classmethod
+    def of(cls, histograms: Histograms) -> "EvaluationFile":
+        """Of these histograms."""
+        return cls(NUM_BINS, {name: histogram_to_record(histogram) for name, histogram in histograms.items()})
+
+    def histograms(self) -> dict[str, ScoreHistogram]:
+        """By hospital; none if another version wrote bins of another width."""
+        if self.bins != NUM_BINS:
+            return {}
+        return {name: histogram_from_record(record) for name, record in self.hospitals.items()}
+
+
+def summarize(finished: RunFinished) -> RunSummary:
+    """summary.json: the metrics of the final model, pooled and by hospital, and what was asked of it."""
+    last, pooled = finished.final, add_histograms(finished.histograms.values())
+    clinical = compute_clinical_metrics(pooled)
+    patients = {member.name: member.patients for member in finished.members}
+    return RunSummary(
+        dataset=finished.dataset,
+        rounds=len(finished.rounds),
+        seconds=finished.seconds,
+        metrics={**_summary_metrics(last.pooled), **flat_metrics(clinical)},
+        intervals=bootstrap_intervals(pooled),
+        decision_curve=clinical.decision_curve,
+        hospitals={
+            name: {**_summary_metrics(metrics), **_clinical(finished, name), "patients": patients[name]}
+            for name, metrics in last.hospitals.items()
+        },
+        left_out=last.left_out,
+        importance=finished.importance,
+        verdicts={
+            name: {model: Verdict.of(comparison) for model, comparison in each.items()}
+            for name, each in finished.verdicts.items()
+        },
+        round_seconds=tuple(record.seconds for record in finished.rounds),
+        subgroups=finished.subgroups,
+        choices=finished.choices,
+    )
+
+
+def _summary_metrics(metrics: Metrics) -> dict[str, float | None]:
+    return {key: getattr(metrics, key) for key in SUMMARY_METRICS}
+
+
+def _clinical(finished: RunFinished, name: str) -> Mapping[str, float | None]:
+    return flat_metrics(compute_clinical_metrics(finished.histograms.get(name, add_histograms([]))))
+
+
+def write_model(path: Path, finished: RunFinished) -> None:
+    """The final weights with all that is needed to use them; read with `numpy.load(path)`, no pickle inside.
+
+    Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numbers (absent with local scaling), `inputs`
+    (names of the encoded features), and `about` (JSON: settings, dataset, schema, share of ill patients, and the threshold if
+    one was chosen).
+    """
+    arrays = {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
+    if finished.standardisation:
+        arrays["means"] = np.asarray(finished.standardisation.means)
+        arrays["stds"] = np.asarray(finished.standardisation.stds)
+    arrays["inputs"] = np.asarray(encoded_names(finished.settings.missing_indicators))
+    about = msgspec.to_builtins(describe_settings(finished))
+    tested = finished.final.pooled
+    about["prevalence"] = tested.num_ill / tested.num_examples if tested.num_examples else None
+    if finished.choices and finished.choices.threshold is not None:
+        about["threshold"] = finished.choices.threshold
+    arrays["about"] = np.asarray(json.dumps(about))
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options
+    write_file(path, content.getvalue())
