@@ -1,34 +1,50 @@
 """The documentation is what the code does: commands run, help texts match, every room and dependency is named."""
 
+import contextlib
+import importlib
+import io
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from fedhealth.__main__ import COMMANDS as FEDHEALTH_COMMANDS
-from fedhealth.cli.demo import free_port
-from tests.support.processes import ROOT, Process
+from tests.support.processes import ANY_PORT, ROOT, Process, recorded_calls
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = ROOT / "docs" / "commands.md"
 SCRIPTS = ("create_dataset.py", "server.py", "client.py")
-MODULE_COMMANDS = ("predict", "export", "report")
+OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
 
 
 def render_commands() -> str:
     """docs/commands.md as it should be. Rewrite it with `python -m tests.test_docs`."""
     sections = ["# Commands\n\nWhat `--help` prints; a test compares this page with the code.\n"]
-    for script in (*SCRIPTS, *(f"-m fedhealth {name}" for name in FEDHEALTH_COMMANDS), "-m experiments.compare"):
-        command = [sys.executable, *script.split(), "--help"]
-        environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-        text = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-        lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
-        sections.append(f"## {script.replace('-m', 'python -m')}\n\n```\n{lines}\n```\n")
+    commands = {script: script.removesuffix(".py") for script in SCRIPTS}
+    commands |= {f"python -m fedhealth {name}": f"fedhealth.cli.commands.{name}" for name in FEDHEALTH_COMMANDS}
+    for command, module in {**commands, "python -m experiments.compare": "experiments.compare"}.items():
+        lines = "\n".join(line.rstrip() for line in render_help(command, module).strip().splitlines())
+        sections.append(f"## {command}\n\n```\n{lines}\n```\n")
     return "\n".join(sections)
+
+
+def render_help(command: str, module: str) -> str:
+    """What `command --help` prints on a terminal of 100 columns without colours; `module` holds its main function."""
+    terminal = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with (
+        mock.patch.object(sys, "argv", [command]),
+        mock.patch.dict(os.environ, terminal),
+        contextlib.redirect_stdout(printed),
+        contextlib.suppress(SystemExit),
+    ):
+        importlib.import_module(module).main(["--help"])
+    printed.seek(0)
+    return printed.read()
 
 
 def terminal_commands() -> list[str]:
@@ -45,29 +61,32 @@ def test_the_help_texts_in_the_docs_are_those_of_the_scripts() -> None:
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_the_readmes_terminals_work_as_they_stand(tmp_path: Path) -> None:
-    """In a copy of the tree; only a free port is added, and the network is kept away."""
+    """In a copy of the tree; only a port is added. Server and clients open no connection but the one between them."""
     for name in (*SCRIPTS, "utils.py", "fedhealth"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     commands = terminal_commands()
     assert commands[0] == "python -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt"
-    address = f"127.0.0.1:{free_port()}"
-    offline = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-    processes: list[Process] = []
+    address, processes = "", list[Process]()
+    environment, calls = recorded_calls(tmp_path)
     try:
         for command in commands[1:]:
             python, script, *arguments = command.split()
             assert python == "python"
-            port = {"server.py": ["--address", address], "client.py": ["--server", address]}.get(script, [])
-            processes.append(Process(script, *arguments, *port, environment=offline, cwd=tmp_path))
+            port = {"server.py": ["--address", ANY_PORT], "client.py": ["--server", address]}.get(script, [])
+            settings = OFFLINE if script == "create_dataset.py" else environment
+            processes.append(Process(script, *arguments, *port, environment=settings, cwd=tmp_path))
             if script == "create_dataset.py":
                 assert processes[-1].end() == 0, processes[-1].output
+            if script == "server.py":
+                address = processes[-1].address()
         assert len(processes) == 6
         for process in processes:
             assert process.end() == 0, process.output
     finally:
         for process in processes:
             process.process.kill()
+    assert not calls.exists(), calls.read_text()
     (run,) = (tmp_path / "runs").iterdir()
     assert sorted(path.name for path in run.iterdir()) == [
         "MODEL_CARD.md",
@@ -85,11 +104,12 @@ def test_the_readmes_terminals_work_as_they_stand(tmp_path: Path) -> None:
 def test_the_number_of_weights_in_the_readme_is_the_default_models() -> None:
     from fedhealth.config.federation import FederationSettings
     from fedhealth.data.preprocessing import encoded_names
-    from fedhealth.models.keras_models import build_model
+    from fedhealth.models.numpy_training import NumpyTrainer
 
     settings = FederationSettings()
-    model = build_model(settings.model, len(encoded_names(settings.missing_indicators)), seed=0)
-    assert f"({model.count_params()} numbers by default)" in README
+    num_inputs = len(encoded_names(settings.missing_indicators))
+    weights = NumpyTrainer(settings.model, num_inputs, learning_rate=1, batch_size=1, seed=0).initial_weights()
+    assert f"({sum(weight.size for weight in weights)} numbers by default)" in README
 
 
 def test_every_wing_is_on_the_readmes_map() -> None:

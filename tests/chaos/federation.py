@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fedhealth.cli.demo import free_port
 from fedhealth.common.errors import FedHealthError
 from fedhealth.transport.grpc.client import ServerLostError, join
 from fedhealth.transport.tls.identity import load_identity
-from tests.chaos.proxy import Proxy
-from tests.support.processes import Process, started
+from tests.support.processes import ANY_PORT, NUMPY_CLIENT, Process, started
+from tests.support.proxy import Proxy
 
 HOSPITALS = ("synthetic-cleveland", "synthetic-hungary", "synthetic-switzerland", "synthetic-va")
 PATIENTS = 160
@@ -41,19 +40,18 @@ class Federation:
         self.run = folder / "run"
         self.rounds = rounds
         self.admitted_strangers = 0
-        self.port = free_port()
-        self._proxies = [Proxy(self.port, seed + number) for number in range(len(HOSPITALS))]
         self.logs: list[Process] = []
-        self.server = self._start_server()
-        self.server.wait_for("listening on")
+        self.server = self._start_server(ANY_PORT)
+        self.port = int(self.server.address().rpartition(":")[2])
+        self._proxies = [Proxy(self.port, seed + number) for number in range(len(HOSPITALS))]
         self.clients = [self._start_client(number) for number in range(len(HOSPITALS))]
 
     def _start(self, *command: str) -> Process:
         self.logs.append(Process(*command))
         return self.logs[-1]
 
-    def _start_server(self) -> Process:
-        place = ["--address", f"127.0.0.1:{self.port}", "--tls", str(self.folder / "certs" / "server")]
+    def _start_server(self, address: str) -> Process:
+        place = ["--address", address, "--tls", str(self.folder / "certs" / "server")]
         names = ["--allow", *HOSPITALS]
         if self.run.exists():
             return self._start("server.py", *place, "--resume", str(self.run), *names)
@@ -65,7 +63,7 @@ class Federation:
         name = HOSPITALS[number]
         link = ["--server", f"localhost:{self._proxies[number].port}", "--tls", str(self.folder / "certs" / name)]
         file = str(self.folder / "data" / f"client_{number + 1}.csv")
-        return self._start("client.py", file, *link, "--max-wait", "300", "--receipts", str(self.folder / "receipts"))
+        return self._start(*NUMPY_CLIENT, file, *link, "--max-wait", "300", "--receipts", str(self.folder / "receipts"))
 
     def wait_for_rounds(self, more: int) -> None:
         """Return when `more` rounds have ended since now, or the run is over."""
@@ -121,7 +119,7 @@ class Federation:
     def harm_kill_server(self, number: int) -> None:
         self.server.process.kill()
         self.server.process.wait()
-        self.server = self._start_server()
+        self.server = self._start_server(f"127.0.0.1:{self.port}")
 
     def harm_stop_server_politely(self, number: int) -> None:
         """SIGTERM; the clients are told and end; all are started again."""
@@ -129,7 +127,7 @@ class Federation:
         assert self.server.end() == 143, self.server.output
         for client in self.clients:
             assert client.end() == 1, client.output
-        self.server = self._start_server()
+        self.server = self._start_server(f"127.0.0.1:{self.port}")
         self.clients = [self._start_client(each) for each in range(len(HOSPITALS))]
 
     def harm_hang_client(self, number: int) -> None:

@@ -12,21 +12,20 @@ import numpy as np
 import pytest
 
 import client
-from fedhealth.cli.demo import free_port
 from fedhealth.client.receipts_audit import audit_receipts
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.preprocessing import encode
 from tests.support.hospital_files import write_hospitals
-from tests.support.processes import Process, started
+from tests.support.processes import ANY_PORT, NUMPY_CLIENT, Process, refusing_address, started
 
 NAME = "synthetic-cleveland"
 LIMITED = """
 import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.argv = sys.argv[2:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-"""A script that may write so many bytes to a file and no more, as on a full disk."""
+"""A module, run as a program, that may write so many bytes to a file and no more, as on a full disk."""
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +60,14 @@ def run(
     *flags: str,
     rounds: int = 3,
     server_flags: tuple[str, ...] = (),
-    command: tuple[str, ...] = ("client.py",),
+    command: tuple[str, ...] = NUMPY_CLIENT,
 ) -> Iterator[tuple[Process, Process]]:
     """A server for one hospital, and its client."""
-    address, out = f"127.0.0.1:{free_port()}", str(file.parent / "run")
-    server_command = ("server.py", "--address", address, "--hospitals", "1", "--rounds", str(rounds), "--out", out)
+    out = str(file.parent / "run")
+    server_command = ("server.py", "--address", ANY_PORT, "--hospitals", "1", "--rounds", str(rounds), "--out", out)
     with (
         started(*server_command, *server_flags) as server,
-        started(*command, str(file), "--server", address, *flags) as hospital,
+        started(*command, str(file), "--server", server.address(), *flags) as hospital,
     ):
         yield server, hospital
 
@@ -101,7 +100,7 @@ def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: P
 def test_a_hospital_keeps_its_personal_model_and_tells_the_server_only_what_it_shares(file: Path, how: str) -> None:
     whole, own = (file.parent / f"{name}.keras" for name in ("whole", "own"))
     flags = ("--save-model", str(whole), "--save-personal", str(own), "--share-verdict")
-    with run(file, *flags, server_flags=("--personalise", how)) as (server, hospital):
+    with run(file, *flags, server_flags=("--personalise", how), command=("client.py",)) as (server, hospital):
         assert (server.end(), hospital.end()) == (0, 0), hospital.output
     told = [line for line in hospital.lines if line.startswith(("global model: ", "personal model: "))]
     assert len(told) == (1 if how == "none" else 2)
@@ -143,7 +142,7 @@ def test_a_second_client_of_the_same_hospital_is_told_so(file: Path) -> None:
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_a_message_without_receipt_does_not_leave(file: Path) -> None:
-    command = ("-c", LIMITED, "4000", "client.py")
+    command = ("-c", LIMITED, "4000", NUMPY_CLIENT[-1])
     with run(file, rounds=100_000, command=command) as (server, hospital):
         assert hospital.end() == 1, hospital.output
         path = file.parent / "receipts" / f"{NAME}.jsonl"
@@ -177,7 +176,7 @@ def test_a_client_that_is_stopped_says_so_in_one_line_and_its_receipts_are_whole
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_a_client_that_waits_for_its_server_can_be_stopped_too(file: Path) -> None:
-    with started("client.py", str(file), "--server", f"127.0.0.1:{free_port()}") as waiting:
+    with refusing_address() as address, started("client.py", str(file), "--server", address) as waiting:
         waiting.wait_for("trying again")
         waiting.process.send_signal(signal.SIGTERM)
         assert waiting.end() == 143, waiting.output

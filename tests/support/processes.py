@@ -1,6 +1,7 @@
 """The real scripts as processes, for tests: started, listened to, and never left behind."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+ANY_PORT = "127.0.0.1:0"
+NUMPY_CLIENT = ("-m", "tests.support.numpy_client")
+"""The command of a client that imports no TensorFlow, for tests that are not about training."""
+RECORDER = """
+import os, sys
+def record(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        with open(os.environ["CALLS"], "a") as file:
+            file.write(f"{sys.argv} {event} {arguments}\\n")
+sys.addaudithook(record)
+"""
 PATIENCE = 300.0
 """Seconds of silence after which a process that should have spoken or ended is a failure: no machine is that busy."""
 
@@ -46,6 +58,10 @@ class Process:
         self.wait_until(lambda lines: any(text in line for line in lines), f"line with {text!r}")
         return next(line for line in self.lines if text in line)
 
+    def address(self) -> str:
+        """Where a server listens, HOST:PORT, as soon as it has said so."""
+        return self.wait_for("listening on").split()[2].rstrip(";")
+
     def wait_until(self, true: Callable[[list[str]], bool], what: str) -> None:
         """Return as soon as `true(lines)`; it is asked again at every new line, for as long as new lines come."""
         with self.spoke:
@@ -82,3 +98,18 @@ def started(*command: str, environment: dict[str, str] | None = None, cwd: Path 
             process.process.kill()
         process.process.wait()
         process.reader.join()
+
+
+def recorded_calls(folder: Path) -> tuple[dict[str, str], Path]:
+    """An environment in which Python programs write every connection that they open to a file in `folder`, and that file."""
+    (folder / "sitecustomize.py").write_text(RECORDER)
+    calls = folder / "calls"
+    return {"PYTHONPATH": str(folder), "CALLS": str(calls)}, calls
+
+
+@contextmanager
+def refusing_address() -> Iterator[str]:
+    """An address, HOST:PORT, at which nobody listens: its port is taken and refuses every connection."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""A TCP proxy between one client and the server that can misbehave on command."""
+"""A TCP proxy between clients and a server that can misbehave on command."""
 
 import contextlib
 import random
@@ -8,14 +8,15 @@ import threading
 
 
 class Proxy:
-    """Listens on `port` and passes bytes on to `target`, unless it was told to do harm.
+    """Listens on `port` and passes bytes on to the port `target` of this machine, unless it was asked to do harm.
 
-    The first bytes that clients sent are kept in `recorded`, for replays.
+    While there is no target, connections are closed at once. The first bytes that clients sent are kept in `recorded`, for
+    replays.
     """
 
-    def __init__(self, target: int, seed: int) -> None:
+    def __init__(self, target: int = 0, seed: int = 0) -> None:
         self.recorded = b""
-        self._target = target
+        self.target = target
         self._random = random.Random(seed)
         self._corrupt = threading.Event()
         self._flowing = threading.Event()
@@ -25,6 +26,17 @@ class Proxy:
         self._proxy = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._proxy.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return f"127.0.0.1:{self.port}"
+
+    def __enter__(self) -> "Proxy":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Take no more connections and cut those that are there."""
@@ -59,7 +71,7 @@ class Proxy:
             while True:
                 client, _ = self._proxy.accept()
                 try:
-                    server = socket.create_connection(("127.0.0.1", self._target), timeout=10)
+                    server = socket.create_connection(("127.0.0.1", self.target), timeout=10)
                 except OSError:
                     client.close()
                     continue
