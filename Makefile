@@ -1,9 +1,14 @@
-# make demo: the whole federation on this machine. make test: what decides whether a change lands. make chaos: 200 faults.
+# make demo: the whole federation on this machine. make test: the checks of every change (three minutes). make test-slow: the
+# tests that take minutes, and the coverage of all. make chaos: 200 faults.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Tests write thousands of small files: into memory, where there is enough (half a gigabyte).
+MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 500000 {print "/dev/shm"}')
+# More flags for pytest, such as --no-skips.
+FLAGS ?=
 
-.PHONY: demo test bench bench-quick chaos clean
+.PHONY: demo test test-slow bench bench-quick chaos clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -14,7 +19,16 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest
+	$(call in_memory,$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not uci" $(FLAGS))
+
+# All tests, with as many random examples as they ask for, under coverage.
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/coverage erase
+	$(call in_memory,FEDHEALTH_ALL_EXAMPLES=1 $(BIN)/coverage run -m pytest -n 2 --dist loadfile $(FLAGS))
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+in_memory = $(if $(MEMORY),folder=$$(mktemp -d -p $(MEMORY) fedhealth-XXXXXX) && trap 'rm -rf "$$folder"' EXIT INT TERM && $(1) --basetemp="$$folder/tests",$(1))
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.11")'

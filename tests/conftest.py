@@ -3,11 +3,37 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+from _pytest.terminal import TerminalReporter
 
 from fedhealth.common.runtime_env import quiet_libraries
+from tests.support.examples import examples
 
 quiet_libraries()  # as the scripts do, before any test file imports Flower or TensorFlow
+
+hypothesis.settings.register_profile("usual", max_examples=examples(100))
+hypothesis.settings.load_profile("usual")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="fail if any test was skipped")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--no-skips"):
+        config.option.reportchars += "s"  # with the reasons
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if (
+        session.config.getoption("--no-skips")
+        and isinstance(reporter, TerminalReporter)
+        and reporter.stats.get("skipped")
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,14 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from fedhealth.cli.terminal import script
 
@@ -31,20 +32,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     described = json.loads((ROOT / "data" / "dataset.json").read_text(encoding="utf-8"))
     files = [file["name"] for file in described["files"] if file["name"].startswith("client_")]
     with tempfile.TemporaryDirectory(prefix="fedhealth-demo-") as logs:
-        return run_federation(files, f"127.0.0.1:{free_port()}", Path(logs))
+        return run_federation(files, Path(logs))
 
 
-def run_federation(files: list[str], address: str, logs: Path) -> int:
+def run_federation(files: list[str], logs: Path) -> int:
     """Start everything and wait for the server; a client that fails ends the demo with its log."""
     with contextlib.ExitStack() as stack:
-        server_command = ["server.py", "--address", address, "--hospitals", str(len(files))]
+        screen = stack.enter_context(ThreadPoolExecutor(1))
+        server_command = ["server.py", "--address", "127.0.0.1:0", "--hospitals", str(len(files))]
         print(f"\n$ python {' '.join(server_command)}", flush=True)
-        server = stack.enter_context(running(server_command, None))
+        server = stack.enter_context(running(server_command, subprocess.PIPE))
+        address = show_until_address(server.stdout)
+        screen.submit(show, server.stdout)
         clients: dict[Path, subprocess.Popen[bytes]] = {}
-        for file in files:
+        for file in files if address else ():
             command = ["client.py", f"data/{file}", "--server", address]
             print(f"$ python {' '.join(command)}", flush=True)
-            clients[logs / f"{file}.log"] = stack.enter_context(running(command, logs / f"{file}.log"))
+            log = logs / f"{file}.log"
+            clients[log] = stack.enter_context(running(command, stack.enter_context(log.open("wb"))))
         while server.poll() is None or any(client.poll() is None for client in clients.values()):
             for log, client in clients.items():
                 if client.poll():
@@ -54,29 +59,34 @@ def run_federation(files: list[str], address: str, logs: Path) -> int:
         return server.returncode
 
 
+def show_until_address(lines: IO[bytes] | None) -> str:
+    """The server's address, HOST:PORT, from its line "listening on ..."; "" if it ends without one. Prints what it reads."""
+    for line in lines or ():
+        print(text := line.decode(errors="replace"), end="", flush=True)
+        if text.startswith("listening on "):
+            return text.split()[2]
+    return ""
+
+
+def show(lines: IO[bytes] | None) -> None:
+    """Print the lines as they come, until there are no more."""
+    for line in lines or ():
+        print(line.decode(errors="replace"), end="", flush=True)
+
+
 @contextlib.contextmanager
-def running(command: list[str], log: Path | None) -> Iterator[subprocess.Popen[bytes]]:
-    """A script of ours as a process, which never outlives the block."""
-    with contextlib.ExitStack() as stack:
-        output = None if log is None else stack.enter_context(log.open("wb"))
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=output, stderr=output)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=STOP_SECONDS)
-                process.kill()
-                process.wait()
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def running(command: list[str], output: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
+    """A script of ours as a process, which never outlives the block; both of its streams go to `output`."""
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=STOP_SECONDS)
+            process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":

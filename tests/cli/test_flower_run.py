@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,6 @@ from flwr.cli.build import build_fab_from_disk
 
 import fedhealth
 from fedhealth.cli.commands.simulate import main as simulate
-from fedhealth.cli.demo import free_port
 from fedhealth.cli.flower_run import flower_home, opened_flower_run
 from fedhealth.client.error_mod import answer_in_own_words
 from fedhealth.common.errors import DataError, RunError, UsageError
@@ -177,6 +177,14 @@ def test_the_keys_of_a_supernode_are_private_kept_and_flowers(tmp_path: Path) ->
 # --- a real SuperLink ------------------------------------------------------------------------------------------------
 
 
+def unused_port() -> int:
+    """A port that is free now. Flower's programs pass their port on to others, so port 0 is no choice."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
 def running(folder: Path, environment: dict[str, str], command: Sequence[str]) -> Iterator[Path]:
     """One of Flower's programs in a folder of its own, and its log; at the end it is gone, with all that it started."""
@@ -209,7 +217,7 @@ def flwr(environment: dict[str, str], *arguments: str) -> str:
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_for_bit(tmp_path: Path) -> None:
-    home, certs, data, port = tmp_path / "home", tmp_path / "certs", tmp_path / "data", free_port()
+    home, certs, data, port = tmp_path / "home", tmp_path / "certs", tmp_path / "data", unused_port()
     home.mkdir()
     data.mkdir()
     files = list(write_hospitals(data).values())
@@ -235,7 +243,7 @@ def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_fo
         for hospital, file in zip(("one", "two"), files, strict=False):
             ensure_supernode_keys(certs / hospital, force=False)
             flwr(environment, "supernode", "register", str(certs / hospital / PUBLIC), "federation")
-            node = ["flower-supernode", "--superlink", f"127.0.0.1:{port}", "--port", str(free_port())]
+            node = ["flower-supernode", "--superlink", f"127.0.0.1:{port}", "--port", str(unused_port())]
             node += ["--root-certificates", str(certs / hospital / "ca.pem")]
             node += ["--auth-supernode-private-key", str(certs / hospital / PRIVATE)]
             node += ["--node-config", f'data="{file}"']

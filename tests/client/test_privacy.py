@@ -20,6 +20,7 @@ from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.patients import Patients, split_patients_apart
 from fedhealth.metrics.histogram import compute_metrics, score_histogram
+from tests.support.examples import examples
 
 SPLIT = "seed 0, test share 0.25"
 
@@ -96,7 +97,7 @@ def test_the_example_of_abadi_costs_no_more_than_they_found() -> None:
     assert 0.8 < epsilon_of_steps(4.0, 0.01, 10_000, 1e-5) <= 1.26
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=examples(8), deadline=None, derandomize=True)
 @given(st.floats(0.3, 8), st.floats(0.05, 1), st.integers(1, 200), st.sampled_from([1e-5, 1e-3]))
 def test_the_noise_for_a_promise_keeps_it_and_is_not_wasted(
     epsilon: float, rate: float, steps: int, delta: float
@@ -175,7 +176,7 @@ def test_a_noisy_count_is_near_the_true_one_and_never_tiny() -> None:
 # --- the split --------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=examples(30), deadline=None, derandomize=True)
 @given(st.integers(2, 40), st.integers(0, 1000), st.floats(0.05, 0.5))
 def test_one_patient_more_moves_nobody_else_to_the_other_side(number: int, seed: int, share: float) -> None:
     generator = np.random.default_rng(number)

@@ -25,6 +25,7 @@ from fedhealth.client.receipts import LONGEST_LINE, NOTHING_BEFORE, Receipts, de
 from fedhealth.client.receipts_audit import audit_receipts, audit_text, read_chain
 from fedhealth.common.errors import FedHealthError, RunError, UsageError
 from fedhealth.transport.messages import encode_message, set_identity
+from tests.support.examples import examples
 
 JOIN = {"protocol": "2", "schema": "abc", "hospital-bin": "Köln".encode()}
 
@@ -170,7 +171,7 @@ def test_a_plain_name_names_its_file() -> None:
     assert file_name("St.Mary-2_b") == "St.Mary-2_b.jsonl"
 
 
-@settings(derandomize=True, max_examples=300)
+@settings(derandomize=True, max_examples=examples(300))
 @given(
     st.text(min_size=1, max_size=100) | st.sampled_from(["..", ".", "../../etc/passwd", "a/b", "a\\b", "~", "x" * 100])
 )
@@ -371,7 +372,7 @@ def test_the_first_broken_line_is_named(tmp_path: Path, change: Change, line: st
     assert "\n" not in str(caught.value)
 
 
-@settings(derandomize=True, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(derandomize=True, max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10**6), byte=st.integers(0, 255))
 def test_no_byte_but_those_of_the_last_line_can_be_changed_unseen(tmp_path: Path, place: int, byte: int) -> None:
     path = write_run(tmp_path / f"{place}-{byte}")
@@ -470,7 +471,9 @@ def test_a_hostile_file_cannot_write_to_the_terminal(tmp_path: Path, capsys: pyt
     assert "\nok: intact" not in out
 
 
-FUZZ = settings(derandomize=True, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    derandomize=True, max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -28,6 +28,7 @@ from fedhealth.data.patients import (
 from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, LABEL, NUMBERS, TARGET, Column
 from fedhealth.data.sources.kaggle_layouts import IMPUTED, LAYOUTS, WORDS, Layout
 from fedhealth.data.sources.load import load_source
+from tests.support.examples import examples
 
 HEADER = list(COLUMN_NAMES)
 SEX_CODES = "0 (female), 1 (male)"
@@ -530,7 +531,7 @@ def load_or_refuse(path: Path) -> None:
         assert all(line.isprintable() for line in str(error).split("\n"))
 
 
-FUZZ = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=examples(150), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ

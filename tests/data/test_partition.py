@@ -16,6 +16,7 @@ from fedhealth.data import schema
 from fedhealth.data.partition import SPLITS, deal_out
 from fedhealth.data.patients import MINIMUM_PATIENTS
 from fedhealth.data.schema import UNKNOWN_HOSPITAL
+from tests.support.examples import examples
 from tests.support.tables import sample_table
 
 DEALING = sorted(SPLITS)
@@ -32,7 +33,7 @@ def deal(table: pd.DataFrame, split: str, clients: int = 4, alpha: float = 0.5, 
     return deal_out(table, split=split, clients=clients, alpha=alpha, seed=seed)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     split=st.sampled_from(["natural", *DEALING]),
     sizes=st.lists(st.integers(15, 60), min_size=2, max_size=4),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from fedhealth.common.errors import UsageError
 from fedhealth.data.sources import kaggle
+from tests.support.examples import examples
 from tests.support.sources_fixtures import (
     IMPUTED_HEADER,
     IMPUTED_ROWS,
@@ -106,7 +107,7 @@ FIELDS = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.sampled_from([RECODED_HEADER, WORDS_HEADER, IMPUTED_HEADER]),
     st.lists(st.lists(FIELDS, min_size=11, max_size=17).map(",".join), max_size=3),

@@ -11,6 +11,7 @@ from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
 from fedhealth.data.sources import uci
 from fedhealth.data.sources.canonical_table import NUMBER
+from tests.support.examples import examples
 from tests.support.sources_fixtures import one_line
 
 GOOD_ROW = "61,1,1,141,231,1,2,151,0,2.2,3,0,6,0"
@@ -102,7 +103,7 @@ def test_any_bytes_give_a_table_or_a_usage_error(content):
     assert list(table.columns) == list(schema.COLUMN_NAMES)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(
         st.one_of(st.sampled_from(["?", "-9", "0", "1", "3", "55", "120"]), st.text(max_size=4), st.floats().map(str)),

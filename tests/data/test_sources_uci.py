@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
 from fedhealth.data.sources import uci
+from tests.support.examples import examples
 from tests.support.sources_fixtures import (
     UCI_FILES,
     UCI_SUMS,
@@ -68,7 +69,7 @@ def test_a_truncated_zip_is_refused_by_name(tmp_path, name):
     assert "cut short" in str(error.value)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.tuples(st.integers(0, len(ARCHIVE) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 def test_a_damaged_zip_gives_a_table_or_a_usage_error(tmp_path_factory, damages):
     content = bytearray(ARCHIVE)

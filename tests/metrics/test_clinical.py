@@ -19,8 +19,9 @@ from fedhealth.metrics.clinical import (
     youden_threshold,
 )
 from fedhealth.metrics.histogram import NUM_BINS, add_histograms, compute_metrics, score_histogram
+from tests.support.examples import examples
 
-repeatable = settings(derandomize=True, deadline=None, max_examples=60)
+repeatable = settings(derandomize=True, deadline=None, max_examples=examples(60))
 
 
 def middle(bins: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -39,6 +39,7 @@ from fedhealth.server.reply_validation import NOT_SOUND, describe_problem, read_
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
 from tests.support.asking import make_ask, write_hospital
+from tests.support.examples import examples
 from tests.support.hospital_apps import make_apps
 from tests.support.hospital_files import write_hospitals
 from tests.support.run_folders import NAMES, write_run
@@ -114,7 +115,7 @@ def test_a_small_group_takes_the_smallest_other_with_it(sizes: list[int], tellab
     assert suppress_small_cells(sizes, least=5) == tellable
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(SIZES, st.integers(1, 12))
 def test_no_told_group_is_small_and_no_subtraction_leaves_a_small_one(sizes: list[int], least: int) -> None:
     tellable = suppress_small_cells(sizes, least)
@@ -143,7 +144,7 @@ def test_who_knows_total_and_rule_cannot_tell_how_many_are_in_a_small_group(num_
             assert len(values) > 1 or not 0 < min(values) < least, possible
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.integers(18, 90), st.integers(0, 1)), min_size=5, max_size=60), st.data()
 )

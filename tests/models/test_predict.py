@@ -19,6 +19,7 @@ from fedhealth.data.preprocessing import NUM_NUMBERS, Standardisation, encode, e
 from fedhealth.data.schema import CATEGORIES, FEATURE_NAMES, FEATURES
 from fedhealth.models.predict import find_notes, find_prevalence, find_unusual, predict
 from fedhealth.models.saved_model import CHUNK, SavedModel, predict_risks, read_model
+from tests.support.examples import examples
 from tests.support.run_folders import make_features, write_run
 
 HEADER = ",".join(FEATURE_NAMES)
@@ -163,7 +164,7 @@ def test_a_wrong_flag_is_named_as_a_flag_with_what_it_may_be() -> None:
     assert thalach.endswith("correct the value or leave the flag out")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.dictionaries(st.sampled_from(FEATURE_NAMES), st.text(max_size=12)))
 def test_any_words_give_a_patient_or_lines_that_name_flags(given_words: dict[str, str]) -> None:
     try:

@@ -50,6 +50,7 @@ from fedhealth.reporting.html.run_reader import read_run
 from fedhealth.reporting.html.svg import Series, draw_chart, find_ticks
 from fedhealth.reporting.html.svg_bars import MARKS
 from fedhealth.reporting.html.tables import confusion_rows, find_suppressed, hospital_rows, participation
+from tests.support.examples import examples
 from tests.support.processes import PATIENCE
 from tests.support.run_folders import NAMES, make_histogram, make_record, write_run
 
@@ -89,7 +90,7 @@ HISTOGRAMS = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(HISTOGRAMS)
 def test_groups_hold_everybody_once_and_no_small_count(histogram: ScoreHistogram) -> None:
     groups = merge_bins(histogram)
@@ -102,7 +103,7 @@ def test_groups_hold_everybody_once_and_no_small_count(histogram: ScoreHistogram
         assert 0 < ill < 5 or 0 < healthy < 5
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(HISTOGRAMS)
 def test_a_roc_curve_rises_from_corner_to_corner_in_steps_of_five_patients(histogram: ScoreHistogram) -> None:
     points = roc_points(histogram)

@@ -96,7 +96,9 @@ def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: P
 
 @pytest.mark.processes
 @pytest.mark.enable_socket
-@pytest.mark.parametrize("how", ["intercept", "finetune", "none"])
+@pytest.mark.parametrize(
+    "how", ["intercept", *(pytest.param(how, marks=pytest.mark.slow) for how in ("finetune", "none"))]
+)
 def test_a_hospital_keeps_its_personal_model_and_tells_the_server_only_what_it_shares(file: Path, how: str) -> None:
     whole, own = (file.parent / f"{name}.keras" for name in ("whole", "own"))
     flags = ("--save-model", str(whole), "--save-personal", str(own), "--share-verdict")
@@ -184,6 +186,7 @@ def test_a_client_that_waits_for_its_server_can_be_stopped_too(file: Path) -> No
         assert "Traceback" not in waiting.output
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_a_folder_that_is_gone_when_the_model_comes_is_one_line(file: Path) -> None:

@@ -18,6 +18,7 @@ from fedhealth.data.preprocessing import Standardisation
 from fedhealth.server.checkpoints import Checkpoint, read_last_checkpoint, take_state, write_checkpoint
 from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID, set_identity, set_message_id
+from tests.support.examples import examples
 
 MEMBERS = [Member(101, "cleveland", "uci", 6, 2, 1), Member(102, "Zürich / 病院", "own", 8, 2, 2)]
 SCALE = Standardisation((54.1, 1 / 3, 0.0, -1e-300, 1e300, 0.7), (9.0, 17.0, 50.0, 22.0, 1.1, 0.9))
@@ -105,7 +106,7 @@ def test_only_the_last_ones_are_kept_and_the_newest_is_read(tmp_path: Path) -> N
 
 
 @given(place=st.integers(0, 10_000), flip=st.integers(1, 255), cut=st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60), deadline=None)
 def test_damage_anywhere_is_noticed_and_the_round_before_is_used(
     tmp_path: Path, place: int, flip: int, cut: bool
 ) -> None:

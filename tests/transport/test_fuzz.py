@@ -21,12 +21,16 @@ from fedhealth.transport.grpc.preflight import answer_check
 from fedhealth.transport.messages import ProtoMessage, decode_message
 from fedhealth.transport.tls.authority import issue_certificates
 from fedhealth.transport.tls.identity import load_identity
+from tests.support.examples import examples
 from tests.support.grpc_federation import Federation, double, make_app
 from tests.support.processes import PATIENCE
 
-quick = settings(max_examples=300, deadline=None, derandomize=True)
+quick = settings(max_examples=examples(300), deadline=None, derandomize=True)
 few = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
