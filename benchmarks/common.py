@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import statistics
 import sys
 import time
@@ -82,3 +83,11 @@ def family(pid: int) -> list[int]:
     for each in found:
         found += parents.get(each, [])
     return found
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

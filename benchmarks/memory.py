@@ -15,8 +15,8 @@ from typing import Any
 
 import tyro
 
-from benchmarks.common import report
-from fedhealth.cli.demo import ROOT, free_port
+from benchmarks.common import free_port, report
+from fedhealth.cli.demo import ROOT
 from fedhealth.cli.terminal import script
 from fedhealth.common.errors import RunError
 from fedhealth.common.runtime_env import quiet_libraries

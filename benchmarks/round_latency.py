@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.common import report, summarise
-from fedhealth.cli.demo import free_port
+from benchmarks.common import free_port, report, summarise
 from fedhealth.cli.terminal import script
 from fedhealth.common.errors import RunError
 from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr

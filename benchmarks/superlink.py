@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.common import family
+from benchmarks.common import family, free_port
 from benchmarks.our_processes import LONGEST_WAIT
-from fedhealth.cli.demo import ROOT, free_port
+from fedhealth.cli.demo import ROOT
 from fedhealth.common.errors import RunError
 from fedhealth.server.app import make_server_app
 from fedhealth.server.events import Event
