@@ -5,10 +5,10 @@ stay untold, and so does what would give them away by subtraction: the server kn
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from fedhealth.data.schema import FEATURE_NAMES, FEATURES
@@ -28,13 +28,16 @@ MOST_PATIENTS = 10**9
 """In one group; more is no count of people."""
 
 
+Count = Annotated[int, Meta(ge=0, le=MOST_PATIENTS)]
+
+
 class Outcomes(Struct, frozen=True, array_like=True):
     """How many patients of a group are called ill and healthy, rightly and wrongly."""
 
-    true_positives: int = 0
-    false_positives: int = 0
-    true_negatives: int = 0
-    false_negatives: int = 0
+    true_positives: Count = 0
+    false_positives: Count = 0
+    true_negatives: Count = 0
+    false_negatives: Count = 0
 
     @property
     def ill(self) -> int:

@@ -1,11 +1,13 @@
 """Counts by sex and age band: what is counted, what stays untold, and what somebody who knows the rule could find out."""
 
 import itertools
+import json
 import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -24,8 +26,6 @@ from fedhealth.metrics.subgroups import (
     add_subgroups,
     check_subgroups,
     count_subgroups,
-    subgroups_from_json,
-    subgroups_to_json,
     suppress_small_cells,
 )
 from fedhealth.reporting.console.hospital import client_line
@@ -269,7 +269,19 @@ LARGE = {
 
 def test_subgroups_come_back_from_the_summary_as_they_were() -> None:
     subgroups = Subgroups({"cleveland": LARGE, "va": {}}, {"zurich": "gone"})
-    assert subgroups_from_json(subgroups_to_json(subgroups)) == subgroups
+    content = msgspec.json.encode(subgroups)
+    assert json.loads(content) == {
+        "told": {"cleveland": {group: list(each.counts()) for group, each in LARGE.items()}, "va": {}},
+        "silent": {"zurich": "gone"},
+        "threshold": 0.5,
+    }
+    assert msgspec.json.decode(content, type=Subgroups) == subgroups
+
+
+@pytest.mark.parametrize("counts", ["[1, 2, 3, -1]", "[1, 2, 3, 0.5]", "[1, 2, 3, 10000000000]", "3"])
+def test_what_is_no_count_of_people_is_no_subgroup(counts: str) -> None:
+    with pytest.raises(ValueError, match="Expected"):
+        msgspec.json.decode(f'{{"told": {{"va": {{"male": {counts}}}}}, "silent": {{}}}}', type=Subgroups)
 
 
 def write_subgroups(folder: Path, subgroups: Subgroups | None) -> Path:

@@ -29,6 +29,7 @@ from fedhealth.metrics.histogram import (
 )
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
+from fedhealth.metrics.subgroups import Outcomes, Subgroups
 from fedhealth.reporting.html.charts import NUM_STYLES
 from fedhealth.reporting.html.clinical import MANY, benefit_rows, clinical_rows
 from fedhealth.reporting.html.curves import (
@@ -417,6 +418,19 @@ def test_a_damaged_folder_is_one_line(name: str, content: bytes, tmp_path: Path)
     with pytest.raises(UsageError, match=r"the run's files make no sense") as caught:
         read_run(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_whose_files_another_json_writer_wrote_gives_the_same_page_and_card(tmp_path: Path) -> None:
+    """Python's own `json`, on one line and in ASCII only."""
+    names = ("Zürich", *NAMES[1:])
+    verdicts = {"va": {"global": PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
+    subgroups = Subgroups({"va": {"male": Outcomes(10, 10, 10, 10)}}, {"Zürich": "not here"})
+    folder = write_run(tmp_path, names, verdicts=verdicts, importance=make_importance(names), subgroups=subgroups)
+    texts = page_of(folder), (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for path in (*folder.glob("*.json"), folder / "history.jsonl"):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text("utf-8")]
+        path.write_text("\n".join(json.dumps(json.loads(line)) for line in lines), encoding="ascii")
+    assert (page_of(folder), (folder / "MODEL_CARD.md").read_text(encoding="utf-8")) == texts
 
 
 def test_the_card_says_what_it_must(tmp_path: Path) -> None:
