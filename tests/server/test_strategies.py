@@ -219,7 +219,7 @@ def test_every_strategy_trains_four_hospitals_and_leaves_nobody_out(strategy: st
     events, _ = run(hospitals, settings)
     finished = events[-1]
     assert isinstance(finished, RunFinished)
-    losses = [record.union.loss for record in finished.rounds]
+    losses = [record.pooled.loss for record in finished.rounds]
     assert losses[-1] is not None and losses[0] is not None and losses[-1] < losses[0]
     assert not any(record.left_out for record in finished.rounds)
     again, _ = run(hospitals, settings)
