@@ -30,13 +30,13 @@ test-slow: $(VENV)/.installed-dev
 
 in_memory = $(if $(MEMORY),folder=$$(mktemp -d -p $(MEMORY) fedhealth-XXXXXX) && trap 'rm -rf "$$folder"' EXIT INT TERM && $(1) --basetemp="$$folder/tests",$(1))
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt requirements-server.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-export.txt requirements-track.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
