@@ -50,7 +50,11 @@ def _fedavgm(settings: FederationSettings) -> Strategy:
 
 
 def _fedadam(settings: FederationSettings) -> Strategy:
-    """FedAdam: Adam on the mean update (Reddi et al. 2021, algorithm 2)."""
+    """FedAdam: Adam on the mean update (Reddi et al. 2021, algorithm 2).
+
+    With a bias correction that the paper has not: the first steps are shorter than the server learning rate
+    (findings/fedadam_first_step.sh).
+    """
     rate = settings.server_learning_rate or ADAPTIVE_RATE
     return SameTypesFedAdam(**EVERYBODY, eta=rate, beta_1=settings.server_momentum, beta_2=SECOND_MOMENT)
 
