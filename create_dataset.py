@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make the hospitals' CSV files from one source of patients. What each step does stands in the rooms of `fedhealth`."""
+"""Make the hospitals' CSV files from one source of patients. The steps are functions of `fedhealth.data`."""
 
 import shlex
 import sys

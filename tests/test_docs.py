@@ -1,4 +1,4 @@
-"""The documentation is what the code does: commands run, help texts match, every room and dependency is named."""
+"""The documentation is what the code does: commands run, help texts match, every wing and dependency is named."""
 
 import contextlib
 import importlib

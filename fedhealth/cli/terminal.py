@@ -1,6 +1,6 @@
 """A command and its terminal: flags in, lines out, exit codes, quiet libraries. What a federation is stands elsewhere.
 
-The scripts and `python -m fedhealth` speak through this room, and only they do.
+Only the scripts and `python -m fedhealth` print, and they do it here.
 """
 
 import contextlib
@@ -86,7 +86,7 @@ def _unbox(text: str) -> str:
 def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
     """Turn a script's story into an exit code: 0 or its own; 2 and 1 with one line per fault; 130 or 143 if it was stopped.
 
-    Ctrl-C and SIGTERM end it in order, a second one at once. What a room noted on an exception (`add_note`), such as how to
+    Ctrl-C and SIGTERM end it in order, a second one at once. A note on an exception (`add_note`), such as how to
     go on, stands in the same line.
     """
 

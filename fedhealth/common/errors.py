@@ -1,6 +1,6 @@
 """The two ways to end badly, each carrying the one line that its reader needs.
 
-Raised anywhere, caught once around a script's `main` (`terminal.script`), never by a room.
+Raised anywhere, caught once around a script's `main` (`terminal.script`).
 """
 
 

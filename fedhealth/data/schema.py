@@ -1,6 +1,6 @@
 """The 14 columns of the UCI Heart Disease data: meaning, unit, codes, valid ranges; and the four hospitals.
 
-One table, read by every other room; it knows nothing of files, models or networks.
+One table, read by all other modules; it knows no files, models or networks.
 
 Source: Janosi, Steinbrunn, Pfisterer & Detrano (1988), Heart Disease, UCI Machine Learning Repository,
 https://doi.org/10.24432/C52P4X, file heart-disease.names, section 7 ("Attribute Information").

@@ -43,7 +43,7 @@ class NetBenefit:
 
 @dataclass(frozen=True)
 class ClinicalMetrics:
-    """All of this room for some patients; None where undefined."""
+    """The clinical metrics of some patients; None where undefined."""
 
     pr_auc: float | None
     calibration: Calibration | None
@@ -54,7 +54,7 @@ class ClinicalMetrics:
 
 
 def compute_clinical_metrics(histogram: ScoreHistogram) -> ClinicalMetrics:
-    """All of this room."""
+    """All clinical metrics."""
     sensitivity, threshold = sensitivity_at_specificity(histogram) or (None, None)
     return ClinicalMetrics(
         pr_auc=compute_pr_auc(histogram),

@@ -1,6 +1,6 @@
 """The Keras models, and the file that a hospital keeps: one model from raw encoded features to risk.
 
-The only room, with `training`, that imports Keras.
+Only this module and `training` import Keras.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`load_source` picks the right room, falls back only when it may, and always gives the canonical table."""
+"""`load_source` picks the right source, falls back only when it may, and always gives the canonical table."""
 
 import pandas as pd
 import pytest

@@ -105,11 +105,11 @@ def ping_every(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "KEEPALIVE_SECONDS", seconds)
 
 
-def never_ping(room: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def never_ping(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One end of the link only answers pings."""
-    choose = getattr(room, name)
+    choose = getattr(module, name)
     others = lambda *args: [option for option in choose(*args) if option[0] != "grpc.keepalive_time_ms"]  # noqa: E731
-    monkeypatch.setattr(room, name, others)
+    monkeypatch.setattr(module, name, others)
 
 
 @both_kinds
