@@ -118,14 +118,29 @@ def test_every_wing_is_on_the_readmes_map() -> None:
     assert set(named) == wings
 
 
-def test_every_dependency_has_its_reason_in_the_readme() -> None:
-    table = README.split("## Dependencies")[1]
+def test_every_dependency_has_its_reason_in_the_docs() -> None:
+    table = (ROOT / "docs" / "development.md").read_text(encoding="utf-8").split("## Dependencies")[1]
     for file in ("requirements.txt", "requirements-dev.txt"):
         for line in (ROOT / file).read_text().splitlines():
             if line and not line.startswith(("#", "-r")):
                 name, pinned, _ = line.partition("==")
                 assert pinned, f"{line} is not pinned"
-                assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", table), f"{name} has no reason in README.md"
+                assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", table), (
+                    f"{name} has no reason in docs/development.md"
+                )
+
+
+def test_the_readme_takes_five_minutes_to_read() -> None:
+    assert len(README.split()) <= 1200
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    files = [link for link in links if "://" not in link]
+    assert [link for link in files if not (page.parent / link).exists()] == []
 
 
 if __name__ == "__main__":
