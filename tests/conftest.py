@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from _pytest.terminal import TerminalReporter
 
 from fedhealth.common.runtime_env import quiet_libraries
+from fedhealth.metrics.bootstrap import bootstrap_intervals
 from tests.support.examples import examples
 
 quiet_libraries()  # as the scripts do, before any test file imports Flower or TensorFlow
@@ -43,3 +45,11 @@ def uci_folder() -> Path:
     if not folder:
         pytest.skip("set FEDHEALTH_UCI to the folder with the four UCI files to run the real-data tests")
     return Path(folder)
+
+
+@pytest.fixture
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of 50 bootstrap draws on pages and in run folders, for tests of something else."""
+    few = functools.partial(bootstrap_intervals, num_draws=50)
+    for module in ("reporting.html.clinical", "reporting.html.tables", "server.run_json"):
+        monkeypatch.setattr(f"fedhealth.{module}.bootstrap_intervals", few)

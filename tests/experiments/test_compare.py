@@ -286,6 +286,7 @@ def test_the_command_leaves_results_differences_figures_and_a_page(
     assert "federated fedavg + intercept" in shown.out
 
 
+@pytest.mark.slow
 def test_privacy_is_tried_with_the_first_strategy_and_shown_with_its_epsilon(tmp_path: Path) -> None:
     flags = ["--source", "synthetic", "--protocol", "cv", "new-hospital", "--strategy", "fedavg", "--rounds", "1"]
     flags += ["--dp-epsilon", "1", "8", "--dp-delta", "0.001", "--seeds", "1"]

@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from fedhealth.metrics import paired_comparison as verdict_room
 from fedhealth.metrics.paired_comparison import NUM_DRAWS, PairedComparison, choose_metric, comparison_sentence, judge
+from tests.support.pairs import pairwise_auroc
 
 LABELS = np.array([0, 1] * 40, np.float32)
 
@@ -33,7 +34,7 @@ def test_the_interval_is_that_of_a_plain_loop_over_the_same_patients_drawn_for_b
     differences = []
     for _ in range(600):
         drawn = rng.integers(0, len(LABELS), len(LABELS))
-        ours, theirs = (roc_auc_score(LABELS[drawn], risks[drawn]) for risks in (one, other))
+        ours, theirs = (pairwise_auroc(LABELS[drawn], risks[drawn]) for risks in (one, other))
         differences.append(ours - theirs)
     found = judge(one, other, LABELS, "auroc")
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=0.025)

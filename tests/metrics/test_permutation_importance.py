@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.metrics.permutation_importance import (
@@ -14,6 +13,7 @@ from fedhealth.metrics.permutation_importance import (
     shuffle_each,
 )
 from fedhealth.metrics.ranking import exact_auroc
+from tests.support.pairs import pairwise_auroc
 from tests.support.run_folders import make_features
 
 AGE, SEX, CHOL = (FEATURE_NAMES.index(name) for name in ("age", "sex", "chol"))
@@ -64,22 +64,22 @@ def test_shuffling_moves_one_column_at_a_time_and_keeps_its_values() -> None:
     assert not np.array_equal(blocks[0, AGE, :, AGE], features[:, AGE])
 
 
-def test_the_drops_are_those_of_a_plain_loop_over_sklearns_auroc() -> None:
+def test_the_drops_are_those_of_a_plain_loop_over_pairwise_aurocs() -> None:
     features, labels = make_features(120), (np.arange(120) % 2).astype(np.float32)
     labels[features[:, AGE] > 60] = 1
     known = np.nan_to_num(features)
     model = LogisticRegression(max_iter=5000).fit(known, labels)
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        return model.predict_proba(np.nan_to_num(rows))[:, 1].astype(np.float32)
+        return np.asarray(1 / (1 + np.exp(-np.nan_to_num(rows) @ model.coef_[0] - model.intercept_)), np.float32)
 
-    whole, rng = roc_auc_score(labels, predict(features)), np.random.default_rng(7)
+    whole, rng = pairwise_auroc(labels, predict(features)), np.random.default_rng(7)
     theirs = np.zeros(len(FEATURE_NAMES))
     for _ in range(60):
         for place in range(len(FEATURE_NAMES)):
             rows = features.copy()
             rows[:, place] = rng.permutation(rows[:, place])
-            theirs[place] += (whole - roc_auc_score(labels, predict(rows))) / 60
+            theirs[place] += (whole - pairwise_auroc(labels, predict(rows))) / 60
     np.testing.assert_allclose(measure_importance(predict, features, labels, [0]), theirs, atol=0.025)
     assert theirs.max() > 0.1
 

@@ -55,6 +55,8 @@ from tests.support.examples import examples
 from tests.support.processes import PATIENCE
 from tests.support.run_folders import NAMES, make_histogram, make_record, write_run
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{7*7}} | a", "</script><!--")
 
 
@@ -520,6 +522,7 @@ def test_a_browser_runs_no_script_but_ours(tmp_path: Path) -> None:
     assert len(complaints) == 1 and "Content Security Policy" in complaints[0]
 
 
+@pytest.mark.slow
 def test_a_page_of_a_thousand_hospitals_stays_under_two_megabytes(tmp_path: Path) -> None:
     names = tuple(f"hospital number {number}" for number in range(1000))
     record = make_record(1, names)

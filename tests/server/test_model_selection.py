@@ -38,6 +38,8 @@ from tests.support.run_folders import make_record
 from tests.support.run_keeping import CheckpointList, Killed
 from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 STEP = 0.05
 
 

@@ -32,6 +32,8 @@ from tests.support.processes import PATIENCE
 from tests.support.run_keeping import Killed, keep
 from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 ROOT = Path(__file__).parents[2]
 ROUNDS = 4
 

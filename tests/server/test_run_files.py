@@ -16,6 +16,8 @@ from fedhealth.server.records import RoundRecord
 from fedhealth.server.run_files import EvaluationFile, to_json, write_long_json
 from tests.support.run_events import make_round
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 some_metrics = st.builds(
     Metrics,

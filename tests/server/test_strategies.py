@@ -240,6 +240,7 @@ def test_fedprox_ends_nearer_to_the_start_the_stronger_its_pull(hospitals: dict[
     assert strong < 0.8 * plain
 
 
+@pytest.mark.slow
 def test_scaffold_gets_closer_to_one_place_than_fedavg_when_hospitals_drift(hospitals: dict[str, Path]) -> None:
     """Many local steps on different patients: FedAvg stops elsewhere than descent on the sum does; SCAFFOLD need not."""
     common: dict[str, Any] = {"hospitals": 4, "weight_decay": 0.1, "batch_size": 10_000}
