@@ -62,12 +62,10 @@ def load_weights(run: Path) -> dict[str, np.ndarray]:
         return {name: model[name] for name in model.files if name.startswith("weights/")}
 
 
-def test_four_terminals_in_three_orders_end_with_the_same_model_and_call_nobody_else(
-    data: Path, tmp_path: Path
-) -> None:
+def test_four_terminals_in_two_orders_end_with_the_same_model_and_call_nobody_else(data: Path, tmp_path: Path) -> None:
     environment, calls = recorded_calls(tmp_path)
     runs = []
-    orders = (("server", "1", "2", "3", "4"), ("4", "2", "3", "1", "server"), ("2", "4", "server", "3", "1"))
+    orders = (("server", "1", "2", "3", "4"), ("2", "4", "server", "3", "1"))
     for number, order in enumerate(orders):
         out = tmp_path / f"run{number}"
         with federation(data, out, order, environment=environment) as processes:
