@@ -166,7 +166,7 @@ MAY_LEAVE: dict[str, dict[str, object]] = {
     "query.finish": {},
     "error": {"error": {"code": int, "reason": str}},
 }
-"""Everything that leaves a hospital, to the last number. What is not in this list must not leave; docs/what-leaves.md has it, too."""
+"""Everything that leaves a hospital, to the last number; what is not listed must not leave (docs/what-leaves.md)."""
 VERDICT = dict.fromkeys(("value", "alone", "difference", "low", "high"), float)
 SHARED = ("global-auroc", "global-brier", "personal-brier")
 """What `finish` may say of a hospital that shares its verdict."""
