@@ -51,5 +51,5 @@ def uci_folder() -> Path:
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals of 50 bootstrap draws on pages and in run folders, for tests of something else."""
     few = functools.partial(bootstrap_intervals, num_draws=50)
-    for module in ("reporting.html.clinical", "reporting.html.tables", "server.run_json"):
+    for module in ("reporting.html.clinical", "reporting.html.tables", "server.run_files"):
         monkeypatch.setattr(f"fedhealth.{module}.bootstrap_intervals", few)
