@@ -15,16 +15,19 @@ from multiprocessing.context import SpawnProcess
 
 import grpc
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import RecordDict
 from flwr.common.serde import recorddict_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 from numpy.typing import NDArray
 
 from fedhealth.data.preprocessing import NUM_NUMBERS, encoded_names
-from fedhealth.metrics.histogram import histogram_to_record, score_histogram
-from fedhealth.transport.messages import METHOD, RUN_ID, WELCOME, agreement
+from fedhealth.metrics.histogram import score_histogram
+from fedhealth.transport.messages import METHOD, RUN_ID, agreement
 from fedhealth.transport.options import client_options
+from fedhealth.transport.protocol import finalization, setup
+from fedhealth.transport.protocol.evaluation import EVALUATE, EvaluateReply, Histogram, encode_evaluate_reply
+from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -73,7 +76,7 @@ def _end(process: SpawnProcess) -> None:
 def _run(address: str, numbers: Sequence[int], big: bool, pipe: "Connection[str, str]") -> None:
     """What a process of hospitals does: get ready, wait for the word, answer until the server ends the run."""
     common = encode_contents(big_weights() if big else default_weights())
-    hospitals = [common | {"query.describe": _encode(description(f"hospital {number}"))} for number in numbers]
+    hospitals = [common | {setup.DESCRIBE: _encode(description(f"hospital {number}"))} for number in numbers]
     pipe.send("ready")
     try:
         pipe.recv()
@@ -93,7 +96,7 @@ async def _answer(address: str, name: str, contents: Mapping[str, bytes]) -> Non
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)
         while (request := _metadata(await stream.read())) is not None:
-            if request.message_type != WELCOME:
+            if request.message_type != setup.WELCOME:
                 await stream.write(reply_to(request, contents[request.message_type]))
 
 
@@ -146,23 +149,21 @@ def _random_weights(shapes: Mapping[str, tuple[int, ...]]) -> Weights:
 
 
 def contents(weights: Weights) -> dict[str, RecordDict]:
-    """What a hospital answers to each type of message (but `query.describe`, which holds its name)."""
-    arrays = ArrayRecord({name: Array(weight) for name, weight in weights.items()})
-    trained = MetricRecord({"num-examples": TRAIN_PATIENTS, "train-loss": 0.5})
+    """What a hospital answers to each type of message (but `DESCRIBE`, whose reply holds its name)."""
     generator = np.random.default_rng(0)
     labels = np.arange(TEST_PATIENTS) % 2
     histogram = score_histogram(np.clip(generator.normal(0.35 + 0.3 * labels, 0.2), 0, 1), labels)
     # These, and the subgroup below, of fewer patients than any hospital of the benchmarks declares.
-    moments = MetricRecord({"counts": [10] * NUM_NUMBERS, "sums": [500.0] * NUM_NUMBERS})
+    moments = setup.encode_moments(setup.MomentSums((10,) * NUM_NUMBERS, (500.0,) * NUM_NUMBERS))
     return {
-        "query.first_moments": RecordDict({"moments": moments}),
-        "query.second_moments": RecordDict({"moments": moments}),
-        "query.initial_weights": RecordDict({"arrays": arrays}),
-        "train": RecordDict({"arrays": arrays, "metrics": trained}),
-        "evaluate": RecordDict({"metrics": MetricRecord(histogram_to_record(histogram))}),
-        "query.importance": RecordDict(),
-        "query.subgroups": RecordDict({"subgroups": MetricRecord({"60 and over": [5, 0, 0, 0]})}),
-        "query.finish": RecordDict(),
+        setup.FIRST_MOMENTS: moments,
+        setup.SECOND_MOMENTS: moments,
+        setup.INITIAL_WEIGHTS: setup.encode_initial_weights(weights),
+        TRAIN: encode_train_reply(TrainReply(weights, TRAIN_PATIENTS, 0.5)),
+        EVALUATE: encode_evaluate_reply(EvaluateReply(Histogram(histogram.num_examples, **vars(histogram)))),
+        finalization.IMPORTANCE: finalization.encode_importance(None),
+        finalization.SUBGROUPS: finalization.encode_subgroups({"60 and over": (5, 0, 0, 0)}),
+        finalization.FINISH: finalization.encode_finish_reply({}),
     }
 
 
@@ -172,16 +173,9 @@ def encode_contents(weights: Weights) -> dict[str, bytes]:
 
 
 def description(name: str) -> RecordDict:
-    """What a hospital of that name answers to `query.describe`."""
-    who = ConfigRecord({"name": name, "source": "synthetic"})
-    counts = MetricRecord(
-        {
-            "train-patients": TRAIN_PATIENTS,
-            "test-patients": TEST_PATIENTS,
-            "test-ill": TEST_PATIENTS // 2,
-        }
-    )
-    return RecordDict({"hospital": who, "counts": counts})
+    """What a hospital of that name answers to `DESCRIBE`."""
+    counts = (TRAIN_PATIENTS, TEST_PATIENTS, TEST_PATIENTS // 2)
+    return setup.encode_description(setup.Description(name, "synthetic", *counts))
 
 
 def _encode(content: RecordDict) -> bytes:

@@ -21,9 +21,8 @@ import tyro
 from fedhealth.common.runtime_env import quiet_libraries
 
 if TYPE_CHECKING:
-    from flwr.app import ArrayRecord, Message
+    from flwr.app import Message
 
-    from benchmarks.light_hospitals import Weights
     from fedhealth.transport.grpc.grid import GrpcGrid
 
 SETTLE_SECONDS = 1.0
@@ -243,24 +242,18 @@ def _held(memory: Sequence[Reading]) -> int:
 
 def aggregate_alone(count: int) -> tuple[int, int]:
     """Bytes for `count` decoded replies, and the peak while Flower averages them: no link, no messages."""
-    from flwr.app import MetricRecord, RecordDict
     from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 
     from benchmarks.light_hospitals import TRAIN_PATIENTS, big_weights
+    from fedhealth.transport.protocol.fields import NUM_EXAMPLES
+    from fedhealth.transport.protocol.training import TrainReply, encode_train_reply
 
-    weights, metrics = big_weights(), MetricRecord({"num-examples": TRAIN_PATIENTS})
+    weights = big_weights()
     before = read_memory("before").now
-    replies = [RecordDict({"arrays": _fresh_arrays(weights), "metrics": metrics}) for _ in range(count)]
+    replies = [encode_train_reply(TrainReply(weights, TRAIN_PATIENTS)) for _ in range(count)]
     held = read_memory("held").now - before
-    aggregate_arrayrecords(replies, "num-examples")
+    aggregate_arrayrecords(replies, NUM_EXAMPLES)
     return held, read_memory("aggregated").peak - before
-
-
-def _fresh_arrays(weights: "Weights") -> "ArrayRecord":
-    """A reply's arrays, in buffers of their own."""
-    from flwr.app import Array, ArrayRecord
-
-    return ArrayRecord({name: Array(weight) for name, weight in weights.items()})
 
 
 # --- shared ------------------------------------------------------------------------------------------------------------

@@ -11,14 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedhealth.common.array_codec import read_array
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
-from fedhealth.metrics.histogram import histogram_to_record, score_histogram
+from fedhealth.metrics.histogram import score_histogram
+from fedhealth.transport.protocol.evaluation import (
+    EvaluateReply,
+    Histogram,
+    decode_evaluate_request,
+    encode_evaluate_reply,
+)
+from fedhealth.transport.protocol.fields import action
+from fedhealth.transport.protocol.setup import DESCRIBE, Description, encode_description
+from fedhealth.transport.protocol.training import TrainReply, decode_train_request, encode_train_reply
 
 if TYPE_CHECKING:
     from fedhealth.server.events import Event
@@ -120,36 +128,33 @@ def light_app(examples: Path) -> ClientApp:
     data = dict(np.load(examples))
     num_train = len(data["train_labels"])
     histogram = score_histogram(np.linspace(0, 1, len(data["test_labels"])), data["test_labels"])
-    answers = contents(default_weights()) | {"query.describe": describe(examples.stem, data)}
+    answers = contents(default_weights()) | {DESCRIBE: describe(examples.stem, data)}
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        weights = {name: read_array(array) for name, array in message.content.array_records["arrays"].items()}
-        arrays = ArrayRecord({name: Array(weight) for name, weight in weights.items()})
-        metrics = MetricRecord({"num-examples": num_train, "train-loss": 0.5})
-        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+        trained = TrainReply(decode_train_request(message.content).weights, num_train, 0.5)
+        return Message(encode_train_reply(trained), reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        _ = [read_array(array) for array in message.content.array_records["arrays"].values()]
-        return Message(RecordDict({"metrics": MetricRecord(histogram_to_record(histogram))}), reply_to=message)
+        decode_evaluate_request(message.content)
+        tested = Histogram(histogram.num_examples, **vars(histogram))
+        return Message(encode_evaluate_reply(EvaluateReply(tested)), reply_to=message)
 
     def answer(message: Message, context: Context) -> Message:
         return Message(answers[message.metadata.message_type], reply_to=message)
 
     for message_type in answers:
         if message_type.startswith("query."):
-            app.query(message_type.removeprefix("query."))(answer)
+            app.query(action(message_type))(answer)
     return app
 
 
 def describe(name: str, data: dict[str, Any]) -> RecordDict:
     """Who this is and how many patients it has."""
-    counts = {f"{part}-patients": len(data[f"{part}_labels"]) for part in ("train", "test")}
-    ill = {f"{part}-ill": int(data[f"{part}_labels"].sum()) for part in ("train", "test")}
-    who = ConfigRecord({"name": name, "source": "synthetic"})
-    return RecordDict({"hospital": who, "counts": MetricRecord({**counts, **ill})})
+    train, test = data["train_labels"], data["test_labels"]
+    return encode_description(Description(name, "synthetic", len(train), len(test), int(test.sum())))
 
 
 def train_alone(orders: Connection, files: list[Path]) -> None:

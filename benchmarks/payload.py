@@ -229,6 +229,7 @@ def light_app(weights: "Weights", on_request: Any) -> "ClientApp":
     from flwr.clientapp import ClientApp
 
     from benchmarks.light_hospitals import contents, description
+    from fedhealth.transport.protocol.setup import DESCRIBE
 
     app = ClientApp()
 
@@ -240,7 +241,7 @@ def light_app(weights: "Weights", on_request: Any) -> "ClientApp":
 
         return reply
 
-    everything: Mapping[str, RecordDict] = {**contents(weights), "query.describe": description("hospital")}
+    everything: Mapping[str, RecordDict] = {**contents(weights), DESCRIBE: description("hospital")}
     for message_type, content in everything.items():
         kind, _, action = message_type.partition(".")
         {"train": app.train, "evaluate": app.evaluate, "query": app.query}[kind](action or "default")(answer(content))

@@ -15,7 +15,6 @@ from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.personalization import FinalModel, Model
 from fedhealth.client.privacy.ledger import reset_ledger
 from fedhealth.client.receipts import Receipts, opened_receipts
-from fedhealth.client.server_messages import read_round
 from fedhealth.client.trainers import Trainers, count_inputs
 from fedhealth.common.errors import FedHealthError, RunError, UsageError
 from fedhealth.common.runtime_env import silenced_stderr
@@ -24,6 +23,9 @@ from fedhealth.config.selection import asks_for_choice
 from fedhealth.reporting.console.hospital import client_line, outcome_lines
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.retry import Attempt, keep_trying
+from fedhealth.transport.protocol.fields import find_round
+from fedhealth.transport.protocol.finalization import FINISH
+from fedhealth.transport.protocol.training import TRAIN
 from fedhealth.transport.tls.identity import Identity, load_identity
 
 
@@ -122,11 +124,11 @@ class ClientSession:
         if line := client_line(message, reply):
             say(line)
         kind = message.metadata.message_type
-        if kind == "train" and not reply.has_error():
+        if kind == TRAIN and not reply.has_error():
             session = self.hospital.participation(run_config).dp_session
             if session:
-                say(privacy_line(read_round(message), session))
-        if kind == "query.finish" and (final := self.hospital.participation(run_config).final):
+                say(privacy_line(find_round(message.content), session))
+        if kind == FINISH and (final := self.hospital.participation(run_config).final):
             self.finish(final)
 
     def finish(self, final: FinalModel) -> None:

@@ -9,166 +9,163 @@ TensorFlow is imported by the first message that needs it.
 
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedhealth.client.dp_mod import answer_privately
 from fedhealth.client.error_mod import answer_in_own_words
 from fedhealth.client.hospital_data import HospitalData
-from fedhealth.client.local_model import require_risks
+from fedhealth.client.local_model import read_request, require_finite, require_risks
 from fedhealth.client.participation import Participation
-from fedhealth.client.server_messages import read_means, read_round
 from fedhealth.common.errors import RunError
 from fedhealth.data import preprocessing
-from fedhealth.data.preprocessing import Moments
-from fedhealth.metrics.histogram import histogram_to_record, score_histogram
+from fedhealth.data.patients import Patients
+from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.permutation_importance import measure_importance
 from fedhealth.metrics.subgroups import count_subgroups
 from fedhealth.models.local_training import shuffled_orders
+from fedhealth.transport.protocol import evaluation, finalization, setup, training
+from fedhealth.transport.protocol.fields import action
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-Answer = Callable[[HospitalData, Participation, Message], Message]
+Answer = Callable[[HospitalData, Participation, RecordDict], RecordDict]
+"""Makes the content of a reply out of that of a request."""
 
 
 def make_client_app(hospital: HospitalData) -> ClientApp:
     """The app that answers for this hospital."""
     app = ClientApp(mods=[answer_in_own_words, partial(answer_privately, hospital)])
-    for action, answer in QUERIES.items():
-        app.query(action)(partial(_answer, answer, hospital))
+    for message_type, answer in QUERIES.items():
+        app.query(action(message_type))(partial(_answer, answer, hospital))
     app.train()(partial(_answer, train, hospital))
     app.evaluate()(partial(_answer, evaluate, hospital))
     return app
 
 
 def _answer(answer: Answer, hospital: HospitalData, message: Message, context: Context) -> Message:
-    return answer(hospital, hospital.participation(context.run_config), message)
+    part = hospital.participation(context.run_config)
+    return Message(answer(hospital, part, message.content), reply_to=message)
 
 
-def describe(hospital: HospitalData, part: Participation, message: Message) -> Message:
-    """Send name, source of the data and counts of patients; the answer also means: ready to train."""
+def describe(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """Name, source of the data and counts of patients; the answer also means: ready to train."""
     part.model.trainer.warm_up()
-    split = part.split
-    who = ConfigRecord({"name": hospital.hospital.name, "source": hospital.hospital.source})
-    counts = {
-        "train-patients": len(split.train),
-        "test-patients": len(split.test),
-        "test-ill": int(split.test.labels.sum()),
-    }
-    if split.validation:
-        counts |= {
-            "validation-patients": len(split.validation),
-            "validation-ill": int(split.validation.labels.sum()),
-        }
-    return Message(RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))}), reply_to=message)
+    known, split, held = hospital.hospital, part.split, part.split.validation
+    counts = (len(split.train), len(split.test), count_ill(split.test))
+    validation = (len(held), count_ill(held)) if held else ()
+    return setup.encode_description(setup.Description(known.name, known.source, *counts, *validation))
 
 
-def first_moments(hospital: HospitalData, part: Participation, message: Message) -> Message:
+def first_moments(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """Counts and sums of the numbers over the training patients."""
-    return _moments_reply(message, preprocessing.first_moments(part.split.train.features, part.min_count))
+    moments = preprocessing.first_moments(part.split.train.features, part.min_count)
+    return setup.encode_moments(setup.MomentSums(**vars(moments)))
 
 
-def second_moments(hospital: HospitalData, part: Participation, message: Message) -> Message:
+def second_moments(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """Counts and sums of squared distances from the federation's means, over the training patients."""
-    features, means = part.split.train.features, read_means(message)
-    return _moments_reply(message, preprocessing.second_moments(features, means, part.min_count))
+    means = read_request(setup.decode_second_moments_request, content)
+    moments = preprocessing.second_moments(part.split.train.features, means, part.min_count)
+    return setup.encode_moments(setup.MomentSums(**vars(moments)))
 
 
-def label_counts(hospital: HospitalData, part: Participation, message: Message) -> Message:
+def label_counts(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """How many healthy and ill patients are trained on; zeros if one of the two is too small to be disclosed."""
-    ill = int(part.split.train.labels.sum())
-    counts = {"healthy": len(part.split.train) - ill, "ill": ill}
-    if min(counts.values()) < part.min_count:
-        counts = dict.fromkeys(counts, 0)
-    return Message(RecordDict({"labels": MetricRecord(dict(counts))}), reply_to=message)
+    ill = count_ill(part.split.train)
+    healthy = len(part.split.train) - ill
+    disclosed = (healthy, ill) if min(healthy, ill) >= part.min_count else (0, 0)
+    return setup.encode_label_counts(setup.LabelCounts(*disclosed))
 
 
-def initial_weights(hospital: HospitalData, part: Participation, message: Message) -> Message:
+def initial_weights(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """The seeded weights; every hospital would give the same."""
-    arrays = part.model.to_arrays(part.model.trainer.initial_weights())
-    return Message(RecordDict({"arrays": arrays}), reply_to=message)
+    return setup.encode_initial_weights(part.model.name_weights(part.model.trainer.initial_weights()))
 
 
-def train(hospital: HospitalData, part: Participation, message: Message) -> Message:
-    """Train the global weights on the training patients; local weights and the loss on the way are sent."""
+def train(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """The local weights after training the global ones on the training patients, and the loss on the way."""
     settings, model, patients = part.settings, part.model, part.split.train
-    examples = model.prepare(patients, part.standardisation(message))
-    seed = [settings.seed, read_round(message), zlib.crc32(hospital.hospital.name.encode())]
+    request = read_request(training.decode_train_request, content)
+    examples = model.prepare(patients, part.standardisation(request.scale))
+    seed = [settings.seed, request.round_num, zlib.crc32(hospital.hospital.name.encode())]
     orders = shuffled_orders(num_patients=len(patients), num_epochs=settings.local_epochs, seed=seed)
-    weights, loss = model.trainer.train(model.read_weights(message), examples, orders, model.read_objective(message))
-    if not (np.isfinite(loss) and all(np.all(np.isfinite(weight)) for weight in weights)):
-        raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
-    metrics = MetricRecord({"num-examples": len(patients), "train-loss": loss})
-    return Message(RecordDict({"arrays": model.to_arrays(weights), "metrics": metrics}), reply_to=message)
+    sent = model.order_weights(request.weights)
+    weights, loss = model.trainer.train(sent, examples, orders, model.objective(request))
+    require_finite(*weights, loss)
+    return training.encode_train_reply(training.TrainReply(model.name_weights(weights), len(patients), loss))
 
 
-def evaluate(hospital: HospitalData, part: Participation, message: Message) -> Message:
-    """Evaluate the global weights: a histogram of risks by label of the test patients, and one of the validation patients."""
-    standardisation, weights = part.standardisation(message), part.model.read_weights(message)
-    tested = {"metrics": part.split.test, **({"validation": part.split.validation} if part.split.validation else {})}
-    records = {}
-    for key, patients in tested.items():
-        risks = require_risks(part.model.predict(weights, patients, standardisation))
-        records[key] = MetricRecord(histogram_to_record(score_histogram(risks, patients.labels)))
-    return Message(RecordDict(dict(records)), reply_to=message)
+def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """Histograms of the global weights' risks by label: of the test patients, and of the validation patients."""
+    request = read_request(evaluation.decode_evaluate_request, content)
+    standardisation, weights = part.standardisation(request.scale), part.model.order_weights(request.weights)
+
+    def count(patients: Patients) -> evaluation.Histogram:
+        histogram = score_histogram(
+            require_risks(part.model.predict(weights, patients, standardisation)), patients.labels
+        )
+        return evaluation.Histogram(histogram.num_examples, **vars(histogram))
+
+    held = part.split.validation
+    return evaluation.encode_evaluate_reply(
+        evaluation.EvaluateReply(count(part.split.test), count(held) if held else None)
+    )
 
 
-def subgroups(hospital: HospitalData, part: Participation, message: Message) -> Message:
-    """Count which test patients are predicted positive, by sex and age band; small cells are suppressed."""
+def subgroups(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """How many test patients are predicted positive, by sex and age band; small cells are suppressed."""
     if not part.settings.subgroups:
         raise RunError("the server asks for subgroups, which its own settings exclude (--no-subgroups)")
-    weights, test = part.model.read_weights(message), part.split.test
-    risks = require_risks(part.model.predict(weights, test, part.standardisation(message)))
+    request, test = read_request(finalization.decode_final_request, content), part.split.test
+    weights = part.model.order_weights(request.weights)
+    risks = require_risks(part.model.predict(weights, test, part.standardisation(request.scale)))
     disclosed = count_subgroups(test.features, test.labels, risks, part.min_count)
-    record = MetricRecord({group: list(outcomes.counts()) for group, outcomes in disclosed.items()})
-    return Message(RecordDict({"subgroups": record}), reply_to=message)
+    return finalization.encode_subgroups({group: outcomes.counts() for group, outcomes in disclosed.items()})
 
 
-def importance(hospital: HospitalData, part: Participation, message: Message) -> Message:
+def importance(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """What the AUROC of the test patients loses when a feature is shuffled; nothing if few of them are ill, or healthy."""
-    weights, test = part.model.read_weights(message), part.split.test
-    standardisation = part.standardisation(message)
-    ill = int(test.labels.sum())
-    if min(ill, len(test) - ill) < part.min_count:
-        return Message(RecordDict(), reply_to=message)
+    request, test = read_request(finalization.decode_final_request, content), part.split.test
+    weights, standardisation = part.model.order_weights(request.weights), part.standardisation(request.scale)
+    if min(count_ill(test), len(test) - count_ill(test)) < part.min_count:
+        return finalization.encode_importance(None)
 
     def predict(features: "NDArray[np.float64]") -> "NDArray[np.float32]":
         return part.model.predict_rows(weights, features, standardisation)
 
     seed = [part.settings.seed, zlib.crc32(hospital.hospital.name.encode())]
     drops = measure_importance(predict, test.features, test.labels, seed=seed)
-    record = MetricRecord({"auroc-drops": drops, "num-examples": len(test)})
-    return Message(RecordDict({"importance": record}), reply_to=message)
+    return finalization.encode_importance(finalization.ImportanceDrops(tuple(drops), len(test)))
 
 
-def finish(hospital: HospitalData, part: Participation, message: Message) -> Message:
+def finish(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """Keep the final model; nothing is sent, or what the model is worth here if this hospital shares that."""
-    final, content = part.keep_final(message), RecordDict()
+    final = part.keep_final(read_request(finalization.decode_final_request, content))
     is_shared = hospital.limits.share_verdict and len(part.split.test) >= part.min_count
     verdicts = final.outcome.verdicts if is_shared else {}
-    for model, verdict in verdicts.items():
-        content[f"{model}-{verdict.metric}"] = MetricRecord({k: v for k, v in asdict(verdict).items() if k != "metric"})
-    return Message(content, reply_to=message)
+    return finalization.encode_finish_reply(
+        {model: finalization.Comparison(**vars(verdict)) for model, verdict in verdicts.items()}
+    )
 
 
-def _moments_reply(message: Message, moments: Moments) -> Message:
-    record = MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})
-    return Message(RecordDict({"moments": record}), reply_to=message)
+def count_ill(patients: Patients) -> int:
+    """How many of these patients are ill."""
+    return int(patients.labels.sum())
 
 
 QUERIES: dict[str, Answer] = {
-    "describe": describe,
-    "first_moments": first_moments,
-    "second_moments": second_moments,
-    "label_counts": label_counts,
-    "initial_weights": initial_weights,
-    "subgroups": subgroups,
-    "importance": importance,
-    "finish": finish,
+    setup.DESCRIBE: describe,
+    setup.FIRST_MOMENTS: first_moments,
+    setup.SECOND_MOMENTS: second_moments,
+    setup.LABEL_COUNTS: label_counts,
+    setup.INITIAL_WEIGHTS: initial_weights,
+    finalization.SUBGROUPS: subgroups,
+    finalization.IMPORTANCE: importance,
+    finalization.FINISH: finish,
 }

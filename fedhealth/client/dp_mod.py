@@ -9,20 +9,29 @@ import hashlib
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
 from fedhealth.client.hospital_data import HospitalData
-from fedhealth.client.local_model import require_risks
+from fedhealth.client.local_model import read_request, require_finite, require_risks
 from fedhealth.client.participation import Participation
 from fedhealth.client.privacy.mechanisms import noisy_histogram
-from fedhealth.client.server_messages import read_round
 from fedhealth.common.errors import RunError
-from fedhealth.metrics.histogram import histogram_to_record, score_histogram
-from fedhealth.models.local_training import LocalObjective
+from fedhealth.metrics.histogram import ScoreHistogram, score_histogram
+from fedhealth.models.local_training import LocalObjective, Weights
+from fedhealth.transport.protocol.evaluation import (
+    EVALUATE,
+    EvaluateReply,
+    Histogram,
+    decode_evaluate_request,
+    encode_evaluate_reply,
+)
+from fedhealth.transport.protocol.finalization import FINISH, decode_final_request, encode_finish_reply
+from fedhealth.transport.protocol.setup import DESCRIBE, INITIAL_WEIGHTS, Description, encode_description
+from fedhealth.transport.protocol.training import TRAIN, TrainReply, decode_train_request, encode_train_reply
 
-HARMLESS = frozenset({"query.initial_weights"})
+HARMLESS = frozenset({INITIAL_WEIGHTS})
 """Its answer holds nothing of any patient."""
 
 
@@ -42,58 +51,53 @@ def answer_privately(
     if kind not in ANSWERS:
         raise RunError(f"under differential privacy this hospital does not answer {kind}")
     hospital.open_dp_session(part)
-    return ANSWERS[kind](hospital, part, message)
+    return Message(ANSWERS[kind](hospital, part, message.content), reply_to=message)
 
 
-def describe(hospital: HospitalData, part: Participation, message: Message) -> Message:
-    """Send name and source, about how many patients are trained on, and the epsilon of their guarantee."""
-    session = hospital.open_dp_session(part)
+def describe(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """Name and source, about how many patients are trained on, and the epsilon of their guarantee."""
+    plan, known = hospital.open_dp_session(part).plan, hospital.hospital
     part.model.dp_trainer.warm_up()
-    who = ConfigRecord({"name": hospital.hospital.name, "source": hospital.hospital.source})
-    counts = MetricRecord({"train-patients": session.plan.patients, "epsilon": session.plan.epsilon})
-    return Message(RecordDict({"hospital": who, "counts": counts}), reply_to=message)
+    return encode_description(Description(known.name, known.source, plan.patients, epsilon=plan.epsilon))
 
 
-def train(hospital: HospitalData, part: Participation, message: Message) -> Message:
-    """Take a round's noisy steps from the global weights; the loss is not sent."""
-    session, model, round_num = hospital.open_dp_session(part), part.model, read_round(message)
-    standardisation = part.standardisation(message)
-    sent, objective = model.read_weights(message), model.read_objective(message)
+def train(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """The weights after a round's noisy steps from the global ones; the loss is not sent."""
+    session, model, request = hospital.open_dp_session(part), part.model, read_request(decode_train_request, content)
+    standardisation = part.standardisation(request.scale)
+    sent, objective = model.order_weights(request.weights), model.objective(request)
 
-    def take_steps() -> ArrayRecord:
+    def take_steps() -> Weights:
         examples = model.prepare(part.split.train, standardisation)
         session.charge_steps()
         batches = session.draw_batches(model.dp_trainer.num_weights)
-        return model.to_arrays(model.dp_trainer.train(sent, examples, batches, objective))
+        return model.dp_trainer.train(sent, examples, batches, objective)
 
-    question = (round_num, standardisation, _digest(sent), _describe(objective))
-    arrays = session.once("train", question, take_steps)
-    if not all(np.all(np.isfinite(array.numpy())) for array in arrays.values()):
-        raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
-    metrics = MetricRecord({"num-examples": session.plan.patients})
-    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+    question = (request.round_num, standardisation, _digest(sent), _describe(objective))
+    weights = session.once(TRAIN, question, take_steps)
+    require_finite(*weights)
+    return encode_train_reply(TrainReply(model.name_weights(weights), session.plan.patients))
 
 
-def evaluate(hospital: HospitalData, part: Participation, message: Message) -> Message:
-    """Evaluate the global weights on the test patients; a coarse, noisy histogram of risks by label is sent."""
-    session, model = hospital.open_dp_session(part), part.model
-    standardisation, sent = part.standardisation(message), model.read_weights(message)
+def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """A coarse, noisy histogram of the test patients' risks by label."""
+    session, model, request = hospital.open_dp_session(part), part.model, read_request(decode_evaluate_request, content)
+    standardisation, sent = part.standardisation(request.scale), model.order_weights(request.weights)
 
-    def count() -> MetricRecord:
+    def count() -> ScoreHistogram:
         risks = require_risks(model.predict(sent, part.split.test, standardisation))
         session.charge_test()
         exact = score_histogram(risks, part.split.test.labels)
-        noisy = noisy_histogram(exact, session.plan.test_epsilon, session.noise_source)
-        return MetricRecord(histogram_to_record(noisy))
+        return noisy_histogram(exact, session.plan.test_epsilon, session.noise_source)
 
-    metrics = session.once("evaluate", (standardisation, _digest(sent)), count)
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    noisy = session.once(EVALUATE, (standardisation, _digest(sent)), count)
+    return encode_evaluate_reply(EvaluateReply(Histogram(noisy.num_examples, **vars(noisy))))
 
 
-def finish(hospital: HospitalData, part: Participation, message: Message) -> Message:
-    """Keep the final model; what it is worth here is not sent, even if the hospital shares its verdict."""
-    part.keep_final(message)
-    return Message(RecordDict(), reply_to=message)
+def finish(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """Keep the final model; what it is worth here is not sent, even if the hospital shares its comparisons."""
+    part.keep_final(read_request(decode_final_request, content))
+    return encode_finish_reply({})
 
 
 def _describe(objective: LocalObjective | None) -> Hashable:
@@ -104,10 +108,10 @@ def _digest(weights: Sequence[NDArray[np.float32]]) -> bytes:
     return hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).digest()
 
 
-ANSWERS: dict[str, Callable[[HospitalData, Participation, Message], Message]] = {
-    "query.describe": describe,
-    "train": train,
-    "evaluate": evaluate,
-    "query.finish": finish,
+ANSWERS: dict[str, Callable[[HospitalData, Participation, RecordDict], RecordDict]] = {
+    DESCRIBE: describe,
+    TRAIN: train,
+    EVALUATE: evaluate,
+    FINISH: finish,
 }
 """All that is sent under differential privacy, beside `HARMLESS`."""

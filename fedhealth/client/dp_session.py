@@ -10,6 +10,8 @@ from fedhealth.client.privacy.plan import PrivatePlan, count_epsilon, make_plan
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.models.local_training import DpSgdBatches
+from fedhealth.transport.protocol.evaluation import EVALUATE
+from fedhealth.transport.protocol.training import TRAIN
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ class DpSession:
             ledger.charge_count(self._split, *counted)
         self.plan: PrivatePlan = make_plan(settings, *counted)
         ledger.require_enough(self._split, self.plan, settings.rounds)
-        self._left = {"train": settings.rounds, "evaluate": 1}
+        self._left = {TRAIN: settings.rounds, EVALUATE: 1}
         self._answered: dict[str, tuple[Hashable, object]] = {}
 
     @property

@@ -1,13 +1,13 @@
-"""The model of one federation at one hospital: messages to weights, patients to inputs, inputs to risks."""
+"""The model of one federation at one hospital: requests to weights, patients to inputs, inputs to risks."""
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message
-from numpy.typing import NDArray
+from flwr.app import RecordDict
+from numpy.typing import ArrayLike, NDArray
 
-from fedhealth.client import server_messages
 from fedhealth.client.trainers import Trainer, Trainers
 from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import RunError
@@ -16,10 +16,14 @@ from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.models.local_training import Examples, LocalObjective, Weights, shuffled_orders
+from fedhealth.transport.protocol import fields
+from fedhealth.transport.protocol.fields import NO_MEANS, Scale
+from fedhealth.transport.protocol.training import TrainRequest
 
 if TYPE_CHECKING:
     from fedhealth.models.dp_sgd import DpSgdTrainer
 
+T = TypeVar("T")
 KEPT_EXAMPLES = 8
 """Patients to train, choose and test on, by the federation's standardisation and by the hospital's own, and two more."""
 
@@ -78,29 +82,47 @@ class LocalModel:
         orders = shuffled_orders(num_patients=len(patients), num_epochs=epochs, seed=[self.settings.seed])
         return self.trainer.train(weights, self.prepare(patients, standardisation), orders)[0]
 
-    def read_weights(self, message: Message) -> Weights:
-        """The global weights of a message; a `RunError` if they are not this model's."""
-        return server_messages.read_weights(message, self.shapes)
+    def order_weights(self, named: fields.Weights) -> Weights:
+        """The weights of a request in the model's order; a `RunError` if they are not this model's."""
+        if set(named) != set(self.shapes):
+            raise RunError("the server's weights make no sense: they are not those of this model")
+        if any(named[name].dtype != np.float32 or named[name].shape != shape for name, shape in self.shapes.items()):
+            raise RunError("the server's weights make no sense: their types or shapes are not those of this model")
+        return [named[name] for name in self.shapes]
 
-    def read_standardisation(self, message: Message, train: Patients) -> Standardisation:
-        """The standardisation of a message, or (scaling local) that of the hospital's training patients."""
+    def name_weights(self, weights: Weights) -> fields.Weights:
+        """The weights as a message holds them."""
+        return dict(zip(self.trainer.weight_names, weights, strict=True))
+
+    def standardisation(self, scale: Scale | None, train: Patients) -> Standardisation:
+        """The standardisation of a request, or (scaling local) that of the hospital's training patients."""
         if self.settings.scaling == "local":
             return preprocessing.local_standardisation(train.features)
-        return server_messages.read_standardisation(message)
+        if scale is None:
+            raise RunError(NO_MEANS)
+        return Standardisation(**vars(scale))
 
-    def read_objective(self, message: Message) -> LocalObjective | None:
+    def objective(self, request: TrainRequest) -> LocalObjective | None:
         """What the strategy asks for beside plain descent, if anything."""
-        proximal_mu = server_messages.read_proximal_mu(message)
-        correction = server_messages.read_correction(message, self.shapes)
-        if class_weights := server_messages.read_class_weights(message):
-            return LocalObjective(proximal_mu, correction, class_weights)
+        proximal_mu = request.proximal_mu
+        correction = None if request.correction is None else self.order_weights(request.correction)
+        if request.class_weights:
+            return LocalObjective(proximal_mu, correction, request.class_weights)
         return LocalObjective(proximal_mu, correction) if proximal_mu or correction else None
 
-    def to_arrays(self, weights: Weights) -> ArrayRecord:
-        """Weights as a message holds them."""
-        return ArrayRecord(
-            {name: Array(weight) for name, weight in zip(self.trainer.weight_names, weights, strict=True)}
-        )
+
+def read_request(decode: Callable[[RecordDict], T], content: RecordDict) -> T:
+    """The decoded request; a `RunError` with the decoder's text, which the server may read, if it makes no sense."""
+    try:
+        return decode(content)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+
+
+def require_finite(*trained: ArrayLike) -> None:
+    """Raise a `RunError` if training gave weights or a loss that are not finite."""
+    if not all(np.all(np.isfinite(each)) for each in trained):
+        raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
 
 
 def require_risks(risks: NDArray[np.float32]) -> NDArray[np.float32]:

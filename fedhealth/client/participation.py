@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from flwr.app import Message
-
 from fedhealth.client.dp_session import DpSession
 from fedhealth.client.limits import LEAST_COUNT
 from fedhealth.client.local_model import LocalModel
@@ -11,6 +9,8 @@ from fedhealth.client.patient_split import PatientSplit
 from fedhealth.client.personalization import FinalModel
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.transport.protocol.fields import Scale
+from fedhealth.transport.protocol.finalization import FinalRequest
 
 
 @dataclass(eq=False)
@@ -35,11 +35,11 @@ class Participation:
         """The federation's settings."""
         return self.model.settings
 
-    def standardisation(self, message: Message) -> Standardisation:
-        """The standardisation of a message, or (scaling local) the hospital's own."""
-        return self.model.read_standardisation(message, self.split.train)
+    def standardisation(self, scale: Scale | None) -> Standardisation:
+        """The standardisation of a request, or (scaling local) the hospital's own."""
+        return self.model.standardisation(scale, self.split.train)
 
-    def keep_final(self, message: Message) -> FinalModel:
-        """Keep the final model that the server has sent; it is read and compared when that is first asked for."""
-        self.final = FinalModel(self.model, self.split, message, fewest=max(LEAST_COUNT, self.min_count))
+    def keep_final(self, request: FinalRequest) -> FinalModel:
+        """Keep the final model that the server has sent; it is compared when that is first asked for."""
+        self.final = FinalModel(self.model, self.split, request, fewest=max(LEAST_COUNT, self.min_count))
         return self.final

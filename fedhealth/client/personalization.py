@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from flwr.app import Message
 from numpy.typing import NDArray
 
 from fedhealth.client.local_model import LocalModel, require_risks
 from fedhealth.client.patient_split import PatientSplit
-from fedhealth.client.server_messages import read_threshold
 from fedhealth.common.risk import log_odds
 from fedhealth.config.federation import FederationSettings, StrategyName
 from fedhealth.data import preprocessing
@@ -22,6 +20,7 @@ from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.paired_comparison import PairedComparison, choose_metric, judge
 from fedhealth.models.recalibration import fit_intercept, shift_log_odds
+from fedhealth.transport.protocol.finalization import FinalRequest
 
 ADAPTIVE: tuple[StrategyName, ...] = ("fedadam", "fedyogi", "fedadagrad")
 PLAIN_RATE = 3.0
@@ -71,22 +70,18 @@ class Outcome:
 class FinalModel:
     """The final model as the server sent it, and what it is worth to the hospital."""
 
-    def __init__(self, local: LocalModel, split: PatientSplit, message: Message, fewest: int) -> None:
+    def __init__(self, local: LocalModel, split: PatientSplit, request: FinalRequest, fewest: int) -> None:
+        self.threshold = request.threshold
         self._local = local
         self._split = split
-        self._message = message
+        self._request = request
         self._fewest = fewest
-
-    @property
-    def threshold(self) -> float | None:
-        """The risk from which a patient is predicted positive, if it was chosen; a `RunError` if it is none."""
-        return read_threshold(self._message)
 
     @cached_property
     def outcome(self) -> Outcome:
         """The hospital's models and their comparison, made when first asked for and kept; a `RunError` for wrong weights."""
-        weights = self._local.read_weights(self._message)
-        standardisation = self._local.read_standardisation(self._message, self._split.train)
+        weights = self._local.order_weights(self._request.weights)
+        standardisation = self._local.standardisation(self._request.scale, self._split.train)
         return compare_models(Model(weights, standardisation, self._local), self._split, self._fewest)
 
 

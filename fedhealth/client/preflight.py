@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
 from fedhealth.client.app import make_client_app
@@ -29,6 +29,10 @@ from fedhealth.data.preprocessing import reference_standardisation
 from fedhealth.transport.grpc.preflight import ServerCheck, check_server, own_facts
 from fedhealth.transport.grpc.retry import ServerLostError
 from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.protocol.evaluation import EVALUATE, EvaluateRequest, encode_evaluate_request
+from fedhealth.transport.protocol.fields import Scale
+from fedhealth.transport.protocol.setup import DESCRIBE, INITIAL_WEIGHTS, decode_initial_weights, encode_empty_request
+from fedhealth.transport.protocol.training import TRAIN, TrainRequest, decode_train_reply, encode_train_request
 from fedhealth.transport.tls.identity import Identity, load_identity
 
 CONNECT_SECONDS = 10.0
@@ -223,12 +227,15 @@ def train_once(hospital: Hospital, settings: FederationSettings, trainers: Train
     app = make_client_app(HospitalData(hospital, trainers))
     grid = InProcessGrid({hospital.name: app}, plain.to_run_config())
     (node,) = grid.get_node_ids()
-    scale = reference_standardisation()
-    config = ConfigRecord({"means": list(scale.means), "stds": list(scale.stds), "server-round": 1})
-    content = RecordDict({"config": config})
-    for question in ("query.describe", "query.initial_weights", "train", "evaluate"):
-        (reply,) = grid.send_and_receive([Message(content, dst_node_id=node, message_type=question)])
+
+    def ask(kind: str, content: RecordDict) -> RecordDict:
+        (reply,) = grid.send_and_receive([Message(content, dst_node_id=node, message_type=kind)])
         if reply.has_error():
-            raise RunError(f"{question} fails here: {reply.error.reason}")
-        if "arrays" in reply.content:
-            content = RecordDict({"arrays": reply.content["arrays"], "config": config})
+            raise RunError(f"{kind} fails here: {reply.error.reason}")
+        return reply.content
+
+    scale = Scale(**vars(reference_standardisation()))
+    ask(DESCRIBE, encode_empty_request())
+    weights = decode_initial_weights(ask(INITIAL_WEIGHTS, encode_empty_request()))
+    trained = decode_train_reply(ask(TRAIN, encode_train_request(TrainRequest(weights, 1, scale))))
+    ask(EVALUATE, encode_evaluate_request(EvaluateRequest(trained.weights, 1, scale)))

@@ -55,9 +55,10 @@ class Receipts:
 
     def hearing(self, app: App) -> App:
         """The same app, overheard: a question tells which round its answer belongs to, the answer does not."""
+        from fedhealth.transport.protocol.fields import find_round
 
         def answer(question: "Message", context: "Context") -> "Message":
-            self._round = find_round(question)
+            self._round = find_round(question.content) if question.has_content() else 0
             reply: Message = app(question, context)
             return reply
 
@@ -171,13 +172,6 @@ def file_name(hospital: str) -> str:
     if plain != hospital:
         plain = f"{plain}~{hashlib.sha256(hospital.encode()).hexdigest()[:16]}"
     return f"{plain}.jsonl"
-
-
-def find_round(question: "Message") -> int:
-    """The 1-based round that the server asks for; 0 if the question belongs to none."""
-    configs = question.content.config_records if question.has_content() else {}
-    round_num = configs["config"].get("server-round") if "config" in configs else None
-    return round_num if type(round_num) is int else 0
 
 
 def describe_message(message: "Message") -> dict[str, Any]:

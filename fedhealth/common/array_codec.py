@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +31,11 @@ def read_array(array: Array) -> NDArray[Any]:
             if len(array.data) - len(header) == dtype.itemsize * math.prod(shape) and dtype.subdtype is None:
                 return np.frombuffer(array.data, dtype=dtype, offset=len(header)).reshape(shape, order=order)
     raise ValueError(f"its bytes are not what they say they are (type {array.dtype}, shape {shape})")
+
+
+def read_arrays(arrays: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
+    """The values of all arrays by name, as `read_array` gives them."""
+    return {name: read_array(array) for name, array in arrays.items()}
 
 
 @lru_cache(maxsize=256)

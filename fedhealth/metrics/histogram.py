@@ -6,9 +6,8 @@ histogram: accuracy, sensitivity, specificity, Brier score and loss exactly, AUR
 kept beside it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,33 +82,20 @@ def add_histograms(histograms: Iterable[ScoreHistogram]) -> ScoreHistogram:
     )
 
 
-def histogram_to_record(histogram: ScoreHistogram) -> dict[str, Any]:
-    """As the plain values of a Flower `MetricRecord`."""
-    return {
-        "num-examples": histogram.num_examples,
-        "positives": histogram.positives.tolist(),
-        "negatives": histogram.negatives.tolist(),
-        "log-loss": histogram.log_loss,
-        "squared-error": histogram.squared_error,
-    }
-
-
-def histogram_from_record(record: Mapping[str, Any]) -> ScoreHistogram:
-    """Back from a `MetricRecord`; a `ValueError` says what is wrong with it."""
-    if missing := {"num-examples", "positives", "negatives", "log-loss", "squared-error"} - set(record):
-        raise ValueError(f"the histogram lacks {min(missing)}")
-    positives, negatives = _bins(record["positives"]), _bins(record["negatives"])
-    histogram = ScoreHistogram(positives, negatives, float(record["log-loss"]), float(record["squared-error"]))
-    if histogram.num_examples != record["num-examples"]:
+def check_histogram(
+    num_examples: int, positives: ArrayLike, negatives: ArrayLike, log_loss: float, squared_error: float
+) -> ScoreHistogram:
+    """The histogram of these numbers, as a hospital sent them or a file holds them; a `ValueError` if they are none."""
+    histogram = ScoreHistogram(_check_bins(positives), _check_bins(negatives), log_loss, squared_error)
+    if histogram.num_examples != num_examples:
         raise ValueError("the bins do not add up to num-examples")
-    largest_loss = -np.log(SMALLEST_RISK) * histogram.num_examples + 1e-6
-    if not (0 <= histogram.log_loss <= largest_loss and 0 <= histogram.squared_error <= histogram.num_examples):
+    largest_loss = -np.log(SMALLEST_RISK) * num_examples + 1e-6
+    if not (0 <= log_loss <= largest_loss and 0 <= squared_error <= num_examples):
         raise ValueError("the sum of log loss or of squared error is out of range")
     return histogram
 
 
-def _bins(values: Any) -> NDArray[np.int64]:
-    """Counts per bin, checked."""
+def _check_bins(values: ArrayLike) -> NDArray[np.int64]:
     counts = np.asarray(values)
     if counts.shape != (NUM_BINS,):
         raise ValueError(f"a histogram must have {NUM_BINS} bins")

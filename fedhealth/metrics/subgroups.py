@@ -5,7 +5,7 @@ stay untold, and so does what would give them away by subtraction: the server kn
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -120,6 +120,8 @@ def suppress_small_cells(sizes: Sequence[int], least: int) -> list[bool]:
 
 def check_subgroups(told: Disclosed, patients: int, ill: int, least: int) -> None:
     """Raise a `ValueError` unless these can be the subgroups of so many tested patients, told by the rule above."""
+    if told.keys() - set(GROUPS):
+        raise ValueError("it told of a subgroup that there is not")
     for groups in DIVISIONS.values():
         each = [told[group] for group in groups if group in told]
         if any(0 < outcomes.patients < least for outcomes in each):
@@ -134,14 +136,3 @@ def add_subgroups(told: Iterable[Disclosed]) -> dict[str, Outcomes]:
     """All hospitals' together, in the order of `DIVISIONS`; a group that no hospital told has nobody in it."""
     each = list(told)
     return {group: sum((one[group] for one in each if group in one), start=Outcomes()) for group in GROUPS}
-
-
-def read_outcomes(group: str, counts: Any) -> Outcomes:
-    """Four counts of a group that there is; else a `ValueError`."""
-    if group not in GROUPS:
-        raise ValueError("it told of a subgroup that there is not")
-    if not isinstance(counts, list) or len(counts) != len(Outcomes.__struct_fields__):
-        raise ValueError(f"its {group} are not four counts")
-    if not all(type(count) is int and 0 <= count <= MOST_PATIENTS for count in counts):
-        raise ValueError(f"its {group} are not four counts")
-    return Outcomes(*counts)

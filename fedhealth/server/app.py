@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flwr.app import ConfigRecord, Context, RecordDict
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedhealth.common.array_codec import read_arrays
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
@@ -23,6 +24,10 @@ from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.setup import Setup, require_same_members
 from fedhealth.server.strategies.registry import make_strategy
+from fedhealth.transport.protocol.evaluation import encode_evaluate_config
+from fedhealth.transport.protocol.fields import Scale
+from fedhealth.transport.protocol.finalization import FinalRequest, encode_final_request
+from fedhealth.transport.protocol.training import encode_train_config
 
 MAX_WAIT = 3600.0
 """Seconds to wait for missing hospitals."""
@@ -129,10 +134,11 @@ def run_rounds(
     """The rounds that are still to run; the last checkpoint and the records of all rounds."""
     checkpoint, rounds = past.checkpoint, list(past.rounds)
     strategy = GuardedStrategy(checkpoint, roster)
-    config, weighed = to_config(checkpoint.standardisation), checkpoint.class_weights
-    train_config = ConfigRecord({**config, **({"class-weights": list(weighed)} if weighed else {})})
+    scale = to_scale(checkpoint.standardisation)
+    train_config = encode_train_config(scale, checkpoint.class_weights)
+    evaluate_config = encode_evaluate_config(scale)
     while checkpoint.round_num < settings.rounds and not is_enough(checkpoint.best, settings.patience):
-        evaluation = strategy.run_round(grid, checkpoint.round_num + 1, train_config, config)
+        evaluation = strategy.run_round(grid, checkpoint.round_num + 1, train_config, evaluate_config)
         rounds.append(evaluation.record)
         checkpoint = next_checkpoint(checkpoint, strategy, roster, evaluation, settings.patience)
         writer.round_finished(evaluation.record)
@@ -159,13 +165,12 @@ def next_checkpoint(
 
 def close_run(grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: Sequence[RoundRecord]) -> RunFinished:
     """After the rounds: choose the final model, ask what it is worth, and give it to every hospital that is still here."""
-    settings, config = started.settings, to_config(checkpoint.standardisation)
+    settings, scale = started.settings, to_scale(checkpoint.standardisation)
     staying = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
-    hospitals = FinalQuestions(grid, staying, config, settings.round_timeout)
+    hospitals = FinalQuestions(grid, staying, scale, settings.round_timeout)
     model = choose_final_model(hospitals.evaluate, settings, checkpoint, rounds)
     threshold = model.choices.threshold if model.choices else None
-    content = ConfigRecord({**config, **({} if threshold is None else {"threshold": threshold})})
-    final = RecordDict({"arrays": model.weights, "config": content})
+    final = encode_final_request(FinalRequest(read_arrays(model.weights), scale, threshold))
     return RunFinished(
         settings,
         started.members,
@@ -182,8 +187,6 @@ def close_run(grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: S
     )
 
 
-def to_config(standardisation: Standardisation | None) -> ConfigRecord:
-    """The standardisation as every train, evaluate and finish message has it; empty if each hospital uses its own."""
-    if standardisation is None:
-        return ConfigRecord()
-    return ConfigRecord({"means": list(standardisation.means), "stds": list(standardisation.stds)})
+def to_scale(standardisation: Standardisation | None) -> Scale | None:
+    """The standardisation as the protocol has it; None if each hospital uses its own."""
+    return Scale(**vars(standardisation)) if standardisation else None

@@ -4,23 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from msgspec import structs
 
+from fedhealth.common.array_codec import read_arrays
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.metrics.subgroups import Subgroups
+from fedhealth.server import reply_validation as validation
 from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
-from fedhealth.server.reply_validation import (
-    NOT_SOUND,
-    describe_problem,
-    read_comparisons,
-    read_evaluation,
-    read_importance,
-    read_subgroups,
-    readable,
-)
+from fedhealth.server.reply_validation import readable
+from fedhealth.transport.protocol import evaluation, finalization
+from fedhealth.transport.protocol.fields import Scale
 
 T = TypeVar("T")
 
@@ -32,20 +28,20 @@ class FinalQuestions:
     Parameters
     ----------
     members : those who have not been dropped.
-    config : the standardisation, as every message has it.
+    scale : the standardisation; None if each hospital has its own.
     """
 
     grid: Grid
     members: Sequence[Member]
-    config: ConfigRecord
+    scale: Scale | None
     timeout: float
 
     def ask(
-        self, question: str, content: RecordDict, read: Callable[[Message, Member], T]
+        self, question: str, content: RecordDict, read: Callable[[RecordDict, Member], T]
     ) -> tuple[dict[str, T], dict[str, str]]:
         """The replies by hospital, and for each other hospital why there is none.
 
-        `read` raises one of `NOT_SOUND` if a reply makes no sense.
+        `read` raises a `ValueError` if the content of a reply makes no sense.
         """
         here, by_node = set(self.grid.get_node_ids()), {member.node_id: member for member in self.members}
         messages = [Message(content, dst_node_id=node, message_type=question) for node in by_node if node in here]
@@ -54,12 +50,12 @@ class FinalQuestions:
         for reply in self.grid.send_and_receive(messages, timeout=self.timeout):
             member = by_node[reply.metadata.src_node_id]
             if reply.has_error():
-                silent[member.name] = readable(str(reply.error.reason))
+                silent[member.name] = readable(reply.error.reason)
                 continue
             try:
-                answers[member.name] = read(reply, member)
-            except NOT_SOUND as problem:
-                silent[member.name] = describe_problem(problem)
+                answers[member.name] = read(reply.content, member)
+            except ValueError as problem:
+                silent[member.name] = readable(problem)
                 continue
             del silent[member.name]
         return answers, silent
@@ -69,8 +65,12 @@ class FinalQuestions:
 
         Who gives no reply, or one that makes no sense, is left out.
         """
-        asked = ConfigRecord({**self.config, "server-round": record.round_num, "final": True})
-        answers, silent = self.ask("evaluate", RecordDict({"arrays": weights, "config": asked}), read_evaluation)
+        request = evaluation.EvaluateRequest(read_arrays(weights), record.round_num, self.scale, final=True)
+        answers, silent = self.ask(
+            evaluation.EVALUATE,
+            evaluation.encode_evaluate_request(request),
+            lambda content, member: validation.check_evaluation(evaluation.decode_evaluate_reply(content), member),
+        )
         tested, validation = split_histograms(answers)
         left_out = {**record.left_out, **silent}
         measured = structs.replace(record, left_out=left_out, **pooled_metrics(tested, validation))
@@ -78,15 +78,27 @@ class FinalQuestions:
 
     def ask_subgroups(self, final: RecordDict, least: int) -> Subgroups:
         """The outcomes by sex and age band, of groups of `least` patients or more."""
-        told, silent = self.ask("query.subgroups", final, lambda reply, member: read_subgroups(reply, member, least))
+        told, silent = self.ask(
+            finalization.SUBGROUPS,
+            final,
+            lambda content, member: validation.check_disclosed(finalization.decode_subgroups(content), member, least),
+        )
         return Subgroups(told=told, silent=silent)
 
     def ask_importance(self, final: RecordDict) -> Importance:
         """Permutation importance in each hospital that sends it and in all of them together."""
-        drops, silent = self.ask("query.importance", final, read_importance)
+        drops, silent = self.ask(
+            finalization.IMPORTANCE,
+            final,
+            lambda content, member: validation.check_importance(finalization.decode_importance(content), member),
+        )
         return combine_importance(drops, {member.name: member.test_pairs for member in self.members}, silent)
 
     def hand_out(self, final: RecordDict) -> dict[str, dict[str, PairedComparison]]:
         """Send every member the final model; by hospital, what it is worth there, of those that say so."""
-        told, _ = self.ask("query.finish", final, read_comparisons)
+        told, _ = self.ask(
+            finalization.FINISH,
+            final,
+            lambda content, _: validation.check_comparisons(finalization.decode_finish_reply(content)),
+        )
         return {name: verdicts for name, verdicts in told.items() if verdicts}

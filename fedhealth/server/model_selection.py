@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
+from flwr.app import ArrayRecord
 from msgspec import structs
 from numpy.typing import NDArray
 
@@ -27,6 +27,7 @@ from fedhealth.server.records import (
     RatesByHospital,
     RoundRecord,
 )
+from fedhealth.transport.protocol.fields import encode_arrays
 
 Evaluate = Callable[[ArrayRecord, RoundRecord], Evaluation]
 """Lets the hospitals evaluate the weights that came of the round of this record."""
@@ -129,4 +130,4 @@ def correct_weights(weights: ArrayRecord, class_weights: tuple[float, float] | N
 def change_weights(weights: ArrayRecord, change: Change) -> ArrayRecord:
     """The same weights after `change`, under the same names."""
     changed = change([read_array(array) for array in weights.values()])
-    return ArrayRecord({name: Array(values) for name, values in zip(weights, changed, strict=True)})
+    return encode_arrays(dict(zip(weights, changed, strict=True)))

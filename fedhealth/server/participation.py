@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from fedhealth.common.errors import MISBEHAVED, RunError
 from fedhealth.server.events import Dropped, OnEvent, Paused
 from fedhealth.server.records import Member
-from fedhealth.server.reply_validation import ABSENT, NOT_SOUND, describe_problem, readable
+from fedhealth.server.reply_validation import ABSENT, readable
 from fedhealth.server.schedule import RoundSchedule
 
 T = TypeVar("T")
@@ -178,7 +178,7 @@ class Roster:
     ) -> Replies[T]:
         """What `read` makes of each sound reply; for every other hospital that was asked the reason.
 
-        An unsound reply (`read` raises one of `NOT_SOUND`) is a strike. Strangers and second replies are ignored.
+        An unsound reply (`read` raises a `ValueError`) is a strike. Strangers and second replies are ignored.
         """
         sound, reasons, absent = dict[int, T](), dict.fromkeys(asked, "not here"), set(asked)
         for message in messages:
@@ -194,12 +194,12 @@ class Roster:
             try:
                 sound[node] = read(message, self.members[node])
                 del reasons[node]
-            except NOT_SOUND as problem:
-                reasons[node] = self._strike(node, describe_problem(problem))
+            except ValueError as problem:
+                reasons[node] = self._strike(node, readable(problem))
         return Replies(sound, reasons, absent)
 
     def _read_error(self, message: Message) -> str:
-        reason = readable(str(message.error.reason))
+        reason = readable(message.error.reason)
         return self._strike(message.metadata.src_node_id, reason) if message.error.code == MISBEHAVED else reason
 
     def _strike(self, node: int, reason: str) -> str:

@@ -15,7 +15,10 @@ from fedhealth.server.model_selection import correct_weights
 from fedhealth.server.node_subset import NodeSubsetGrid
 from fedhealth.server.participation import POLL_SECONDS, Replies, Roster
 from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
-from fedhealth.server.reply_validation import check_trained, clip_update, read_evaluation
+from fedhealth.server.reply_validation import check_evaluation, check_trained, clip_update
+from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
+from fedhealth.transport.protocol.fields import ARRAYS, Weights, encode_arrays
+from fedhealth.transport.protocol.training import TRAIN_LOSS, decode_train_reply
 
 
 class Trained(NamedTuple):
@@ -113,7 +116,7 @@ class GuardedStrategy:
             roster.members[node].name: each.norm for node, each in trained.items() if each.norm is not None
         }
         arrays, metrics = self._strategy.aggregate_train(round_num, [each.message for each in trained.values()])
-        loss = float(metrics.get("train-loss", math.nan)) if metrics else math.nan  # type: ignore[arg-type]
+        loss = float(metrics.get(TRAIN_LOSS, math.nan)) if metrics else math.nan  # type: ignore[arg-type]
         training.loss = None if math.isnan(loss) else loss
         self.arrays = self.arrays if arrays is None else arrays
         return arrays, metrics
@@ -134,12 +137,11 @@ class GuardedStrategy:
 
     def _read_trained(self, reply: Message, member: Member) -> Trained:
         """The reply to be aggregated; its own message is left as it came."""
-        check_trained(reply, self.arrays, member.train_patients, private=member.epsilon is not None)
-        if not self._roster.policy.max_update_norm:
+        trained = check_trained(decode_train_reply(reply.content), self.arrays, member)
+        if not (longest := self._roster.policy.max_update_norm):
             return Trained(reply, None)
-        came, longest = reply.content.array_records["arrays"], self._roster.policy.max_update_norm
-        arrays, norm = clip_update(came, self.arrays, longest)
-        return Trained(reply if norm is None else with_arrays(reply, arrays), norm)
+        weights, norm = clip_update(trained.weights, self.arrays, longest)
+        return Trained(reply if norm is None else with_weights(reply, weights), norm)
 
     def configure_evaluate(
         self, round_num: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -154,7 +156,11 @@ class GuardedStrategy:
     def aggregate_evaluate(self, round_num: int, replies: Iterable[Message]) -> Evaluation:
         """What the round was, with the histograms of the replies to its evaluate messages."""
         training, roster = self._training, self._roster
-        sorted_out = roster.sort_replies(replies, roster.active(), read_evaluation)
+        sorted_out = roster.sort_replies(
+            replies,
+            roster.active(),
+            lambda reply, member: check_evaluation(decode_evaluate_reply(reply.content), member),
+        )
         by_hospital = {roster.members[node].name: histograms for node, histograms in sorted_out.sound.items()}
         tested, validation = split_histograms(by_hospital)
         silent = {**sorted_out.reasons, **roster.drop_reasons()} if roster.schedule.evaluates_after(round_num) else {}
@@ -172,8 +178,8 @@ class GuardedStrategy:
         return Evaluation(record, tested, validation)
 
 
-def with_arrays(message: Message, arrays: ArrayRecord) -> Message:
+def with_weights(message: Message, weights: Weights) -> Message:
     """A copy of a message with other weights."""
     other = copy(message)
-    other.content = RecordDict({**message.content, "arrays": arrays})
+    other.content = RecordDict({**message.content, ARRAYS: encode_arrays(weights)})
     return other

@@ -27,8 +27,7 @@ from fedhealth.metrics.histogram import (
     Metrics,
     ScoreHistogram,
     add_histograms,
-    histogram_from_record,
-    histogram_to_record,
+    check_histogram,
 )
 from fedhealth.server.events import RunFinished, RunStarted
 from fedhealth.server.records import Histograms, RunDescription, RunSummary, Verdict
@@ -97,22 +96,38 @@ def describe_settings(started: RunStarted | RunFinished) -> RunDescription:
     )
 
 
+class SavedHistogram(msgspec.Struct, frozen=True, rename="kebab"):
+    """A hospital's histogram in evaluation.json."""
+
+    num_examples: int
+    positives: list[int]
+    negatives: list[int]
+    log_loss: float
+    squared_error: float
+
+    @classmethod
+    def of(cls, histogram: ScoreHistogram) -> "SavedHistogram":
+        """Of this histogram."""
+        bins = histogram.positives.tolist(), histogram.negatives.tolist()
+        return cls(histogram.num_examples, *bins, histogram.log_loss, histogram.squared_error)
+
+
 class EvaluationFile(msgspec.Struct, frozen=True):
     """evaluation.json: the final model's histogram of risks by hospital, from which every curve of the report is drawn."""
 
     bins: int
-    hospitals: dict[str, dict[str, int | float | list[int]]]
+    hospitals: dict[str, SavedHistogram]
 
     @classmethod
     def of(cls, histograms: Histograms) -> "EvaluationFile":
         """Of these histograms."""
-        return cls(NUM_BINS, {name: histogram_to_record(histogram) for name, histogram in histograms.items()})
+        return cls(NUM_BINS, {name: SavedHistogram.of(histogram) for name, histogram in histograms.items()})
 
     def histograms(self) -> dict[str, ScoreHistogram]:
         """By hospital; none if another version wrote bins of another width."""
         if self.bins != NUM_BINS:
             return {}
-        return {name: histogram_from_record(record) for name, record in self.hospitals.items()}
+        return {name: check_histogram(**structs.asdict(saved)) for name, saved in self.hospitals.items()}
 
 
 def summarize(finished: RunFinished) -> RunSummary:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedhealth.common.errors import RunError
@@ -15,18 +15,23 @@ from fedhealth.data.preprocessing import Standardisation
 from fedhealth.models.recalibration import class_weights
 from fedhealth.server.events import OnEvent, Waiting
 from fedhealth.server.records import Member
-from fedhealth.server.reply_validation import (
-    ABSENT,
-    NOT_SOUND,
-    describe_problem,
-    read_initial_weights,
-    read_label_counts,
-    read_member,
-    read_moments,
-    read_private_member,
-    readable,
+from fedhealth.server.reply_validation import ABSENT, check_label_counts, check_moments, make_member, readable
+from fedhealth.transport.protocol.fields import encode_arrays
+from fedhealth.transport.protocol.setup import (
+    DESCRIBE,
+    FIRST_MOMENTS,
+    INITIAL_WEIGHTS,
+    LABEL_COUNTS,
+    SECOND_MOMENTS,
+    decode_description,
+    decode_initial_weights,
+    decode_label_counts,
+    decode_moments,
+    encode_empty_request,
+    encode_second_moments_request,
 )
 
+S = TypeVar("S")
 T = TypeVar("T")
 Read = Callable[[Message], T]
 POLL_SECONDS = 0.02
@@ -68,7 +73,7 @@ class Setup:
             while (here := len(self._here())) < self._wanted:
                 self._wait(f"only {here} of {self._wanted} hospitals (--hospitals) came", ())
             new = sorted(self._here() - self._members.keys())
-            described = self._ask_those_here(new, "query.describe", RecordDict(), self._read_member)
+            described = self._ask_those_here(new, DESCRIBE, encode_empty_request(), self._read_member)
             here_now = self._here()
             self._members = {node: each for node, each in {**self._members, **described}.items() if node in here_now}
             if len(self._members) < self._wanted:
@@ -82,38 +87,44 @@ class Setup:
             return None
         if self._settings.scaling == "reference":
             return preprocessing.reference_standardisation()
-        firsts = self._ask_all("query.first_moments", RecordDict(), read_moments)
+        firsts = self._ask_all(FIRST_MOMENTS, encode_empty_request(), decode_moments, check_moments)
         means = preprocessing.combine_means(firsts)
-        content = RecordDict({"config": ConfigRecord({"means": list(means)})})
-        squares = self._ask_all("query.second_moments", content, read_moments)
+        content = encode_second_moments_request(means)
+        squares = self._ask_all(SECOND_MOMENTS, content, decode_moments, check_moments)
         return preprocessing.combine_standardisation(means, squares)
 
     def agree_on_class_weights(self) -> tuple[float, float] | None:
         """How much a healthy and an ill patient count in training, from the sums of all; None if that is not asked for."""
         if not self._settings.class_weights:
             return None
-        counts = self._ask_all("query.label_counts", RecordDict(), read_label_counts)
-        return class_weights(sum(healthy for healthy, _ in counts), sum(ill for _, ill in counts))
+        counts = self._ask_all(LABEL_COUNTS, encode_empty_request(), decode_label_counts, check_label_counts)
+        return class_weights(sum(each.healthy for each in counts), sum(each.ill for each in counts))
 
     def ask_for_initial_weights(self) -> ArrayRecord:
         """The seeded weights, from one hospital: all would give the same, and the server has no model of its own."""
         first = min(self._members, key=self._name)
-        (arrays,) = self._ask([first], "query.initial_weights", RecordDict(), read_initial_weights)
-        return arrays
+        content = encode_empty_request()
+        (weights,) = self._ask([first], INITIAL_WEIGHTS, content, lambda reply: decode_initial_weights(reply.content))
+        return encode_arrays(weights)
 
     def _read_member(self, reply: Message) -> Member:
-        if self._settings.private:
-            return read_private_member(reply)
-        return read_member(reply, validates=self._settings.validation_share > 0)
+        private, validates = self._settings.private, self._settings.validation_share > 0
+        described = decode_description(reply.content)
+        return make_member(reply.metadata.src_node_id, described, private=private, validates=validates and not private)
 
-    def _ask_all(self, question: str, content: RecordDict, read: Callable[[Message, int], T]) -> list[T]:
-        """Every member's answer, which `read` holds against the number of its training patients."""
-        return self._ask(
-            sorted(self._members),
-            question,
-            content,
-            lambda reply: read(reply, self._members[reply.metadata.src_node_id].train_patients),
-        )
+    def _ask_all(
+        self,
+        question: str,
+        content: RecordDict,
+        decode: Callable[[RecordDict], S],
+        check: Callable[[S, Member], T],
+    ) -> list[T]:
+        """Every member's answer, which `check` holds against what the member has declared."""
+
+        def read(reply: Message) -> T:
+            return check(decode(reply.content), self._members[reply.metadata.src_node_id])
+
+        return self._ask(sorted(self._members), question, content, read)
 
     def _ask(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> list[T]:
         """Every node's answer, in the order of names: an engine may number its nodes anew in every run."""
@@ -169,11 +180,11 @@ def _check_names(members: list[Member]) -> list[Member]:
 
 def _read(reply: Message, read: Read[T], name: str, question: str) -> T:
     if reply.has_error():
-        raise RunError(f"{name} could not answer {question}: {readable(str(reply.error.reason))}")
+        raise RunError(f"{name} could not answer {question}: {readable(reply.error.reason)}")
     try:
         return read(reply)
-    except NOT_SOUND as problem:
-        raise RunError(f"{name} answered {question} without sense: {describe_problem(problem)}") from None
+    except ValueError as problem:
+        raise RunError(f"{name} answered {question} without sense: {readable(problem)}") from None
 
 
 def require_same_members(members: Sequence[Member], before: Sequence[Member], dropped: Mapping[str, str]) -> None:

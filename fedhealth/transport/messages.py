@@ -22,8 +22,6 @@ PROTOCOL = "3"
 """Raised whenever an older client could misunderstand a newer server."""
 SERVER_NODE_ID = 1
 RUN_ID = 1
-WELCOME = "query.welcome"
-"""Type of the first message down: the run config. It is for the link, not for the app."""
 ABSENT = ErrorCode.NODE_UNAVAILABLE
 """Code of an error reply that the link made: nobody there, or no answer in time. The hospital may come back."""
 APP_FAILED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION

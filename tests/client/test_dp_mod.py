@@ -75,7 +75,7 @@ def test_a_run_ends_with_a_model_a_noisy_evaluation_and_the_promise_of_each_hosp
     assert {member.epsilon for member in began.members} == {4.0}
     assert all(member.test_patients == member.test_ill == 0 for member in began.members)
     assert [bool(record.hospitals) for record in finished.rounds] == [False, False, True]
-    assert np.isnan(finished.rounds[0].train_loss)
+    assert finished.rounds[0].train_loss is None
     assert finished.rounds[-1].left_out == {}
     assert all(np.isfinite(array.numpy()).all() for array in finished.weights.values())
 

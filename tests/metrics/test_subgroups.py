@@ -35,9 +35,10 @@ from fedhealth.reporting.html.subgroups import subgroup_notes, subgroup_rows
 from fedhealth.server.app import make_server_app
 from fedhealth.server.events import RunFinished
 from fedhealth.server.records import Member
-from fedhealth.server.reply_validation import NOT_SOUND, describe_problem, read_subgroups
+from fedhealth.server.reply_validation import check_disclosed
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
+from fedhealth.transport.protocol.finalization import decode_subgroups
 from tests.support.asking import make_ask, write_hospital
 from tests.support.examples import examples
 from tests.support.hospital_apps import make_apps
@@ -167,14 +168,10 @@ HONEST = {"female": [3, 1, 3, 0], "male": [4, 2, 6, 1]}
 
 
 def refuse(record: dict[str, Any]) -> str:
-    set_identity(SERVER_NODE_ID)
-    question = Message(RecordDict(), dst_node_id=VA.node_id, message_type="query.subgroups")
-    set_message_id(question, "1")
-    reply = Message(RecordDict({"subgroups": MetricRecord(record)}), reply_to=question)
     try:
-        read_subgroups(reply, VA, 5)
-    except NOT_SOUND as problem:
-        return describe_problem(problem)
+        check_disclosed(decode_subgroups(RecordDict({"subgroups": MetricRecord(record)})), VA, 5)
+    except ValueError as problem:
+        return str(problem)
     return ""
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message, RecordDict
 
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
-from fedhealth.metrics.histogram import Metrics, compute_metrics, histogram_to_record, score_histogram
+from fedhealth.metrics.histogram import Metrics, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.reporting.console.final_text import comparison_lines, importance_lines
@@ -28,6 +28,15 @@ from fedhealth.reporting.console.run_text import (
 from fedhealth.reporting.console.screen import ServerConsole
 from fedhealth.server.events import Dropped, Event, Paused, Waiting
 from fedhealth.transport.messages import SERVER_NODE_ID, failure_reply, set_identity, set_message_id
+from fedhealth.transport.protocol.evaluation import (
+    EVALUATE,
+    EvaluateReply,
+    EvaluateRequest,
+    Histogram,
+    encode_evaluate_reply,
+    encode_evaluate_request,
+)
+from fedhealth.transport.protocol.finalization import ImportanceDrops, encode_importance
 from tests.support.run_events import make_began, make_finished, make_round
 
 POOLED = Metrics(
@@ -462,9 +471,10 @@ def make_request(kind: str, content: RecordDict | None = None) -> Message:
 
 
 def test_a_hospital_reads_its_own_metrics_after_each_evaluation() -> None:
-    request = make_request("evaluate", RecordDict({"config": ConfigRecord({"server-round": 3})}))
+    request = make_request(EVALUATE, encode_evaluate_request(EvaluateRequest({}, 3)))
     histogram = score_histogram([0.9, 0.2, 0.6], [1, 0, 0])
-    reply = Message(RecordDict({"metrics": MetricRecord(histogram_to_record(histogram))}), reply_to=request)
+    sent = EvaluateReply(Histogram(histogram.num_examples, **vars(histogram)))
+    reply = Message(encode_evaluate_reply(sent), reply_to=request)
     assert client_line(request, reply) == "round   3   own test patients: loss 0.415   AUROC 1.000   accuracy 0.67"
 
 
@@ -475,9 +485,8 @@ def test_a_hospital_reads_that_it_is_ready() -> None:
 
 def test_a_hospital_reads_what_the_model_goes_by_among_its_own_patients() -> None:
     request = make_request("query.importance")
-    drops = [0.0, 0.02, 0.0541, *[0.0] * 8, 0.03, -0.01]
-    record = MetricRecord({"auroc-drops": drops, "num-examples": 50})
-    line = client_line(request, Message(RecordDict({"importance": record}), reply_to=request))
+    drops = (0.0, 0.02, 0.0541, *[0.0] * 8, 0.03, -0.01)
+    line = client_line(request, Message(encode_importance(ImportanceDrops(drops, 50)), reply_to=request))
     assert line == (
         "here, the model goes by cp 0.054, ca 0.030, sex 0.020, age 0.000, trestbps 0.000 ... (AUROC lost when a feature is "
         "shuffled)"

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, RecordDict
 from msgspec import structs
 
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
-from fedhealth.metrics.histogram import Metrics, compute_metrics, histogram_to_record, score_histogram
+from fedhealth.metrics.histogram import Metrics, compute_metrics, score_histogram
 from fedhealth.reporting.console.screen import ServerConsole
 from fedhealth.reporting.html.disclosures import departure_rows
 from fedhealth.reporting.html.pages import write_report
@@ -33,10 +33,11 @@ from fedhealth.server.records import (
     RatesByHospital,
     RoundRecord,
 )
+from fedhealth.transport.protocol.evaluation import decode_evaluate_reply, encode_evaluate_reply
 from tests.server import test_resume
 from tests.support.run_folders import make_record
 from tests.support.run_keeping import CheckpointList, Killed
-from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
+from tests.support.toy_hospitals import Toy, ToyHospital, as_sent, make_toy
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
@@ -193,7 +194,7 @@ def test_a_hospital_that_says_nothing_of_the_final_model_is_named_and_the_others
     toy.hospitals["va"].lies["evaluate"] = lambda content: None if toy.kinds().count("evaluate") > 7 * 3 else content
     final = finished_of(run(toy)).final
     assert set(final.hospitals) == {"cleveland", "hungary"}
-    assert final.left_out == {"va": "it sent nothing where metrics and validation were asked for"}
+    assert final.left_out == {"va": "it sent nothing where metrics was asked for"}
 
 
 def test_without_patience_no_patient_is_held_out_and_the_last_round_stays() -> None:
@@ -323,7 +324,9 @@ def test_the_temperature_is_fitted_to_the_best_round_where_both_are_chosen() -> 
 
 def test_nobody_else_is_asked_to_hold_patients_out_for_a_temperature(tmp_path: Path) -> None:
     toy = make_toy(*(ToyHospital(name, [50, 60]) for name in ("cleveland", "hungary", "va")))
-    with pytest.raises(RunError, match=r"answered query\.describe without sense: no 'validation-patients'"):
+    with pytest.raises(
+        RunError, match=r"answered query\.describe without sense: it sent no counts of validation patients"
+    ):
         run(toy, patience=0, calibrate="temperature")
 
 
@@ -422,10 +425,10 @@ def test_class_weights_are_the_same_wherever_the_run_was_killed(tmp_path: Path) 
 
 def with_validation(risks: list[float]) -> Toy:
     """Hospitals whose validation patients, of whom the first is healthy, have these risks in every round."""
-    held = histogram_to_record(score_histogram(risks, [0] + [1] * (len(risks) - 1)))
+    held = as_sent(risks, [0] + [1] * (len(risks) - 1))
 
     def tamper(content: RecordDict) -> RecordDict:
-        return RecordDict({"metrics": content["metrics"], "validation": MetricRecord(held)})
+        return encode_evaluate_reply(replace(decode_evaluate_reply(content), validation=held))
 
     toy = hospitals()
     for hospital in toy.hospitals.values():

@@ -8,45 +8,49 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedhealth.data.preprocessing import NUM_NUMBERS
-from fedhealth.metrics.histogram import NUM_BINS, histogram_to_record, score_histogram
+from fedhealth.metrics.histogram import NUM_BINS, score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import (
     LONGEST_REASON,
-    NOT_SOUND,
-    check_arrays,
+    check_comparisons,
+    check_evaluation,
+    check_importance,
+    check_label_counts,
+    check_moments,
     check_trained,
     clip_update,
-    describe_problem,
-    only_record,
-    read_comparisons,
-    read_evaluation,
-    read_importance,
-    read_initial_weights,
-    read_label_counts,
-    read_member,
-    read_moments,
+    make_member,
     readable,
 )
-from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
+from fedhealth.transport.messages import node_id_of
+from fedhealth.transport.protocol.evaluation import (
+    EvaluateReply,
+    Histogram,
+    decode_evaluate_reply,
+    encode_evaluate_reply,
+)
+from fedhealth.transport.protocol.fields import decode_arrays
+from fedhealth.transport.protocol.finalization import decode_finish_reply, decode_importance
+from fedhealth.transport.protocol.setup import (
+    Description,
+    LabelCounts,
+    decode_description,
+    decode_label_counts,
+    decode_moments,
+    encode_description,
+)
+from fedhealth.transport.protocol.training import TrainReply, decode_train_reply
 
 VA = Member(node_id_of("va"), "va", "own", 60, 3, 1)
 MODEL = {"k": np.array([[1, 2], [3, 4]], np.float32), "b": np.array([5, 6], np.float32)}
-Check = Callable[[Message], Any]
-
-
-def reply(content: RecordDict) -> Message:
-    """That content as va's answer."""
-    set_identity(SERVER_NODE_ID)
-    question = Message(RecordDict(), dst_node_id=VA.node_id, message_type="train")
-    set_message_id(question, "1")
-    return Message(content, reply_to=question)
+Check = Callable[[RecordDict], Any]
 
 
 def record_of(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
@@ -54,11 +58,9 @@ def record_of(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
 
 
 def refusal(check: Check, content: RecordDict) -> str:
-    with pytest.raises(NOT_SOUND) as caught:
-        check(reply(content))
-    line = describe_problem(caught.value)
-    assert line.isprintable()
-    return line
+    with pytest.raises(ValueError) as caught:
+        check(content)
+    return str(caught.value)
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------
@@ -71,12 +73,12 @@ def trained(arrays: ArrayRecord | None = None, metrics: dict[str, Any] | None = 
     return RecordDict({**records, **more})
 
 
-def is_trained(message: Message) -> None:
-    check_trained(message, record_of(MODEL), declared=60)
+def is_trained(content: RecordDict) -> TrainReply:
+    return check_trained(decode_train_reply(content), record_of(MODEL), VA)
 
 
 def test_weights_of_the_model_trained_on_the_declared_patients_are_sound() -> None:
-    is_trained(reply(trained()))
+    assert is_trained(trained()).num_examples == 60
 
 
 @pytest.mark.parametrize(
@@ -89,9 +91,9 @@ def test_weights_of_the_model_trained_on_the_declared_patients_are_sound() -> No
         ({"k": MODEL["k"].reshape(1, 2, 2), "b": MODEL["b"]}, "other names, shapes or types"),
         ({"k": MODEL["k"].astype(np.float64), "b": MODEL["b"]}, "other names, shapes or types"),
         ({"k": MODEL["k"].astype(np.int32), "b": MODEL["b"]}, "other names, shapes or types"),
-        ({**MODEL, "b": np.array([5, np.nan], np.float32)}, "not finite"),
-        ({**MODEL, "b": np.array([5, np.inf], np.float32)}, "not finite"),
-        ({**MODEL, "b": np.array([-np.inf, 5], np.float32)}, "not finite"),
+        ({**MODEL, "b": np.array([5, np.nan], np.float32)}, "not all are finite"),
+        ({**MODEL, "b": np.array([5, np.inf], np.float32)}, "not all are finite"),
+        ({**MODEL, "b": np.array([-np.inf, 5], np.float32)}, "not all are finite"),
         ({}, "other names, shapes or types"),
     ],
 )
@@ -116,7 +118,7 @@ def test_weights_that_are_not_the_models_are_not_sound(arrays: dict[str, np.ndar
 def test_bytes_that_are_not_what_their_description_says_are_not_sound(data: bytes) -> None:
     lying = Array(dtype="float32", shape=(2,), stype="numpy.ndarray", data=data)
     content = trained(ArrayRecord({"k": Array(MODEL["k"]), "b": lying}))
-    assert refusal(is_trained, content) == "its bytes are not what they say they are (type float32, shape (2,))"
+    assert refusal(is_trained, content) == "its weights make no sense: they cannot be read"
 
 
 def test_a_pickle_is_never_opened() -> None:
@@ -128,8 +130,8 @@ def test_a_pickle_is_never_opened() -> None:
     np.save(packed, np.array([Bomb(), Bomb()], dtype=object), allow_pickle=True)
     for dtype in ("float32", "object"):
         bomb = Array(dtype=dtype, shape=(2,), stype="numpy.ndarray", data=packed.getvalue())
-        with pytest.raises(NOT_SOUND):
-            check_arrays(ArrayRecord({"w": bomb}), ArrayRecord({"w": bomb}))
+        with pytest.raises(ValueError):
+            decode_arrays(ArrayRecord({"w": bomb}))
 
 
 @pytest.mark.parametrize(
@@ -138,42 +140,24 @@ def test_a_pickle_is_never_opened() -> None:
         ({"num-examples": 61, "train-loss": 0.5}, "it trained on 61 patients but declared 60"),
         ({"num-examples": 0, "train-loss": 0.5}, "it trained on 0 patients but declared 60"),
         ({"num-examples": -60, "train-loss": 0.5}, "it trained on -60 patients but declared 60"),
-        ({"num-examples": [60], "train-loss": 0.5}, "it trained on [60] patients but declared 60"),
+        ({"num-examples": [60], "train-loss": 0.5}, "it sent no whole number num-examples"),
         ({"num-examples": 60, "train-loss": math.nan}, "its training loss is not finite"),
         ({"num-examples": 60, "train-loss": math.inf}, "its training loss is not finite"),
         ({"num-examples": 60, "train-loss": [0.5]}, ""),
-        ({"num-examples": 60}, "other metrics than num-examples and train-loss"),
-        ({"num-examples": 60, "train-loss": 0.5, "age": 61}, "other metrics than num-examples and train-loss"),
-        ({"train-loss": 0.5}, "other metrics than num-examples and train-loss"),
+        ({"num-examples": 60}, "it sent no training loss"),
+        ({"num-examples": 60, "train-loss": 0.5, "age": 61}, "others beside it and train-loss"),
+        ({"train-loss": 0.5}, "it sent no whole number num-examples"),
     ],
 )
 def test_other_counts_and_other_metrics_than_asked_for_are_not_sound(metrics: dict[str, Any], told: str) -> None:
     assert told in refusal(is_trained, trained(metrics=metrics))
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (RecordDict(), "it sent nothing where metrics was asked for"),
-        (trained(second=MetricRecord({"num-examples": 60})), "it sent metrics, second where metrics was asked for"),
-        (trained(second=record_of(MODEL)), "it sent arrays, second where arrays was asked for"),
-        (
-            RecordDict({"metrics": MetricRecord({"num-examples": 60, "train-loss": 0.5})}),
-            "it sent nothing where arrays",
-        ),
-        (RecordDict({"weights": record_of(MODEL), "metrics": MetricRecord()}), "it sent weights where arrays"),
-    ],
-)
-def test_more_records_or_others_than_asked_for_are_not_sound(content: RecordDict, told: str) -> None:
-    assert told in refusal(is_trained, content)
-
-
-def test_the_first_weights_must_be_some_and_finite() -> None:
-    assert read_initial_weights(reply(RecordDict({"arrays": record_of(MODEL)}))) == record_of(MODEL)
-    assert refusal(read_initial_weights, RecordDict({"arrays": ArrayRecord()})) == "it sent no weights"
-    endless = record_of({"w": np.array([np.inf], np.float32)})
-    assert refusal(read_initial_weights, RecordDict({"arrays": endless})) == "its weights are not finite"
-    assert refusal(read_initial_weights, RecordDict()) == "no 'arrays'"
+def test_a_loss_is_not_sound_under_differential_privacy_which_does_not_cover_it() -> None:
+    private = replace(VA, epsilon=4.0)
+    sent = decode_train_reply(trained())
+    assert refusal(lambda _: check_trained(sent, record_of(MODEL), private), RecordDict()) == "it sent a training loss"
+    assert check_trained(replace(sent, train_loss=None), record_of(MODEL), private).num_examples == 60
 
 
 # --- who, sums, histograms --------------------------------------------------------------------------------------------
@@ -186,8 +170,19 @@ def described(**changes: Any) -> RecordDict:
     return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
 
 
+def is_member(content: RecordDict, private: bool = False, validates: bool = False) -> Member:
+    return make_member(VA.node_id, decode_description(content), private=private, validates=validates)
+
+
 def test_a_hospital_is_as_it_describes_itself() -> None:
-    assert read_member(reply(described())) == VA
+    assert is_member(described()) == VA
+
+
+def test_under_differential_privacy_a_hospital_sends_its_epsilon_and_no_exact_count() -> None:
+    content = encode_description(Description("va", "own", 61, epsilon=2.5))
+    assert is_member(content, private=True) == Member(VA.node_id, "va", "own", 61, 0, 0, epsilon=2.5)
+    assert refusal(is_member, content) == "it sent an epsilon"
+    assert refusal(lambda each: is_member(each, private=True), described()) == "it sent no epsilon"
 
 
 @pytest.mark.parametrize(
@@ -195,33 +190,33 @@ def test_a_hospital_is_as_it_describes_itself() -> None:
     [
         ({"test_ill": 4}, "4 of its 3 test patients are ill"),
         ({"test_ill": -1}, "-1 of its 3 test patients are ill"),
-        ({"train_patients": 0}, "it has no patient to train or to test on"),
-        ({"test_patients": 0, "test_ill": 0}, "it has no patient to train or to test on"),
+        ({"train_patients": 0}, "it has no patient to train, to test or to choose on"),
+        ({"test_patients": 0, "test_ill": 0}, "it has no patient to train, to test or to choose on"),
         ({"train_patients": 60.5}, ""),
         ({"train_patients": [60]}, ""),
         ({"train_patients": math.nan}, ""),
     ],
 )
 def test_counts_that_are_no_counts_of_patients_are_not_sound(changes: dict[str, Any], told: str) -> None:
-    assert told in refusal(read_member, described(**changes))
+    assert told in refusal(is_member, described(**changes))
 
 
 def test_a_name_is_made_fit_for_a_terminal() -> None:
     content = described()
     content.config_records["hospital"]["name"] = "\x1b[31mva\n" + "x" * 1000
-    assert read_member(reply(content)).name == r"\x1b[31mva\n" + "x" * (LONGEST_REASON - 15) + "..."
+    assert is_member(content).name == r"\x1b[31mva\n" + "x" * (LONGEST_REASON - 15) + "..."
 
 
 def sums(counts: Any = (60,) * NUM_NUMBERS, values: Any = (1.0,) * NUM_NUMBERS) -> RecordDict:
     return RecordDict({"moments": MetricRecord({"counts": list(counts), "sums": list(values)})})
 
 
-def are_sums(message: Message) -> Any:
-    return read_moments(message, declared=60)
+def are_sums(content: RecordDict) -> Any:
+    return check_moments(decode_moments(content), VA)
 
 
 def test_sums_come_as_they_were_sent() -> None:
-    assert are_sums(reply(sums())).counts == (60,) * NUM_NUMBERS
+    assert are_sums(sums()).counts == (60,) * NUM_NUMBERS
 
 
 @pytest.mark.parametrize(
@@ -229,14 +224,11 @@ def test_sums_come_as_they_were_sent() -> None:
     [
         (sums(counts=[60]), "its sums have the wrong length"),
         (sums(values=[1.0]), "its sums have the wrong length"),
-        (sums(counts=[], values=[]), "its sums have the wrong length"),
         (sums(values=[math.nan] * NUM_NUMBERS), "its sums are not finite"),
         (sums(values=[math.inf] * NUM_NUMBERS), "its sums are not finite"),
         (sums(counts=[-1] * NUM_NUMBERS), "its counts are no counts of its 60 training patients"),
         (sums(counts=[61] * NUM_NUMBERS), "its counts are no counts of its 60 training patients"),
-        (sums(counts=[1.0] * NUM_NUMBERS), "its counts are no counts of its 60 training patients"),
         (RecordDict({"moments": MetricRecord({"counts": 1, "sums": 1.0})}), ""),
-        (RecordDict(), "no 'moments'"),
     ],
 )
 def test_sums_without_sense_are_not_sound(content: RecordDict, told: str) -> None:
@@ -247,13 +239,13 @@ def labels_of(**counts: Any) -> RecordDict:
     return RecordDict({"labels": MetricRecord(counts)})
 
 
-def are_label_counts(message: Message) -> Any:
-    return read_label_counts(message, declared=60)
+def are_label_counts(content: RecordDict) -> Any:
+    return check_label_counts(decode_label_counts(content), VA)
 
 
 @pytest.mark.parametrize(("healthy", "ill"), [(20, 40), (60, 0), (0, 0)])
 def test_label_counts_are_of_all_that_are_trained_on_or_kept_in_the_hospital(healthy: int, ill: int) -> None:
-    assert are_label_counts(reply(labels_of(healthy=healthy, ill=ill))) == (healthy, ill)
+    assert are_label_counts(labels_of(healthy=healthy, ill=ill)) == LabelCounts(healthy, ill)
 
 
 @pytest.mark.parametrize(
@@ -262,11 +254,8 @@ def test_label_counts_are_of_all_that_are_trained_on_or_kept_in_the_hospital(hea
         (labels_of(healthy=20, ill=39), "20 healthy and 39 ill are not its 60 training patients"),
         (labels_of(healthy=-1, ill=61), "-1 healthy and 61 ill are not its 60 training patients"),
         (labels_of(healthy=-5, ill=5), "-5 healthy and 5 ill are not its 60 training patients"),
-        (labels_of(healthy=60), "no 'ill'"),
         (labels_of(healthy=20.0, ill=40.0), ""),
         (labels_of(healthy=[20], ill=[40]), ""),
-        (RecordDict(), "it sent nothing where labels was asked for"),
-        (RecordDict({"labels": MetricRecord(), "more": MetricRecord()}), "it sent labels, more where labels"),
     ],
 )
 def test_label_counts_that_are_none_are_not_sound(content: RecordDict, told: str) -> None:
@@ -274,16 +263,18 @@ def test_label_counts_that_are_none_are_not_sound(content: RecordDict, told: str
 
 
 def evaluated(risks: list[float], labels: list[int]) -> dict[str, Any]:
-    return histogram_to_record(score_histogram(risks, labels))
+    histogram = score_histogram(risks, labels)
+    sent = encode_evaluate_reply(EvaluateReply(Histogram(histogram.num_examples, **vars(histogram))))
+    return dict(sent.metric_records["metrics"])
 
 
-def is_histogram(message: Message) -> Any:
-    return read_evaluation(message, VA)
+def is_histogram(content: RecordDict) -> Any:
+    return check_evaluation(decode_evaluate_reply(content), VA)
 
 
 def test_a_histogram_of_the_declared_patients_is_sound() -> None:
     content = RecordDict({"metrics": MetricRecord(evaluated([0.9, 0.2, 0.1], [1, 0, 0]))})
-    tested, held = is_histogram(reply(content))
+    tested, held = is_histogram(content)
     assert (tested.num_examples, held) == (3, None)
 
 
@@ -293,12 +284,12 @@ def held_out(**changes: Any) -> RecordDict:
     return RecordDict({key: MetricRecord(record) for key, record in {**records, **changes}.items() if record})
 
 
-def are_both_histograms(message: Message) -> Any:
-    return read_evaluation(message, replace(VA, validation_patients=2, validation_ill=1))
+def are_both_histograms(content: RecordDict) -> Any:
+    return check_evaluation(decode_evaluate_reply(content), replace(VA, validation_patients=2, validation_ill=1))
 
 
 def test_a_hospital_that_holds_patients_out_sends_a_histogram_of_them_too() -> None:
-    tested, held = are_both_histograms(reply(held_out()))
+    tested, held = are_both_histograms(held_out())
     assert (tested.num_examples, held.num_examples) == (3, 2)
     assert held.log_loss == pytest.approx(-math.log(0.8) - math.log(0.7))
 
@@ -306,7 +297,7 @@ def test_a_hospital_that_holds_patients_out_sends_a_histogram_of_them_too() -> N
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (held_out(validation=None), "it sent metrics where metrics and validation were asked for"),
+        (held_out(validation=None), "it sent no histogram of validation patients"),
         (held_out(metrics=None), "it sent validation where metrics and validation were asked for"),
         (held_out(more={"age": 61}), "it sent metrics, validation, more where metrics and validation were asked for"),
         (held_out(validation=evaluated([0.8], [1])), "it evaluated 1 patients (1 ill) but declared 2 (1 ill)"),
@@ -320,26 +311,26 @@ def test_histograms_of_others_than_those_held_out_are_not_sound(content: RecordD
 
 
 def test_a_histogram_that_was_not_asked_for_is_not_sound() -> None:
-    assert refusal(is_histogram, held_out()) == "it sent metrics, validation where metrics was asked for"
+    assert refusal(is_histogram, held_out()) == "it sent a histogram of validation patients"
 
 
-def holds_out(message: Message) -> Any:
-    return read_member(message, validates=True)
+def holds_out(content: RecordDict) -> Member:
+    return is_member(content, validates=True)
 
 
 def test_a_hospital_tells_how_many_it_holds_out_if_it_is_to_hold_some_out() -> None:
     content = described(validation_patients=12, validation_ill=5)
-    assert holds_out(reply(content)) == replace(VA, validation_patients=12, validation_ill=5)
-    assert holds_out(reply(content)).patients == 60 + 12 + 3
-    assert read_member(reply(content)) == VA
+    assert holds_out(content) == replace(VA, validation_patients=12, validation_ill=5)
+    assert holds_out(content).patients == 60 + 12 + 3
+    assert refusal(is_member, content) == "it sent counts of validation patients"
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "no 'validation-patients'"),
-        ({"validation_patients": 12}, "no 'validation-ill'"),
-        ({"validation_patients": 0, "validation_ill": 0}, "it holds no patient out for choices"),
+        ({}, "it sent no counts of validation patients"),
+        ({"validation_patients": 12}, "it sent no whole numbers train-patients, "),
+        ({"validation_patients": 0, "validation_ill": 0}, "it has no patient to train, to test or to choose on"),
         ({"validation_patients": 12, "validation_ill": 13}, "13 of its 12 validation patients are ill"),
         ({"validation_patients": 12.0, "validation_ill": 5}, ""),
         ({"validation_patients": 12, "validation_ill": 5, "test_ill": 4}, "4 of its 3 test patients are ill"),
@@ -360,25 +351,20 @@ def test_counts_of_those_held_out_that_are_none_are_not_sound(changes: dict[str,
         ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "squared-error": -1.0}, "out of range"),
         ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "positives": [1]}, f"must have {NUM_BINS} bins"),
         ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "positives": [0.5] * NUM_BINS}, "not a count"),
-        ({}, "lacks"),
+        ({}, "a histogram has num-examples, "),
     ],
 )
 def test_histograms_of_others_or_of_nobody_are_not_sound(metrics: dict[str, Any], told: str) -> None:
     assert told in refusal(is_histogram, RecordDict({"metrics": MetricRecord(metrics)}))
 
 
-# --- whatever comes ---------------------------------------------------------------------------------------------------
+# --- almost honest ----------------------------------------------------------------------------------------------------
 
-names = st.sampled_from(["arrays", "metrics", "moments", "counts", "hospital", "w", ""]) | st.text(max_size=5)
 trained_keys, evaluated_keys = ["num-examples", "train-loss"], ["positives", "negatives", "log-loss", "squared-error"]
 other_keys = ["counts", "sums", "train-patients", "test-patients", "test-ill"]
 keys = st.sampled_from([*trained_keys, *evaluated_keys, *other_keys])
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats() | st.sampled_from([0, 1, 3, 60])
 values = numbers | st.lists(st.integers(-5, 5), max_size=8) | st.lists(st.floats(), max_size=8)
-metric_records = st.dictionaries(keys, values, max_size=6).map(MetricRecord)
-config_records = st.dictionaries(
-    st.sampled_from(["name", "source"]), st.text() | st.integers(0, 9) | st.binary(max_size=4)
-).map(ConfigRecord)
 arrays = st.builds(
     Array,
     dtype=st.sampled_from(["float32", "float64", "int64", "object", "V8", "U3", "", "no such type"]),
@@ -387,34 +373,6 @@ arrays = st.builds(
     data=st.binary(max_size=150)
     | hnp.arrays(np.float32, hnp.array_shapes(max_dims=2, max_side=3)).map(lambda array: Array(array).data),
 ) | hnp.arrays(np.float32, st.sampled_from([(2,), (2, 2)])).map(Array)
-array_records = st.dictionaries(st.sampled_from(["k", "b", "w"]), arrays, max_size=3).map(ArrayRecord)
-contents = st.dictionaries(names, array_records | metric_records | config_records, max_size=4).map(RecordDict)
-
-
-@given(content=contents)
-@pytest.mark.parametrize(
-    "check",
-    [
-        is_trained,
-        is_histogram,
-        are_both_histograms,
-        read_member,
-        holds_out,
-        are_sums,
-        are_label_counts,
-        read_initial_weights,
-    ],
-    ids=lambda c: c.__name__,
-)
-def test_whatever_a_hospital_sends_is_sound_or_not_sound(check: Check, content: RecordDict) -> None:
-    try:
-        check(reply(content))
-    except NOT_SOUND as problem:
-        line = describe_problem(problem)
-        assert line.isprintable()
-        assert len(line) <= LONGEST_REASON + len("no ")
-
-
 honest_arrays = st.fixed_dictionaries({"k": arrays, "b": arrays}).map(ArrayRecord)
 almost_trained = st.builds(
     trained,
@@ -425,7 +383,8 @@ almost_evaluated = st.dictionaries(keys, values, max_size=3).map(
     lambda lies: RecordDict({"metrics": MetricRecord({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), **lies})})
 )
 almost_described = st.dictionaries(keys, values, max_size=2).map(lambda lies: described(**lies))
-almost_summed = st.builds(sums, counts=st.lists(numbers, max_size=8), values=st.lists(numbers, max_size=8))
+listed = st.lists(st.integers(-5, 61), max_size=8) | st.lists(st.floats(), max_size=8)
+almost_summed = st.builds(sums, counts=listed, values=listed)
 
 
 @given(data=st.data())
@@ -434,9 +393,8 @@ almost_summed = st.builds(sums, counts=st.lists(numbers, max_size=8), values=st.
     [
         (is_trained, almost_trained),
         (is_histogram, almost_evaluated),
-        (read_member, almost_described),
+        (is_member, almost_described),
         (are_sums, almost_summed),
-        (read_initial_weights, honest_arrays.map(lambda record: RecordDict({"arrays": record}))),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -444,16 +402,16 @@ def test_an_answer_that_is_almost_honest_is_sound_or_not_sound(
     check: Check, almost: st.SearchStrategy[RecordDict], data: st.DataObject
 ) -> None:
     try:
-        check(reply(data.draw(almost)))
-    except NOT_SOUND as problem:
-        assert describe_problem(problem).isprintable()
+        check(data.draw(almost))
+    except ValueError as problem:
+        assert str(problem)
 
 
 @given(content=almost_trained)
 def test_whatever_passes_for_weights_is_finite_and_fits_the_model(content: RecordDict) -> None:
     try:
-        is_trained(reply(content))
-    except NOT_SOUND:
+        is_trained(content)
+    except ValueError:
         return
     for name, values in MODEL.items():
         sent = content.array_records["arrays"][name].numpy()
@@ -478,7 +436,7 @@ def importance(**changes: Any) -> RecordDict:
 
 
 def test_the_drops_of_the_declared_patients_come_as_they_were_sent() -> None:
-    assert read_importance(reply(importance()), VA) == DROPS
+    assert check_importance(decode_importance(importance()), VA) == DROPS
 
 
 @pytest.mark.parametrize(
@@ -496,12 +454,12 @@ def test_the_drops_of_the_declared_patients_come_as_they_were_sent() -> None:
     ],
 )
 def test_drops_of_others_or_without_sense_are_not_sound(content: RecordDict, told: str) -> None:
-    assert told in refusal(lambda message: read_importance(message, VA), content)
+    assert told in refusal(lambda each: check_importance(decode_importance(each), VA), content)
 
 
 def test_a_hospital_without_a_healthy_patient_has_no_auroc_that_could_drop() -> None:
     only_ill = replace(VA, test_ill=3)
-    assert "no AUROC" in refusal(lambda message: read_importance(message, only_ill), importance())
+    assert "no AUROC" in refusal(lambda each: check_importance(decode_importance(each), only_ill), importance())
 
 
 SOUND = {"value": 0.74, "alone": 0.67, "difference": 0.07, "low": 0.01, "high": 0.12}
@@ -511,61 +469,61 @@ def verdicts(**records: dict[str, Any]) -> RecordDict:
     return RecordDict({key.replace("_", "-"): MetricRecord(record) for key, record in records.items()})
 
 
+def are_comparisons(content: RecordDict) -> dict[str, PairedComparison]:
+    return check_comparisons(decode_finish_reply(content))
+
+
 def test_verdicts_come_as_they_were_sent_and_silence_is_none() -> None:
-    told = read_comparisons(reply(verdicts(global_auroc=SOUND, personal_brier=SOUND)), VA)
+    told = are_comparisons(verdicts(global_auroc=SOUND, personal_brier=SOUND))
     assert told == {"global": PairedComparison("auroc", **SOUND), "personal": PairedComparison("brier", **SOUND)}
-    assert read_comparisons(reply(RecordDict()), VA) == {}
+    assert are_comparisons(RecordDict()) == {}
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (verdicts(personal_auroc=SOUND), "it sent personal-auroc where verdicts were asked for"),
-        (verdicts(global_loss=SOUND), "it sent global-loss where a verdict was asked for"),
-        (verdicts(rows=SOUND), "it sent rows where a verdict was asked for"),
-        (verdicts(global_auroc=SOUND, global_brier=SOUND), "it sent global-brier where a verdict was asked for"),
-        (verdicts(global_auroc={**SOUND, "row": 1.0}), "other numbers than a verdict has"),
-        (verdicts(global_auroc={"value": 0.5}), "other numbers than a verdict has"),
+        (verdicts(personal_auroc=SOUND), "it sent personal-auroc where comparisons were asked for"),
+        (verdicts(global_loss=SOUND), "it sent global-loss where comparisons were asked for"),
+        (verdicts(rows=SOUND), "it sent rows where comparisons were asked for"),
+        (
+            verdicts(global_auroc=SOUND, global_brier=SOUND),
+            "it sent global-auroc, global-brier where comparisons were asked for",
+        ),
+        (verdicts(global_auroc={**SOUND, "row": 1.0}), "other numbers than a comparison has"),
+        (verdicts(global_auroc={"value": 0.5}), "other numbers than a comparison has"),
         (verdicts(global_auroc={**SOUND, "high": math.nan}), "no number from -1 to 1"),
         (verdicts(global_auroc={**SOUND, "high": 1}), "no number from -1 to 1"),
         (verdicts(global_auroc={**SOUND, "high": [0.5]}), "no number from -1 to 1"),
         (verdicts(global_auroc={**SOUND, "low": 0.5}), "contradicts itself"),
         (verdicts(global_auroc={**SOUND, "difference": 0.11}), "contradicts itself"),
         (verdicts(global_auroc={**SOUND, "value": -0.5, "difference": -1.0}), "contradicts itself"),
-        (RecordDict({"global-auroc": ConfigRecord({"value": 0.5})}), "where verdicts were asked for"),
-        (RecordDict({"arrays": record_of(MODEL)}), "it sent arrays where verdicts were asked for"),
+        (RecordDict({"global-auroc": ConfigRecord({"value": 0.5})}), "where comparisons were asked for"),
+        (RecordDict({"arrays": record_of(MODEL)}), "it sent arrays where comparisons were asked for"),
     ],
 )
 def test_verdicts_without_sense_are_not_sound(content: RecordDict, told: str) -> None:
-    assert told in refusal(lambda message: read_comparisons(message, VA), content)
-
-
-def test_a_record_is_taken_only_if_it_is_alone() -> None:
-    assert only_record({"arrays": 1}, "arrays") == 1
-    for records in ({}, {"arrays": 1, "more": 2}, {"\x1b": 1}):
-        with pytest.raises(ValueError, match="where arrays was asked for"):
-            only_record(records, "arrays")
+    assert told in refusal(are_comparisons, content)
 
 
 # --- long steps -------------------------------------------------------------------------------------------------------
 
 
 def test_a_step_is_cut_over_all_weights_together() -> None:
-    before = record_of({"k": np.array([[1, 1]], np.float32), "b": np.array([2], np.float32)})
+    before = {"k": np.array([[1, 1]], np.float32), "b": np.array([2], np.float32)}
     # Steps (2, 3) and (6): a norm of 7 over all three, cut to 3.5, that is by half.
-    after = record_of({"k": np.array([[3, 4]], np.float32), "b": np.array([8], np.float32)})
-    cut, norm = clip_update(after, before, 3.5)
+    after = {"k": np.array([[3, 4]], np.float32), "b": np.array([8], np.float32)}
+    cut, norm = clip_update(after, record_of(before), 3.5)
     assert norm == 7.0
-    np.testing.assert_array_equal(cut["k"].numpy(), np.array([[2, 2.5]], np.float32))
-    np.testing.assert_array_equal(cut["b"].numpy(), np.array([5], np.float32))
+    np.testing.assert_array_equal(cut["k"], np.array([[2, 2.5]], np.float32))
+    np.testing.assert_array_equal(cut["b"], np.array([5], np.float32))
     assert list(cut) == ["k", "b"]
-    check_arrays(cut, before)
+    assert cut["k"].dtype == np.float32
 
 
 @pytest.mark.parametrize("longest", [7.0, 7.1, 1e30])
 def test_a_step_within_the_limit_is_not_touched(longest: float) -> None:
-    before, after = record_of({"w": np.array([0], np.float32)}), record_of({"w": np.array([-7], np.float32)})
-    cut, norm = clip_update(after, before, longest)
+    before, after = {"w": np.array([0], np.float32)}, {"w": np.array([-7], np.float32)}
+    cut, norm = clip_update(after, record_of(before), longest)
     assert cut is after
     assert norm is None
 
@@ -580,11 +538,11 @@ def test_a_cut_step_has_the_limits_length_and_its_old_direction(
 ) -> None:
     after = before + step
     taken = after - before
-    cut, norm = clip_update(record_of({"w": after}), record_of({"w": before}), longest)
-    moved = cut["w"].numpy() - before
+    cut, norm = clip_update({"w": after}, record_of({"w": before}), longest)
+    moved = cut["w"] - before
     if norm is None:
         assert np.linalg.norm(taken) <= longest * (1 + 1e-12)
-        np.testing.assert_array_equal(cut["w"].numpy(), after)
+        np.testing.assert_array_equal(cut["w"], after)
     else:
         assert norm == pytest.approx(np.linalg.norm(taken))
         assert np.linalg.norm(moved) == pytest.approx(longest, rel=1e-6)
@@ -593,10 +551,7 @@ def test_a_cut_step_has_the_limits_length_and_its_old_direction(
 
 def test_the_longest_step_that_a_model_can_take_is_cut_as_well() -> None:
     far = np.finfo(np.float32).max
-    before, after = (
-        record_of({"w": np.array([-far, far], np.float32)}),
-        record_of({"w": np.array([far, -far], np.float32)}),
-    )
-    cut, norm = clip_update(after, before, 1.0)
+    before, after = {"w": np.array([-far, far], np.float32)}, {"w": np.array([far, -far], np.float32)}
+    cut, norm = clip_update(after, record_of(before), 1.0)
     assert norm == pytest.approx(float(far) * math.sqrt(8))
-    check_arrays(cut, before)
+    assert np.isfinite(cut["w"]).all()

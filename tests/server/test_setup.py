@@ -258,7 +258,7 @@ def test_a_hospital_that_cannot_answer_what_all_must_answer_is_named(question: s
         ("query.first_moments", "moments", "sums", [np.nan] * 6, "its sums are not finite"),
         ("query.first_moments", "moments", "counts", [-1] * 6, "its counts are no counts of its 1 training patients"),
         ("query.first_moments", "moments", "counts", [2] * 6, "its counts are no counts of its 1 training patients"),
-        ("query.second_moments", "moments", "counts", [0.5] * 6, "its counts are no counts of its 1 training patients"),
+        ("query.second_moments", "moments", "counts", [0.5] * 6, "it sent no lists of counts and sums"),
     ],
 )
 def test_an_answer_without_sense_ends_the_run_before_it_begins_and_says_whose_it_was(
@@ -288,8 +288,11 @@ def test_first_weights_that_are_none_end_the_run() -> None:
     toy = make_toy(ToyHospital("va", [50]))
     for lies, told in (
         (RecordDict({"arrays": ArrayRecord()}), "it sent no weights"),
-        (RecordDict({"metrics": MetricRecord()}), "no 'arrays'"),
-        (RecordDict({"arrays": ArrayRecord([np.array([np.inf], np.float32)])}), "its weights are not finite"),
+        (RecordDict({"metrics": MetricRecord()}), "it sent metrics where arrays was asked for"),
+        (
+            RecordDict({"arrays": ArrayRecord([np.array([np.inf], np.float32)])}),
+            "its weights make no sense: not all are finite",
+        ),
     ):
         toy.hospitals["va"].lies["query.initial_weights"] = lambda answer, lies=lies: lies
         with pytest.raises(RunError) as caught:

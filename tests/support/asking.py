@@ -14,6 +14,7 @@ from fedhealth.data.patients import split_patients
 from fedhealth.data.schema import FEATURE_NAMES, TARGET
 from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.protocol.fields import ARRAYS, CONFIG
 from tests.support.hospital_apps import USUAL, make_app
 
 Ask = Callable[..., Message]
@@ -44,9 +45,9 @@ def ask_through(grid: InProcessGrid) -> Ask:
     (node_id,) = grid.get_node_ids()
 
     def ask(kind: str, arrays: ArrayRecord | None = None, **config: Any) -> Message:
-        records: dict[str, Any] = {"config": ConfigRecord({key.replace("_", "-"): v for key, v in config.items()})}
+        records: dict[str, Any] = {CONFIG: ConfigRecord({key.replace("_", "-"): v for key, v in config.items()})}
         if arrays is not None:
-            records["arrays"] = arrays
+            records[ARRAYS] = arrays
         message = Message(RecordDict(records), dst_node_id=node_id, message_type=kind)
         (reply,) = grid.send_and_receive([message])
         return reply

@@ -10,18 +10,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fedhealth.data import preprocessing
 from fedhealth.data.schema import FEATURES
-from fedhealth.metrics.histogram import histogram_to_record, score_histogram
-from fedhealth.server import participation, rounds, setup
+from fedhealth.metrics.histogram import score_histogram
+from fedhealth.server import participation, rounds
+from fedhealth.server import setup as server_setup
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import error_reply, node_id_of
+from fedhealth.transport.protocol import finalization, setup
+from fedhealth.transport.protocol.evaluation import EvaluateReply, Histogram, encode_evaluate_reply
+from fedhealth.transport.protocol.fields import ROUND, action, decode_weights
+from fedhealth.transport.protocol.setup import Description, LabelCounts, MomentSums
+from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
 
 HEALTHY, ILL = 3, 1
+QUERIES = (
+    *(setup.DESCRIBE, setup.FIRST_MOMENTS, setup.SECOND_MOMENTS, setup.LABEL_COUNTS, setup.INITIAL_WEIGHTS),
+    *(finalization.SUBGROUPS, finalization.IMPORTANCE, finalization.FINISH),
+)
 Tamper = Callable[[RecordDict], RecordDict | None]
 """What becomes of an honest answer on its way out; None: nothing."""
 
@@ -64,7 +74,7 @@ class Heard:
 
     @property
     def round_num(self) -> int:
-        return int(self.config["server-round"])
+        return int(self.config[ROUND])
 
 
 class ToyGrid(InProcessGrid):
@@ -118,44 +128,39 @@ class Toy:
         return sorted(each.hospital for each in self.heard if each.kind == kind and each.round_num == round_num)
 
 
-def toy_answer(hospital: ToyHospital, kind: str, message: Message) -> RecordDict:
+def as_sent(risks: ArrayLike, labels: ArrayLike) -> Histogram:
+    """The score histogram of these risks by label, as a hospital sends it."""
+    histogram = score_histogram(risks, labels)
+    return Histogram(histogram.num_examples, **vars(histogram))
+
+
+def toy_answer(hospital: ToyHospital, kind: str, content: RecordDict) -> RecordDict:
     """What an honest hospital answers."""
     features = make_features(hospital.ages)
-    if kind == "query.describe":
-        counts = {"train-patients": len(hospital.ages), "test-patients": HEALTHY + ILL, "test-ill": ILL}
-        if sum(hospital.validation):
-            counts |= {"validation-patients": sum(hospital.validation), "validation-ill": hospital.validation[1]}
-        who = ConfigRecord({"name": hospital.name, "source": hospital.source})
-        return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
-    if kind.endswith("_moments"):
-        if kind == "query.first_moments":
-            moments = preprocessing.first_moments(features)
-        else:
-            means = message.content.config_records["config"]["means"]
-            moments = preprocessing.second_moments(features, means)  # type: ignore[arg-type]  # a list, as sent
-        return RecordDict({"moments": MetricRecord({"counts": list(moments.counts), "sums": list(moments.sums)})})
-    labels = MetricRecord(dict(zip(("healthy", "ill"), hospital.labels, strict=True)))
+    held = (sum(hospital.validation), hospital.validation[1]) if sum(hospital.validation) else ()
+    described = Description(hospital.name, hospital.source, len(hospital.ages), HEALTHY + ILL, ILL, *held)
     always = {
-        "query.label_counts": RecordDict({"labels": labels}),
-        "query.initial_weights": RecordDict({"arrays": ArrayRecord({"w": Array(np.array([0.5], np.float32))})}),
-        "query.subgroups": RecordDict({"subgroups": MetricRecord()}),
-        "query.importance": RecordDict(),
-        "query.finish": RecordDict(),
+        setup.DESCRIBE: setup.encode_description(described),
+        setup.FIRST_MOMENTS: setup.encode_moments(MomentSums(**vars(preprocessing.first_moments(features)))),
+        setup.LABEL_COUNTS: setup.encode_label_counts(LabelCounts(*hospital.labels)),
+        setup.INITIAL_WEIGHTS: setup.encode_initial_weights({"w": np.array([0.5], np.float32)}),
+        finalization.SUBGROUPS: finalization.encode_subgroups({}),
+        finalization.IMPORTANCE: finalization.encode_importance(None),
+        finalization.FINISH: finalization.encode_finish_reply({}),
     }
     if kind in always:
         return always[kind]
-    weight = message.content.array_records["arrays"]["w"].numpy()
-    if kind == "train":
-        arrays = ArrayRecord({"w": Array(np.asarray(weight + np.float32(hospital.step)))})
-        metrics = MetricRecord({"num-examples": len(hospital.ages), "train-loss": 0.25})
-        return RecordDict({"arrays": arrays, "metrics": metrics})
+    if kind == setup.SECOND_MOMENTS:
+        means = setup.decode_second_moments_request(content)
+        return setup.encode_moments(MomentSums(**vars(preprocessing.second_moments(features, means))))
+    weight = decode_weights(content)["w"]
+    if kind == TRAIN:
+        trained = np.asarray(weight + np.float32(hospital.step))
+        return encode_train_reply(TrainReply({"w": trained}, len(hospital.ages), 0.25))
     risk = float(np.clip(weight[0], 0, 1))
-    risks, labels = [1 - risk] * HEALTHY + [risk] * ILL, [0] * HEALTHY + [1] * ILL
-    records = {"metrics": MetricRecord(histogram_to_record(score_histogram(risks, labels)))}
-    if sum(hospital.validation):
-        held = np.repeat([0, 1], hospital.validation)
-        records["validation"] = MetricRecord(histogram_to_record(score_histogram(np.full(len(held), risk), held)))
-    return RecordDict(dict(records))
+    tested = as_sent([1 - risk] * HEALTHY + [risk] * ILL, [0] * HEALTHY + [1] * ILL)
+    labels = np.repeat([0, 1], hospital.validation)
+    return encode_evaluate_reply(EvaluateReply(tested, as_sent(np.full(len(labels), risk), labels) if held else None))
 
 
 def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class: type[ToyGrid] = ToyGrid) -> Toy:
@@ -176,18 +181,14 @@ def toy_app(hospital: ToyHospital, heard: list[Heard]) -> ClientApp:
         heard.append(Heard(hospital.name, kind, message.content, config))
         if kind in hospital.faults:
             raise hospital.faults[kind]
-        honest = toy_answer(hospital, kind, message)
+        honest = toy_answer(hospital, kind, message.content)
         said = hospital.lies[kind](honest) if kind in hospital.lies else honest
         return Message(RecordDict() if said is None else said, reply_to=message)
 
     app.train()(answer)
     app.evaluate()(answer)
-    questions = (
-        *("describe", "first_moments", "second_moments", "label_counts", "initial_weights", "subgroups"),
-        *("importance", "finish"),
-    )
-    for question in questions:
-        app.query(question)(answer)
+    for question in QUERIES:
+        app.query(action(question))(answer)
     return app
 
 
@@ -230,6 +231,6 @@ class Clock:
 def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """One clock for everything on the server's side that waits."""
     clock = Clock()
-    for module in (setup, rounds, participation):
+    for module in (server_setup, rounds, participation):
         monkeypatch.setattr(module, "time", clock)
     return clock

@@ -7,11 +7,14 @@ from flwr.app import Message
 
 from fedhealth.common.text_table import format_table
 from fedhealth.data.schema import FEATURE_NAMES
-from fedhealth.metrics.histogram import compute_metrics, histogram_from_record, score_histogram
+from fedhealth.metrics.histogram import check_histogram, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import comparison_sentence
 from fedhealth.metrics.ranking import exact_auroc
 from fedhealth.reporting.console.final_text import FEW_PATIENTS, largest_drops
 from fedhealth.reporting.format import number
+from fedhealth.transport.protocol.evaluation import EVALUATE, decode_evaluate_reply, decode_evaluate_request
+from fedhealth.transport.protocol.finalization import IMPORTANCE, SUBGROUPS, decode_importance, decode_subgroups
+from fedhealth.transport.protocol.setup import DESCRIBE
 
 if TYPE_CHECKING:
     from fedhealth.client.personalization import Outcome
@@ -23,10 +26,10 @@ PERSONAL = {"intercept": "personal (a bias of its own)", "finetune": "personal (
 
 def own_importance_line(reply: Message) -> str:
     """What the final model goes by among a hospital's own test patients, as this hospital has just told the server."""
-    if not reply.content:
+    importance = decode_importance(reply.content)
+    if importance is None:
         return "what the model goes by here stays here: few test patients are ill, or few healthy (--min-count)"
-    drops: list[float] = reply.content.metric_records["importance"]["auroc-drops"]  # type: ignore[assignment]  # a list
-    told = largest_drops(dict(zip(FEATURE_NAMES, drops, strict=True)))
+    told = largest_drops(dict(zip(FEATURE_NAMES, importance.drops, strict=True)))
     return f"here, the model goes by {told} ... (AUROC lost when a feature is shuffled)"
 
 
@@ -61,18 +64,18 @@ def client_line(message: Message, reply: Message) -> str | None:
     kind = message.metadata.message_type
     if reply.has_error():
         return f"could not answer {kind}; the federation goes on without this answer"
-    if kind == "query.describe":
+    if kind == DESCRIBE:
         return "ready; waiting for the other hospitals"
-    if kind == "query.subgroups":
-        told = reply.content.metric_records["subgroups"]
+    if kind == SUBGROUPS:
+        told = decode_subgroups(reply.content)
         return f"told how own test patients fare by sex and age band: {', '.join(told) or 'no group is large enough'}"
-    if kind == "query.importance":
+    if kind == IMPORTANCE:
         return own_importance_line(reply)
-    if kind != "evaluate":
+    if kind != EVALUATE:
         return None
-    round_num = int(message.content.config_records["config"]["server-round"])  # type: ignore[arg-type]
-    own = compute_metrics(histogram_from_record(reply.content.metric_records["metrics"]))
-    which = "final model" if message.content.config_records["config"].get("final") else f"round {round_num:>3}"
+    request, tested = decode_evaluate_request(message.content), decode_evaluate_reply(reply.content).tested
+    own = compute_metrics(check_histogram(**vars(tested)))
+    which = "final model" if request.final else f"round {request.round_num:>3}"
     return (
         f"{which}   own test patients: loss {number(own.loss)}   AUROC {number(own.auroc)}   "
         f"accuracy {number(own.accuracy, 2)}"

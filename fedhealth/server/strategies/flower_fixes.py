@@ -8,13 +8,15 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAdam, FedAvg, QFedAvg
 from flwr.serverapp.strategy.qfedavg import compute_delta_and_h, get_train_loss
 
+from fedhealth.transport.protocol.fields import NUM_EXAMPLES
+
 EVERYBODY: dict[str, Any] = {
     "fraction_train": 1.0,
     "fraction_evaluate": 1.0,
     "min_train_nodes": 1,
     "min_evaluate_nodes": 1,
     "min_available_nodes": 1,
-    "weighted_by_key": "num-examples",
+    "weighted_by_key": NUM_EXAMPLES,
 }
 """Every hospital that is here takes part in every round."""
 

@@ -24,6 +24,7 @@ from flwr.serverapp.strategy import (
 from fedhealth.config.federation import FederationSettings, StrategyName
 from fedhealth.server.strategies.flower_fixes import EVERYBODY, LightQFedAvg, SameTypesFedAdam
 from fedhealth.server.strategies.scaffold import Scaffold
+from fedhealth.transport.protocol.training import TRAIN_LOSS
 
 __all__ = ["STRATEGIES", "make_strategy"]
 
@@ -108,7 +109,7 @@ def _qfedavg(settings: FederationSettings) -> Strategy:
         **EVERYBODY,
         client_learning_rate=settings.learning_rate,
         q=settings.fairness,
-        train_loss_key="train-loss",
+        train_loss_key=TRAIN_LOSS,
     )
 
 

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
-from fedhealth.common.array_codec import read_array
+from fedhealth.common.array_codec import read_arrays
 from fedhealth.config.federation import FederationSettings
 from fedhealth.server.strategies.flower_fixes import EVERYBODY
+from fedhealth.transport.protocol.fields import encode_arrays
+from fedhealth.transport.protocol.training import add_correction, decode_train_reply
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -41,7 +43,7 @@ class Scaffold(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Send each hospital its correction beside the weights."""
-        self.sent = {name: read_array(array) for name, array in arrays.items()}
+        self.sent = read_arrays(arrays)
         if self.control is None:
             self.control = {name: np.zeros_like(values) for name, values in self.sent.items()}
         return [self._corrected(message) for message in super().configure_train(server_round, arrays, config, grid)]
@@ -67,12 +69,12 @@ class Scaffold(FedAvg):
             self.own |= {f"{node}/{name}": self._own(node, name) + moved for name, moved in change.items()}
         rate = np.float32(self.server_learning_rate)
         moved = {name: sent[name] + rate * (array.numpy() - sent[name]) for name, array in arrays.items()}
-        return ArrayRecord({name: Array(values) for name, values in moved.items()}), metrics
+        return encode_arrays(moved), metrics
 
     def _corrected(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
-        correction = {name: Array(mean - self._own(node, name)) for name, mean in (self.control or {}).items()}
-        content = RecordDict({**message.content, "correction": ArrayRecord(correction)})
+        correction = {name: np.asarray(mean - self._own(node, name)) for name, mean in (self.control or {}).items()}
+        content = add_correction(message.content, correction)
         return Message(content, dst_node_id=node, message_type=message.metadata.message_type)
 
     def _own(self, node: int, name: str) -> NDArray[Any]:
@@ -81,15 +83,13 @@ class Scaffold(FedAvg):
 
     def _change(self, reply: Message) -> tuple[dict[str, NDArray[np.float32]], int]:
         """How the hospital's own variate changed, and its number of patients."""
-        (arrays,), (metrics,) = reply.content.array_records.values(), reply.content.metric_records.values()
-        patients = int(metrics["num-examples"])  # type: ignore[arg-type]  # the recorder has checked it
-        steps = count_steps(patients, self.batch_size, self.local_epochs)
+        trained = decode_train_reply(reply.content)
+        steps = count_steps(trained.num_examples, self.batch_size, self.local_epochs)
         names, control, sent = list(self.sent or {}), self.control or {}, self.sent or {}
         shared, before = [control[name] for name in names], [sent[name] for name in names]
-        changes = control_change(
-            shared, before, [read_array(arrays[name]) for name in names], steps, self.learning_rate
-        )
-        return dict(zip(names, changes, strict=True)), patients
+        after = [trained.weights[name] for name in names]
+        changes = control_change(shared, before, after, steps, self.learning_rate)
+        return dict(zip(names, changes, strict=True)), trained.num_examples
 
 
 Weights = Sequence[NDArray[np.float32]]

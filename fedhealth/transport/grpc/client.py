@@ -7,7 +7,7 @@ training is not taken for a lost connection. `retry.py` joins again after a cut.
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -19,7 +19,6 @@ from fedhealth.transport.grpc.retry import WELCOME_SECONDS, Attempt, ServerLostE
 from fedhealth.transport.messages import (
     METHOD,
     RUN_ID,
-    WELCOME,
     agreement,
     decode_message,
     encode_message,
@@ -28,6 +27,7 @@ from fedhealth.transport.messages import (
     set_message_id,
 )
 from fedhealth.transport.options import client_options
+from fedhealth.transport.protocol.setup import WELCOME, decode_welcome
 from fedhealth.transport.tls.identity import Identity
 
 OnJoin = Callable[[Mapping[str, str | bytes]], None]
@@ -117,9 +117,10 @@ def _welcome(stream: Any, attempt: Attempt, address: str, tls: Identity | None) 
         timer.cancel()
     if welcome is None:
         raise ServerLostError("it closed the connection")
-    if welcome.metadata.message_type != WELCOME or "run-config" not in welcome.content.config_records:
-        raise UsageError("what answers there is no federation server (no welcome); check --server")
-    return dict(welcome.content.config_records["run-config"])
+    if welcome.metadata.message_type == WELCOME and welcome.has_content():
+        with suppress(ValueError):
+            return decode_welcome(welcome.content)
+    raise UsageError("what answers there is no federation server (no welcome); check --server")
 
 
 class Connection:

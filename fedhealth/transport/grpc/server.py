@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import grpc
-from flwr.app import ConfigRecord, RecordDict
 
 from fedhealth.common.errors import MISBEHAVED, UsageError
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError, read_name
@@ -22,13 +21,13 @@ from fedhealth.transport.messages import (
     ABSENT,
     CHECK_METHOD,
     METHOD,
-    WELCOME,
     decode_message,
     encode_message,
     node_id_of,
     request,
 )
 from fedhealth.transport.options import MAX_MESSAGE_BYTES, server_options
+from fedhealth.transport.protocol.setup import WELCOME, encode_welcome
 from fedhealth.transport.tls.identity import Identity
 from fedhealth.transport.tls.proxy import LOOPBACK_HOST, TlsProxy
 
@@ -205,7 +204,7 @@ class StreamServer:
             self._leave(old)
         stream = self._streams[node_id] = HospitalStream(hospital, node_id)
         self._find_free()
-        welcome = request(RecordDict({"run-config": ConfigRecord(dict(self._run_config))}), WELCOME, node_id)
+        welcome = request(encode_welcome(self._run_config), WELCOME, node_id)
         stream.outbox.put_nowait((encode_message(welcome), b""))
         self._report("joined", hospital)
         return stream

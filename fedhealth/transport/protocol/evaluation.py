@@ -6,7 +6,7 @@ add the round number. `encode_evaluate_request` makes the same message without a
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
@@ -25,10 +25,8 @@ from fedhealth.transport.protocol.fields import (
     decode_weights,
     encode_arrays,
     encode_scale,
-    forbid_others,
-    is_list,
     take_config,
-    take_only,
+    take_records,
 )
 
 EVALUATE = "evaluate"
@@ -36,30 +34,6 @@ FINAL = "final"
 VALIDATION = "validation"
 POSITIVES, NEGATIVES = "positives", "negatives"
 LOG_LOSS, SQUARED_ERROR = "log-loss", "squared-error"
-
-
-class HistogramLike(Protocol):
-    """What a score histogram is made of; `metrics.histogram.ScoreHistogram` is one."""
-
-    @property
-    def num_examples(self) -> int:
-        """How many patients."""
-
-    @property
-    def positives(self) -> NDArray[np.int64]:
-        """Ill patients by bin (num_bins,)."""
-
-    @property
-    def negatives(self) -> NDArray[np.int64]:
-        """Healthy patients by bin (num_bins,)."""
-
-    @property
-    def log_loss(self) -> float:
-        """Sum over patients, nats."""
-
-    @property
-    def squared_error(self) -> float:
-        """Sum over patients."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +61,8 @@ class EvaluateRequest:
 class EvaluateReply:
     """Score histograms of the test patients and, in a run with a validation set, of the validation patients."""
 
-    tested: HistogramLike
-    validation: HistogramLike | None = None
+    tested: Histogram
+    validation: Histogram | None = None
 
 
 def encode_evaluate_config(scale: Scale | None) -> ConfigRecord:
@@ -123,12 +97,10 @@ def encode_evaluate_reply(reply: EvaluateReply) -> RecordDict:
 def decode_evaluate_reply(content: RecordDict) -> EvaluateReply:
     """Histograms as they were sent: number of bins, signs and sums are not checked."""
     keys = (METRICS, VALIDATION) if VALIDATION in content else (METRICS,)
-    records = take_only(content, MetricRecord, *keys)
-    forbid_others(content, *keys)
-    return EvaluateReply(*map(_decode_histogram, records))
+    return EvaluateReply(*map(_decode_histogram, take_records(content, dict.fromkeys(keys, MetricRecord))))
 
 
-def _encode_histogram(histogram: HistogramLike) -> MetricRecord:
+def _encode_histogram(histogram: Histogram) -> MetricRecord:
     return MetricRecord(
         {
             NUM_EXAMPLES: histogram.num_examples,
@@ -141,26 +113,20 @@ def _encode_histogram(histogram: HistogramLike) -> MetricRecord:
 
 
 def _decode_histogram(record: MetricRecord) -> Histogram:
-    keys = {NUM_EXAMPLES, POSITIVES, NEGATIVES, LOG_LOSS, SQUARED_ERROR}
-    if missing := keys - set(record):
-        raise ValueError(f"the histogram lacks {min(missing)}")
-    if others := set(record) - keys:
-        raise ValueError(f"the histogram has {min(others)}, which is no part of one")
-    positives, negatives = _decode_bins(record[POSITIVES]), _decode_bins(record[NEGATIVES])
-    num_examples, log_loss, squared_error = record[NUM_EXAMPLES], record[LOG_LOSS], record[SQUARED_ERROR]
+    keys = (NUM_EXAMPLES, POSITIVES, NEGATIVES, LOG_LOSS, SQUARED_ERROR)
+    values: list[Any] = [record.get(key) for key in keys]
+    if len(record) != len(keys) or None in values:
+        raise ValueError(f"a histogram has {', '.join(keys)}, and nothing else")
+    num_examples, positives, negatives, *sums = values
     if type(num_examples) is not int:
-        raise ValueError("the bins do not add up to num-examples")
-    if type(log_loss) is not float or type(squared_error) is not float:
-        raise ValueError("the sum of log loss or of squared error is no number")
-    if not (math.isfinite(log_loss) and math.isfinite(squared_error)):
+        raise ValueError(f"its {NUM_EXAMPLES} is no whole number")
+    if not all(type(each) is float and math.isfinite(each) for each in sums):
         raise ValueError("the sum of log loss or of squared error is out of range")
-    return Histogram(num_examples, positives, negatives, log_loss, squared_error)
+    return Histogram(num_examples, _decode_bins(positives), _decode_bins(negatives), *sums)
 
 
 def _decode_bins(values: object) -> NDArray[np.int64]:
-    if not is_list(values, int):
+    bins = np.asarray(values)
+    if bins.ndim != 1 or bins.dtype.kind != "i":
         raise ValueError("a bin is not a count of patients")
-    try:
-        return np.array(values, dtype=np.int64)
-    except OverflowError:
-        raise ValueError("a bin is not a count of patients") from None
+    return bins

@@ -4,18 +4,17 @@ A decoder raises a `ValueError` and nothing else. Its text for a reply says what
 names the server's value and quotes nothing but bounds, so a hospital may send it back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedhealth.common.array_codec import read_array
+from fedhealth.common.array_codec import read_arrays
 from fedhealth.data.schema import NUMBERS
 
-Record = TypeVar("Record", ArrayRecord, ConfigRecord, MetricRecord)
 Weights = Mapping[str, NDArray[Any]]
 """Weights by name, in the model's order; decoded ones are read-only views of the message's bytes."""
 
@@ -48,44 +47,28 @@ def action(message_type: str) -> str:
 # --- replies ----------------------------------------------------------------------------------------------------------
 
 
-def take_record(content: RecordDict, key: str, kind: type[Record]) -> Record:
-    """The record of that name and kind, beside others."""
-    record = content.get(key)
-    if not isinstance(record, kind):
-        raise ValueError(f"no {key!r}")
-    return record
+def take_records(
+    content: RecordDict, kinds: Mapping[str, type[ArrayRecord | ConfigRecord | MetricRecord]]
+) -> list[Any]:
+    """The records of these names and kinds, which must be all that there are."""
+    records = [content.get(key) for key in kinds]
+    if len(content) != len(kinds) or not all(map(isinstance, records, kinds.values())):
+        asked = f"{' and '.join(kinds)} {'was' if len(kinds) == 1 else 'were'}"
+        raise ValueError(f"it sent {list_names(content)} where {asked} asked for")
+    return records
 
 
-def take_only(content: RecordDict, kind: type[Record], *keys: str) -> list[Record]:
-    """The records of these names, which must be the only ones of their kind."""
-    records = {name: record for name, record in content.items() if isinstance(record, kind)}
-    if set(records) != set(keys):
-        raise ValueError(f"it sent {list_names(list(records))} where {_asked(keys)}")
-    return [records[key] for key in keys]
-
-
-def forbid_others(content: RecordDict, *keys: str) -> None:
-    """Raise a `ValueError` if the reply has records beside these."""
-    if set(content) - set(keys):
-        raise ValueError(f"it sent {list_names(list(content))} where {_asked(keys)}")
-
-
-def _asked(keys: Sequence[str]) -> str:
-    return f"{' and '.join(keys)} {'was' if len(keys) == 1 else 'were'} asked for"
-
-
-def list_names(names: list[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """Names in a line, or that there is none."""
     return ", ".join(names) or "nothing"
 
 
-def take_count(record: MetricRecord, key: str) -> int:
-    """A whole number of any sign."""
-    if key not in record:
-        raise ValueError(f"no {key!r}")
-    if type(value := record[key]) is not int:
-        raise ValueError(f"its {key} is no whole number")
-    return value
+def take_counts(record: MetricRecord, keys: Sequence[str]) -> list[int]:
+    """Whole numbers of any sign, which must be all that there are."""
+    counts: list[Any] = [record.get(key) for key in keys]
+    if len(record) != len(keys) or not is_list(counts, int):
+        raise ValueError(f"it sent no whole numbers {', '.join(keys)}, or others beside them")
+    return counts
 
 
 def is_list(values: object, kind: type) -> bool:
@@ -98,22 +81,15 @@ def encode_arrays(weights: Weights) -> ArrayRecord:
     return ArrayRecord({name: Array(values) for name, values in weights.items()})
 
 
-def decode_arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:
-    """A reply's weights by name; all are finite numbers."""
-    weights = {name: _read_numbers(array) for name, array in record.items()}
-    if not all(np.all(np.isfinite(values)) for values in weights.values()):
-        raise ValueError("its weights are not finite")
-    return weights
-
-
-def _read_numbers(array: Array) -> NDArray[Any]:
+def decode_arrays(record: ArrayRecord, whose: str = "its") -> dict[str, NDArray[Any]]:
+    """Weights by name; all are finite numbers."""
     try:
-        values = read_array(array)
-    except UNREADABLE as problem:
-        raise ValueError(str(problem)) from None
-    if values.dtype.kind not in "fiu" or (str(values.dtype), values.shape) != (array.dtype, tuple(array.shape)):
-        raise ValueError("its weights are not what they say they are")
-    return values
+        weights = read_arrays(record)
+    except UNREADABLE:
+        raise ValueError(f"{whose} weights make no sense: they cannot be read") from None
+    if not all(each.dtype.kind in "fiu" and np.all(np.isfinite(each)) for each in weights.values()):
+        raise ValueError(f"{whose} weights make no sense: not all are finite")
+    return weights
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -151,13 +127,7 @@ def decode_weights(content: RecordDict, key: str = ARRAYS) -> dict[str, NDArray[
     record = content.get(key)
     if not isinstance(record, ArrayRecord):
         raise ValueError("the server's weights make no sense: they are not those of this model")
-    try:
-        weights = {name: _read_numbers(array) for name, array in record.items()}
-    except ValueError:
-        raise ValueError("the server's weights make no sense: they cannot be read") from None
-    if not all(np.all(np.isfinite(values)) for values in weights.values()):
-        raise ValueError("the server's weights make no sense: not all are finite")
-    return weights
+    return decode_arrays(record, "the server's")
 
 
 def decode_round(config: ConfigRecord) -> int:

@@ -17,12 +17,11 @@ from fedhealth.transport.protocol.fields import (
     decode_weights,
     encode_arrays,
     encode_scale,
-    forbid_others,
     is_list,
     is_number,
     list_names,
     take_config,
-    take_only,
+    take_records,
 )
 
 # --- the request of all three -----------------------------------------------------------------------------------------
@@ -72,15 +71,11 @@ def encode_subgroups(counts: SubgroupCounts) -> RecordDict:
 
 def decode_subgroups(content: RecordDict) -> SubgroupCounts:
     """Four counts for each subgroup; that there is such a subgroup is not checked."""
-    (record,) = take_only(content, MetricRecord, SUBGROUPS_RECORD)
-    forbid_others(content, SUBGROUPS_RECORD)
-    return {group: _decode_outcomes(group, counts) for group, counts in record.items()}
-
-
-def _decode_outcomes(group: str, counts: Any) -> tuple[int, ...]:
-    if not is_list(counts, int) or len(counts) != 4 or min(counts) < 0:
-        raise ValueError(f"its {group} are not four counts")
-    return tuple(counts)
+    (record,) = take_records(content, {SUBGROUPS_RECORD: MetricRecord})
+    for group, counts in record.items():
+        if not is_list(counts, int) or len(counts) != 4 or min(counts) < 0:
+            raise ValueError(f"its {group} are not four counts")
+    return {group: tuple(counts) for group, counts in record.items()}
 
 
 # --- permutation importance -------------------------------------------------------------------------------------------
@@ -110,26 +105,24 @@ def decode_importance(content: RecordDict) -> ImportanceDrops | None:
     """One drop for each feature; None of a hospital that does not disclose them."""
     if not content:
         return None
-    (record,) = take_only(content, MetricRecord, IMPORTANCE_RECORD)
-    forbid_others(content, IMPORTANCE_RECORD)
+    (record,) = take_records(content, {IMPORTANCE_RECORD: MetricRecord})
     num_examples, drops = record.get(NUM_EXAMPLES), record.get(DROPS)
-    if set(record) != {DROPS, NUM_EXAMPLES} or type(num_examples) is not int:
+    if len(record) != 2 or type(num_examples) is not int:
         raise ValueError("it sent something else than the drops of its test patients")
     if not isinstance(drops, list) or len(drops) != len(FEATURE_NAMES):
         raise ValueError(f"it sent no {len(FEATURE_NAMES)} drops")
-    if not is_list(drops, float) or not all(-1 <= drop <= 1 for drop in drops):
+    if not all(type(drop) is float and -1 <= drop <= 1 for drop in drops):
         raise ValueError("a drop is no number from -1 to 1")
-    return ImportanceDrops(tuple(map(float, drops)), num_examples)
+    return ImportanceDrops(tuple(drops), num_examples)
 
 
 # --- the hand-out; a hospital may say what the model is worth there ---------------------------------------------------
 
 FINISH = "query.finish"
-ComparedModel = Literal["global", "personal"]
 ComparedMetric = Literal["auroc", "brier"]
-COMPARED = {
-    f"{model}-{metric}": (model, metric) for model in get_args(ComparedModel) for metric in get_args(ComparedMetric)
-}
+MODELS = ("global", "personal")
+METRICS: tuple[ComparedMetric, ...] = get_args(ComparedMetric)
+COMPARED = {f"{model}-{metric}": (model, metric) for model in MODELS for metric in METRICS}
 """Name of a record -> the model and the metric that it compares."""
 COMPARISON_KEYS = ("value", "alone", "difference", "low", "high")
 
@@ -146,7 +139,8 @@ class Comparison:
     high: float
 
 
-Comparisons = Mapping[ComparedModel, Comparison]
+Comparisons = Mapping[str, Comparison]
+"""Of the models `global` and `personal`."""
 
 
 def encode_finish_reply(comparisons: Comparisons) -> RecordDict:
@@ -161,23 +155,19 @@ def encode_finish_reply(comparisons: Comparisons) -> RecordDict:
 
 def decode_finish_reply(content: RecordDict) -> Comparisons:
     """Comparisons of the global model and, beside it, of the personal one; that their numbers fit is not checked."""
-    comparisons: dict[ComparedModel, Comparison] = {}
-    for key, record in content.items():
-        if not isinstance(record, MetricRecord):
-            raise ValueError(f"it sent {list_names(list(content))} where verdicts were asked for")
-        model, metric = COMPARED.get(key, (None, None))
-        if model is None or metric is None or model in comparisons:
-            raise ValueError(f"it sent {key} where a verdict was asked for")
-        comparisons[model] = _decode_comparison(record, metric)
-    if set(comparisons) == {"personal"}:
-        raise ValueError(f"it sent {list_names(list(content))} where verdicts were asked for")
-    return comparisons
+    known = {
+        key: COMPARED[key] for key, record in content.items() if key in COMPARED and isinstance(record, MetricRecord)
+    }
+    models = sorted(model for model, _ in known.values())
+    if len(known) != len(content) or models not in ([], ["global"], ["global", "personal"]):
+        raise ValueError(f"it sent {list_names(content)} where comparisons were asked for")
+    return {model: _decode_comparison(content[key], metric) for key, (model, metric) in known.items()}
 
 
-def _decode_comparison(record: MetricRecord, metric: ComparedMetric) -> Comparison:
-    if set(record) != set(COMPARISON_KEYS):
-        raise ValueError("its verdict has other numbers than a verdict has")
+def _decode_comparison(record: Any, metric: ComparedMetric) -> Comparison:
     values: dict[str, Any] = dict(record)
+    if set(values) != set(COMPARISON_KEYS):
+        raise ValueError("its comparison has other numbers than a comparison has")
     if not all(type(value) is float and -1 <= value <= 1 for value in values.values()):
-        raise ValueError("its verdict holds what is no number from -1 to 1")
+        raise ValueError("its comparison holds what is no number from -1 to 1")
     return Comparison(metric, **values)

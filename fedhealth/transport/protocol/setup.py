@@ -6,7 +6,7 @@ The requests `DESCRIBE`, `FIRST_MOMENTS`, `LABEL_COUNTS` and `INITIAL_WEIGHTS` a
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
@@ -19,12 +19,10 @@ from fedhealth.transport.protocol.fields import (
     decode_arrays,
     decode_means,
     encode_arrays,
-    forbid_others,
     is_list,
     take_config,
-    take_count,
-    take_only,
-    take_record,
+    take_counts,
+    take_records,
 )
 
 
@@ -46,9 +44,7 @@ def encode_welcome(run_config: Mapping[str, Any]) -> RecordDict:
 
 def decode_welcome(content: RecordDict) -> dict[str, Any]:
     """The federation's settings, not checked further."""
-    record = content.get(RUN_CONFIG)
-    if not isinstance(record, ConfigRecord) or len(content) != 1:
-        raise ValueError("no welcome")
+    (record,) = take_records(content, {RUN_CONFIG: ConfigRecord})
     return dict(record)
 
 
@@ -90,41 +86,34 @@ def encode_description(description: Description) -> RecordDict:
 
 def decode_description(content: RecordDict) -> Description:
     """Who answered, with counts of patients that do not contradict each other."""
-    who, counts = take_record(content, HOSPITAL, ConfigRecord), take_record(content, COUNTS, MetricRecord)
-    forbid_others(content, HOSPITAL, COUNTS)
-    for key in (NAME, SOURCE):
-        if not isinstance(who.get(key), str):
-            raise ValueError(f"no {key!r}" if key not in who else f"its {key} is no text")
-    name, source = cast(str, who[NAME]), cast(str, who[SOURCE])
+    who, counts = take_records(content, {HOSPITAL: ConfigRecord, COUNTS: MetricRecord})
+    names = [who.get(NAME), who.get(SOURCE)]
+    if len(who) != len(names) or not is_list(names, str):
+        raise ValueError(f"it sent no texts {NAME} and {SOURCE}, or others beside them")
     if EPSILON in counts:
-        return Description(name, source, *_decode_private_counts(counts))
-    return Description(name, source, **_decode_counts(counts))
+        return Description(*names, **_decode_private_counts(counts))
+    return Description(*names, **_decode_counts(counts))
 
 
-def _decode_private_counts(counts: MetricRecord) -> tuple[int, None, None, None, None, float]:
-    patients, epsilon = take_count(counts, TRAIN_PATIENTS), counts[EPSILON]
-    if patients < 1 or type(epsilon) is not float or not 0 < epsilon < math.inf:
-        raise ValueError("its count or its epsilon is no number above 0")
-    if len(counts) != 2:
+def _decode_private_counts(counts: MetricRecord) -> dict[str, Any]:
+    patients, epsilon = counts.get(TRAIN_PATIENTS), counts[EPSILON]
+    if len(counts) != 2 or type(patients) is not int or type(epsilon) is not float:
         raise ValueError(f"it sent other counts than {TRAIN_PATIENTS} and {EPSILON}")
-    return patients, None, None, None, None, epsilon
+    if patients < 1 or not 0 < epsilon < math.inf:
+        raise ValueError("its count or its epsilon is no number above 0")
+    return {"train_patients": patients, "epsilon": epsilon}
 
 
-def _decode_counts(counts: MetricRecord) -> dict[str, int]:
+def _decode_counts(counts: MetricRecord) -> dict[str, Any]:
     validates = any(key in counts for key in VALIDATION_COUNTS)
     keys = (TRAIN_PATIENTS, *TEST_COUNTS, *(VALIDATION_COUNTS if validates else ()))
-    values = {key: take_count(counts, key) for key in keys}
-    if len(counts) != len(keys):
-        raise ValueError(f"it sent other counts than {', '.join(keys)}")
-    for part in ("test", "validation") if validates else ("test",):
-        ill, patients = values[f"{part}-ill"], values[f"{part}-patients"]
+    trained, *others = take_counts(counts, keys)
+    for part, patients, ill in zip(("test", "validation"), others[::2], others[1::2], strict=False):
         if not 0 <= ill <= patients:
             raise ValueError(f"{ill} of its {patients} {part} patients are ill")
-    if min(values[TRAIN_PATIENTS], values["test-patients"]) < 1:
-        raise ValueError("it has no patient to train or to test on")
-    if validates and values["validation-patients"] < 1:
-        raise ValueError("it holds no patient out for choices")
-    return {key.replace("-", "_"): value for key, value in values.items()}
+    if min(trained, *others[::2]) < 1:
+        raise ValueError("it has no patient to train, to test or to choose on")
+    return {key.replace("-", "_"): value for key, value in zip(keys, (trained, *others), strict=True)}
 
 
 # --- sums for the standardisation -------------------------------------------------------------------------------------
@@ -158,17 +147,14 @@ def encode_moments(moments: MomentSums) -> RecordDict:
 
 def decode_moments(content: RecordDict) -> MomentSums:
     """A count of any size and a finite sum for each number."""
-    record = take_record(content, MOMENTS, MetricRecord)
-    forbid_others(content, MOMENTS)
-    if set(record) != {COUNTS, SUMS}:
-        raise ValueError(f"it sent other numbers than {COUNTS} and {SUMS}")
-    counts, sums = cast("list[int]", record[COUNTS]), cast("list[float]", record[SUMS])
-    if not (isinstance(counts, list) and isinstance(sums, list) and len(counts) == len(sums) == len(NUMBERS)):
+    (record,) = take_records(content, {MOMENTS: MetricRecord})
+    counts, sums = record.get(COUNTS), record.get(SUMS)
+    if len(record) != 2 or not is_list(counts, int) or not is_list(sums, float):
+        raise ValueError(f"it sent no lists of {COUNTS} and {SUMS}, or others beside them")
+    if not len(counts) == len(sums) == len(NUMBERS):
         raise ValueError("its sums have the wrong length")
-    if not is_list(sums, float) or not all(map(math.isfinite, sums)):
+    if not all(map(math.isfinite, sums)):
         raise ValueError("its sums are not finite")
-    if not is_list(counts, int):
-        raise ValueError("its counts are no whole numbers")
     return MomentSums(tuple(counts), tuple(sums))
 
 
@@ -194,12 +180,8 @@ def encode_label_counts(counts: LabelCounts) -> RecordDict:
 
 def decode_label_counts(content: RecordDict) -> LabelCounts:
     """Two whole numbers of any sign."""
-    (record,) = take_only(content, MetricRecord, LABELS)
-    forbid_others(content, LABELS)
-    counts = LabelCounts(take_count(record, HEALTHY), take_count(record, ILL))
-    if len(record) != 2:
-        raise ValueError(f"it sent other counts than {HEALTHY} and {ILL}")
-    return counts
+    (record,) = take_records(content, {LABELS: MetricRecord})
+    return LabelCounts(*take_counts(record, (HEALTHY, ILL)))
 
 
 # --- the first weights ------------------------------------------------------------------------------------------------
@@ -214,8 +196,7 @@ def encode_initial_weights(weights: Weights) -> RecordDict:
 
 def decode_initial_weights(content: RecordDict) -> Weights:
     """The weights that a run starts from: one array at least."""
-    record = take_record(content, ARRAYS, ArrayRecord)
-    forbid_others(content, ARRAYS)
+    (record,) = take_records(content, {ARRAYS: ArrayRecord})
     if not record:
         raise ValueError("it sent no weights")
     return decode_arrays(record)

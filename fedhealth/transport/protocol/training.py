@@ -24,10 +24,9 @@ from fedhealth.transport.protocol.fields import (
     decode_weights,
     encode_arrays,
     encode_scale,
-    forbid_others,
     is_number,
     take_config,
-    take_only,
+    take_records,
 )
 
 TRAIN = "train"
@@ -109,19 +108,13 @@ def encode_train_reply(reply: TrainReply) -> RecordDict:
 
 def decode_train_reply(content: RecordDict) -> TrainReply:
     """Finite weights of any name and shape, a whole number of patients of any sign, a finite loss if there is one."""
-    (metrics,), (arrays,) = take_only(content, MetricRecord, METRICS), take_only(content, ArrayRecord, ARRAYS)
-    forbid_others(content, ARRAYS, METRICS)
-    weights, keys = decode_arrays(arrays), set(metrics)
-    if not {NUM_EXAMPLES} <= keys <= {NUM_EXAMPLES, TRAIN_LOSS}:
-        raise ValueError(f"it sent other metrics than {NUM_EXAMPLES} and {TRAIN_LOSS}")
-    num_examples, loss = metrics[NUM_EXAMPLES], metrics.get(TRAIN_LOSS)
-    if type(num_examples) is not int:
-        raise ValueError(f"it trained on {num_examples} patients, which is no whole number")
-    if TRAIN_LOSS not in metrics:
-        return TrainReply(weights, num_examples)
-    if type(loss) is not float or not math.isfinite(loss):
+    arrays, metrics = take_records(content, {ARRAYS: ArrayRecord, METRICS: MetricRecord})
+    num_examples, loss = metrics.get(NUM_EXAMPLES), metrics.get(TRAIN_LOSS)
+    if set(metrics) - {NUM_EXAMPLES, TRAIN_LOSS} or type(num_examples) is not int:
+        raise ValueError(f"it sent no whole number {NUM_EXAMPLES}, or others beside it and {TRAIN_LOSS}")
+    if loss is not None and not (type(loss) is float and math.isfinite(loss)):
         raise ValueError("its training loss is not finite")
-    return TrainReply(weights, num_examples, loss)
+    return TrainReply(decode_arrays(arrays), num_examples, loss)
 
 
 def _decode_proximal_mu(config: ConfigRecord) -> float:
