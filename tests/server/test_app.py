@@ -293,7 +293,7 @@ def test_whoever_was_dropped_before_is_dropped_still_and_not_waited_for() -> Non
     assert isinstance(events[0], Dropped)
     assert events[0].name == "hungary"
     reason = finished_of(events).rounds[1].left_out["hungary"]
-    assert reason == "dropped at strike 1 of 1: it sent nothing where metrics was asked for"
+    assert reason == "dropped at strike 1 of 1: it sent nothing where arrays and metrics were asked for"
 
 
 def test_strikes_of_before_the_interruption_still_count() -> None:
