@@ -19,12 +19,12 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(call in_memory,$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not uci" $(FLAGS))
+	$(call in_memory,$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not uci" $(FLAGS))
 
 # All tests, with as many random examples as they ask for, under coverage.
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
-	$(call in_memory,FEDHEALTH_ALL_EXAMPLES=1 $(BIN)/coverage run -m pytest -n 2 --dist loadfile $(FLAGS))
+	$(call in_memory,FEDHEALTH_ALL_EXAMPLES=1 $(BIN)/coverage run -m pytest -n 2 --dist worksteal $(FLAGS))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -58,6 +58,7 @@ def test_the_help_texts_in_the_docs_are_those_of_the_scripts() -> None:
     assert COMMANDS.read_text(encoding="utf-8") == render_commands()
 
 
+@pytest.mark.slow  # five Keras processes
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_the_readmes_terminals_work_as_they_stand(tmp_path: Path) -> None:

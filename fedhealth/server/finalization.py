@@ -12,7 +12,7 @@ from fedhealth.common.array_codec import read_arrays
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.metrics.subgroups import Subgroups
-from fedhealth.server import reply_validation as validation
+from fedhealth.server import reply_validation
 from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
 from fedhealth.server.reply_validation import readable
 from fedhealth.transport.protocol import evaluation, finalization
@@ -69,19 +69,23 @@ class FinalQuestions:
         answers, silent = self.ask(
             evaluation.EVALUATE,
             evaluation.encode_evaluate_request(request),
-            lambda content, member: validation.check_evaluation(evaluation.decode_evaluate_reply(content), member),
+            lambda content, member: reply_validation.check_evaluation(
+                evaluation.decode_evaluate_reply(content), member
+            ),
         )
-        tested, validation = split_histograms(answers)
+        tested, held_out = split_histograms(answers)
         left_out = {**record.left_out, **silent}
-        measured = structs.replace(record, left_out=left_out, **pooled_metrics(tested, validation))
-        return Evaluation(measured, tested, validation)
+        measured = structs.replace(record, left_out=left_out, **pooled_metrics(tested, held_out))
+        return Evaluation(measured, tested, held_out)
 
     def ask_subgroups(self, final: RecordDict, least: int) -> Subgroups:
         """The outcomes by sex and age band, of groups of `least` patients or more."""
         told, silent = self.ask(
             finalization.SUBGROUPS,
             final,
-            lambda content, member: validation.check_disclosed(finalization.decode_subgroups(content), member, least),
+            lambda content, member: reply_validation.check_disclosed(
+                finalization.decode_subgroups(content), member, least
+            ),
         )
         return Subgroups(told=told, silent=silent)
 
@@ -90,7 +94,7 @@ class FinalQuestions:
         drops, silent = self.ask(
             finalization.IMPORTANCE,
             final,
-            lambda content, member: validation.check_importance(finalization.decode_importance(content), member),
+            lambda content, member: reply_validation.check_importance(finalization.decode_importance(content), member),
         )
         return combine_importance(drops, {member.name: member.test_pairs for member in self.members}, silent)
 
@@ -99,6 +103,6 @@ class FinalQuestions:
         told, _ = self.ask(
             finalization.FINISH,
             final,
-            lambda content, _: validation.check_comparisons(finalization.decode_finish_reply(content)),
+            lambda content, _: reply_validation.check_comparisons(finalization.decode_finish_reply(content)),
         )
         return {name: verdicts for name, verdicts in told.items() if verdicts}
