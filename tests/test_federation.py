@@ -106,6 +106,7 @@ def test_every_choice_runs_and_changes_the_weights(hospitals: dict[str, Path], c
     assert any(a.shape != b.shape or not np.array_equal(a, b) for a, b in zip(default, chosen, strict=False))
 
 
+@pytest.mark.slow
 def test_a_model_trained_with_class_weights_tells_risks_that_mean_what_they_say(tmp_path: Path) -> None:
     """Where few are ill, risks would be far too high on the whole; corrected, they are what they are without weights."""
     hospitals = write_hospitals(tmp_path, num_patients=1500)

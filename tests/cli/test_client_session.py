@@ -191,6 +191,7 @@ def make_session(file: Path, **flags: Any) -> ClientSession:
     return ClientSession(settings, HospitalData.from_csv(file, TRAINERS, limits=HospitalLimits(max_epsilon=None)))
 
 
+@pytest.mark.slow
 def test_the_epsilon_of_a_round_is_printed_without_a_charge(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     session = make_session(file)
     config = FederationSettings(dp_epsilon=4.0, dp_delta=1e-3, rounds=2).to_run_config()

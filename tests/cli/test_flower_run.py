@@ -74,6 +74,7 @@ def test_the_version_is_the_packages() -> None:
     assert PYPROJECT["project"]["version"] == fedhealth.__version__
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_the_whole_package_and_nobodys_data(tmp_path: Path) -> None:
     import io
     import zipfile

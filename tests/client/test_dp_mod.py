@@ -141,6 +141,7 @@ def test_the_same_question_gets_the_same_answer_for_nothing(hospitals: dict[str,
     assert kinds == ["count", "steps", "test"]
 
 
+@pytest.mark.slow
 def test_no_noise_comes_from_the_federation_s_seed(hospitals: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     others = write_hospitals(tmp_path / "again")
@@ -151,6 +152,7 @@ def test_no_noise_comes_from_the_federation_s_seed(hospitals: dict[str, Path], t
     assert not any(np.allclose(one, other, atol=1e-4) for one, other in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 def test_a_noisy_count_is_drawn_once_and_told_again_after_a_restart(hospitals: dict[str, Path]) -> None:
     name = min(hospitals)
     told = set()

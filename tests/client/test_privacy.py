@@ -97,6 +97,7 @@ def test_the_example_of_abadi_costs_no_more_than_they_found() -> None:
     assert 0.8 < epsilon_of_steps(4.0, 0.01, 10_000, 1e-5) <= 1.26
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(8), deadline=None, derandomize=True)
 @given(st.floats(0.3, 8), st.floats(0.05, 1), st.integers(1, 200), st.sampled_from([1e-5, 1e-3]))
 def test_the_noise_for_a_promise_keeps_it_and_is_not_wasted(
@@ -158,6 +159,7 @@ def test_a_noisy_histogram_holds_ten_groups_and_no_exact_sum() -> None:
     assert compute_metrics(told).accuracy == pytest.approx(5 / 6)  # 0.5 is an edge of the groups
 
 
+@pytest.mark.slow
 def test_the_noise_of_each_group_is_that_of_one_patient_more_or_less() -> None:
     empty = score_histogram(np.array([]), np.array([]))
     noise_source = NoiseSource(seed=5)

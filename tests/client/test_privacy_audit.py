@@ -112,10 +112,12 @@ def honest() -> tuple[np.ndarray, np.ndarray]:
     return guess_scores()
 
 
+@pytest.mark.slow
 def test_nobody_can_tell_more_than_was_promised(honest: tuple[np.ndarray, np.ndarray]) -> None:
     assert epsilon_at_least(*honest) < EPSILON
 
 
+@pytest.mark.slow
 def test_the_attack_is_a_strong_one(honest: tuple[np.ndarray, np.ndarray]) -> None:
     """It does see the patient, nearly as well as the promise allows: a weak attack would prove nothing."""
     present, absent = honest
@@ -128,6 +130,7 @@ def with_noise_times(factor: float) -> Callable[[NoiseSource, tuple[int, ...]], 
     return lambda self, shape: honest_noise(self, shape) * np.float32(factor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.0, 0.5], ids=["no noise", "half of it"])
 def test_the_audit_finds_noise_that_is_missing(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     monkeypatch.setattr(NoiseSource, "gaussian", with_noise_times(factor))

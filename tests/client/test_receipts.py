@@ -502,6 +502,7 @@ def test_any_receipt_in_a_whole_chain_can_be_shown(tmp_path: Path, facts: dict[s
     assert all(line.isprintable() for line in text.splitlines())
 
 
+@pytest.mark.slow
 def test_a_large_file_is_audited_in_a_stream(tmp_path: Path) -> None:
     asked = question("evaluate", server_round=1)
     histogram = MetricRecord({"positives": list(range(200)), "negatives": list(range(200))})

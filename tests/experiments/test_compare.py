@@ -252,6 +252,7 @@ def test_reliability_groups_hold_equal_shares_of_patients() -> None:
 # --- what it leaves ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_leaves_results_differences_figures_and_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,6 +249,7 @@ def read_runs(folder: Path) -> tuple[Any, list[Any]]:
     return client, list(client.search_runs([experiment.experiment_id]))
 
 
+@pytest.mark.slow
 def test_mlflow_finds_the_numbers_of_every_round_and_the_settings(tmp_path: Path) -> None:
     write_really("mlflow", tmp_path, run_events())
     client, (run,) = read_runs(tmp_path)
@@ -261,6 +262,7 @@ def test_mlflow_finds_the_numbers_of_every_round_and_the_settings(tmp_path: Path
         assert history == pytest.approx({number: expected[number - 1][name] for number in (1, 2, 3)})
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path) -> None:
     write_really("mlflow", tmp_path, run_events()[:2])
     _, (run,) = read_runs(tmp_path)
@@ -271,6 +273,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path) -> None
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "union/auroc")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SINKS)
 def test_tracking_brings_no_tensorflow_into_the_server(kind: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(tracking.PACKAGES[kind][0]) is None:

@@ -72,6 +72,7 @@ def run(
         yield server, hospital
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: Path) -> None:
@@ -94,11 +95,10 @@ def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: P
     assert [number for number in rounds if number] == [1, 1, 2, 2, 3, 3] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
-@pytest.mark.parametrize(
-    "how", ["intercept", *(pytest.param(how, marks=pytest.mark.slow) for how in ("finetune", "none"))]
-)
+@pytest.mark.parametrize("how", ["intercept", "finetune", "none"])
 def test_a_hospital_keeps_its_personal_model_and_tells_the_server_only_what_it_shares(file: Path, how: str) -> None:
     whole, own = (file.parent / f"{name}.keras" for name in ("whole", "own"))
     flags = ("--save-model", str(whole), "--save-personal", str(own), "--share-verdict")
@@ -127,6 +127,7 @@ def test_a_hospital_keeps_its_personal_model_and_tells_the_server_only_what_it_s
     assert (np.ptp(shifts) < 1e-3) == (how == "intercept"), "an intercept moves all log odds by the same"
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_a_second_client_of_the_same_hospital_is_told_so(file: Path) -> None:
@@ -141,6 +142,7 @@ def test_a_second_client_of_the_same_hospital_is_told_so(file: Path) -> None:
         assert server.process.poll() is None
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_a_message_without_receipt_does_not_leave(file: Path) -> None:
@@ -158,6 +160,7 @@ def test_a_message_without_receipt_does_not_leave(file: Path) -> None:
         assert "round" not in server.output or audit.kinds["evaluate"] >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
 @pytest.mark.parametrize(("number", "code", "line"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
@@ -175,6 +178,7 @@ def test_a_client_that_is_stopped_says_so_in_one_line_and_its_receipts_are_whole
         assert sorted(each.name for each in path.parent.iterdir()) == [path.name]
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_a_client_that_waits_for_its_server_can_be_stopped_too(file: Path) -> None:
@@ -202,6 +206,7 @@ def test_a_folder_that_is_gone_when_the_model_comes_is_one_line(file: Path) -> N
         assert server.end() == 0, server.output
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_a_hospital_that_is_too_small_for_the_split_sends_nothing_but_that(file: Path) -> None:

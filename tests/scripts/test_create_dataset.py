@@ -332,6 +332,7 @@ def test_the_picture_says_in_red_that_patients_are_synthetic_and_only_then() -> 
     assert re.search(r'<text style="[^"]*fill: #ff0000[^"]*"[^>]*>synthetic patients<', svg)
 
 
+@pytest.mark.slow
 def test_a_picture_of_many_hospitals_shows_some_and_says_so() -> None:
     chosen = choose_rows(300)
     assert (len(chosen), chosen[0], chosen[-1]) == (MOST_ROWS, 0, 299)

@@ -96,6 +96,7 @@ def test_four_terminals_in_two_orders_end_with_the_same_model_and_call_nobody_el
     assert len((tmp_path / "run0" / "history.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_a_killed_hospital_is_named_and_the_others_go_on_until_ctrl_c(data: Path, tmp_path: Path) -> None:
     with federation(data, tmp_path / "run", server_flags=("--rounds", "100000")) as processes:
         server = processes["server"]
@@ -115,6 +116,7 @@ def test_a_killed_hospital_is_named_and_the_others_go_on_until_ctrl_c(data: Path
             assert "Traceback" not in processes[who].output
 
 
+@pytest.mark.slow
 def test_one_name_twice_and_one_hospital_too_many_are_told_so_while_the_others_wait(data: Path, tmp_path: Path) -> None:
     order, flags = ("server", "1", "2"), ("--hospitals", "3")
     with federation(data, tmp_path / "run", order, flags) as processes:
@@ -141,6 +143,7 @@ def test_one_name_twice_and_one_hospital_too_many_are_told_so_while_the_others_w
             assert third.end() == 0, third.output
 
 
+@pytest.mark.slow
 def test_a_client_that_finds_no_server_counts_its_attempts_and_gives_up(data: Path) -> None:
     flags = (str(data / "client_1.csv"), "--max-wait", "1.5", "--server")
     with refusing_address() as address, started("client.py", *flags, address) as client:
@@ -158,6 +161,7 @@ def test_a_server_whose_hospitals_do_not_come_says_so_and_gives_up(tmp_path: Pat
         assert server.lines[-1].startswith("error: only 0 of 4 hospitals (--hospitals) came within 0.5 s")
 
 
+@pytest.mark.slow
 def test_a_busy_port_and_a_stranger_at_the_port_are_one_line_each(data: Path, tmp_path: Path) -> None:
     with started("server.py", "--address", "127.0.0.1:0", "--out", str(tmp_path / "first")) as server:
         address = server.address()
@@ -205,6 +209,7 @@ def test_a_wrong_flag_or_file_is_one_line_and_exit_code_2(script: str, arguments
             assert word in line
 
 
+@pytest.mark.slow
 def test_a_promise_is_kept_and_a_run_that_would_break_it_does_not_begin(data: Path, tmp_path: Path) -> None:
     own = tmp_path / "data"
     shutil.copytree(data, own)

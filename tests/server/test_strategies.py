@@ -143,6 +143,7 @@ def test_multikrum_averages_the_most_central_ones_by_patients() -> None:
     assert server.round([0], [1], [1.5], [10]) == pytest.approx([(10 * 1 + 30 * 1.5) / 40])
 
 
+@pytest.mark.slow
 def test_bulyan_survives_one_liar_among_seven() -> None:
     server = Server(make_settings("bulyan", hospitals=7, malicious=1), [0])
     # Krum keeps theta = 5 of 7, all but the liar and the outermost honest one (6); then the beta = 3 nearest the median.
@@ -226,6 +227,7 @@ def test_every_strategy_trains_four_hospitals_and_leaves_nobody_out(strategy: st
     np.testing.assert_array_equal(weights_of(events), weights_of(again))
 
 
+@pytest.mark.slow
 def test_fedprox_ends_nearer_to_the_start_the_stronger_its_pull(hospitals: dict[str, Path]) -> None:
     common: dict[str, Any] = {"hospitals": 4, "rounds": 1, "local_epochs": 10, "batch_size": 8}
     plain, weak, strong = (

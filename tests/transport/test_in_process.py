@@ -77,6 +77,7 @@ def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path, folder: str, 
     assert line in str(caught.value)
 
 
+@pytest.mark.slow
 def test_of_very_many_hospitals_only_those_asked_last_are_kept_and_one_that_comes_back_is_the_same() -> None:
     count = 100_000
     hospitals = VirtualHospitals(count, VirtualSource(EngineSettings(patients=20), seed=0, trainers=Trainers()))
@@ -183,7 +184,11 @@ def federate_files(files: dict[str, Path], **settings: object) -> dict[str, np.n
     return {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
 
 
-@pytest.mark.parametrize("flags", [[], ["--processes", "2"], ["--fraction", "0.5"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "flags",
+    [[], pytest.param(["--processes", "2"], marks=pytest.mark.slow), ["--fraction", "0.5"]],
+    ids=" ".join,
+)
 def test_a_folder_of_hospitals_gives_the_weights_of_the_scripts_bit_for_bit(tmp_path: Path, flags: list[str]) -> None:
     files = write_hospitals(tmp_path)
     assert main(["--data", str(tmp_path), "--rounds", "3", "--out", str(tmp_path / "run"), *flags]) == 0
@@ -253,6 +258,7 @@ def test_hospitals_too_small_to_share_anything_are_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_ctrl_c_ends_it_in_one_line_and_leaves_nobody_behind(tmp_path: Path, processes: str) -> None:
@@ -265,6 +271,7 @@ def test_ctrl_c_ends_it_in_one_line_and_leaves_nobody_behind(tmp_path: Path, pro
         assert "Traceback" not in run.output
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_ctrl_c_while_the_processes_start_is_one_line_too(tmp_path: Path) -> None:
     with started("-m", "fedhealth", "simulate", "--processes", "2", "--out", str(tmp_path / "run")) as run:

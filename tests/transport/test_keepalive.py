@@ -129,6 +129,7 @@ def test_the_servers_pings_are_enough(identities: Identities, monkeypatch: pytes
     assert (reply.has_error(), ended, router.forgot) == (False, None, False)
 
 
+@pytest.mark.slow
 @plain_only
 def test_the_hospitals_pings_are_enough(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
     ping_every(1.0, monkeypatch)  # gRPC lets no client ping more often
