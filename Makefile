@@ -1,5 +1,5 @@
-# make demo: the whole federation on this machine. make test: the checks of every change (three minutes). make test-slow: the
-# tests that take minutes, and the coverage of all. make chaos: 200 faults.
+# make demo: the whole federation on this machine. make test: the checks of every change (four minutes). make test-slow: the
+# tests that take minutes, and what of the code all tests but those of processes run. make chaos: 200 faults.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -21,10 +21,11 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 	$(call in_memory,$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not uci" $(FLAGS))
 
-# All tests, with as many random examples as they ask for, under coverage.
+# Processes that take minutes as they are; then all other tests under coverage, with as many random examples as they ask for.
 test-slow: $(VENV)/.installed-dev
+	$(call in_memory,$(BIN)/pytest -n 2 --dist worksteal -m "slow and processes" $(FLAGS))
 	$(BIN)/coverage erase
-	$(call in_memory,FEDHEALTH_ALL_EXAMPLES=1 $(BIN)/coverage run -m pytest -n 2 --dist worksteal $(FLAGS))
+	$(call in_memory,FEDHEALTH_ALL_EXAMPLES=1 $(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not processes" $(FLAGS))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
