@@ -27,6 +27,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.reportchars += "s"  # with the reasons
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.nodeid.startswith("tests/chaos"))  # apart from the SuperLink, on the other worker
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
