@@ -21,11 +21,12 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 	$(call in_memory,$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not uci" $(FLAGS))
 
-# Processes that take minutes as they are; then all other tests under coverage, with as many random examples as they ask for.
+# Processes that take minutes as they are; then all other tests under coverage. EXAMPLES=1: with as many random examples as the
+# tests ask for, five times those of `make test`.
 test-slow: $(VENV)/.installed-dev
 	$(call in_memory,$(BIN)/pytest -n 2 --dist worksteal -m "slow and processes" $(FLAGS))
 	$(BIN)/coverage erase
-	$(call in_memory,FEDHEALTH_ALL_EXAMPLES=1 $(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not processes" $(FLAGS))
+	$(call in_memory,$(if $(EXAMPLES),FEDHEALTH_ALL_EXAMPLES=1 )$(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not processes" $(FLAGS))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
