@@ -85,7 +85,7 @@ def stock_model(settings: FederationSettings, num_inputs: int) -> "keras.Model":
 
     model = build_model(name=settings.model, num_inputs=num_inputs, seed=settings.seed)
     model.compile(
-        optimizer=keras.optimizers.SGD(learning_rate=settings.learning_rate),
+        optimizer=keras.optimizers.SGD(learning_rate=settings.local_learning_rate),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)],
     )
@@ -101,7 +101,7 @@ def training_ways(examples: "Examples") -> dict[str, Way]:
 
     settings = FederationSettings()
     num_inputs, size = examples.inputs.shape[1], settings.batch_size
-    trainer = Trainer(settings.model, num_inputs, settings.learning_rate, size, settings.seed)
+    trainer = Trainer(settings.model, num_inputs, settings.local_learning_rate, size, settings.seed)
     batch_model, fit_model = stock_model(settings, num_inputs), stock_model(settings, num_inputs)
     orders = shuffled_orders(num_patients=NUM_TRAIN, num_epochs=1, seed=[settings.seed])
     start = trainer.initial_weights()
@@ -139,7 +139,7 @@ def evaluation_ways(train: "Examples", test: "Examples") -> dict[str, Way]:
 
     settings = FederationSettings()
     num_inputs = test.inputs.shape[1]
-    trainer = Trainer(settings.model, num_inputs, settings.learning_rate, settings.batch_size, settings.seed)
+    trainer = Trainer(settings.model, num_inputs, settings.local_learning_rate, settings.batch_size, settings.seed)
     predict_model, evaluate_model = stock_model(settings, num_inputs), stock_model(settings, num_inputs)
     weights = [weight + np.float32(0.1) for weight in trainer.initial_weights()]
     labels = test.labels[:, np.newaxis]

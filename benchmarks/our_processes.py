@@ -165,7 +165,7 @@ def train_alone(orders: Connection, files: list[Path]) -> None:
     hospitals = [dict(np.load(file)) for file in files]
     settings = FederationSettings()
     num_inputs = hospitals[0]["train_inputs"].shape[1]
-    trainer = Trainer(settings.model, num_inputs, settings.learning_rate, settings.batch_size, settings.seed)
+    trainer = Trainer(settings.model, num_inputs, settings.local_learning_rate, settings.batch_size, settings.seed)
     weights = trainer.initial_weights()
     round_num = 0
     while rounds := orders.recv():

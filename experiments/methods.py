@@ -15,11 +15,12 @@ from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.local_model import LocalModel
 from fedhealth.client.patient_split import PatientSplit
-from fedhealth.client.personalization import ADAPTIVE, PLAIN_RATE, Model, finetune
+from fedhealth.client.personalization import Model, finetune
 from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.array_codec import read_array
-from fedhealth.config.federation import FederationSettings, StrategyName
+from fedhealth.config.federation import ADAPTIVE, PLAIN_TO_ADAPTIVE, FederationSettings
+from fedhealth.config.federation_flags import StrategyName
 from fedhealth.data.hospital import Hospital
 from fedhealth.data.patients import Patients
 from fedhealth.models.recalibration import fit_intercept, fit_prevalence
@@ -74,14 +75,13 @@ def run_case(
 ) -> Iterator[tuple[str, Risks]]:
     """Method name -> risks of all test patients, one method after the other; `epsilons` are tried with the first strategy."""
     base = dataclasses.replace(settings, seed=case.seed, missing_indicators=case.missing_indicators)
-    rate = PLAIN_RATE * settings.learning_rate
-    alone = dataclasses.replace(base, strategy="fedavg", hospitals=1, learning_rate=rate)
+    alone = dataclasses.replace(base, strategy="fedavg", hospitals=1)
     if case.test.keys() <= case.train.keys():
         local = {name: train_model({name: case.train[name]}, alone, trainers) for name in case.test}
         yield "local", {name: to_risks(local[name].log_odds(rows.patients)) for name, rows in case.test.items()}
     for strategy in strategies:
-        fitting = base if strategy in ADAPTIVE else dataclasses.replace(base, learning_rate=rate)
-        chosen = dataclasses.replace(fitting, strategy=strategy, hospitals=len(case.train))
+        rate = settings.learning_rate / (PLAIN_TO_ADAPTIVE if strategy in ADAPTIVE else 1.0)
+        chosen = dataclasses.replace(base, strategy=strategy, hospitals=len(case.train), learning_rate=rate)
         model = train_model(case.train, chosen, trainers)
         yield from with_personal(f"federated {strategy}", model, case, finetuned=True)
         for epsilon in epsilons if strategy == strategies[0] else ():

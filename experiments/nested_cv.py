@@ -23,23 +23,12 @@ INNER_FOLDS = 4
 INNER_STREAM = 0x1AA3
 
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
-    "fedadagrad logistic": {},
-    "fedadagrad logistic, 40 rounds, decay 0.03": {"rounds": 40, "weight_decay": 0.03},
-    "fedavg logistic": {"strategy": "fedavg", "learning_rate": 0.15, "rounds": 40, "weight_decay": 0.03},
-    "fedavg logistic, batches of 32": {
-        "strategy": "fedavg",
-        "learning_rate": 0.15,
-        "batch_size": 32,
-        "weight_decay": 0.03,
-    },
-    "scaffold logistic": {"strategy": "scaffold", "learning_rate": 0.15, "rounds": 40},
-    "fedavg mlp": {
-        "strategy": "fedavg",
-        "model": "mlp",
-        "learning_rate": 0.15,
-        "rounds": 60,
-        "weight_decay": 0.03,
-    },
+    "fedavg logistic": {},
+    "fedavg logistic, 40 rounds, decay 0.03": {"rounds": 40, "weight_decay": 0.03},
+    "fedavg logistic, 20 rounds, batches of 32, decay 0.03": {"rounds": 20, "batch_size": 32, "weight_decay": 0.03},
+    "fedadagrad logistic, 20 rounds": {"strategy": "fedadagrad", "rounds": 20},
+    "scaffold logistic, 40 rounds": {"strategy": "scaffold", "rounds": 40},
+    "fedavg mlp, 60 rounds, decay 0.03": {"model": "mlp", "rounds": 60, "weight_decay": 0.03},
 }
 """What the candidates change in the defaults; the first changes nothing."""
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from fedhealth.config.checks import require
-from fedhealth.config.federation import FederationSettings, StrategyName
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.federation_flags import StrategyName
 
 Protocol = Literal["flamby", "cv", "cv-no-indicators", "new-hospital", "small"]
 
@@ -21,7 +22,7 @@ class CompareSettings:
     """auto, uci, synthetic, or the PATH of the UCI files or a Kaggle copy (flamby needs the UCI files' folder)."""
     protocol: tuple[Protocol, ...] = ("flamby", "cv", "cv-no-indicators", "new-hospital", "small")
     """flamby: FLamby's rows and split; cv: five folds; cv-no-indicators; new-hospital: leave one out; small: few patients."""
-    strategy: tuple[StrategyName, ...] = ("fedadagrad", "fedavg", "scaffold")
+    strategy: tuple[StrategyName, ...] = ("fedavg", "fedadagrad", "scaffold")
     """The federated strategies."""
     seeds: int = 5
     """How many seeds: repetitions of cv, trainings of flamby."""
@@ -42,7 +43,7 @@ class CompareSettings:
     batch_size: int = FederationSettings.batch_size
     """Patients per gradient step."""
     learning_rate: float = FederationSettings.learning_rate
-    """Step size of a hospital's stochastic gradient descent."""
+    """Step size of the gradient descent in a hospital (a third of it under an adaptive server). 0: the usual one."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""

@@ -17,7 +17,8 @@ from experiments.scoring import Tested, join, score
 from experiments.splits import SMALL_SIZES, Case, cross_validation_cases, new_hospital_cases, patients_of, small_cases
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.atomic_files import write_file
-from fedhealth.config.federation import FederationSettings, StrategyName
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.federation_flags import StrategyName
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.load import load_source
 

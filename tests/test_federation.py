@@ -9,6 +9,7 @@ from flwr.app import Message
 from flwr.common.serde import message_to_proto
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
+import create_dataset
 from fedhealth.client.limits import HospitalLimits
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
@@ -17,7 +18,6 @@ from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import split_patients
 from fedhealth.data.preprocessing import Moments
 from fedhealth.data.schema import TARGET
-from fedhealth.data.sources.load import load_source
 from fedhealth.metrics.clinical import compute_calibration
 from fedhealth.metrics.histogram import add_histograms
 from fedhealth.metrics.subgroups import GROUPS
@@ -307,18 +307,15 @@ def test_moments_of_one_value_per_column_are_what_was_sent() -> None:
 
 
 @pytest.mark.uci
-def test_the_default_run_on_the_real_hospitals_is_as_good_as_promised(uci_folder: Path, tmp_path: Path) -> None:
-    table = load_source(str(uci_folder), url="", patients=40, seed=0, raw_folder=tmp_path).table
-    paths = {}
-    for name, patients in table.groupby("hospital", sort=False):
-        paths[str(name)] = tmp_path / f"{name}.csv"
-        patients.to_csv(paths[str(name)], index=False)
+def test_the_default_run_on_the_real_hospitals_is_as_good_as_documented(uci_folder: Path, tmp_path: Path) -> None:
+    assert create_dataset.main(["--source", str(uci_folder), "--out", str(tmp_path)]) == 0
+    paths = {f"client_{number}": tmp_path / f"client_{number}.csv" for number in range(1, 5)}
     unions = []
     for seed in range(5):
         finished = run_federation(paths, rounds=FederationSettings().rounds, seed=seed)[-1]
         assert isinstance(finished, RunFinished)
         unions.append(finished.rounds[-1].pooled)
     auroc, accuracy, brier = (np.mean([getattr(u, key) for u in unions]) for key in ("auroc", "accuracy", "brier"))
-    assert auroc >= 0.89
+    assert auroc >= 0.895
     assert accuracy >= 0.82
-    assert brier <= 0.13
+    assert brier <= 0.127

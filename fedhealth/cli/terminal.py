@@ -4,15 +4,17 @@ Only the scripts and `python -m fedhealth` print, and they do it here.
 """
 
 import contextlib
+import dataclasses
 import functools
+import inspect
 import io
 import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from fedhealth.common.errors import FedHealthError, UsageError
 
@@ -49,14 +51,39 @@ def parse_flags(settings_class: type[Settings], argv: Sequence[str] | None, prog
     """
     import tyro
 
+    config = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
+    groups = flag_groups(settings_class)
+    kind: type[Any] = _grouped_class(settings_class, groups) if groups else settings_class
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint), colour_as_wished():
-            return tyro.cli(settings_class, prog=program, args=argv, config=(tyro.conf.PositionalRequiredArgs,))
+            flags = tyro.cli(kind, prog=program, args=argv, config=config)
     except SystemExit as end:
         if not end.code:  # None, where tyro has printed a completion
             raise
         raise UsageError(_unbox(complaint.getvalue())) from None
+    if not groups:
+        return cast(Settings, flags)
+    return settings_class(**{name: value for group in groups for name, value in vars(getattr(flags, group)).items()})
+
+
+def flag_groups(settings_class: type[Any]) -> dict[str, type[Any]]:
+    """Title -> class, for the classes named `...Flags` that the settings inherit from, last base first."""
+    bases = reversed(inspect.getmro(settings_class)) if isinstance(settings_class, type) else ()
+    groups = (base for base in bases if base.__name__.endswith("Flags"))
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", base.__name__.removesuffix("Flags")).lower(): base for base in groups}
+
+
+def _grouped_class(settings_class: type[Any], groups: Mapping[str, type[Any]]) -> type[Any]:
+    """A class with one field per group, which tyro shows as one box each; the defaults are those of the settings."""
+    defaults = {field.name: field.default for field in dataclasses.fields(settings_class)}
+    fields = [
+        (title, base, base(**{f.name: defaults[f.name] for f in dataclasses.fields(base)}))
+        for title, base in groups.items()
+    ]
+    return dataclasses.make_dataclass(
+        settings_class.__name__, fields, frozen=True, namespace={"__doc__": settings_class.__doc__}
+    )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedhealth.client.local_model import LocalModel, require_risks
 from fedhealth.client.patient_split import PatientSplit
 from fedhealth.common.risk import log_odds
-from fedhealth.config.federation import FederationSettings, StrategyName
+from fedhealth.config.federation import ADAPTIVE, PLAIN_TO_ADAPTIVE, FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
@@ -22,10 +22,6 @@ from fedhealth.metrics.paired_comparison import PairedComparison, choose_metric,
 from fedhealth.models.recalibration import fit_intercept, shift_log_odds
 from fedhealth.transport.protocol.finalization import FinalRequest
 
-ADAPTIVE: tuple[StrategyName, ...] = ("fedadam", "fedyogi", "fedadagrad")
-PLAIN_RATE = 3.0
-"""Where no server adapts the steps (alone, in one place, the other strategies), hospitals take three times the learning rate;
-on training rows that did better than the same."""
 FASTEST = 100.0
 """The largest learning rate that there is."""
 FINETUNE_EPOCHS = 5
@@ -131,5 +127,5 @@ def train_alone(local: LocalModel, train: Patients) -> Model:
 
 def alone_settings(settings: FederationSettings) -> FederationSettings:
     """The settings of a federation of one, with the learning rate that suits it."""
-    rate = settings.learning_rate * (PLAIN_RATE if settings.strategy in ADAPTIVE else 1.0)
+    rate = settings.local_learning_rate * (PLAIN_TO_ADAPTIVE if settings.strategy in ADAPTIVE else 1.0)
     return dataclasses.replace(settings, strategy="fedavg", hospitals=1, learning_rate=min(rate, FASTEST))

@@ -87,7 +87,7 @@ class Trainers:
         choices: dict[str, Any] = {
             "model_name": settings.model,
             "num_inputs": count_inputs(settings),
-            "learning_rate": settings.learning_rate,
+            "learning_rate": settings.local_learning_rate,
             "batch_size": settings.batch_size,
             "seed": settings.seed,
             "hidden": settings.hidden,

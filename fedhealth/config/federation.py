@@ -3,34 +3,26 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from fedhealth.common.errors import UsageError
 from fedhealth.config.checks import LONGEST_WAIT, read_values, require
 from fedhealth.config.engine import ENGINE_KEYS
+from fedhealth.config.federation_flags import (
+    Calibration,
+    ModelFlags,
+    ModelName,
+    ModelSelectionFlags,
+    Personalise,
+    PrivacyFlags,
+    RobustnessFlags,
+    RunFlags,
+    Scaling,
+    StrategyName,
+    Threshold,
+)
 from fedhealth.config.privacy import check_privacy
 from fedhealth.config.selection import asks_for_choice, check_choices
-
-Scaling = Literal["federated", "reference", "local"]
-ModelName = Literal["mlp", "logistic"]
-Calibration = Literal["none", "temperature"]
-Threshold = Literal["half", "youden"]
-Personalise = Literal["none", "intercept", "finetune"]
-StrategyName = Literal[
-    "fedavg",
-    "fedprox",
-    "fedavgm",
-    "fedadam",
-    "fedyogi",
-    "fedadagrad",
-    "fedmedian",
-    "fedtrimmedavg",
-    "krum",
-    "multikrum",
-    "bulyan",
-    "qfedavg",
-    "scaffold",
-]
 
 NAMED: tuple[tuple[str, Any], ...] = (
     ("model", ModelName),
@@ -40,7 +32,13 @@ NAMED: tuple[tuple[str, Any], ...] = (
     ("threshold", Threshold),
     ("personalise", Personalise),
 )
-"""The settings that are one of some words."""
+"""The settings whose value is one of a few words."""
+ADAPTIVE: tuple[StrategyName, ...] = ("fedadam", "fedyogi", "fedadagrad")
+"""Strategies whose server adapts the step size of each weight."""
+USUAL_RATE = 0.15
+"""The usual learning rate of a hospital, chosen on training rows (docs/results.md)."""
+PLAIN_TO_ADAPTIVE = 3.0
+"""Under an adaptive server hospitals take a third of that learning rate, which did better on training rows."""
 
 
 def fewest_hospitals(settings: "FederationSettings") -> int:
@@ -58,85 +56,8 @@ def share_of(hospitals: int, fraction: float) -> int:
 
 
 @dataclass(frozen=True)
-class FederationSettings:
+class FederationSettings(PrivacyFlags, ModelSelectionFlags, RobustnessFlags, ModelFlags, RunFlags):
     """What all hospitals must agree on: set at the server, sent to every client (the run config)."""
-
-    hospitals: int = 4
-    """How many hospitals take part; the server waits for them."""
-    rounds: int = 20
-    """Federated rounds: train in every hospital, average, evaluate."""
-    local_epochs: int = 1
-    """Passes over a hospital's training patients in one round."""
-    batch_size: int = 64
-    """Patients per gradient step."""
-    learning_rate: float = 0.05
-    """Step size of a hospital's stochastic gradient descent."""
-    model: ModelName = "logistic"
-    """logistic: logistic regression; mlp: one small hidden layer."""
-    hidden: int = 32
-    """Units in the hidden layer (mlp)."""
-    weight_decay: float = 0.01
-    """Pull of the weights (not of the biases) towards 0: the factor of half their squares in the loss."""
-    strategy: StrategyName = "fedadagrad"
-    """How the server combines the hospitals' weights."""
-    server_learning_rate: float = 0.0
-    """The server's own step (fedavgm, fedadam, fedyogi, fedadagrad, scaffold). 0: the strategy's usual."""
-    server_momentum: float = 0.9
-    """Share of the last rounds' direction that the server keeps (fedavgm, fedadam, fedyogi)."""
-    proximal_mu: float = 0.1
-    """How strongly a hospital is held near the global weights while it trains (fedprox)."""
-    fairness: float = 0.2
-    """How much more a hospital with a high loss counts (qfedavg's q); 0: all the same."""
-    trim_share: float = 0.25
-    """Share of the hospitals whose values are cut off at either end (fedtrimmedavg)."""
-    malicious: int = 0
-    """How many hospitals may send false weights without doing harm (krum, multikrum, bulyan)."""
-    scaling: Scaling = "federated"
-    """Whose means standardise: the federation's, fixed clinical constants, or each hospital's own (shows what it costs)."""
-    missing_indicators: bool = True
-    """Tell the model which values are missing: it predicts better, partly by what a doctor saw no need to measure."""
-    class_weights: bool = False
-    """Let the rarer of ill and healthy patients count more in training, by the federation's counts; risks are corrected."""
-    test_share: float = 0.25
-    """Share of each hospital's patients that is held out for evaluation and never trained on."""
-    patience: int = 0
-    """Stop after so many evaluated rounds without a lower loss on validation patients, and keep the best round; 0: off."""
-    calibrate: Calibration = "none"
-    """temperature: divide the final model's log odds by the one number that makes validation patients least surprising."""
-    threshold: Threshold = "half"
-    """The risk from which a patient is called ill. half: 0.5; youden: best sum of validation sensitivity and specificity."""
-    validation: float = 0.2
-    """Share of each hospital's training patients that is held out for such choices (without one, none is)."""
-    fraction: float = 1.0
-    """Share of the hospitals that train in a round, drawn anew for each (at least 1; all of them evaluate)."""
-    evaluate_every: int = 1
-    """Evaluate after every so many rounds, and always after the last; 0: only after the last."""
-    round_timeout: float = 3600.0
-    """Seconds that the server waits for a hospital's answer before going on without it."""
-    min_hospitals: int = 2
-    """A round counts if at least this many trained (or all, if the federation is smaller); else it waits for them."""
-    strikes: int = 3
-    """Unsound answers (wrong shapes, not finite, wrong counts) after which a hospital is dropped."""
-    max_update_norm: float = 0.0
-    """Longest step (L2 norm of new minus old weights) a hospital may take in a round; a longer one is cut. 0: no limit."""
-    min_count: int = 5
-    """A hospital keeps to itself the count and sum of a measurement that fewer of its patients have."""
-    subgroups: bool = True
-    """After the rounds, count in each hospital who is called ill by sex and by age band; small groups stay untold."""
-    importance: bool = True
-    """After the rounds, ask every hospital what the final model goes by (AUROC lost when a feature is shuffled)."""
-    personalise: Personalise = "intercept"
-    """What each hospital makes of the final model, for itself only: nothing, a bias of its own, or a few epochs more."""
-    seed: int = 0
-    """Same seed, same weights, bit for bit (but for --dp-epsilon, whose noise nobody may foresee)."""
-    dp_epsilon: float = 0.0
-    """Differential privacy: how much all that leaves a hospital in this run may tell of any one patient. 0: no promise."""
-    dp_delta: float = 1e-4
-    """The chance that the promise of --dp-epsilon fails; it must be below one in the patients of the smallest hospital."""
-    dp_clip: float = 2.0
-    """Longest gradient (L2 norm) of one patient under differential privacy; a longer one is cut."""
-    dp_noise: float = 0.0
-    """Noise of each step in units of --dp-clip, instead of --dp-epsilon; each hospital then tells what epsilon that is."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
@@ -146,7 +67,8 @@ class FederationSettings:
         require(self.evaluate_every >= 0, "evaluate-every", self.evaluate_every, "0 or more")
         require(self.local_epochs >= 1, "local-epochs", self.local_epochs, "1 or more")
         require(self.batch_size >= 1, "batch-size", self.batch_size, "1 or more")
-        require(0 < self.learning_rate <= 100, "learning-rate", self.learning_rate, "a number above 0, at most 100")
+        rate_range = "a number above 0, at most 100, or 0 for the usual one"
+        require(0 <= self.learning_rate <= 100, "learning-rate", self.learning_rate, rate_range)
         require(0.05 <= self.test_share <= 0.5, "test-share", self.test_share, "a share from 0.05 to 0.5")
         require(
             0 < self.round_timeout <= LONGEST_WAIT,
@@ -173,13 +95,18 @@ class FederationSettings:
 
     @property
     def private(self) -> bool:
-        """Whether each patient is promised differential privacy."""
+        """Whether each patient has a guarantee of differential privacy."""
         return self.dp_epsilon > 0 or self.dp_noise > 0
 
+    @property
+    def local_learning_rate(self) -> float:
+        """The learning rate in the hospitals: the given one, else the usual one of the strategy (docs/results.md)."""
+        return self.learning_rate or (USUAL_RATE / PLAIN_TO_ADAPTIVE if self.strategy in ADAPTIVE else USUAL_RATE)
+
     def _check_strategy(self) -> None:
-        """Refuse what the strategy cannot do, with the reason, before anybody waits for anybody."""
+        """Refuse what the strategy cannot do, with the reason, before anybody connects."""
         rate, momentum, fewest = self.server_learning_rate, self.server_momentum, fewest_hospitals(self)
-        require(0 <= rate <= 100, "server-learning-rate", rate, "a number from 0 (the strategy's usual) to 100")
+        require(0 <= rate <= 100, "server-learning-rate", rate, "a number from 0 (the usual one) to 100")
         require(0 <= momentum < 1, "server-momentum", momentum, "a share from 0 to below 1")
         require(0 <= self.proximal_mu <= 100, "proximal-mu", self.proximal_mu, "a number from 0 to 100")
         require(0 <= self.fairness <= 10, "fairness", self.fairness, "a number from 0 to 10")

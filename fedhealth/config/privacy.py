@@ -18,7 +18,7 @@ def check_privacy(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     What it switches off that is merely usual (`NOT_ASKED`); nothing without differential privacy.
     """
     epsilon, noise, delta, clip = (settings[f"dp_{name}"] for name in ("epsilon", "noise", "delta", "clip"))
-    require(0 <= epsilon <= 100, "dp-epsilon", epsilon, "a number from 0 (no promise) to 100")
+    require(0 <= epsilon <= 100, "dp-epsilon", epsilon, "a number from 0 (no guarantee) to 100")
     require(0 <= noise <= 1e4, "dp-noise", noise, "a number from 0 to 10000")
     require(0 < delta < 1, "dp-delta", delta, "a share above 0, below 1")
     require(0 < clip <= 1e4, "dp-clip", clip, "a number above 0, at most 10000")
@@ -34,22 +34,22 @@ def check_privacy(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _exclusions(settings: Mapping[str, Any]) -> tuple[tuple[str, bool, str], ...]:
     """(flag, whether it is set so, why it cannot be)."""
-    held = "its histograms of validation patients would tell of them"
+    held = "it needs histograms of validation patients, which no noise covers"
     return (
         (
             "scaling local",
             settings["scaling"] == "local",
-            "each hospital's own means and deviations would tell of its patients",
+            "each hospital's own means and deviations disclose its patients' values",
         ),
         (
             "strategy qfedavg",
             settings["strategy"] == "qfedavg",
-            "it weighs hospitals by their losses, which no noise covers",
+            "it weights hospitals by their losses, which no noise covers",
         ),
         (
             f"evaluate-every {settings['evaluate_every']}",
             settings["evaluate_every"] > 1,
-            "every evaluation tells of those who are tested, so there is one, after the last round",
+            "every evaluation discloses something about the test patients, so there is one, after the last round",
         ),
         (f"patience {settings['patience']}", settings["patience"] > 0, held),
         (f"calibrate {settings['calibrate']}", settings["calibrate"] != "none", held),

@@ -15,34 +15,39 @@ Split = Literal["natural", "iid", "label-skew", "quantity-skew", "feature-skew"]
 
 
 @dataclass(frozen=True)
-class ServerSettings(FederationSettings):
-    """Coordinate a run: wait for the hospitals, train one model with them, report.
-
-    Example: python server.py --hospitals 4 --rounds 20
-    """
+class ServerFlags:
+    """Where this server listens, who may join, and what it writes."""
 
     address: str = "127.0.0.1:8080"
     """HOST:PORT to listen on; port 0 takes a free one."""
-    out: Path | None = None
-    """The run folder to write (default: runs/<time>)."""
-    max_wait: float = 3600.0
-    """Seconds to wait for missing hospitals before giving up."""
     tls: Path | None = None
     """The server's folder of certificates (python -m fedhealth certificates); without it only this machine may join."""
-    allow: tuple[str, ...] = ()
-    """The hospitals that may join, by name (default: with --tls, whoever has a certificate of the federation)."""
-    insecure: bool = False
-    """Listen on other addresses than this machine's own without TLS: anybody can join and read along."""
+    out: Path | None = None
+    """The run folder to write (default: runs/<time>)."""
     resume: Path | None = None
-    """Go on with the run of this folder from its last whole round, with its settings."""
-    keep: int = 3
-    """How many rounds' checkpoints the run folder keeps."""
+    """Continue the run of this folder after its last complete round, with its settings."""
     dashboard: int | None = None
-    """A port for a live page of the run, for this machine only (http://127.0.0.1:PORT/); 0 takes a free one."""
+    """The port of a live page of the run, for this machine only (http://127.0.0.1:PORT/); 0 takes a free one."""
+    allow: tuple[str, ...] = ()
+    """The hospitals that may join, by name (default: with --tls, every hospital with a certificate of the federation)."""
     track: Track = "none"
-    """Also write each round's numbers for one of these, into the run folder (needs pip install -r requirements-track.txt)."""
+    """Also write each round's metrics for TensorBoard or MLflow (needs pip install -r requirements-track.txt)."""
+    max_wait: float = 3600.0
+    """Seconds to wait for missing hospitals before giving up."""
+    keep: int = 3
+    """Rarely needed. How many rounds' checkpoints the run folder keeps."""
+    insecure: bool = False
+    """Rarely needed. Listen for other machines without TLS: anybody in that network can join and read everything."""
     verbose: bool = False
-    """Also show Flower's own log."""
+    """Rarely needed. Also print Flower's own log."""
+
+
+@dataclass(frozen=True)
+class ServerSettings(ServerFlags, FederationSettings):
+    """Coordinate a run: wait for the hospitals, train one model with them, report.
+
+    Example: python server.py --hospitals 4 --rounds 30
+    """
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
@@ -53,7 +58,7 @@ class ServerSettings(FederationSettings):
         require(0 < self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds above 0, 30 days at most")
 
     def federation(self) -> FederationSettings:
-        """Only what travels to the hospitals."""
+        """Only what is sent to the hospitals."""
         return FederationSettings(**{f.name: getattr(self, f.name) for f in dataclasses.fields(FederationSettings)})
 
 
@@ -77,19 +82,19 @@ class ClientSettings:
     receipts: Path | None = None
     """The folder for the record of everything that leaves this process (default: receipts/ beside the CSV)."""
     min_count: int = 5
-    """Sums over fewer patients than this stay in this hospital; the server can ask for more, never for less."""
+    """Do not send sums over fewer patients than this; the server can demand a higher limit, never a lower one."""
     max_epsilon: float | None = None
-    """Take part under differential privacy only, and only until all runs together have told this much of a patient."""
+    """Take part only under differential privacy, and only until the epsilon of all runs together reaches this."""
     reset_budget: bool = False
-    """Put aside what is written down of earlier runs beside the CSV and count from 0: only for patients who are new."""
+    """Start the epsilon of earlier runs (kept beside the CSV) again from 0: only if all patients are new."""
     save_model: Path | None = None
     """Write the final model here as a self-contained .keras file."""
     save_personal: Path | None = None
-    """Write here what this hospital has made of it for itself (the server's --personalise), also as a .keras file."""
+    """Write this hospital's personal model here (the server's --personalise), also as a .keras file."""
     share_verdict: bool = False
-    """Tell the server in the end what the run was worth here (metric, difference, interval; from the test patients)."""
+    """After the run, send the server how the global model compares with a local one here (metric, difference, interval)."""
     verbose: bool = False
-    """Also tell every message that leaves this process, as it is in the receipts, and Flower's own log."""
+    """Also print every message that leaves this process, as in the receipts, and Flower's own log."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
@@ -114,13 +119,13 @@ class DatasetSettings:
     source: str = "auto"
     """auto (data/raw, else download, else synthetic), uci, synthetic, or the PATH of the UCI files or a Kaggle copy."""
     split: Split = "natural"
-    """natural: one file per real hospital; iid, label-skew, quantity-skew, feature-skew: patients dealt out anew."""
+    """natural: one file per real hospital; iid, label-skew, quantity-skew, feature-skew: patients are redistributed."""
     clients: int = 4
-    """How many hospitals to deal the patients out to (the natural split always has its own)."""
+    """How many hospitals the patients are divided among (the natural split always has its own)."""
     alpha: float = 0.5
     """Unevenness of label-skew and quantity-skew (Dirichlet concentration): small is uneven."""
     patients: int = 920
-    """How many synthetic patients to invent, over all hospitals."""
+    """How many synthetic patients to generate, over all hospitals."""
     seed: int = 0
     """Same seed, same files, byte for byte."""
     url: str = UCI_URL

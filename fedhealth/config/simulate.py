@@ -12,28 +12,34 @@ USUAL_HOSPITALS = 200
 
 
 @dataclass(frozen=True)
-class SimulateSettings(FederationSettings):
+class SimulationFlags:
+    """Who the hospitals are, and how this machine runs them."""
+
+    data: Path | None = None
+    """A folder with the hospitals' CSV files (full_dataset.csv is not one of them); without it, synthetic hospitals."""
+    patients: int = EngineSettings.patients
+    """Patients of each synthetic hospital."""
+    processes: int = 1
+    """How many processes share the hospitals; 1: all in this one."""
+    out: Path | None = None
+    """The run folder to write (default: runs/<time>)."""
+
+
+@dataclass(frozen=True)
+class SimulateSettings(SimulationFlags, FederationSettings):
     """A whole federation on this machine: no network, one program. Same seed, same weights as with the scripts.
 
     Example: python -m fedhealth simulate --hospitals 200 --rounds 20 --fraction 0.1
 
-    The hospitals of a folder: python -m fedhealth simulate --data data
+    The hospitals of a folder: python -m fedhealth simulate --data data (--hospitals 0: all of them; without --data, 200)
     """
 
     hospitals: int = 0
-    """How many hospitals (0: as many as --data holds; without --data, 200 invented ones)."""
-    patients: int = EngineSettings.patients
-    """Patients of each invented hospital."""
-    data: Path | None = None
-    """A folder with the hospitals' CSV files instead of invented hospitals (full_dataset.csv is not one of them)."""
-    processes: int = 1
-    """How many processes of this machine share the hospitals; with 1 they are all in this one."""
-    out: Path | None = None
-    """The run folder to write (default: runs/<time>)."""
+    """How many hospitals take part; 0: all of --data, without it 200."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
-        require(self.hospitals >= 0, "hospitals", self.hospitals, "1 or more (0: all of --data, else 200)")
+        require(self.hospitals >= 0, "hospitals", self.hospitals, "1 or more, or 0 for all of --data, else 200")
         require(LEAST_PATIENTS <= self.patients <= 10**6, "patients", self.patients, PATIENTS_RANGE)
         require(1 <= self.processes <= 256, "processes", self.processes, "a number from 1 to 256")
         self.federation()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.config.federation import ModelName
+from fedhealth.config.federation_flags import ModelName
 from fedhealth.data.preprocessing import CODE_MEAN, CODE_STD, NUM_NUMBERS, Standardisation
 
 NUM_HIDDEN = 32

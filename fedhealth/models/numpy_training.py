@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.config.federation import ModelName
+from fedhealth.config.federation_flags import ModelName
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
 
 NUM_HIDDEN = 32

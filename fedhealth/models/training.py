@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from fedhealth.config.federation import ModelName
+from fedhealth.config.federation_flags import ModelName
 from fedhealth.models.keras_models import NUM_HIDDEN, build_model, weight_names
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
 

@@ -44,11 +44,9 @@ LONGEST_RUN = 600.0
 
 def test_pyproject_holds_every_setting_with_its_default_and_nothing_else() -> None:
     config = PYPROJECT["tool"]["flwr"]["app"]["config"]
-    assert config == {**FederationSettings().to_run_config(), **EngineSettings().to_run_config()}
-    assert {key: type(value) for key, value in config.items()} == {
-        key: type(value)
-        for key, value in {**FederationSettings().to_run_config(), **EngineSettings().to_run_config()}.items()
-    }
+    defaults = {**FederationSettings().to_run_config(), **EngineSettings().to_run_config()}
+    assert config == defaults
+    assert {key: type(value) for key, value in config.items()} == {key: type(value) for key, value in defaults.items()}
 
 
 def test_scripts_and_simulations_have_every_setting_with_the_same_default_and_help() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.cli.terminal import flag_groups, parse_flags, say, script, warn
 from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 from fedhealth.config.scripts import ClientSettings, DatasetSettings, ServerSettings
+from fedhealth.config.simulate import SimulateSettings
 from tests.support.processes import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +130,19 @@ def test_help_ends_with_0_and_lists_every_flag(kind: type[Any], capsys: pytest.C
         flag = "PATH" if field.default is dataclasses.MISSING else f"--{field.name.replace('_', '-')}"
         assert flag in shown.out, flag
     assert "Example: python" in shown.out
+
+
+def test_the_servers_help_shows_its_flags_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_flags(ServerSettings, ["--help"])
+    titles = re.findall(r"(\S+) options\W*$", capsys.readouterr().out, re.MULTILINE)
+    assert titles == ["run", "model", "robustness", "model-selection", "privacy", "server"]
+
+
+def test_every_flag_of_the_server_and_the_simulation_is_in_one_group() -> None:
+    for kind in (ServerSettings, SimulateSettings):
+        grouped = [field.name for group in flag_groups(kind).values() for field in dataclasses.fields(group)]
+        assert sorted(grouped) == sorted(field.name for field in dataclasses.fields(kind))
 
 
 # --- exit codes -------------------------------------------------------------------------------------------------------

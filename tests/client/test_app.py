@@ -315,7 +315,7 @@ def test_class_weights_that_are_none_are_refused_in_one_line(hospital: Path, cla
 
 def test_class_weights_are_those_of_the_loss_in_training(hospital: Path) -> None:
     """One step over all patients: the gradient of the weighted loss is the weighted sum of the two classes' gradients."""
-    ask = make_ask(hospital, batch_size=1000, weight_decay=0.0)
+    ask = make_ask(hospital, batch_size=1000, weight_decay=0.0, learning_rate=0.05)
     start = ask("query.initial_weights").content.array_records["arrays"]
 
     def step(**config: Any) -> np.ndarray:

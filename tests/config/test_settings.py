@@ -15,14 +15,15 @@ from fedhealth import config
 from fedhealth.common.errors import UsageError
 from fedhealth.config.checks import parse_address
 from fedhealth.config.engine import EngineSettings
-from fedhealth.config.federation import FederationSettings, StrategyName
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.federation_flags import StrategyName
 from fedhealth.config.scripts import ClientSettings, DatasetSettings, ServerSettings
 
 ALL_SETTINGS = (FederationSettings, ServerSettings, ClientSettings, DatasetSettings, CompareSettings, EngineSettings)
 CSV: dict[str, Any] = {"file": Path("client_1.csv")}
 WHOLE, SHARE, SEED = "1 or more", "a share from 0.05 to 0.5", "a whole number from 0 to 2147483647"
 RATE, SECONDS, PORT = (
-    "a number above 0, at most 100",
+    "a number above 0, at most 100, or 0 for the usual one",
     "seconds above 0, 30 days at most",
     "HOST:PORT, such as 127.0.0.1:8080",
 )
@@ -44,7 +45,7 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"fraction": 0.0}, "--fraction is 0.0; give a share above 0, at most 1"),
     (FederationSettings, {"fraction": 1.1}, "--fraction is 1.1; give a share above 0, at most 1"),
     (FederationSettings, {"evaluate_every": -1}, "--evaluate-every is -1; give 0 or more"),
-    (FederationSettings, {"dp_epsilon": -1.0}, "--dp-epsilon is -1.0; give a number from 0 (no promise) to 100"),
+    (FederationSettings, {"dp_epsilon": -1.0}, "--dp-epsilon is -1.0; give a number from 0 (no guarantee) to 100"),
     (FederationSettings, {"dp_noise": -0.5}, "--dp-noise is -0.5; give a number from 0 to 10000"),
     (FederationSettings, {"dp_delta": 1.0}, "--dp-delta is 1.0; give a share above 0, below 1"),
     (FederationSettings, {"dp_clip": 0.0}, "--dp-clip is 0.0; give a number above 0, at most 10000"),
@@ -54,7 +55,6 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (EngineSettings, {"patients": 19}, "--patients is 19; give a number from 20 to 1000000"),
     (FederationSettings, {"local_epochs": 0}, f"--local-epochs is 0; give {WHOLE}"),
     (FederationSettings, {"batch_size": 0}, f"--batch-size is 0; give {WHOLE}"),
-    (FederationSettings, {"learning_rate": 0.0}, f"--learning-rate is 0.0; give {RATE}"),
     (FederationSettings, {"learning_rate": -0.1}, f"--learning-rate is -0.1; give {RATE}"),
     (FederationSettings, {"learning_rate": 100.5}, f"--learning-rate is 100.5; give {RATE}"),
     (FederationSettings, {"learning_rate": math.nan}, f"--learning-rate is nan; give {RATE}"),
@@ -75,7 +75,7 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (
         FederationSettings,
         {"server_learning_rate": -1.0},
-        "--server-learning-rate is -1.0; give a number from 0 (the strategy's usual) to 100",
+        "--server-learning-rate is -1.0; give a number from 0 (the usual one) to 100",
     ),
     (FederationSettings, {"server_momentum": 1.0}, "--server-momentum is 1.0; give a share from 0 to below 1"),
     (FederationSettings, {"proximal_mu": -1.0}, "--proximal-mu is -1.0; give a number from 0 to 100"),
@@ -184,13 +184,19 @@ def test_a_strategy_that_cannot_work_is_refused_with_the_reason(values: dict[str
         ({"scaling": "local"}, "--scaling local and --dp-epsilon exclude each other: each hospital's own means"),
         (
             {"strategy": "qfedavg"},
-            "--strategy qfedavg and --dp-epsilon exclude each other: it weighs hospitals by their",
+            "--strategy qfedavg and --dp-epsilon exclude each other: it weights hospitals by their",
         ),
-        ({"patience": 3}, "--patience 3 and --dp-epsilon exclude each other: its histograms of validation patients"),
-        ({"calibrate": "temperature"}, "--calibrate temperature and --dp-epsilon exclude each other: its histograms"),
-        ({"threshold": "youden"}, "--threshold youden and --dp-epsilon exclude each other: its histograms"),
+        (
+            {"patience": 3},
+            "--patience 3 and --dp-epsilon exclude each other: it needs histograms of validation patients",
+        ),
+        (
+            {"calibrate": "temperature"},
+            "--calibrate temperature and --dp-epsilon exclude each other: it needs histograms",
+        ),
+        ({"threshold": "youden"}, "--threshold youden and --dp-epsilon exclude each other: it needs histograms"),
         ({"class_weights": True}, "--class-weights and --dp-epsilon exclude each other: they come from exact counts"),
-        ({"evaluate_every": 5}, "--evaluate-every 5 and --dp-epsilon exclude each other: every evaluation tells"),
+        ({"evaluate_every": 5}, "--evaluate-every 5 and --dp-epsilon exclude each other: every evaluation discloses"),
     ],
 )
 def test_what_differential_privacy_does_not_cover_is_refused_with_the_reason(values: dict[str, Any], line: str) -> None:
@@ -199,11 +205,11 @@ def test_what_differential_privacy_does_not_cover_is_refused_with_the_reason(val
     assert str(caught.value).startswith(line)
 
 
-@pytest.mark.parametrize("promise", [{"dp_epsilon": 3.0}, {"dp_noise": 4.0}])
+@pytest.mark.parametrize("noise", [{"dp_epsilon": 3.0}, {"dp_noise": 4.0}])
 def test_under_differential_privacy_no_moments_are_asked_for_and_there_is_one_evaluation(
-    promise: dict[str, float],
+    noise: dict[str, float],
 ) -> None:
-    private = FederationSettings(**promise)  # type: ignore[arg-type]
+    private = FederationSettings(**noise)  # type: ignore[arg-type]
     assert (private.private, private.scaling, private.evaluate_every) == (True, "reference", 0)
     assert FederationSettings.from_run_config(private.to_run_config()) == private
     assert not FederationSettings().private
@@ -294,7 +300,7 @@ def test_an_unknown_key_is_refused_with_the_known_ones(key: str) -> None:
     with pytest.raises(UsageError) as caught:
         FederationSettings.from_run_config({"rounds": 3, key: 1})
     line = str(caught.value)
-    assert line.startswith(f"run config: unknown key {key}; known are hospitals, rounds, local-epochs, ")
+    assert line.startswith(f"run config: unknown key {key}; known are hospitals, rounds, strategy, ")
     assert "\n" not in line
 
 
@@ -339,6 +345,21 @@ def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(key: str, ch
     with pytest.raises(UsageError) as caught:
         FederationSettings.from_run_config({key: "magic"})
     assert str(caught.value) == f"--{key} is magic; give one of {choices}"
+
+
+@pytest.mark.parametrize(
+    ("values", "rate"),
+    [
+        ({}, 0.15),
+        ({"strategy": "scaffold"}, 0.15),
+        ({"strategy": "fedadagrad"}, 0.05),
+        ({"strategy": "fedadagrad", "learning_rate": 0.3}, 0.3),
+    ],
+)
+def test_the_usual_learning_rate_depends_on_the_strategy_and_a_given_one_does_not(
+    values: dict[str, Any], rate: float
+) -> None:
+    assert FederationSettings(**values).local_learning_rate == pytest.approx(rate)
 
 
 def test_a_value_out_of_its_range_is_refused_in_a_run_config_too() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fedhealth.config.federation import ModelName
+from fedhealth.config.federation_flags import ModelName
 from fedhealth.models.dp_sgd import DpSgdTrainer
 from fedhealth.models.local_training import DpSgdBatches, Examples, LocalObjective
 from fedhealth.models.training import Trainer

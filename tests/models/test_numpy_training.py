@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from fedhealth.config.federation import ModelName
+from fedhealth.config.federation_flags import ModelName
 from fedhealth.models.local_training import Examples, LocalObjective, Weights, shuffled_orders
 from fedhealth.models.numpy_training import NumpyTrainer, differentiate, forward, log_losses, sigmoid
 from fedhealth.models.training import Trainer

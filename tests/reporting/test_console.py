@@ -150,7 +150,7 @@ def test_the_header_says_on_whose_data_with_which_settings() -> None:
     assert "patients: 14 to train on, 4 held out for evaluation; no row leaves a hospital" in text
     for part in (
         "logistic",
-        "fedadagrad",
+        "fedavg",
         "20 rounds of 3 local",
         "batches of 8",
         "learning rate 0.05",

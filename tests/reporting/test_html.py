@@ -453,7 +453,7 @@ def test_several_runs_are_compared_by_metrics_curves_and_what_was_set_otherwise(
     compare_runs(folders, tmp_path / "both.html")
     page = (tmp_path / "both.html").read_text()
     differing = page.split("Settings that differ")[1]
-    assert re.findall(r"<td>(--[a-z-]+)</td>", differing) == ["--model", "--seed"]
+    assert re.findall(r"<td>(--[a-z-]+)</td>", differing) == ["--seed", "--model"]
     assert page.count('<svg class="chart"') == 5
 
 

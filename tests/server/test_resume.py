@@ -18,7 +18,7 @@ from flwr.app import Context, RecordDict
 
 from fedhealth.common.atomic_files import append_line
 from fedhealth.common.errors import RunError, UsageError
-from fedhealth.config.federation import StrategyName
+from fedhealth.config.federation_flags import StrategyName
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.server import run_writer
 from fedhealth.server.app import make_server_app

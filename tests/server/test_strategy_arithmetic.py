@@ -1,6 +1,7 @@
 """Every strategy by name."""
 
-from fedhealth.config.federation import FederationSettings, StrategyName
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.federation_flags import StrategyName
 from fedhealth.server.strategies.registry import STRATEGIES, make_strategy
 
 

@@ -80,7 +80,7 @@ def header_lines(began: RunStarted) -> list[str]:
         f"patients: {_patients_text(train, held, test, settings.private)}; no row leaves a hospital",
         f"training: {settings.model}, {settings.strategy}, {count(settings.rounds, 'round')} of "
         f"{count(settings.local_epochs, 'local epoch')}, batches of {settings.batch_size}, "
-        f"learning rate {settings.learning_rate:g}, {settings.scaling} scaling, seed {settings.seed}",
+        f"learning rate {settings.local_learning_rate:g}, {settings.scaling} scaling, seed {settings.seed}",
         *choice_lines(settings),
         *([f"privacy: {promise(settings, began.members)}"] if settings.private else []),
         *([f"going on after round {began.done}"] if began.done else []),

@@ -146,7 +146,7 @@ def live_fragment(live: Live) -> str:
 
 def model_card_text(run: RunRecord) -> str:
     """The model card as Markdown (headings after Mitchell et al. 2019, "Model Cards for Model Reporting")."""
-    settings, parts = run.settings.settings, run_parts(run)
+    settings, parts = run.settings_in_use, run_parts(run)
     return (
         environment()
         .get_template("model_card.md")

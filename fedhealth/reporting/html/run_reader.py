@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from fedhealth.common.errors import UsageError
+from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.histogram import ScoreHistogram, add_histograms
 from fedhealth.server.events import RunFinished
 from fedhealth.server.records import RoundRecord, RunDescription, RunSummary
@@ -43,6 +44,12 @@ class RunRecord:
     def names(self) -> list[str]:
         """The hospitals, in the order of the run."""
         return [member.name for member in self.settings.hospitals]
+
+    @property
+    def settings_in_use(self) -> dict[str, bool | int | float | str]:
+        """The run config, with the learning rate that the hospitals used instead of 0."""
+        given = self.settings.settings
+        return {**given, "learning-rate": FederationSettings.from_run_config(given).local_learning_rate}
 
     @property
     def synthetic(self) -> bool:

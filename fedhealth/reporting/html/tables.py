@@ -197,7 +197,7 @@ def phase_rows(run: RunRecord) -> list[Row]:
 
 def setting_rows(run: RunRecord) -> list[tuple[str, str]]:
     """Every setting as its flag."""
-    return [(f"--{key}", _plain(value)) for key, value in run.settings.settings.items()]
+    return [(f"--{key}", _plain(value)) for key, value in run.settings_in_use.items()]
 
 
 def environment_rows(run: RunRecord) -> list[Row]:

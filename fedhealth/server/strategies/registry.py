@@ -21,7 +21,8 @@ from flwr.serverapp.strategy import (
     Strategy,
 )
 
-from fedhealth.config.federation import FederationSettings, StrategyName
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.federation_flags import StrategyName
 from fedhealth.server.strategies.flower_fixes import EVERYBODY, LightQFedAvg, SameTypesFedAdam
 from fedhealth.server.strategies.scaffold import Scaffold
 from fedhealth.transport.protocol.training import TRAIN_LOSS
@@ -107,7 +108,7 @@ def _qfedavg(settings: FederationSettings) -> Strategy:
     """
     return LightQFedAvg(
         **EVERYBODY,
-        client_learning_rate=settings.learning_rate,
+        client_learning_rate=settings.local_learning_rate,
         q=settings.fairness,
         train_loss_key=TRAIN_LOSS,
     )

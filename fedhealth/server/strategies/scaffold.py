@@ -33,7 +33,7 @@ class Scaffold(FedAvg):
         self.hospitals = settings.hospitals
         self.batch_size = settings.batch_size
         self.local_epochs = settings.local_epochs
-        self.learning_rate = settings.learning_rate
+        self.learning_rate = settings.local_learning_rate
         self.sent: Arrays | None = None
         self.control: Arrays | None = None
         self.own: Arrays = {}
