@@ -1,5 +1,5 @@
 # make demo: the whole federation on this machine. make test: the checks of every change (four minutes). make test-slow: the
-# tests that take minutes, and what of the code all tests but those of processes run. make chaos: 200 faults.
+# tests that take minutes or the real data. make coverage: what the tests run. make chaos: 200 faults.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ MEMORY := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 500000 {pr
 # More flags for pytest, such as --no-skips.
 FLAGS ?=
 
-.PHONY: demo test test-slow bench bench-quick chaos clean
+.PHONY: demo test test-slow coverage bench bench-quick chaos clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -21,10 +21,12 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 	$(call in_memory,$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not uci" $(FLAGS))
 
-# Processes that take minutes as they are; then all other tests under coverage. EXAMPLES=1: with as many random examples as the
-# tests ask for, five times those of `make test`.
 test-slow: $(VENV)/.installed-dev
-	$(call in_memory,$(BIN)/pytest -n 2 --dist worksteal -m "slow and processes" $(FLAGS))
+	$(call in_memory,$(BIN)/pytest -n 2 --dist worksteal -m "slow or uci" $(FLAGS))
+
+# All tests but those that start processes. EXAMPLES=1: as many random examples as the tests ask for, five times those of
+# `make test`.
+coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
 	$(call in_memory,$(if $(EXAMPLES),FEDHEALTH_ALL_EXAMPLES=1 )$(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not processes" $(FLAGS))
 	$(BIN)/coverage combine --quiet

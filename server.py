@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fedhealth.cli.terminal import parse_flags, say, script, warn
 from fedhealth.common.runtime_env import quiet_libraries
 from fedhealth.config.scripts import ServerSettings
-from utils import require_safe_address
+from utils import warn_if_readable
 
 
 @script
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from fedhealth.transport.grpc.grid import GrpcGrid
     from fedhealth.transport.tls.identity import load_identity
 
-    require_safe_address(settings.address, encrypted=settings.tls is not None, insecure=settings.insecure)
+    warn_if_readable(settings.address, encrypted=settings.tls is not None)
     tls = load_identity(settings.tls) if settings.tls else None
     with opened_run(settings, warn) as run, opened_screens(settings, run.folder, say, warn) as screens:
         grid = GrpcGrid(run.settings.to_run_config(), run.settings.hospitals, screens.show_link, tls, settings.allow)

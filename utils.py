@@ -1,11 +1,11 @@
 """What the scripts share: checks before a long run."""
 
-import ipaddress
 import os
 from pathlib import Path
 
 from fedhealth.cli.terminal import warn
 from fedhealth.common.errors import UsageError
+from fedhealth.config.checks import is_loopback
 
 
 def require_writable(path: Path | None, flag: str) -> None:
@@ -20,23 +20,7 @@ def require_writable(path: Path | None, flag: str) -> None:
         raise UsageError(f"--{flag} {path}: no permission to write in {path.parent}; give another place")
 
 
-def require_safe_address(address: str, encrypted: bool, insecure: bool) -> None:
-    """Raise a `UsageError` if others than this machine could reach a server without TLS, unless --insecure says so."""
-    if encrypted or _is_own(address.rpartition(":")[0].strip("[]")):
-        return
-    if not insecure:
-        raise UsageError(
-            f"--address {address} can be reached from other machines; give --tls FOLDER (python -m fedhealth "
-            "certificates makes one), or --insecure if the network itself is safe"
-        )
-    warn(
-        f"{address} can be reached from other machines; without TLS anybody there can join and read along (--insecure)"
-    )
-
-
-def _is_own(host: str) -> bool:
-    """Whether only this machine can reach that host; a name that begins like a number (127.example.org) is a name."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def warn_if_readable(address: str, encrypted: bool) -> None:
+    """Warn if others than this machine can reach a server without TLS (--insecure)."""
+    if not (encrypted or is_loopback(address)):
+        warn(f"{address} can be reached from other machines; without TLS anybody there can join and read everything")

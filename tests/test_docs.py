@@ -8,11 +8,15 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import pandas as pd
 import pytest
 
+import fedhealth
 from fedhealth.__main__ import COMMANDS as FEDHEALTH_COMMANDS
+from tests.support.hospital_files import write_hospitals
 from tests.support.processes import ANY_PORT, ROOT, Process, recorded_calls
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -100,6 +104,29 @@ def test_the_readmes_terminals_work_as_they_stand(tmp_path: Path) -> None:
     ]
     assert processes[1].lines[-1] == f"run folder: runs/{run.name}"
     assert (tmp_path / "model.keras").is_file()
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_python_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation, network = python_blocks()
+    paths = write_hospitals(tmp_path / "data")
+    names: dict[str, Any] = {"patients": pd.read_csv(next(iter(paths.values())))}
+    monkeypatch.chdir(tmp_path)
+    exec(simulation, names)
+    assert names["risks"].shape == (len(names["patients"]),)
+    assert (tmp_path / "runs" / "from-python" / "report.html").exists()
+    started = list[object]()
+
+    def run(self: object) -> None:
+        started.append(self)
+
+    for kind in (fedhealth.Server, fedhealth.Client):
+        monkeypatch.setattr(kind, "run", run)
+    exec(network, names)
+    assert [type(each) for each in started] == [fedhealth.Server, fedhealth.Client]
 
 
 def test_the_number_of_weights_in_the_readme_is_the_default_models() -> None:

@@ -1,6 +1,7 @@
 """How a wrong setting is refused: one line with the flag, its value and what it should be."""
 
 import dataclasses
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,15 @@ def parse_address(address: str, flag: str) -> tuple[str, int]:
     parts = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address)
     require(parts is not None and int(parts[2]) <= 65535, flag, address, "HOST:PORT, such as 127.0.0.1:8080")
     return (parts[1], int(parts[2])) if parts else ("", 0)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach HOST:PORT; a name that begins like a number (127.example.org) is a name."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_values(run_config: Mapping[str, Any], fields: "Mapping[str, dataclasses.Field[Any]]") -> dict[str, Any]:

@@ -41,6 +41,11 @@ PLAIN_TO_ADAPTIVE = 3.0
 """Under an adaptive server hospitals take a third of that learning rate, which did better on training rows."""
 
 
+def usual_rate(strategy: str) -> float:
+    """The usual learning rate of a hospital under this strategy."""
+    return USUAL_RATE / PLAIN_TO_ADAPTIVE if strategy in ADAPTIVE else USUAL_RATE
+
+
 def fewest_hospitals(settings: "FederationSettings") -> int:
     """How many hospitals the strategy's proof asks for, with f that send false weights.
 
@@ -101,7 +106,7 @@ class FederationSettings(PrivacyFlags, ModelSelectionFlags, RobustnessFlags, Mod
     @property
     def local_learning_rate(self) -> float:
         """The learning rate in the hospitals: the given one, else the usual one of the strategy (docs/results.md)."""
-        return self.learning_rate or (USUAL_RATE / PLAIN_TO_ADAPTIVE if self.strategy in ADAPTIVE else USUAL_RATE)
+        return self.learning_rate or usual_rate(self.strategy)
 
     def _check_strategy(self) -> None:
         """Refuse what the strategy cannot do, with the reason, before anybody connects."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fedhealth.config.checks import LONGEST_WAIT, parse_address, require
+from fedhealth.common.errors import UsageError
+from fedhealth.config.checks import LONGEST_WAIT, is_loopback, parse_address, require
 from fedhealth.config.federation import FederationSettings
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/45/heart+disease.zip"
@@ -55,6 +56,11 @@ class ServerSettings(ServerFlags, FederationSettings):
         require(0 <= (self.dashboard or 0) <= 65535, "dashboard", self.dashboard, "a port from 0 to 65535")
         require(self.keep >= 1, "keep", self.keep, "1 or more")
         parse_address(self.address, "address")
+        if not (self.tls or self.insecure or is_loopback(self.address)):
+            raise UsageError(
+                f"--address {self.address} can be reached from other machines; give --tls FOLDER (python -m fedhealth "
+                "certificates makes one), or --insecure if the network itself is safe"
+            )
         require(0 < self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds above 0, 30 days at most")
 
     def federation(self) -> FederationSettings:

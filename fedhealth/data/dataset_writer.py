@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import fedhealth
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import UsageError
+from fedhealth.common.version import __version__
 from fedhealth.data import schema
 from fedhealth.data.hospital import FULL_DATASET
 
@@ -127,7 +127,7 @@ def describe_dataset(table: pd.DataFrame, origin: Origin, files: list[dict[str, 
         "clients": len(files) - 1,
         **({} if origin.alpha is None else {"alpha": origin.alpha}),
         "seed": origin.seed,
-        "version": fedhealth.__version__,
+        "version": __version__,
         "schema": schema.schema_fingerprint(),
         "hospitals": {str(name): describe_patients(patients) for name, patients in by_hospital},
         "files": files,

@@ -52,7 +52,11 @@ def load_hospital(path: Path, name: str | None = None) -> Hospital:
     """
     if name is not None:
         name = check_name(name, f'--name is "{printable(name, 40)}"')
-    content = read_file(path)
+    return parse_hospital(read_file(path), path, name)
+
+
+def parse_hospital(content: bytes, path: Path, name: str | None = None) -> Hospital:
+    """The hospital of a CSV's content; `path` is where it came from, for messages. Errors as in `load_hospital`."""
     table = parse_table(content, path)
     record = read_dataset_record(path, content)
     name_in_file = find_name(table, path, record)

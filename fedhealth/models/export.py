@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedhealth import __version__
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import UsageError
+from fedhealth.common.version import __version__
 from fedhealth.data.preprocessing import NUM_NUMBERS, encoded_names, standardise
 from fedhealth.models.saved_model import SavedModel
 

@@ -3,16 +3,20 @@
 Only this module and `training` import Keras.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from fedhealth.common.errors import UsageError
 from fedhealth.config.federation_flags import ModelName
 from fedhealth.data.preprocessing import CODE_MEAN, CODE_STD, NUM_NUMBERS, Standardisation
 
 NUM_HIDDEN = 32
+BuildModel = Callable[[int], keras.Model]
+"""Number of inputs -> a model of the caller's own: standardised inputs to log odds."""
 
 
 def build_model(name: ModelName, num_inputs: int, seed: int, hidden: int = NUM_HIDDEN) -> keras.Sequential:
@@ -27,6 +31,34 @@ def build_model(name: ModelName, num_inputs: int, seed: int, hidden: int = NUM_H
     # From zero, the first risks are 0.5 for everybody and no hospital starts with an opinion.
     layers.append(keras.layers.Dense(1, kernel_initializer="zeros", name="log_odds"))
     return keras.Sequential(layers, name=name)
+
+
+def require_usable(model: keras.Model, num_inputs: int) -> keras.Model:
+    """The model, built, if it can be trained here.
+
+    Raises
+    ------
+    UsageError
+        It is no Keras model, does not map (num_patients, `num_inputs`) to log odds (num_patients, 1), or has weights that
+        are not trained by gradients, such as those of batch normalisation.
+    """
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"model: the function returned a {type(model).__name__}; return a keras.Model")
+    try:
+        if not model.built:
+            model.build((None, num_inputs))
+        shape = model.compute_output_shape((None, num_inputs))
+    except ValueError as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"model: does not take {num_inputs} inputs ({reason}); use the function's argument") from None
+    if tuple(shape) != (None, 1):
+        raise UsageError(f"model: its outputs are {tuple(shape)}; give one output per patient, the log odds")
+    if getattr(model.layers[-1], "activation", keras.activations.linear) is not keras.activations.linear:
+        raise UsageError("model: its last layer has an activation; leave it out, the output is the log odds")
+    if model.non_trainable_weights:
+        name = model.non_trainable_weights[0].path
+        raise UsageError(f"model: {name} is not trained by gradients (batch normalisation?); leave that layer out")
+    return model
 
 
 def weight_names(model: keras.Model) -> list[str]:

@@ -8,12 +8,13 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import UsageError
+from fedhealth.config.federation_flags import ModelName
 from fedhealth.data.preprocessing import NUM_NUMBERS, Standardisation, encode, encoded_names, standardise
 from fedhealth.data.schema import schema_fingerprint
 
@@ -75,6 +76,10 @@ def _model_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> SavedModel:
     about = json.loads(str(arrays["about"]))
     if about["schema"] != schema_fingerprint():
         raise UsageError(f"{path}: was made for other columns than this version's; use version {about['version']}")
+    if (model := about["settings"]["model"]) not in get_args(ModelName):
+        raise UsageError(
+            f"{path}: the model ({model}) was built by the caller of simulate(); only that program can use its weights"
+        )
     if "means" not in arrays:
         raise UsageError(
             f"{path}: each hospital standardised with its own means (--scaling local), and they are not in the run "
@@ -87,12 +92,12 @@ def _model_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> SavedModel:
     if means.shape != (NUM_NUMBERS,) or stds.shape != (NUM_NUMBERS,) or not np.all(stds > 0):
         raise ValueError("its means or deviations make no sense")
     standardisation = Standardisation(tuple(means.tolist()), tuple(stds.tolist()))
-    return SavedModel(_layers(arrays), standardisation, missing_indicators, about)
-
-
-def _layers(arrays: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
-    """The layers in the order in which the model holds them."""
     weights = {name.removeprefix(WEIGHTS): array for name, array in arrays.items() if name.startswith(WEIGHTS)}
+    return SavedModel(dense_layers(weights), standardisation, missing_indicators, about)
+
+
+def dense_layers(weights: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
+    """The layers in the order in which the model holds them; a `ValueError` if they are not dense and finite."""
     kernels = [name.removesuffix("/kernel") for name in weights if name.endswith("/kernel")]
     if {f"{layer}/{part}" for layer in kernels for part in ("kernel", "bias")} != set(weights):
         raise ValueError("it has weights of layers that are not dense")

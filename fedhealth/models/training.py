@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fedhealth.config.federation_flags import ModelName
-from fedhealth.models.keras_models import NUM_HIDDEN, build_model, weight_names
+from fedhealth.models.keras_models import NUM_HIDDEN, BuildModel, build_model, require_usable, weight_names
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
 
 AdjustGradients = Callable[[list[tf.Tensor]], list[tf.Tensor]]
@@ -23,6 +23,7 @@ class Trainer:
     """A model, its optimiser and the two functions traced for them; any number of hospitals may share one.
 
     The traced functions take and give all weights as one vector: TensorFlow charges for every argument of a call.
+    `build` makes another model than those of `model_name`; a `UsageError` if it is not of their form.
     """
 
     def __init__(
@@ -35,8 +36,12 @@ class Trainer:
         *,
         hidden: int = NUM_HIDDEN,
         weight_decay: float = 0.0,
+        build: BuildModel | None = None,
     ) -> None:
-        self.model = build_model(name=model_name, num_inputs=num_inputs, seed=seed, hidden=hidden)
+        if build:
+            self.model = require_usable(build(num_inputs), num_inputs)
+        else:
+            self.model = build_model(name=model_name, num_inputs=num_inputs, seed=seed, hidden=hidden)
         self._initial_weights = self.model.get_weights()
         self.optimizer = keras.optimizers.SGD(learning_rate=learning_rate)
         self.optimizer.build(self.model.trainable_variables)

@@ -4,11 +4,12 @@ It imports no TensorFlow and has no model. What a run looks like on a screen or 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 
 from fedhealth.common.array_codec import read_arrays
 from fedhealth.config.federation import FederationSettings
@@ -32,6 +33,7 @@ from fedhealth.transport.protocol.training import encode_train_config
 MAX_WAIT = 3600.0
 """Seconds to wait for missing hospitals."""
 OPEN, NOWHERE = OpenAdmission(), RunWriter()
+NO_OBJECTS: Mapping[str, str] = {}
 
 
 def make_server_app(
@@ -60,6 +62,8 @@ def federate(
     admission: Admission = OPEN,
     max_wait: float = MAX_WAIT,
     past: ResumeState | None = None,
+    strategy: Strategy | None = None,
+    objects: Mapping[str, str] = NO_OBJECTS,
 ) -> None:
     """One run, from the first hospital that joins, or from where it was interrupted, to the final model in all of them.
 
@@ -70,6 +74,8 @@ def federate(
     admission : from the first round on admits the members only, and none that was dropped.
     max_wait : seconds to wait for missing hospitals, before the rounds and in each of them.
     past : what an interrupted run has behind it.
+    strategy : combines the weights; without one the settings name it.
+    objects : setting -> name of the object in its place, for the record.
 
     Raises
     ------
@@ -90,10 +96,10 @@ def federate(
         admission.admit_only(member.name for member in members)
     begun = time.perf_counter()
     dataset = "+".join(sorted({member.source for member in members}))
-    started = RunStarted(settings, members, dataset, past.checkpoint.round_num if past else 0)
+    started = RunStarted(settings, members, dataset, past.checkpoint.round_num if past else 0, objects)
     writer.run_started(started)
     inform(started)
-    past = past or ResumeState(first_checkpoint(setup, settings, members))
+    past = past or ResumeState(first_checkpoint(setup, members, strategy or make_strategy(settings)))
     roster = make_roster(settings, past.checkpoint, admission, inform, max_wait)
     checkpoint, rounds = run_rounds(grid, settings, past, roster, writer=writer, inform=inform)
     finished = replace(close_run(grid, started, checkpoint, rounds), seconds=time.perf_counter() - begun)
@@ -101,14 +107,14 @@ def federate(
     inform(finished)
 
 
-def first_checkpoint(setup: Setup, settings: FederationSettings, members: Sequence[Member]) -> Checkpoint:
+def first_checkpoint(setup: Setup, members: Sequence[Member], strategy: Strategy) -> Checkpoint:
     """Where a new run starts: what the hospitals agree on before the first round."""
     return Checkpoint(
         round_num=0,
         standardisation=setup.agree_on_standardisation(),
         class_weights=setup.agree_on_class_weights(),
         weights=setup.ask_for_initial_weights(),
-        strategy=make_strategy(settings),
+        strategy=strategy,
         members=members,
         strikes={},
         dropped={},
@@ -184,6 +190,7 @@ def close_run(grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: S
         subgroups=hospitals.ask_subgroups(final, settings.min_count) if settings.subgroups else None,
         importance=hospitals.ask_importance(final) if settings.importance else None,
         verdicts=hospitals.hand_out(final),
+        objects=started.objects,
     )
 
 

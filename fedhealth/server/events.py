@@ -35,6 +35,8 @@ class RunStarted:
     members: Sequence[Member]
     dataset: str
     done: int = 0
+    objects: Mapping[str, str] = field(default_factory=dict)
+    """Setting -> name of the object that was given in its place (api.simulate: a strategy or a model of the caller's)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class RunFinished:
     """Permutation importance; None if nobody was asked."""
     verdicts: Mapping[str, Mapping[str, PairedComparison]] = field(default_factory=dict)
     """Hospital -> model (global, personal) -> what it is worth there, of the hospitals that sent it."""
+    objects: Mapping[str, str] = field(default_factory=dict)
+    """As in `RunStarted`."""
 
     @property
     def final(self) -> RoundRecord:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from fedhealth import __version__
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import UsageError
+from fedhealth.common.version import __version__
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.data.schema import schema_fingerprint

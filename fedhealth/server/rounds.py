@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from fedhealth.server.checkpoints import Checkpoint
@@ -118,6 +118,7 @@ class GuardedStrategy:
         arrays, metrics = self._strategy.aggregate_train(round_num, [each.message for each in trained.values()])
         loss = float(metrics.get(TRAIN_LOSS, math.nan)) if metrics else math.nan  # type: ignore[arg-type]
         training.loss = None if math.isnan(loss) else loss
+        arrays = arrays and with_types_of(self.arrays, arrays)
         self.arrays = self.arrays if arrays is None else arrays
         return arrays, metrics
 
@@ -176,6 +177,18 @@ class GuardedStrategy:
             **pooled_metrics(tested, validation),
         )
         return Evaluation(record, tested, validation)
+
+
+def with_types_of(before: ArrayRecord, after: ArrayRecord) -> ArrayRecord:
+    """The new weights in the types of the old ones.
+
+    NumPy makes float64 of float32 times a float64 scalar, which FedAdam brings in; the next replies would then be of
+    another type than the model that was sent.
+    """
+    types = {name: array.dtype for name, array in before.items()}
+    if all(array.dtype == types.get(name, array.dtype) for name, array in after.items()):
+        return after
+    return ArrayRecord({name: Array(array.numpy().astype(types.get(name))) for name, array in after.items()})
 
 
 def with_weights(message: Message, weights: Weights) -> Message:

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from msgspec import structs
 
-from fedhealth import __version__
 from fedhealth.common.atomic_files import write_file
+from fedhealth.common.version import __version__
 from fedhealth.data.preprocessing import encoded_names
 from fedhealth.data.schema import schema_fingerprint
 from fedhealth.metrics.bootstrap import bootstrap_intervals
@@ -92,7 +92,7 @@ def describe_settings(started: RunStarted | RunFinished) -> RunDescription:
         schema=schema_fingerprint(),
         dataset=started.dataset,
         hospitals=tuple(started.members),
-        settings=started.settings.to_run_config(),
+        settings={**started.settings.to_run_config(), **started.objects},
     )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedhealth.common.errors import UsageError
-from utils import require_safe_address, require_writable
+from fedhealth.config.scripts import ServerSettings
+from utils import require_writable, warn_if_readable
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
@@ -38,14 +39,15 @@ def test_a_folder_that_must_not_be_written_to_is_refused(tmp_path: Path, monkeyp
         require_writable(tmp_path / "model.keras", "save-model")
 
 
-# --- an open door -----------------------------------------------------------------------------------------------------
+# --- an open server -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8080", "127.1.2.3:0", "localhost:8080", "[::1]:8080"])
 def test_this_machine_s_own_addresses_need_no_tls_and_no_warning(
     address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    require_safe_address(address, encrypted=False, insecure=False)
+    ServerSettings(address=address)
+    warn_if_readable(address, encrypted=False)
     assert capsys.readouterr() == ("", "")
 
 
@@ -62,22 +64,24 @@ OPEN = [
 @pytest.mark.parametrize("address", OPEN)
 def test_any_other_address_is_refused_without_tls(address: str) -> None:
     with pytest.raises(UsageError) as caught:
-        require_safe_address(address, encrypted=False, insecure=False)
+        ServerSettings(address=address)
     line = str(caught.value)
     assert line.startswith(f"--address {address} can be reached from other machines; give --tls FOLDER")
     assert "--insecure" in line and "\n" not in line
 
 
 @pytest.mark.parametrize("address", OPEN)
-def test_whoever_spells_out_insecure_is_warned_in_one_line(address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    require_safe_address(address, encrypted=False, insecure=True)
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith(f"warning: {address} can be reached from other machines; without TLS anybody there")
-    assert told.err.count("\n") == 1
+def test_insecure_is_allowed_with_a_warning_of_one_line(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ServerSettings(address=address, insecure=True)
+    warn_if_readable(address, encrypted=False)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"warning: {address} can be reached from other machines; without TLS anybody there")
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("address", OPEN)
 def test_with_tls_any_address_will_do(address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    require_safe_address(address, encrypted=True, insecure=False)
+    ServerSettings(address=address, tls=Path("certs/server"))
+    warn_if_readable(address, encrypted=True)
     assert capsys.readouterr() == ("", "")

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from fedhealth.common.errors import UsageError
-from fedhealth.config.federation import FederationSettings
+from fedhealth.config.federation import usual_rate
 from fedhealth.metrics.histogram import ScoreHistogram, add_histograms
 from fedhealth.server.events import RunFinished
 from fedhealth.server.records import RoundRecord, RunDescription, RunSummary
@@ -49,7 +49,7 @@ class RunRecord:
     def settings_in_use(self) -> dict[str, bool | int | float | str]:
         """The run config, with the learning rate that the hospitals used instead of 0."""
         given = self.settings.settings
-        return {**given, "learning-rate": FederationSettings.from_run_config(given).local_learning_rate}
+        return {**given, "learning-rate": given.get("learning-rate") or usual_rate(str(given.get("strategy")))}
 
     @property
     def synthetic(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
-from flwr.serverapp.strategy import FedAdam, FedAvg, QFedAvg
+from flwr.serverapp.strategy import FedAvg, QFedAvg
 from flwr.serverapp.strategy.qfedavg import compute_delta_and_h, get_train_loss
 
 from fedhealth.transport.protocol.fields import NUM_EXAMPLES
@@ -19,30 +19,6 @@ EVERYBODY: dict[str, Any] = {
     "weighted_by_key": NUM_EXAMPLES,
 }
 """Every hospital that is here takes part in every round."""
-
-
-class SameTypes(FedAvg):
-    """New global arrays have the types of the hospitals' own.
-
-    NumPy makes float64 of float32 times a float64 scalar, which FedAdam brings in; the next round's replies would
-    then be of another type than the model that was sent.
-    """
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Let the strategy behind this one aggregate, then restore the types."""
-        held = list(replies)
-        sent = [each for reply in held[:1] if reply.has_content() for each in reply.content.array_records.values()]
-        types = {name: array.dtype for arrays in sent for name, array in arrays.items()}
-        arrays, metrics = super().aggregate_train(server_round, held)
-        if arrays is None or all(array.dtype == types.get(name) for name, array in arrays.items()):
-            return arrays, metrics
-        return ArrayRecord({name: Array(array.numpy().astype(types[name])) for name, array in arrays.items()}), metrics
-
-
-class SameTypesFedAdam(SameTypes, FedAdam):
-    """Flower's FedAdam, types kept."""
 
 
 class LightQFedAvg(QFedAvg):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from flwr.serverapp.strategy import (
     Bulyan,
     FedAdagrad,
+    FedAdam,
     FedAvg,
     FedAvgM,
     FedMedian,
@@ -23,7 +24,7 @@ from flwr.serverapp.strategy import (
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
-from fedhealth.server.strategies.flower_fixes import EVERYBODY, LightQFedAvg, SameTypesFedAdam
+from fedhealth.server.strategies.flower_fixes import EVERYBODY, LightQFedAvg
 from fedhealth.server.strategies.scaffold import Scaffold
 from fedhealth.transport.protocol.training import TRAIN_LOSS
 
@@ -58,7 +59,7 @@ def _fedadam(settings: FederationSettings) -> Strategy:
     (findings/fedadam_first_step.sh).
     """
     rate = settings.server_learning_rate or ADAPTIVE_RATE
-    return SameTypesFedAdam(**EVERYBODY, eta=rate, beta_1=settings.server_momentum, beta_2=SECOND_MOMENT)
+    return FedAdam(**EVERYBODY, eta=rate, beta_1=settings.server_momentum, beta_2=SECOND_MOMENT)
 
 
 def _fedyogi(settings: FederationSettings) -> Strategy:

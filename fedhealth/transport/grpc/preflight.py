@@ -18,9 +18,8 @@ from typing import Any
 import grpc
 import numpy as np
 
-import fedhealth
-from fedhealth import __version__
 from fedhealth.common.errors import UsageError
+from fedhealth.common.version import __version__
 from fedhealth.transport.grpc.diagnosis import find_reason, translate
 from fedhealth.transport.messages import CHECK_METHOD, agreement
 from fedhealth.transport.tls.identity import Identity
@@ -128,7 +127,7 @@ def _read_answer(answer: bytes, started: datetime, seconds: float) -> ServerChec
 
 def _hash_source(source: str) -> str:
     """SHA-256 of a module's source; a module that is not there is an error here, and never equal to nothing there."""
-    return hashlib.sha256(resources.files(fedhealth).joinpath(source).read_bytes()).hexdigest()
+    return hashlib.sha256(resources.files("fedhealth").joinpath(source).read_bytes()).hexdigest()
 
 
 def _pack(array: np.ndarray) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The Python face: a federation in a notebook or a program. `fedhealth` hands its names on."""

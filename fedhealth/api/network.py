@@ -1,0 +1,94 @@
+"""Server and client over the network, from Python: what server.py and client.py do."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedhealth.common.runtime_env import quiet_libraries
+from fedhealth.config.scripts import ClientSettings, ServerSettings
+
+if TYPE_CHECKING:
+    from fedhealth.api.run import Round, Run
+    from fedhealth.server.events import OnEvent
+
+
+class Server:
+    """The coordinator of a federation.
+
+    `settings` are the flags of server.py, such as `address="0.0.0.0:8443"` and `tls="certs/server"`; a wrong one is a
+    `UsageError`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = ServerSettings(**_with_paths(settings, "tls", "out", "resume"))
+
+    def run(self, on_round: "Callable[[Round], object] | None" = None) -> "Run":
+        """Wait for the hospitals, train with them, write the run folder and its report.
+
+        Raises
+        ------
+        UsageError
+            A file or folder of the settings cannot be used.
+        RunError
+            Hospitals are missing, or too few are left.
+        """
+        settings = self.settings
+        quiet_libraries(settings.verbose)
+        from fedhealth.api.run import RoundCollector, Run
+        from fedhealth.cli.terminal import say, warn
+        from fedhealth.reporting.html.pages import write_report
+        from fedhealth.reporting.screens import opened_screens
+        from fedhealth.server.app import make_server_app
+        from fedhealth.server.run_directory import opened_run
+        from fedhealth.server.run_writer import FolderWriter
+        from fedhealth.transport.grpc.grid import GrpcGrid
+        from fedhealth.transport.tls.identity import load_identity
+
+        tls = load_identity(settings.tls) if settings.tls else None
+        collector = RoundCollector(on_round)
+        with opened_run(settings, warn) as opened, opened_screens(settings, opened.folder, say, warn) as screens:
+            federation, past = opened.settings, opened.past
+            grid = GrpcGrid(federation.to_run_config(), federation.hospitals, screens.show_link, tls, settings.allow)
+            if past:
+                grid.admit_only(past.remaining)
+            link = "TLS" if tls else "plain text"
+            writer = FolderWriter(opened.folder, settings.keep, settings.max_wait, warn, link)
+            listeners: list[OnEvent] = [*screens.listeners, collector]
+            app = make_server_app(*listeners, writer=writer, admission=grid, max_wait=settings.max_wait, past=past)
+            with grid.listening(settings.address) as address:
+                say(f"listening on {address}{' with TLS' if tls else ''}")
+                app(grid, grid.context)
+        write_report(opened.folder)
+        return Run(collector.started, collector.finished, folder=opened.folder)
+
+
+class Client:
+    """One hospital's part in a federation.
+
+    `file` is its CSV; `settings` are the flags of client.py, such as `server="fed.example.org:8443"`. A wrong one is a
+    `UsageError`.
+    """
+
+    def __init__(self, file: str | Path, **settings: Any) -> None:
+        paths = _with_paths(settings, "tls", "receipts", "save_model", "save_personal")
+        self.settings = ClientSettings(Path(file), **paths)
+
+    def run(self) -> None:
+        """Check the file, join the server, and take part until the run ends.
+
+        Raises
+        ------
+        UsageError, DataError
+            The file or a certificate cannot be used.
+        RunError
+            The server cannot be reached, or the run failed.
+        """
+        quiet_libraries(self.settings.verbose)
+        from fedhealth.cli.client_session import ClientSession
+
+        ClientSession.prepare(self.settings).run()
+
+
+def _with_paths(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The settings, with text turned into paths where a path is meant."""
+    return {key: Path(value) if key in names and value is not None else value for key, value in settings.items()}
