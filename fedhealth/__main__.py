@@ -1,4 +1,4 @@
-"""`python -m fedhealth COMMAND`, installed as `fedhealth COMMAND`: everything beside the three scripts of a run."""
+"""`python -m fedhealth COMMAND`, installed as `fedhealth COMMAND`: the commands besides the three scripts of a run."""
 
 import functools
 import importlib
@@ -14,34 +14,34 @@ from fedhealth.config.results import ExportSettings, PredictSettings, ReportSett
 from fedhealth.config.simulate import SimulateSettings
 
 COMMANDS: dict[str, tuple[type, str]] = {
-    "certificates": (CertificatesSettings, "make the certificates of a federation (TLS)"),
-    "doctor": (DoctorSettings, "ask from a hospital's computer whether it is ready to take part"),
-    "simulate": (SimulateSettings, "a whole federation on this machine, of some or very many hospitals"),
-    "receipts": (ReceiptsSettings, "check a hospital's record of what has left it, and sum it up"),
-    "predict": (PredictSettings, "risk of heart disease for new patients, from a run's model"),
-    "export": (ExportSettings, "a run's model for other programs (Keras, ONNX, TensorFlow Lite)"),
-    "report": (ReportSettings, "report.html and MODEL_CARD.md of a run; several runs compared"),
+    "certificates": (CertificatesSettings, "make the TLS certificates of a federation"),
+    "doctor": (DoctorSettings, "check on a hospital's computer whether it is ready to take part"),
+    "simulate": (SimulateSettings, "run a whole federation on this machine, with few or very many hospitals"),
+    "receipts": (ReceiptsSettings, "verify and summarise a hospital's record of what it has sent"),
+    "predict": (PredictSettings, "predict the risk of heart disease for new patients with a run's model"),
+    "export": (ExportSettings, "export a run's model to Keras, ONNX or TensorFlow Lite"),
+    "report": (ReportSettings, "write report.html and MODEL_CARD.md of a run, or compare several runs"),
 }
-"""Command -> its flags and what it does, in the order of the help page; `cli.commands` has a module of that name."""
+"""Command -> (settings, summary), in the order of the help page; the module in `cli.commands` has the same name."""
 
 
 @script
 def main(argv: Sequence[str] | None = None) -> int | None:
-    """Hand the command line to its command, or list the commands."""
+    """Run the command that the command line names, or list the commands."""
     name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         say(help_text())
         return None
-    if name.startswith("--tyro-"):  # a completion, of all commands at once
+    if name.startswith("--tyro-"):  # a completion script for all commands
         parse_flags(all_flags(), [name, *arguments], program="fedhealth")
     if name not in COMMANDS:
-        raise UsageError(f"{name} is no command; there are {', '.join(COMMANDS)} (python -m fedhealth --help)")
+        raise UsageError(f"{name} is not a command; give one of {', '.join(COMMANDS)} (python -m fedhealth --help)")
     command: Script = importlib.import_module(f"fedhealth.cli.commands.{name}").main
     return command(arguments)
 
 
 def all_flags() -> Any:
-    """The commands as tyro's subcommands."""
+    """The settings of all commands as a union of tyro subcommands."""
     import tyro
 
     flags = (Annotated[kind, tyro.conf.subcommand(name, description=what)] for name, (kind, what) in COMMANDS.items())
@@ -49,12 +49,12 @@ def all_flags() -> Any:
 
 
 def help_text() -> str:
-    """All commands on one screen."""
+    """The help page: all commands on one screen."""
     width = max((len(name) for name in COMMANDS), default=0)
     lines = [f"  {name:<{width}}   {what}" for name, (_, what) in COMMANDS.items()]
     more = [
-        "python -m fedhealth COMMAND --help tells its flags, with an example to paste.",
-        "Exit codes: 0 done, 1 failed, 2 wrong flags or files, 130 stopped by Ctrl-C. NO_COLOR=1 switches colours off.",
+        "python -m fedhealth COMMAND --help lists its flags, with an example.",
+        "Exit codes: 0 done, 1 failed, 2 wrong flags or files, 130 stopped by Ctrl-C. NO_COLOR=1 turns colours off.",
     ]
     return "\n".join(["usage: python -m fedhealth COMMAND ...", "", *lines, "", *more])
 

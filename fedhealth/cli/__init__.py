@@ -1,1 +1,1 @@
-"""The terminal: flags, commands, and the entry point of `flwr run`."""
+"""The command line: flags, commands, and the entry point of `flwr run`."""

@@ -1,4 +1,4 @@
-"""One start of client.py: a hospital joins a federation, answers the server, and keeps the final model."""
+"""One session of client.py: a hospital joins a federation, replies to the server, and saves the final model."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -30,12 +30,12 @@ from fedhealth.transport.tls.identity import Identity, load_identity
 
 
 class ClientSession:
-    """A hospital that takes part.
+    """The participation of one hospital.
 
     Attributes
     ----------
-    hospital : its patients, limits, ledger and trainers.
-    identity : its certificate, if it joins with TLS.
+    hospital : the hospital's patients, limits, ledger and trainers.
+    identity : the hospital's certificate; None without TLS.
     """
 
     def __init__(self, settings: ClientSettings, hospital: HospitalData, identity: Identity | None = None) -> None:
@@ -46,45 +46,47 @@ class ClientSession:
 
     @classmethod
     def prepare(cls, settings: ClientSettings) -> "ClientSession":
-        """Check what can be checked without a server: certificate and file; a `UsageError` or `DataError` if one is wrong."""
+        """Read and check certificate and file; raises a `UsageError` or `DataError` if one is wrong. Needs no server."""
         identity = load_identity(settings.tls) if settings.tls else None
         name = identity.name if identity else settings.name
         if settings.name not in (None, name):
-            raise UsageError(f"--name is {settings.name}, but {settings.tls} holds the certificate of {name}")
+            raise UsageError(
+                f"--name is {settings.name}, but {settings.tls} has the certificate of {name}; leave --name out"
+            )
         if settings.reset_budget and (aside := reset_ledger(settings.file)):
-            warn(f"what earlier runs have told of these patients no longer counts (--reset-budget); it is in {aside}")
+            warn(f"the privacy loss of earlier runs no longer counts (--reset-budget); their ledger is now {aside}")
         limits = HospitalLimits(settings.min_count, settings.max_epsilon, settings.share_verdict)
         session = cls(settings, HospitalData.from_csv(settings.file, Trainers(), name, limits), identity)
         session.introduce()
         return session
 
     def introduce(self) -> None:
-        """Print the hospital's name and number of patients, and what deserves a warning."""
+        """Print the hospital's name, its number of patients, and warnings about file and certificate."""
         hospital, file, shown = self.hospital.hospital, self.settings.file, ""
         if self.identity and hospital.name != hospital.name_in_file:
-            shown = f" (so says its certificate; the file says {hospital.name_in_file})"
+            shown = f" (the name in its certificate; the file says {hospital.name_in_file})"
         patients = len(hospital.patients)
-        say(f"{hospital.name}{shown}: {patients} patients in {file}; no row of them leaves this computer")
+        say(f"{hospital.name}{shown}: {patients} patients in {file}; no row leaves this computer")
         for warning in (*hospital.warnings, *(self.identity.warnings if self.identity else ())):
             warn(warning)
 
     def run(self) -> None:
-        """Join the server, again and again if need be, and answer it until it ends the run."""
+        """Join the server, rejoin it after a lost connection, and reply to it until it ends the run."""
         settings = self.settings
         folder = settings.receipts or settings.file.parent / "receipts"
         echo = say if settings.verbose else None
         with opened_receipts(folder, self.hospital.hospital.name, echo=echo) as receipts:
             keep_trying(partial(self.take_part, receipts), settings.server, settings.max_wait, self.say_pause)
-            say(f"receipts of all that left: {receipts.path} (last hash {receipts.last_hash})")
+            say(f"receipts of everything that was sent: {receipts.path} (last hash {receipts.last_hash})")
 
     def take_part(self, receipts: Receipts, attempt: Attempt) -> None:
-        """Join first, so that the server sees this hospital at once; import TensorFlow while the others join."""
+        """Join, then load TensorFlow while other hospitals join, then reply to the server's messages."""
         server, name = self.settings.server, self.hospital.hospital.name
         with join(server, name, {}, tls=self.identity, attempt=attempt, on_join=receipts.write_join) as connection:
             run_config = connection.context.run_config
             self.require_same_split(run_config)
-            self.warn_of_vain_flags(run_config)
-            say(f"joined the federation at {server} as {name}; getting ready to train")
+            self.warn_of_unused_flags(run_config)
+            say(f"joined the federation at {server} as {name}; loading TensorFlow")
             with silenced_stderr():
                 self.hospital.trainers.load()
             app = receipts.hearing(make_client_app(self.hospital))
@@ -92,35 +94,35 @@ class ClientSession:
             connection.serve(app, show, on_failure=self.warn_of_failure, on_send=receipts.write_message)
 
     def require_same_split(self, run_config: Mapping[str, Any]) -> None:
-        """One start, one split: a server that asks for many could find single patients by the differences of sums."""
+        """Raise a `RunError` for a second split in one session: the difference of two sums could reveal a patient."""
         held = run_config.get("validation") if asks_for_choice(run_config) else None
         self._splits.add((str(run_config.get("seed")), str(run_config.get("test-share")), str(held)))
         if len(self._splits) > 1:
             raise RunError(
                 "the server asks for another split of the patients (--seed, --test-share, --validation) than before; "
-                "if that is meant, start this client again"
+                "if this is intended, start this client again"
             )
 
-    def warn_of_vain_flags(self, run_config: Mapping[str, Any]) -> None:
-        """Name the flags that can have no effect in a run with this server's settings."""
+    def warn_of_unused_flags(self, run_config: Mapping[str, Any]) -> None:
+        """Print the flags that have no effect with this server's settings."""
         if self.settings.save_personal and run_config.get("personalise") == "none":
-            warn("--save-personal: nothing will be saved, for the server wants no personal models (--personalise none)")
+            warn("--save-personal has no effect: the server's settings have no personal models (--personalise none)")
         if self.settings.share_verdict and (run_config.get("dp-epsilon") or run_config.get("dp-noise")):
-            warn("--share-verdict: nothing will be shared, for no noise covers it (--dp-epsilon at the server)")
+            warn("--share-verdict has no effect: comparisons are not sent under differential privacy (--dp-epsilon)")
 
     def say_pause(self, attempts: int, pause: float, left: float, reason: str) -> None:
-        """Print why and for how long this client waits before its next attempt to join."""
+        """Print the reason and the length of a pause before the next attempt to join."""
         say(
             f"no server at {self.settings.server} (attempt {attempts}); trying again in {pause:.1f} s, "
-            f"giving up in {left:.0f} s ({reason})"
+            f"timeout in {left:.0f} s ({reason})"
         )
 
     def warn_of_failure(self, error: Exception) -> None:
-        """Print, here and not to the server, why a message could not be answered."""
+        """Print why there was no reply to a message; the server does not receive this text."""
         warn(str(error) if isinstance(error, FedHealthError) else f"{type(error).__name__}: {error}")
 
     def show_reply(self, run_config: Mapping[str, Any], message: Message, reply: Message) -> None:
-        """Print what this hospital has just answered; after the last message, finish."""
+        """Print a line about a reply and the privacy loss so far; after the last message, finish."""
         if line := client_line(message, reply):
             say(line)
         kind = message.metadata.message_type
@@ -132,10 +134,10 @@ class ClientSession:
             self.finish(final)
 
     def finish(self, final: FinalModel) -> None:
-        """Print what the final model is worth to this hospital, and save the models that its flags ask for."""
+        """Print the comparison of the final model with a local one, and save the models that flags ask for."""
         threshold = final.threshold
-        chosen = "" if threshold is None else f", by which a patient is called ill from a risk of {threshold:g}"
-        say(f"the run is over; this hospital has the final model{chosen}")
+        selected = "" if threshold is None else f"; it predicts positive from a risk of {threshold:g}"
+        say(f"the run is over; this hospital has the final model{selected}")
         outcome = final.outcome
         for line in outcome_lines(outcome):
             say(line)
@@ -151,7 +153,7 @@ class ClientSession:
 
 
 def privacy_line(round_num: int, session: DpSession) -> str:
-    """The epsilon of this run's guarantee, and what all runs have spent; reads the ledger and charges nothing."""
+    """The epsilon of this run's guarantee, and what all runs have spent; reads the ledger without a charge."""
     limit = f", {session.max_epsilon:g} at most (--max-epsilon)" if session.max_epsilon else ""
     return (
         f"round {round_num}   privacy: this run guarantees epsilon {session.plan.epsilon:.3g}; "

@@ -1,6 +1,6 @@
-"""The whole federation on this machine, as README.md's terminals would run it: data, one server, one client per hospital.
+"""Run a whole federation on this machine with the commands of README.md: data set, server, one client per hospital.
 
-The server's lines go to the screen; each client's go to a log that is shown if the client fails.
+The server's output is printed; a client's output goes to a log, which is printed if the client fails.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.1
 
 @script
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code of the first process that failed, or 0."""
+    """Run the demo; returns the exit code of the first process that failed, or 0."""
     print("$ python create_dataset.py", flush=True)
     if failed := subprocess.run([sys.executable, "create_dataset.py"], cwd=ROOT, check=False).returncode:
         return failed
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_federation(files: list[str], logs: Path) -> int:
-    """Start everything and wait for the server; a client that fails ends the demo with its log."""
+    """Start server and clients and wait for all; a failed client ends the demo and its log is printed."""
     with contextlib.ExitStack() as stack:
         screen = stack.enter_context(ThreadPoolExecutor(1))
         server_command = ["server.py", "--address", "127.0.0.1:0", "--hospitals", str(len(files))]
@@ -60,7 +60,7 @@ def run_federation(files: list[str], logs: Path) -> int:
 
 
 def show_until_address(lines: IO[bytes] | None) -> str:
-    """The server's address, HOST:PORT, from its line "listening on ..."; "" if it ends without one. Prints what it reads."""
+    """Print lines until "listening on HOST:PORT" and return HOST:PORT; "" if that line never comes."""
     for line in lines or ():
         print(text := line.decode(errors="replace"), end="", flush=True)
         if text.startswith("listening on "):
@@ -69,14 +69,14 @@ def show_until_address(lines: IO[bytes] | None) -> str:
 
 
 def show(lines: IO[bytes] | None) -> None:
-    """Print the lines as they come, until there are no more."""
+    """Print the lines as they arrive, until the end."""
     for line in lines or ():
         print(line.decode(errors="replace"), end="", flush=True)
 
 
 @contextlib.contextmanager
 def running(command: list[str], output: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
-    """A script of ours as a process, which never outlives the block; both of its streams go to `output`."""
+    """Run a script as a process that is stopped at the end of the block; both of its streams go to `output`."""
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     try:
         yield process

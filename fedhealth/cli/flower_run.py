@@ -1,6 +1,6 @@
-"""At the server: the output and the files of a run that no script of ours started.
+"""The `ServerApp` for `flwr run`: settings, console and run folder of a run that Flower's SuperLink starts.
 
-Flower's SuperLink starts the server's app in a process of its own, whose output `flwr run --stream` shows.
+The SuperLink runs it in a separate process, whose output `flwr run --stream` prints.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from fedhealth.server.run_writer import FolderWriter
 
 @dataclass(frozen=True)
 class FlowerRun:
-    """A run on Flower's engines: its settings, what shows it and what keeps it."""
+    """A run on Flower's engines: its settings, console and writer of the run folder."""
 
     settings: FederationSettings
     console: ServerConsole
@@ -36,27 +36,27 @@ class FlowerRun:
 
 @contextlib.contextmanager
 def opened_flower_run(grid: Grid, run_config: Mapping[str, Any]) -> Iterator[FlowerRun]:
-    """Check the settings, open the run folder, and say in one line what goes wrong."""
+    """Check the settings and open the run folder; an error is shown as one line."""
     try:
         settings, engine = read_run_config(run_config)
         require_nodes(grid, settings.hospitals)
         out = Path(engine.out) if engine.out else flower_home() / "fedhealth-runs" / time.strftime("%Y-%m-%d_%H-%M-%S")
         with new_run_folder(out) as folder, contextlib.closing(ServerConsole(say)) as console:
-            # Without checkpoints: Flower starts a failed run anew and has no resuming.
+            # No checkpoints: Flower starts a failed run anew and cannot resume it.
             yield FlowerRun(settings, console, FolderWriter(folder, 0, MAX_WAIT, warn, link="Flower"))
         say(f"run folder: {folder} (python -m fedhealth report {folder} makes report.html and MODEL_CARD.md)")
     except FedHealthError:
-        sys.tracebacklimit = 0  # Flower shows the error with a page of our code; this leaves the one line that helps
+        sys.tracebacklimit = 0  # Flower would print a long traceback; this leaves the line with the error
         raise
 
 
 def read_run_config(run_config: Mapping[str, Any]) -> tuple[FederationSettings, EngineSettings]:
-    """Both kinds of settings; a key or value that is none is a `UsageError`."""
+    """Both kinds of settings from Flower's run config; raises a `UsageError` for an unknown key or a wrong value."""
     return FederationSettings.from_run_config(run_config), EngineSettings.from_run_config(run_config)
 
 
 def require_nodes(grid: Grid, hospitals: int) -> None:
-    """A simulation's nodes are all there from the start, so nobody else will come."""
+    """Raise a `UsageError` if a simulation, whose nodes all exist from the start, has another number of nodes."""
     from flwr.superlink.grid import InMemoryGrid
 
     nodes = len(list(grid.get_node_ids())) if isinstance(grid, InMemoryGrid) else hospitals
@@ -68,16 +68,16 @@ def require_nodes(grid: Grid, hospitals: int) -> None:
 
 
 def flower_home() -> Path:
-    """Flower's own folder, which its programs can write to."""
+    """Flower's own folder, where its programs may write."""
     return Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr").absolute()
 
 
 app = ServerApp()
-"""For Flower's own engines (`flwr run`)."""
+"""The app that `flwr run` starts."""
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """A run without a script of ours around it."""
+    """Run the federation with the settings of Flower's run config."""
     with opened_flower_run(grid, context.run_config) as run:
         federate(grid, run.settings, run.console.show, writer=run.writer)

@@ -1,6 +1,6 @@
-"""A command and its terminal: flags in, lines out, exit codes, quiet libraries. What a federation is stands elsewhere.
+"""The terminal interface of scripts and commands: flags, printed lines, exit codes, signals.
 
-Only the scripts and `python -m fedhealth` print, and they do it here.
+Only the scripts and `python -m fedhealth` print, and they print with `say` and `warn`.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from fedhealth.common.errors import FedHealthError, UsageError
 
 Settings = TypeVar("Settings")
 STOPS = (signal.SIGINT, signal.SIGTERM)
-PLAIN_WORDS = (
+REWRITES = (
     (r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*?); ", r"\1 is \2; give a whole number; "),
     (r"Error parsing (\S+): could not convert string to float: (.*?); ", r"\1 is \2; give a number; "),
     (
@@ -33,35 +33,35 @@ PLAIN_WORDS = (
     ),
     (r"Argument helptext: .*(?=For full helptext)", ""),
 )
-"""What Python says of a value that is no number, and what we say."""
+"""Patterns of messages of Python and tyro about a wrong value, and their replacements."""
 
 
 class Script(Protocol):
-    """What `script` makes of a main function: command line in (default: the process's own), exit code out."""
+    """The type of a decorated main function: command line (default: the process's own) -> exit code."""
 
     def __call__(self, argv: Sequence[str] | None = None) -> int:
-        """Run it."""
+        """Run the script."""
         ...
 
 
 def parse_flags(settings_class: type[Settings], argv: Sequence[str] | None, program: str | None = None) -> Settings:
-    """Command line -> settings; a wrong flag is a one-line `UsageError` that suggests the right one.
+    """Parse a command line into settings; raises a one-line `UsageError` that suggests the right flag for a wrong one.
 
-    `program` is what the help calls it (default: the script's file name).
+    `program` is the name in the help text (default: the script's file name).
     """
     import tyro
 
     config = (tyro.conf.PositionalRequiredArgs, tyro.conf.OmitArgPrefixes)
     groups = flag_groups(settings_class)
     kind: type[Any] = _grouped_class(settings_class, groups) if groups else settings_class
-    complaint = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint), colour_as_wished():
+        with contextlib.redirect_stderr(errors), respect_no_color():
             flags = tyro.cli(kind, prog=program, args=argv, config=config)
     except SystemExit as end:
         if not end.code:  # None, where tyro has printed a completion
             raise
-        raise UsageError(_unbox(complaint.getvalue())) from None
+        raise UsageError(_as_one_line(errors.getvalue())) from None
     if not groups:
         return cast(Settings, flags)
     return settings_class(**{name: value for group in groups for name, value in vars(getattr(flags, group)).items()})
@@ -87,8 +87,8 @@ def _grouped_class(settings_class: type[Any], groups: Mapping[str, type[Any]]) -
 
 
 @contextlib.contextmanager
-def colour_as_wished() -> Iterator[None]:
-    """Honour NO_COLOR (https://no-color.org) in help texts: tyro looks at TERM only."""
+def respect_no_color() -> Iterator[None]:
+    """Turn colours off in help texts if NO_COLOR is set (https://no-color.org); tyro only reads TERM."""
     term = os.environ.get("TERM")
     if not os.environ.get("NO_COLOR") or term is None:
         yield
@@ -100,21 +100,21 @@ def colour_as_wished() -> Iterator[None]:
         os.environ["TERM"] = term
 
 
-def _unbox(text: str) -> str:
-    """One line from tyro's boxed complaint: frame, title and rules go, words stay."""
+def _as_one_line(text: str) -> str:
+    """Tyro's boxed error message as one line, without frame, title and rules."""
     lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
     words = " ".join(";" if set(line) <= {"─"} else line for line in lines if line)
     words = words.replace(" ; ", "; ").replace("Perhaps you", "perhaps you")
-    for pattern, plain in PLAIN_WORDS:
-        words = re.sub(pattern, plain, words)
+    for pattern, replacement in REWRITES:
+        words = re.sub(pattern, replacement, words)
     return words
 
 
 def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
-    """Turn a script's story into an exit code: 0 or its own; 2 and 1 with one line per fault; 130 or 143 if it was stopped.
+    """Decorate a main function to return an exit code: 0 or its own; 2 or 1 after errors; 130 or 143 if it was stopped.
 
-    Ctrl-C and SIGTERM end it in order, a second one at once. A note on an exception (`add_note`), such as how to
-    go on, stands in the same line.
+    Errors are printed as one line each. The first Ctrl-C or SIGTERM raises `KeyboardInterrupt`, a second one ends the process
+    at once. A note on an exception (`add_note`), such as how to resume, is printed in the same line.
     """
 
     @functools.wraps(main)
@@ -130,7 +130,7 @@ def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
             print(_with_notes(stop) or "stopped by Ctrl-C", file=sys.stderr)
             return 128 + (signal.SIGTERM if "SIGTERM" in str(stop) else signal.SIGINT)
         except BrokenPipeError:
-            # Whoever read our output (`| head`) is gone; Python would complain once more when it flushes at exit.
+            # The reader of our output (`| head`) has ended; without this, Python would print another error at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
 
@@ -139,7 +139,7 @@ def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise `KeyboardInterrupt` once; whoever sends a second one wants out at once."""
+    """Raise `KeyboardInterrupt` for the first Ctrl-C or SIGTERM; a second one ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set signal handlers, and only it is interrupted
         return
@@ -162,10 +162,10 @@ def _with_notes(error: BaseException) -> str:
 
 
 def say(text: str = "") -> None:
-    """One line of output, seen at once even when piped."""
+    """Print one line, flushed at once even in a pipe."""
     print(text, flush=True)
 
 
 def warn(text: str) -> None:
-    """One line that the reader should not miss."""
+    """Print one line to stderr as a warning."""
     print(f"warning: {text}", file=sys.stderr, flush=True)

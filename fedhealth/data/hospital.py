@@ -18,7 +18,7 @@ from fedhealth.data.validation import validate_table
 
 FULL_DATASET = "full_dataset.csv"
 """Holds all patients of a data set, whoever examined them."""
-TOTALS = ("all together", "union", "mean")
+TOTALS = ("all (pooled)", "all together", "union", "mean")
 """What no hospital can be called, or a reader would take it for all of them."""
 REPEATED_SHARE = 0.05
 """More repeated rows than this are worth a warning."""

@@ -1,1 +1,1 @@
-"""What people read of a run: console text, report, model card, live page and tracking."""
+"""Output of a run: console text, report, model card, live page and tracking."""

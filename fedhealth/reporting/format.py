@@ -1,6 +1,9 @@
-"""Numbers as text."""
+"""Text that console, report and model card share."""
+
+POOLED = "all (pooled)"
+"""The label of all hospitals' patients taken together; no hospital can have this name (`data/hospital.py`)."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A metric, or n/a where it is undefined."""
+    """A metric as text; n/a if it is undefined."""
     return "n/a" if value is None else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""All that shows a run of `server.py`: the terminal and, if they are asked for, the live page and the tracking."""
+"""The displays of a run of `server.py`: the console and, on request, the live page and tracking."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Screens:
-    """The screens of one run."""
+    """The displays of one run."""
 
     screens: "Sequence[Screen]"
 
     @property
     def listeners(self) -> list[OnEvent]:
-        """Each of them, for `make_server_app`."""
+        """Their event listeners, for `make_server_app`."""
         return [screen.show for screen in self.screens]
 
     def show_link(self, what: str, who: str) -> None:
-        """Show on all of them who joined, left or was refused."""
+        """Pass on to all of them who joined, left or was refused."""
         for screen in self.screens:
             screen.show_link(what, who)
 
@@ -38,12 +38,12 @@ class Screens:
 def opened_screens(
     settings: ServerSettings, folder: Path, say: Callable[[str], None], warn: Callable[[str], None]
 ) -> Iterator[Screens]:
-    """The screens that the settings ask for, closed at the end of the block.
+    """The displays that the settings ask for, closed at the end of the block.
 
     Raises
     ------
     UsageError
-        A package for the tracking is missing, or the live page's port is taken.
+        A package for tracking is missing, or the port of the live page is taken.
     """
     with ExitStack() as stack:
         screens: list[Screen] = [stack.enter_context(closing(ServerConsole(say)))]
@@ -51,7 +51,7 @@ def opened_screens(
             from fedhealth.reporting import tracking
 
             screens.append(stack.enter_context(tracking.tracking(settings.track, folder, warn)))
-            say(f"tracking; to look at it: {tracking.viewer_command(settings.track, folder)}")
+            say(f"tracking; to view it: {tracking.viewer_command(settings.track, folder)}")
         if settings.dashboard is not None:
             from fedhealth.reporting.dashboard import app
 

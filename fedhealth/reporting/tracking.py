@@ -1,7 +1,7 @@
-"""A run's numbers for TensorBoard or MLflow, by the names of history.jsonl, through packages made for that.
+"""Write a run's numbers for TensorBoard or MLflow, under their names in history.jsonl.
 
-It must never slow or stop the run: what happens is put into a bounded queue and forgotten; a thread of its own passes it on,
-and the first thing that goes wrong ends the tracking with one warning. All is written under the run folder; no network.
+Tracking must never slow or stop the run: events go into a bounded queue, a separate thread writes them, and the first error
+ends the tracking with one warning. Everything is written under the run folder; nothing uses the network.
 """
 
 import contextlib
@@ -27,42 +27,42 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 PACKAGES = {"tensorboard": ("tensorboardX", "tensorboardX"), "mlflow": ("mlflow", "mlflow-skinny")}
-"""Kind -> the module that is imported, and what pip calls it."""
+"""Kind -> the module to import and the package to install."""
 VIEWERS = {"tensorboard": "tensorboard --logdir {}", "mlflow": "mlflow ui --backend-store-uri sqlite:///{}"}
-"""How to look at what was written."""
-MOST_WAITING = 1000
-"""Events that wait to be passed on."""
+"""Kind -> the command that shows what was written."""
+MAX_QUEUED = 1000
+"""Events that can wait to be written."""
 CLOSING_SECONDS = 30.0
-"""How long the end of a run may wait for the last numbers."""
+"""How long the end of a run may wait for the last numbers to be written."""
 MLFLOW_BATCH = 1000
-"""Metrics that MLflow takes at once."""
+"""The most metrics that MLflow takes in one call."""
 
 
 class Sink(Protocol):
-    """Where the numbers of one run go."""
+    """A writer of the numbers of one run."""
 
     def begin(self, settings: Mapping[str, Any], done: int) -> None:
-        """The run begins, or goes on after round `done`."""
+        """Start a run, or resume it after round `done`."""
         ...
 
     def log(self, metrics: Mapping[str, float], round_num: int) -> None:
-        """The numbers of one round."""
+        """Write the numbers of one round."""
         ...
 
     def close(self, finished: bool) -> None:
-        """Nothing more comes."""
+        """End the run; `finished` is false if it was stopped or failed."""
         ...
 
 
 class TensorBoardSink:
-    """An event file in `folder/tensorboard`."""
+    """Writes an event file in `folder/tensorboard`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "tensorboard"
         self._writer: SummaryWriter | None = None
 
     def begin(self, settings: Mapping[str, Any], done: int) -> None:
-        """Settings as a table; rounds that a resumed run does again are taken out."""
+        """Write the settings as a table; purge the rounds that a resumed run repeats."""
         from tensorboardX import SummaryWriter
 
         purge = {"purge_step": done + 1} if done else {}
@@ -71,24 +71,24 @@ class TensorBoardSink:
         self._writer.add_text("settings", table, global_step=done)
 
     def log(self, metrics: Mapping[str, float], round_num: int) -> None:
-        """A scalar each."""
+        """Write one scalar per metric."""
         for name, value in metrics.items():
             if self._writer:
                 self._writer.add_scalar(name, value, global_step=round_num)
 
     def close(self, finished: bool) -> None:
-        """Write what is left."""
+        """Flush and close the file."""
         if self._writer:
             self._writer.close()
 
 
 class MlflowSink:
-    """A run in the SQLite database `folder/mlflow.db`; MLflow's store of plain files is being given up by its makers."""
+    """Writes a run to the SQLite database `folder/mlflow.db` (MLflow deprecates its store of plain files)."""
 
     def __init__(self, folder: Path) -> None:
         os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", GIT_PYTHON_REFRESH="quiet")
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        import mlflow.tracking  # takes seconds: here, while the hospitals join
+        import mlflow.tracking  # takes seconds; done here, while the hospitals join
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._make_client = mlflow.tracking.MlflowClient
@@ -96,7 +96,7 @@ class MlflowSink:
         self._run = ""
 
     def begin(self, settings: Mapping[str, Any], done: int) -> None:
-        """A new run, or the one that goes on."""
+        """Create a run, or reopen the one that is resumed."""
         self._client = self._make_client(tracking_uri=f"sqlite:///{self._folder / 'mlflow.db'}")
         experiment = self._client.get_experiment_by_name("fedhealth")
         number = experiment.experiment_id if experiment else None
@@ -112,7 +112,7 @@ class MlflowSink:
             self._client.log_param(self._run, key, value)
 
     def log(self, metrics: Mapping[str, float], round_num: int) -> None:
-        """In as few calls as MLflow allows."""
+        """Write the metrics in as few calls as MLflow allows."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -121,7 +121,7 @@ class MlflowSink:
             self._client.log_batch(self._run, metrics=all_of_them[start : start + MLFLOW_BATCH])
 
     def close(self, finished: bool) -> None:
-        """Say how the run ended, if it had begun."""
+        """Set the run's final status, if it was started."""
         if self._run:
             self._client.set_terminated(self._run, status="FINISHED" if finished else "KILLED")
 
@@ -130,46 +130,46 @@ SINKS: Mapping[str, Callable[[Path], Sink]] = {"tensorboard": TensorBoardSink, "
 
 
 class Tracker:
-    """A listener of a run; `warn` hears once if tracking fails, and the run does not."""
+    """An event listener that writes to a sink on its own thread; calls `warn` once if tracking fails."""
 
     def __init__(self, open_sink: Callable[[], Sink], warn: Callable[[str], None]) -> None:
         self._open_sink = open_sink
         self._warn = warn
-        self._heard: queue.Queue[Event | None] = queue.Queue(MOST_WAITING)
-        self._complained = False
-        self._thread = threading.Thread(target=self._pass_on, name="tracking", daemon=True)
+        self._events: queue.Queue[Event | None] = queue.Queue(MAX_QUEUED)
+        self._warned = False
+        self._thread = threading.Thread(target=self._write_events, name="tracking", daemon=True)
         self._thread.start()
 
     def show(self, event: Event) -> None:
-        """Hear an event of the run (on the run's thread: returns at once, raises nothing)."""
+        """Queue an event of the run (called on the run's thread; returns at once, raises nothing)."""
         if isinstance(event, RunStarted | RoundRecord | RunFinished) and self._thread.is_alive():
             try:
-                self._heard.put_nowait(event)
+                self._events.put_nowait(event)
             except queue.Full:
-                self._complain("it cannot keep up, and some rounds are missing")
+                self._warn_once("it cannot keep up, and some rounds are missing")
 
     def show_link(self, what: str, who: str) -> None:
-        """Who joins and leaves is not tracked."""
+        """Do nothing: joining and leaving are not tracked."""
 
     def close(self, seconds: float = CLOSING_SECONDS) -> None:
-        """Let the last numbers be written, for so long at most."""
+        """Wait until the last numbers are written, for at most `seconds`."""
         deadline = time.monotonic() + seconds
         with contextlib.suppress(queue.Full):
-            self._heard.put(None, timeout=seconds)
+            self._events.put(None, timeout=seconds)
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
-            self._complain(f"the last numbers were not written in {seconds:.0f} s")
+            self._warn_once(f"the last numbers were not written in {seconds:.0f} s")
 
-    def _complain(self, reason: str) -> None:
-        if not self._complained:
-            self._complained = True
-            self._warn(f"--track: {reason}; the run goes on, and history.jsonl has all its numbers")
+    def _warn_once(self, reason: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._warn(f"--track: {reason}; the run continues, and history.jsonl has all its numbers")
 
-    def _pass_on(self) -> None:
-        """The thread: everything in order, until the end or the first failure."""
+    def _write_events(self) -> None:
+        """The thread: write the events in order, until the end or the first error."""
         try:
             sink, names, finished = self._open_sink(), dict[str, str](), False
-            for event in iter(self._heard.get, None):
+            for event in iter(self._events.get, None):
                 if isinstance(event, RunStarted):
                     names = short_names([member.name for member in event.members])
                     sink.begin({**event.settings.to_run_config(), "dataset": event.dataset}, event.done)
@@ -177,13 +177,13 @@ class Tracker:
                     sink.log(round_metrics(event, names), event.round_num)
                 finished |= isinstance(event, RunFinished)
             sink.close(finished)
-        except Exception as error:  # noqa: BLE001  # whatever another project's package raises
+        except Exception as error:  # noqa: BLE001  # any error of the tracking package
             first_line = (str(error).splitlines() or [""])[0]
-            self._complain(f"{type(error).__name__}: {first_line}")
+            self._warn_once(f"{type(error).__name__}: {first_line}")
 
 
 def round_metrics(record: RoundRecord, names: Mapping[str, str]) -> dict[str, float]:
-    """The numbers of a round's line in history.jsonl by their path there, such as `union/auroc`."""
+    """Path in history.jsonl, such as `union/auroc` -> number, for one round."""
     content = msgspec.to_builtins(record)
     content["hospitals"] = {names.get(name, name): metrics for name, metrics in content["hospitals"].items()}
     numbers = {key: content[key] for key in ("seconds", "train_loss", "left_out_share")}
@@ -201,7 +201,7 @@ def _flatten(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Hospital -> a name of letters, digits and .-_ that both projects take as it is; different for different hospitals."""
+    """Hospital -> a unique name of letters, digits and .-_, which TensorBoard and MLflow accept unchanged."""
     taken: dict[str, str] = {}
     for name in names:
         plain = re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip(".") or "_"
@@ -215,20 +215,20 @@ def _numbered(plain: str, number: int) -> str:
 
 
 def require_package(kind: str) -> None:
-    """Say before the run what is not installed; a `UsageError`."""
+    """Raise a `UsageError` if the package for this kind of tracking is not installed."""
     module, package = PACKAGES[kind]
     if importlib.util.find_spec(module) is None:
         raise UsageError(f"--track {kind} needs {package}; install it: pip install -r requirements-track.txt")
 
 
 def viewer_command(kind: str, folder: Path) -> str:
-    """What to type to look at it."""
+    """The command that shows what was tracked."""
     return VIEWERS[kind].format(folder / ("tensorboard" if kind == "tensorboard" else "mlflow.db"))
 
 
 @contextlib.contextmanager
 def tracking(kind: str, folder: Path, warn: Callable[[str], None]) -> Iterator[Tracker]:
-    """A tracker for the run of this folder, closed at the end of the block."""
+    """A tracker that writes under this run folder, closed at the end of the block."""
     require_package(kind)
     with contextlib.closing(Tracker(lambda: SINKS[kind](folder), warn)) as tracker:
         yield tracker

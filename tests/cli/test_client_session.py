@@ -1,4 +1,4 @@
-"""One start of client.py without a server: names, limits, what is refused, and what is printed and saved at the end."""
+"""A session of client.py without a server: names, limits, refusals, printed lines and saved models."""
 
 import shutil
 from pathlib import Path
@@ -51,7 +51,7 @@ def tls(tmp_path: Path) -> Path:
     return tmp_path / "certs" / "cleveland"
 
 
-def test_the_certificate_names_the_hospital_whatever_its_file_says(
+def test_the_name_in_the_certificate_overrides_that_of_the_file(
     file: Path, tls: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in (None, "cleveland"):
@@ -60,14 +60,14 @@ def test_the_certificate_names_the_hospital_whatever_its_file_says(
         assert hospital.name == "cleveland"
         assert session.identity is not None
         assert capsys.readouterr().out.startswith(
-            f"cleveland (so says its certificate; the file says {NAME}): {len(hospital.patients)} patients in {file};"
+            f"cleveland (the name in its certificate; the file says {NAME}): {len(hospital.patients)} patients in {file};"
         )
 
 
 def test_another_name_than_the_certificates_is_one_line(file: Path, tls: Path) -> None:
     with pytest.raises(UsageError) as caught:
         ClientSession.prepare(ClientSettings(file=file, tls=tls, name="hungary"))
-    assert str(caught.value) == f"--name is hungary, but {tls} holds the certificate of cleveland"
+    assert str(caught.value) == f"--name is hungary, but {tls} has the certificate of cleveland; leave --name out"
 
 
 @pytest.mark.parametrize(("name", "found"), [(None, NAME), ("lakeside", "lakeside"), (" lakeside ", "lakeside")])
@@ -86,7 +86,7 @@ def test_the_hospitals_own_limits_are_those_of_its_flags(file: Path) -> None:
     assert (strict.ledger.path, strict.ledger.limit) == (ledger_path(file), 4.0)
 
 
-def test_a_ledger_that_is_reset_is_put_aside_with_a_warning_and_never_lost(
+def test_a_ledger_that_is_reset_is_renamed_with_a_warning_and_not_deleted(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = ledger_path(file)
@@ -94,13 +94,13 @@ def test_a_ledger_that_is_reset_is_put_aside_with_a_warning_and_never_lost(
     ClientSession.prepare(ClientSettings(file=file, reset_budget=True))
     assert not ledger.exists()
     assert PrivacyLedger(file.parent / "client_1.budget.before-1.jsonl").spent().epsilon == 2.0
-    assert "no longer counts (--reset-budget); it is in " in capsys.readouterr().err
+    assert "no longer counts (--reset-budget); their ledger is now " in capsys.readouterr().err
 
 
 # --- what the server's settings change --------------------------------------------------------------------------------
 
 
-def test_a_server_that_wants_the_patients_split_anew_is_refused_until_the_client_is_started_again(file: Path) -> None:
+def test_a_second_split_of_the_patients_is_refused_until_the_client_is_started_again(file: Path) -> None:
     session = ClientSession.prepare(ClientSettings(file=file))
     session.require_same_split({"seed": 0, "test-share": 0.25, "rounds": 3})
     session.require_same_split({"seed": 0, "test-share": 0.25, "rounds": 9})
@@ -116,19 +116,21 @@ def test_a_server_that_wants_the_patients_split_anew_is_refused_until_the_client
     ClientSession.prepare(ClientSettings(file=file)).require_same_split({"seed": 1, "test-share": 0.25})
 
 
-def test_flags_that_can_have_no_effect_in_this_run_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_without_effect_in_this_run_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ClientSettings(file=file, share_verdict=True, save_personal=file.with_name("own.keras"))
     session = ClientSession.prepare(settings)
     capsys.readouterr()
-    session.warn_of_vain_flags({"dp-epsilon": 3.0, "personalise": "none"})
+    session.warn_of_unused_flags({"dp-epsilon": 3.0, "personalise": "none"})
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("warning: --save-personal: nothing will be saved")
-    assert second.startswith("warning: --share-verdict: nothing will be shared, for no noise covers it")
-    session.warn_of_vain_flags({"dp-epsilon": 0.0, "personalise": "intercept"})
+    assert first.startswith("warning: --save-personal has no effect: ")
+    assert second.startswith("warning: --share-verdict has no effect: ")
+    session.warn_of_unused_flags({"dp-epsilon": 0.0, "personalise": "intercept"})
     assert capsys.readouterr().err == ""
 
 
-def test_what_could_not_be_answered_is_printed_here_in_full(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_of_a_missing_reply_is_printed_at_the_hospital_in_full(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     session = ClientSession.prepare(ClientSettings(file=file))
     capsys.readouterr()
     session.warn_of_failure(RunError("training diverged"))
@@ -140,22 +142,20 @@ def test_what_could_not_be_answered_is_printed_here_in_full(file: Path, capsys: 
 # --- what is printed and saved ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("threshold", "more"), [(None, ""), (0.435, ", by which a patient is called ill from a risk of 0.435")]
-)
-def test_the_hospital_reads_from_which_risk_a_patient_is_called_ill_if_that_was_chosen(
+@pytest.mark.parametrize(("threshold", "more"), [(None, ""), (0.435, "; it predicts positive from a risk of 0.435")])
+def test_the_hospital_sees_the_decision_threshold_if_one_was_selected(
     file: Path,
     threshold: float | None,
     more: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_session, "outcome_lines", lambda _: ["how good it is"])
+    monkeypatch.setattr(client_session, "outcome_lines", lambda _: ["the comparison"])
     session = ClientSession.prepare(ClientSettings(file=file))
     capsys.readouterr()
     final: Any = SimpleNamespace(threshold=threshold, outcome=SimpleNamespace(models={}))
     session.finish(final)
-    assert capsys.readouterr().out == f"the run is over; this hospital has the final model{more}\nhow good it is\n"
+    assert capsys.readouterr().out == f"the run is over; this hospital has the final model{more}\nthe comparison\n"
 
 
 @pytest.mark.parametrize(("flag", "which"), [("save-model", "final"), ("save-personal", "personal")])
@@ -172,7 +172,7 @@ def test_a_model_that_cannot_be_saved_is_one_line(
     assert str(caught.value) == f"--{flag} {path}: the {which} model cannot be saved (No space left on device)"
 
 
-def answered(hospital: HospitalData, kind: str, config: dict[str, Any]) -> tuple[Message, Message]:
+def replied(hospital: HospitalData, kind: str, config: dict[str, Any]) -> tuple[Message, Message]:
     """A message to the hospital with zeros for weights, and its reply."""
     grid = InProcessGrid({NAME: make_client_app(hospital)}, config)
     arrays = {name: Array(np.zeros(shape, np.float32)) for name, shape in weight_shapes().items()}
@@ -195,7 +195,7 @@ def make_session(file: Path, **flags: Any) -> ClientSession:
 def test_the_epsilon_of_a_round_is_printed_without_a_charge(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     session = make_session(file)
     config = FederationSettings(dp_epsilon=4.0, dp_delta=1e-3, rounds=2).to_run_config()
-    message, reply = answered(session.hospital, "train", config)
+    message, reply = replied(session.hospital, "train", config)
     charged = ledger_path(file).read_bytes()
     session.show_reply(config, message, reply)
     assert capsys.readouterr().out.startswith("round 2   privacy: this run guarantees epsilon 4; all runs of this file")
@@ -205,7 +205,7 @@ def test_the_epsilon_of_a_round_is_printed_without_a_charge(file: Path, capsys: 
 def test_printing_opens_no_session_and_makes_no_ledger(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     session = make_session(file)
     config = FederationSettings(dp_epsilon=4.0, dp_delta=1e-3).to_run_config()
-    _, reply = answered(make_session(file).hospital, "train", FederationSettings().to_run_config())
+    _, reply = replied(make_session(file).hospital, "train", FederationSettings().to_run_config())
     message = Message(RecordDict({"config": ConfigRecord({"server-round": 1})}), dst_node_id=5, message_type="train")
     session.show_reply(config, message, reply)
     assert capsys.readouterr().out == ""
@@ -213,24 +213,22 @@ def test_printing_opens_no_session_and_makes_no_ledger(file: Path, capsys: pytes
     assert not ledger_path(file).exists()
 
 
-def test_a_message_that_could_not_be_answered_is_named_and_nothing_else_is_printed(
+def test_a_message_without_reply_is_named_and_nothing_else_is_printed(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     session = make_session(file)
-    message, _ = answered(session.hospital, "query.initial_weights", FederationSettings().to_run_config())
+    message, _ = replied(session.hospital, "query.initial_weights", FederationSettings().to_run_config())
     message.metadata.message_type = "train"
     failed = Message(Error(code=1, reason="no"), reply_to=message)
     session.show_reply({"test-share": "nonsense"}, message, failed)
-    assert capsys.readouterr().out == "could not answer train; the federation goes on without this answer\n"
+    assert capsys.readouterr().out == "could not reply to train; the run continues without this reply\n"
 
 
-def test_after_the_last_message_the_models_that_were_asked_for_are_saved(
-    file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_after_the_last_message_the_requested_models_are_saved(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, own = file.with_name("whole.keras"), file.with_name("own.keras")
     session = make_session(file, save_model=whole, save_personal=own)
     config = FederationSettings(rounds=1, personalise="none").to_run_config()
-    message, reply = answered(session.hospital, "query.finish", config)
+    message, reply = replied(session.hospital, "query.finish", config)
     assert not reply.content
     session.show_reply(config, message, reply)
     shown = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""`python -m fedhealth`: one screen of commands, an example in each help, no colour where none is wanted."""
+"""`python -m fedhealth`: one screen of commands, an example in each help text, no colour with NO_COLOR."""
 
 import importlib
 import io
@@ -28,15 +28,15 @@ def test_the_commands_fit_on_one_screen() -> None:
     assert all(any(line.strip().startswith(name) for line in lines) for name in COMMANDS)
 
 
-def test_an_unknown_command_is_one_line_that_lists_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_is_one_line_that_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predikt"]) == 2
     line = capsys.readouterr().err
-    assert line.startswith("error: predikt is no command; there are ")
+    assert line.startswith("error: predikt is not a command; give one of ")
     assert all(name in line for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_help_has_an_example_to_paste(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_help_text_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         importlib.import_module(f"fedhealth.cli.commands.{name}").main(["--help"])
     assert end.value.code == 0
@@ -58,14 +58,14 @@ def test_no_color_is_honoured(no_color: str, coloured: bool, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("script", [server, client, create_dataset], ids=lambda script: script.__name__)
-def test_the_help_of_a_script_has_one_too(script: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_text_of_a_script_has_an_example(script: object, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         script.main(["--help"])  # type: ignore[attr-defined]
     assert end.value.code == 0
     assert f"Example: python {script.__name__}.py" in capsys.readouterr().out  # type: ignore[attr-defined]
 
 
-def test_a_patient_s_flags_are_called_as_the_features() -> None:
+def test_a_patient_s_flags_have_the_names_of_the_features() -> None:
     assert PATIENT_FLAGS == FEATURE_NAMES
 
 
@@ -85,8 +85,8 @@ WRONG: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("bogus", [True, False], ids=["a flag that is none", "a file or value that is wrong"])
-def test_what_was_typed_wrongly_is_exit_code_2_and_one_line(
+@pytest.mark.parametrize("bogus", [True, False], ids=["an unknown flag", "a wrong file or value"])
+def test_a_wrong_flag_or_value_is_exit_code_2_and_one_line(
     name: str, bogus: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_what_was_typed_wrongly_is_exit_code_2_and_one_line(
     assert err.startswith("error: ") and len(err) > 20
 
 
-def test_the_demo_that_is_stopped_says_so_and_shows_no_traceback(
+def test_a_demo_that_is_stopped_prints_one_line_and_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(*_: object, **__: object) -> None:
@@ -111,7 +111,7 @@ def test_the_demo_that_is_stopped_says_so_and_shows_no_traceback(
 
 
 def complete(completion: Path, *words: str) -> list[str]:
-    """What bash offers for the last of these words."""
+    """Bash's completions of the last of these words."""
     program = (
         'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
         'function=$(complete -p "${1##*/}" | sed "s/.*-F \\([^ ]*\\).*/\\1/"); "$function"; printf "%s\\n" "${COMPREPLY[@]}"'

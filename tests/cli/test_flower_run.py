@@ -1,4 +1,4 @@
-"""`flwr run`: its settings, what it says when it fails, and a whole federation on a real SuperLink with real SuperNodes."""
+"""`flwr run`: its settings, its error messages, and a whole federation on a real SuperLink with real SuperNodes."""
 
 import dataclasses
 import logging
@@ -61,7 +61,7 @@ def test_scripts_and_simulations_have_every_setting_with_the_same_default_and_he
         assert missing == []
 
 
-def test_a_run_config_is_refused_wherever_a_value_is_none_of_those_allowed_or_of_another_type() -> None:
+def test_a_run_config_with_a_value_that_is_not_allowed_or_of_another_type_is_refused() -> None:
     for name, hint in get_type_hints(FederationSettings).items():
         key, wrong = name.replace("_", "-"), "nonsense" if get_origin(hint) is Literal else None
         with pytest.raises(UsageError, match=f"^--{key} is "):
@@ -73,7 +73,7 @@ def test_the_version_is_the_packages() -> None:
 
 
 @pytest.mark.slow
-def test_the_bundle_holds_the_whole_package_and_nobodys_data(tmp_path: Path) -> None:
+def test_the_bundle_contains_the_whole_package_and_no_data(tmp_path: Path) -> None:
     import io
     import zipfile
 
@@ -102,7 +102,7 @@ def _traceback_limit() -> Iterator[None]:
         ({"out": "runs/x"}, "--out is runs/x; give an absolute path"),
     ],
 )
-def test_a_wrong_run_config_is_one_line_before_anybody_is_asked(run_config: dict[str, Any], line: str) -> None:
+def test_a_wrong_run_config_is_one_line_before_any_message_is_sent(run_config: dict[str, Any], line: str) -> None:
     toy = three_hospitals()
     with pytest.raises(UsageError) as caught, opened_flower_run(toy.grid, run_config):
         pytest.fail("the run began")
@@ -111,7 +111,7 @@ def test_a_wrong_run_config_is_one_line_before_anybody_is_asked(run_config: dict
     assert sys.tracebacklimit == 0
 
 
-def test_a_run_without_a_folder_of_its_own_is_kept_in_flowers_home(
+def test_a_run_without_out_is_written_to_flowers_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from fedhealth.cli.flower_run import app
@@ -136,12 +136,12 @@ def fail_with(error: Exception, run_id: int) -> Message:
     def call_next(message: Message, context: Context) -> Message:
         raise error
 
-    three_hospitals()  # gives this process an identity, without which Flower makes no message
+    three_hospitals()  # gives this process an identity; Flower makes no message without one
     message = Message(RecordDict(), dst_node_id=7, message_type="train")
     return answer_in_own_words(message, Context(run_id, 7, {}, RecordDict(), {}), call_next)
 
 
-def test_no_text_of_an_error_leaves_a_supernode_but_our_own_words(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_supernode_sends_only_texts_of_our_own_errors(caplog: pytest.LogCaptureFixture) -> None:
     patient = DataError(["row 17: chol is -4 mg/dl"])
     with caplog.at_level(logging.ERROR, logger="flwr"):
         logging.getLogger("flwr").disabled = False
@@ -152,7 +152,7 @@ def test_no_text_of_an_error_leaves_a_supernode_but_our_own_words(caplog: pytest
     assert "row 17: chol is -4 mg/dl" in caplog.text
 
 
-def test_our_own_engines_hear_of_the_error_itself() -> None:
+def test_our_own_engines_receive_the_error_itself() -> None:
     with pytest.raises(DataError, match="row 17"):
         fail_with(DataError(["row 17: chol is -4 mg/dl"]), run_id=RUN_ID)
 
@@ -177,7 +177,7 @@ def test_the_keys_of_a_supernode_are_private_kept_and_flowers(tmp_path: Path) ->
 
 
 def unused_port() -> int:
-    """A port that is free now. Flower's programs pass their port on to others, so port 0 is no choice."""
+    """A port that is free now; Flower's programs pass their port on to others, so port 0 cannot be used."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -186,7 +186,7 @@ def unused_port() -> int:
 
 @contextmanager
 def running(folder: Path, environment: dict[str, str], command: Sequence[str]) -> Iterator[Path]:
-    """One of Flower's programs in a folder of its own, and its log; at the end it is gone, with all that it started."""
+    """Run one of Flower's programs in its own folder; yields its log and ends it with all processes that it started."""
     folder.mkdir()
     with (folder / "log").open("wb") as log:
         program = str(Path(sys.executable).with_name(command[0]))
@@ -201,7 +201,7 @@ def running(folder: Path, environment: dict[str, str], command: Sequence[str]) -
 
 
 def flwr(environment: dict[str, str], *arguments: str) -> str:
-    """What a command of Flower's prints, once it works: it does not before the SuperLink listens."""
+    """The output of a Flower command; it is repeated until the SuperLink listens."""
     deadline = time.monotonic() + LONGEST_RUN
     while True:
         command = [str(Path(sys.executable).with_name("flwr")), *arguments]
@@ -209,7 +209,7 @@ def flwr(environment: dict[str, str], *arguments: str) -> str:
         if done.returncode == 0:
             return done.stdout
         assert time.monotonic() < deadline, done.stdout + done.stderr
-        time.sleep(0.5)  # Flower has no event to wait for
+        time.sleep(0.5)  # Flower offers no event to wait for
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A command and its terminal: flags, exit codes, one line per fault, signals, quiet libraries."""
+"""The terminal interface: flags, exit codes, one line per error, signals, quiet libraries."""
 
 import dataclasses
 import logging
@@ -24,12 +24,12 @@ from tests.support.processes import PATIENCE
 ROOT = Path(__file__).parents[2]
 
 
-def complaint_about(kind: type[Any], argv: Sequence[str]) -> str:
+def error_line(kind: type[Any], argv: Sequence[str]) -> str:
     with pytest.raises(UsageError) as caught:
         parse_flags(kind, argv)
     line = str(caught.value)
     assert "\n" not in line
-    assert not set("│╭╰─") & set(line), "the frame of the complaint is still there"
+    assert not set("│╭╰─") & set(line), "the frame of the message is still there"
     return line
 
 
@@ -37,7 +37,7 @@ def complaint_about(kind: type[Any], argv: Sequence[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "start"),
     [
         (["--rounds", "abc"], "--rounds is 'abc'; give a whole number; "),
         (["--rounds", "3.5"], "--rounds is '3.5'; give a whole number; "),
@@ -45,10 +45,10 @@ def complaint_about(kind: type[Any], argv: Sequence[str]) -> str:
         (["--dashboard", "on"], "--dashboard is 'on'; give a whole number; "),
     ],
 )
-def test_a_value_that_is_no_number_is_told_in_plain_words(argv: list[str], told: str) -> None:
-    line = complaint_about(ServerSettings, argv)
-    assert line.startswith(told)
-    assert line.removeprefix(told).startswith("For full helptext, see "), "nothing else is told"
+def test_a_value_that_is_not_a_number_has_a_plain_message(argv: list[str], start: str) -> None:
+    line = error_line(ServerSettings, argv)
+    assert line.startswith(start)
+    assert line.removeprefix(start).startswith("For full helptext, see "), "there is other text"
 
 
 def test_flags_become_settings() -> None:
@@ -77,7 +77,7 @@ def test_flags_become_settings() -> None:
 def test_a_mistyped_flag_suggests_the_right_one_in_one_line(
     kind: type[Any], argv: list[str], wrong: str, right: str
 ) -> None:
-    line = complaint_about(kind, argv)
+    line = error_line(kind, argv)
     assert wrong in line
     assert "perhaps you meant" in line
     assert right in line.partition("perhaps you meant")[2]
@@ -99,23 +99,23 @@ def test_a_mistyped_flag_suggests_the_right_one_in_one_line(
     ],
 )
 def test_a_wrong_value_is_named_with_its_flag_in_one_line(kind: type[Any], argv: list[str], parts: list[str]) -> None:
-    line = complaint_about(kind, argv)
+    line = error_line(kind, argv)
     for part in parts:
         assert part in line
 
 
-def test_a_value_out_of_its_range_is_refused_in_the_settings_own_words() -> None:
-    assert complaint_about(ServerSettings, ["--rounds", "0"]) == "--rounds is 0; give 1 or more"
+def test_a_value_out_of_its_range_has_the_message_of_the_settings() -> None:
+    assert error_line(ServerSettings, ["--rounds", "0"]) == "--rounds is 0; give 1 or more"
 
 
-def test_a_client_without_a_file_is_told_what_is_missing() -> None:
-    line = complaint_about(ClientSettings, [])
+def test_a_client_without_a_file_names_the_missing_argument() -> None:
+    line = error_line(ClientSettings, [])
     assert "PATH" in line
     assert "CSV" in line
 
 
-def test_a_complaint_prints_nothing_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    complaint_about(ServerSettings, ["--rouns", "3"])
+def test_a_wrong_flag_prints_nothing_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    error_line(ServerSettings, ["--rouns", "3"])
     assert capsys.readouterr() == ("", "")
 
 
@@ -151,7 +151,7 @@ def test_every_flag_of_the_server_and_the_simulation_is_in_one_group() -> None:
 def end_with(error: BaseException | None, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     @script
     def main(argv: Sequence[str] | None = None) -> None:
-        """A story."""
+        """A main function."""
         if error:
             raise error
 
@@ -162,7 +162,7 @@ def end_with(error: BaseException | None, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "text"),
     [
         (None, 0, ""),
         (UsageError("--rounds is 0; give 1 or more"), 2, "error: --rounds is 0; give 1 or more\n"),
@@ -172,39 +172,39 @@ def end_with(error: BaseException | None, capsys: pytest.CaptureFixture[str]) ->
         (KeyboardInterrupt("stopped by SIGTERM"), 143, "stopped by SIGTERM\n"),
     ],
 )
-def test_an_end_has_an_exit_code_and_one_line_per_fault_on_stderr(
-    error: BaseException | None, code: int, told: str, capsys: pytest.CaptureFixture[str]
+def test_every_end_has_an_exit_code_and_one_line_per_error_on_stderr(
+    error: BaseException | None, code: int, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert end_with(error, capsys) == (code, told)
+    assert end_with(error, capsys) == (code, text)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "text"),
     [
         (RunError("round 3: too few"), "error: round 3: too few; go on with: --resume runs/a\n"),
         (KeyboardInterrupt("stopped by Ctrl-C"), "stopped by Ctrl-C; go on with: --resume runs/a\n"),
         (KeyboardInterrupt(), "go on with: --resume runs/a\n"),
     ],
 )
-def test_what_was_noted_on_the_way_out_stands_in_the_same_line(
-    error: BaseException, told: str, capsys: pytest.CaptureFixture[str]
+def test_a_note_on_an_exception_is_printed_in_the_same_line(
+    error: BaseException, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error.add_note("go on with: --resume runs/a")
-    assert end_with(error, capsys)[1] == told
+    assert end_with(error, capsys)[1] == text
 
 
-def test_an_exit_code_of_its_own_is_handed_on() -> None:
+def test_an_exit_code_of_its_own_is_returned() -> None:
     @script
     def main(argv: Sequence[str] | None = None) -> int:
-        """A story that ends well, but not quite."""
+        """A main function with an exit code of its own."""
         return 3
 
     assert main([]) == 3
 
 
-def test_a_file_with_very_many_faults_shows_twenty_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
-    code, told = end_with(DataError([f"row {number}: bad" for number in range(1, 46)]), capsys)
-    lines = told.splitlines()
+def test_a_file_with_very_many_errors_shows_twenty_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = end_with(DataError([f"row {number}: bad" for number in range(1, 46)]), capsys)
+    lines = text.splitlines()
     assert (code, len(lines)) == (2, 21)
     assert (lines[0], lines[19], lines[20]) == (
         "error: row 1: bad",
@@ -213,49 +213,49 @@ def test_a_file_with_very_many_faults_shows_twenty_and_a_count(capsys: pytest.Ca
     )
 
 
-def test_a_fault_of_our_own_keeps_its_traceback() -> None:
+def test_a_bug_keeps_its_traceback() -> None:
     @script
     def main(argv: Sequence[str] | None = None) -> None:
-        """A story with a bug."""
+        """A main function with a bug."""
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         main([])
 
 
-def test_a_script_hands_its_arguments_on_and_keeps_its_name() -> None:
-    heard: list[Sequence[str] | None] = []
+def test_a_script_passes_its_arguments_on_and_keeps_its_name() -> None:
+    received: list[Sequence[str] | None] = []
 
     @script
     def main(argv: Sequence[str] | None = None) -> None:
-        """The story."""
-        heard.append(argv)
+        """The main function."""
+        received.append(argv)
 
     assert (main(["--rounds", "3"]), main(None), main()) == (0, 0, 0)
-    assert heard == [["--rounds", "3"], None, None]
-    assert (main.__name__, main.__doc__) == ("main", "The story.")  # type: ignore[attr-defined]  # functools.wraps
+    assert received == [["--rounds", "3"], None, None]
+    assert (main.__name__, main.__doc__) == ("main", "The main function.")  # type: ignore[attr-defined]  # functools.wraps
 
 
-def test_a_reader_that_goes_away_causes_no_traceback() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     program = (
         "import sys; from fedhealth.cli import terminal\n"
         "@terminal.script\n"
         "def main(argv=None):\n"
-        "    for _ in range(100_000): terminal.say('a line that nobody reads')\n"
+        "    for _ in range(100_000): terminal.say('a line without reader')\n"
         "sys.exit(main([]))\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.readline() == b"a line that nobody reads\n"
+        assert process.stdout.readline() == b"a line without reader\n"
         process.stdout.close()
-        told = process.stderr.read()
+        errors = process.stderr.read()
         assert process.wait(timeout=PATIENCE) == 1
-    assert told == b""
+    assert errors == b""
 
 
-def test_say_and_warn_write_one_line_each_to_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_say_writes_to_stdout_and_warn_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     say("listening")
     say()
     warn("patients repeat")
@@ -274,14 +274,14 @@ def main(argv=None):
         say("ready")
         threading.Event().wait()
     finally:
-        say("tidying up")
+        say("cleaning up")
         {afterwards}
 sys.exit(main([]))
 """
 
 
 def stop(afterwards: str, *signals: int) -> tuple[int, list[str], str]:
-    """(exit code, lines, errors) of a script that is sent these signals, the next as soon as it has heard the last."""
+    """(exit code, lines, errors) of a script that receives these signals, each after the line that follows the one before."""
     program = [sys.executable, "-c", WAITING.format(afterwards=afterwards)]
     pipe = subprocess.PIPE
     with subprocess.Popen(program, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
@@ -295,35 +295,35 @@ def stop(afterwards: str, *signals: int) -> tuple[int, list[str], str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "told"),
+    ("number", "code", "text"),
     [(signal.SIGINT, 130, "stopped by Ctrl-C\n"), (signal.SIGTERM, 143, "stopped by SIGTERM\n")],
 )
-def test_a_script_that_is_stopped_tidies_up_and_says_so_in_one_line(number: int, code: int, told: str) -> None:
-    assert stop("say('all tidy')", number) == (code, ["ready", "tidying up", "all tidy"], told)
+def test_a_script_that_is_stopped_cleans_up_and_prints_one_line(number: int, code: int, text: str) -> None:
+    assert stop("say('done')", number) == (code, ["ready", "cleaning up", "done"], text)
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_a_script_at_once_however_long_it_would_tidy_up(first: int, second: int) -> None:
+def test_a_second_signal_ends_a_script_at_once_during_its_clean_up(first: int, second: int) -> None:
     for_ever = "threading.Event().wait()"
-    assert stop(for_ever, first, second) == (128 + second, ["ready", "tidying up"], "")
+    assert stop(for_ever, first, second) == (128 + second, ["ready", "cleaning up"], "")
 
 
-def test_a_fault_while_tidying_up_is_still_one_line() -> None:
+def test_an_error_during_clean_up_is_still_one_line() -> None:
     code, _, errors = stop("raise RunError('the port stays open')", signal.SIGTERM)
     assert (code, errors) == (1, "error: the port stays open\n")
 
 
-def test_whoever_listened_to_signals_before_a_script_does_so_again_afterwards() -> None:
-    heard: list[int] = []
-    own = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in (2, 15)}
+def test_signal_handlers_are_restored_after_a_script() -> None:
+    received: list[int] = []
+    own = {number: signal.signal(number, lambda number, _: received.append(number)) for number in (2, 15)}
     try:
         before = [signal.getsignal(number) for number in own]
         for error in (None, RunError("too few"), KeyboardInterrupt("stopped by Ctrl-C")):
 
             @script
             def main(argv: Sequence[str] | None = None, error: BaseException | None = error) -> None:
-                """A story."""
+                """A main function."""
                 assert [signal.getsignal(number) for number in own] != before
                 if error:
                     raise error
@@ -331,7 +331,7 @@ def test_whoever_listened_to_signals_before_a_script_does_so_again_afterwards() 
             main([])
             assert [signal.getsignal(number) for number in own] == before
         signal.raise_signal(signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
+        assert received == [signal.SIGTERM]
     finally:
         for number, handler in own.items():
             signal.signal(number, handler)
@@ -342,7 +342,7 @@ def test_a_script_in_another_thread_leaves_signals_alone() -> None:
 
     @script
     def main(argv: Sequence[str] | None = None) -> None:
-        """A story."""
+        """A main function."""
         seen.append(signal.getsignal(signal.SIGTERM))
 
     codes: list[int] = []
@@ -366,7 +366,7 @@ DEFAULTS = {
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """An environment in which nobody has said anything to the libraries; Flower's logger is put back afterwards."""
+    """An environment without settings of the libraries; Flower's logger is restored afterwards."""
     logger = logging.getLogger("flwr")
     before = logger.disabled
     rest = {name: value for name, value in os.environ.items() if name not in FORCED | DEFAULTS}
@@ -375,13 +375,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     logger.disabled = before
 
 
-def test_quiet_libraries_neither_call_home_nor_talk(environment: dict[str, str]) -> None:
+def test_quiet_libraries_send_no_telemetry_and_print_nothing(environment: dict[str, str]) -> None:
     environment.update(dict.fromkeys(FORCED, "something else"))
     quiet_libraries()
     assert environment.items() >= (FORCED | DEFAULTS).items()
 
 
-def test_who_wants_more_threads_or_more_log_may_say_so(environment: dict[str, str]) -> None:
+def test_a_user_can_set_more_threads_or_more_log(environment: dict[str, str]) -> None:
     environment.update(dict.fromkeys(DEFAULTS, "2"))
     quiet_libraries()
     assert environment.items() >= (FORCED | dict.fromkeys(DEFAULTS, "2")).items()
@@ -396,7 +396,7 @@ def test_flower_s_log_is_silent_unless_asked_for() -> None:
     assert not logger.disabled
 
 
-def test_flower_hears_the_switches_that_keep_it_from_calling_home() -> None:
+def test_flower_reads_the_variables_that_switch_off_telemetry_and_update_check() -> None:
     program = (
         "import os; from fedhealth.common import runtime_env; runtime_env.quiet_libraries()\n"
         "from flwr.supercore import constant, telemetry\n"
@@ -404,18 +404,18 @@ def test_flower_hears_the_switches_that_keep_it_from_calling_home() -> None:
     )
     environment = {**os.environ, "FLWR_TELEMETRY_ENABLED": "1", "FLWR_DISABLE_UPDATE_CHECK": "0"}
     run = [sys.executable, "-c", program]
-    told = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE)
-    assert told.stdout.split() == ["0", "1"]
+    done = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert done.stdout.split() == ["0", "1"]
 
 
-def test_silenced_stderr_silences_native_code_and_gives_stderr_back(capfd: pytest.CaptureFixture[str]) -> None:
+def test_silenced_stderr_silences_native_code_and_restores_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     with silenced_stderr():
-        os.write(2, b"a native library talks\n")
+        os.write(2, b"a native library prints\n")
     os.write(2, b"back again\n")
     assert capfd.readouterr().err == "back again\n"
 
 
-def test_stderr_comes_back_when_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stderr_is_restored_when_the_block_fails(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ImportError), silenced_stderr():
         raise ImportError
     os.write(2, b"back again\n")

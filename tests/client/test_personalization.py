@@ -117,11 +117,11 @@ def test_all_models_are_measured_on_the_hospitals_own_test_patients(
     lines = outcome_lines(outcome)
     assert lines[1].startswith(f"on your {len(split.test)} test patients")
     starts = {
-        "intercept": ["personal (a bias of its own)"],
-        "finetune": ["personal (trained further here)"],
+        "intercept": ["personal model (own intercept)"],
+        "finetune": ["personal model (fine-tuned here)"],
         "none": [],
     }
-    names = ["global model", *starts[how], "your patients alone"]
+    names = ["global model", *starts[how], "local model (your patients only)"]
     assert all(line.startswith(name) for line, name in zip(lines[2:], names, strict=False))
     assert lines[2 + len(names)].startswith("global model: AUROC 0.")
 
@@ -142,7 +142,7 @@ def test_too_few_healthy_patients_are_compared_by_the_brier_score_and_with_a_war
     outcome = compare_models(make_final(split), split._replace(test=few), fewest=5)
     assert {verdict.metric for verdict in outcome.verdicts.values()} == {"brier"}
     lines = outcome_lines(outcome)
-    assert lines[-1] == "AUROC says little here: 0 of the test patients are healthy"
+    assert lines[-1] == "AUROC is unreliable here: none of the test patients are healthy"
     assert lines[2].split()[3] == "n/a"
 
 
@@ -154,9 +154,7 @@ def test_a_model_that_diverges_alone_costs_the_comparison_and_nothing_else(
     monkeypatch.setattr(personalization, "train_alone", lambda *_: broken)
     outcome: Outcome = compare_models(final, split, fewest=5)
     assert (list(outcome.models), outcome.verdicts) == (["global", "personal"], {})
-    assert any(
-        line.startswith("no comparison: the model of your patients alone diverged") for line in outcome_lines(outcome)
-    )
+    assert any(line.startswith("no comparison: the local model diverged") for line in outcome_lines(outcome))
 
 
 @pytest.mark.uci

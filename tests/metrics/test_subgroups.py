@@ -242,7 +242,7 @@ def test_the_larger_limit_of_server_and_hospital_holds(tmp_path: Path, server: i
     assert len(reply.content.metric_records["subgroups"]) == told
 
 
-@pytest.mark.parametrize(("groups", "words"), [(["male"], "male"), ([], "no group is large enough")])
+@pytest.mark.parametrize(("groups", "words"), [(["male"], "male"), ([], "none, every group is too small")])
 def test_the_hospital_reads_what_it_told(groups: list[str], words: str) -> None:
     set_identity(SERVER_NODE_ID)
     question = Message(RecordDict({"config": ConfigRecord()}), dst_node_id=7, message_type="query.subgroups")
@@ -250,7 +250,7 @@ def test_the_hospital_reads_what_it_told(groups: list[str], words: str) -> None:
     reply = Message(
         RecordDict({"subgroups": MetricRecord({group: [1, 2, 3, 4] for group in groups})}), reply_to=question
     )
-    assert client_line(question, reply) == f"told how own test patients fare by sex and age band: {words}"
+    assert client_line(question, reply) == f"sent test results by sex and age group: {words}"
 
 
 # --- in the report ----------------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_the_table_tells_of_groups_and_of_who_told_of_them(tmp_path: Path) -> No
     page, card = (folder / "report.html").read_text(), (folder / "MODEL_CARD.md").read_text()
     assert re.search(r"<td>age 60 and over</td>\s*<td>16</td>", page)
     assert "| female | 40 | 0.80 (0.58 to 0.92) |" in card
-    assert "No answer about subgroups from x\\|y: gone." in card
+    assert "No results by subgroup from x\\|y: gone." in card
 
 
 def test_a_share_of_fewer_than_five_ill_or_healthy_is_not_shown_nor_what_would_tell_them(tmp_path: Path) -> None:
@@ -309,9 +309,9 @@ def test_a_share_of_fewer_than_five_ill_or_healthy_is_not_shown_nor_what_would_t
 @pytest.mark.parametrize(
     ("subgroups", "words"),
     [
-        (None, "were not asked for in this run"),
-        (Subgroups({"va": {}}, {}), "No hospital's subgroups (sex, age band) were large enough"),
-        (Subgroups({"va": LARGE}, {}), "A hospital tells nothing of a group that is small"),
+        (None, "were not requested in this run"),
+        (Subgroups({"va": {}}, {}), "No hospital's subgroups (sex, age group) were large enough"),
+        (Subgroups({"va": LARGE}, {}), "Hospitals suppress groups of fewer than 5 patients"),
     ],
 )
 def test_the_page_says_why_there_is_no_table(subgroups: Subgroups | None, words: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the coordinator and the hospitals read: exact lines, honest footnotes, no control code in a pipe."""
+"""The console lines of coordinator and hospitals: exact text, footnotes, no control code in a pipe."""
 
 import re
 import sys
@@ -90,20 +90,20 @@ def test_a_round_says_how_many_hospitals_answered() -> None:
     assert "   hospitals 3/4   " in round_line(record, rounds=20, hospitals=4)
 
 
-def test_an_undefined_metric_reads_not_available() -> None:
+def test_an_undefined_metric_is_shown_as_n_a() -> None:
     record = make_round(pooled=make_metrics(2, 0))
     assert "AUROC n/a   accuracy 1.00" in round_line(record, 20, 2)
-    nobody = round_line(make_round(pooled=make_metrics(0, 0)), 20, 2)
-    assert "loss n/a   AUROC n/a   accuracy n/a" in nobody
+    empty = round_line(make_round(pooled=make_metrics(0, 0)), 20, 2)
+    assert "loss n/a   AUROC n/a   accuracy n/a" in empty
     assert (number(None), number(0.0), number(1.0, 2)) == ("n/a", "0.000", "1.00")
 
 
-def test_who_was_left_out_stands_below_the_round_with_the_reason_and_the_share() -> None:
+def test_hospitals_left_out_are_listed_below_the_round_with_reason_and_share() -> None:
     record = make_round(left_out={"hungary": "no answer within 5 s", "va": "not here"}, left_out_share=0.347)
     lines = [
         "         left out: hungary (no answer within 5 s)",
         "         left out: va (not here)",
-        "         this round's weights have not seen 35% of the training patients",
+        "         trained without 35% of the training patients",
     ]
     assert round_notes(record) == lines
     shown = show(make_began(), record)
@@ -111,26 +111,26 @@ def test_who_was_left_out_stands_below_the_round_with_the_reason_and_the_share()
     assert round_notes(make_round()) == []
 
 
-def test_who_trained_and_did_not_evaluate_costs_no_share_of_the_patients() -> None:
+def test_a_hospital_that_trained_but_did_not_evaluate_is_not_in_the_share() -> None:
     lines = round_notes(make_round(left_out={"va": "left the federation"}))
     assert lines == ["         left out: va (left the federation)"]
 
 
-def test_whose_step_was_cut_stands_below_the_round_with_its_length() -> None:
+def test_clipped_updates_are_listed_below_the_round_with_their_norm() -> None:
     record = make_round(clipped={"va": 1234.5, "hungary": 5.0}, left_out={"cleveland": "not here"}, left_out_share=0.1)
     assert round_notes(record) == [
-        "         cut: the step of va, from a norm of 1.23e+03",
-        "         cut: the step of hungary, from a norm of 5",
+        "         clipped: the update of va (norm 1.23e+03)",
+        "         clipped: the update of hungary (norm 5)",
         "         left out: cleveland (not here)",
-        "         this round's weights have not seen 10% of the training patients",
+        "         trained without 10% of the training patients",
     ]
 
 
-def test_a_round_that_waits_says_how_many_it_needs_who_is_missing_and_for_how_long() -> None:
+def test_a_paused_round_shows_how_many_it_requires_who_is_missing_and_the_timeout() -> None:
     missing = {"va": "left the federation", "hungary": "no answer within 5 s"}
     assert show(Paused(round_num=7, trained=1, needed=3, missing=missing, seconds_left=24.6)) == [
-        "round 7 waits: 1 of the 3 hospitals that it needs have trained "
-        "(hungary: no answer within 5 s; va: left the federation); giving up in 25 s"
+        "round 7 is waiting: 1 of the 3 required hospitals have trained "
+        "(hungary: no answer within 5 s; va: left the federation); timeout in 25 s"
     ]
 
 
@@ -142,27 +142,27 @@ def test_a_hospital_that_is_dropped_is_named_with_the_reason() -> None:
 # --- the header -------------------------------------------------------------------------------------------------------
 
 
-def test_the_header_says_on_whose_data_with_which_settings() -> None:
+def test_the_header_shows_data_hospitals_patients_and_settings() -> None:
     settings = FederationSettings(hospitals=2, rounds=20, local_epochs=3, batch_size=8, learning_rate=0.05, seed=7)
     text = "\n".join(header_lines(make_began(settings=settings)))
     for part in ("data: uci (Heart Disease data)", "hospitals: cleveland (8), va (10)"):
         assert part in text
-    assert "patients: 14 to train on, 4 held out for evaluation; no row leaves a hospital" in text
+    assert "patients: 14 for training, 4 for testing; no row leaves a hospital" in text
     for part in (
         "logistic",
         "fedavg",
         "20 rounds of 3 local",
         "batches of 8",
         "learning rate 0.05",
-        "federated",
+        "inputs standardised over all hospitals",
         "seed 7",
     ):
         assert part in text
 
 
-def test_a_run_that_goes_on_says_so_once_and_after_which_round() -> None:
-    assert header_lines(make_began(done=12))[-1] == "going on after round 12"
-    assert not any("going on" in line for line in header_lines(make_began()))
+def test_a_resumed_run_shows_after_which_round() -> None:
+    assert header_lines(make_began(done=12))[-1] == "resuming after round 12"
+    assert not any("resuming" in line for line in header_lines(make_began()))
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ def test_a_run_that_goes_on_says_so_once_and_after_which_round() -> None:
         ("own+synthetic", f"the hospitals' own files + {SYNTHETIC}"),
     ],
 )
-def test_a_source_is_told_in_words(source: str, words: str) -> None:
+def test_a_source_is_described_in_words(source: str, words: str) -> None:
     assert describe_source(source) == words
 
 
 @pytest.mark.parametrize("dataset", ["synthetic", "synthetic+uci", "own+synthetic"])
-def test_invented_patients_are_marked_before_the_rounds_and_in_the_last_line(dataset: str) -> None:
+def test_synthetic_patients_are_marked_before_the_rounds_and_in_the_last_line(dataset: str) -> None:
     began, finished = make_began(dataset=dataset), make_finished(dataset=dataset)
     lines = show(began, make_round(1), make_round(2), finished)
     first_round = next(place for place, line in enumerate(lines) if line.startswith("round "))
@@ -196,13 +196,24 @@ def test_real_patients_are_not_called_synthetic() -> None:
 # --- the table and its footnotes --------------------------------------------------------------------------------------
 
 
-def test_the_table_has_a_line_per_hospital_and_all_together_in_the_last() -> None:
+def test_the_table_has_a_line_per_hospital_and_pooled_metrics_in_the_last() -> None:
     lines = table_text(make_finished(), terminal=False).splitlines()
     assert [line.split() for line in lines] == [
-        ["hospital", "patients", "tested", "loss", "accuracy", "AUROC", "sensitivity", "specificity", "Brier"],
+        [
+            "hospital",
+            "patients",
+            "test",
+            "patients",
+            "loss",
+            "accuracy",
+            "AUROC",
+            "sensitivity",
+            "specificity",
+            "Brier",
+        ],
         ["cleveland", "8", "2", "0.164", "1.000", "1.000", "1.000", "1.000", "0.025"],
         ["va", "10", "2", "0.570", "0.500", "n/a", "0.500", "n/a", "0.200"],
-        ["all", "together", "18", "4", "0.367", "0.750", "1.000", "0.667", "1.000", "0.112"],
+        ["all", "(pooled)", "18", "4", "0.367", "0.750", "1.000", "0.667", "1.000", "0.112"],
     ]
 
 
@@ -233,23 +244,24 @@ def notes_on(hospitals: dict[str, Metrics], pooled: Metrics = POOLED) -> list[st
     return footnotes(make_finished(rounds=[make_round(pooled=pooled, hospitals=hospitals)]))
 
 
-def test_the_footnotes_say_what_was_measured_and_how_exactly() -> None:
+def test_the_footnotes_show_what_was_measured_and_the_error_of_the_auroc() -> None:
     notes = notes_on({"cleveland": make_metrics(40, 36)})
     assert notes == [
-        "metrics are of the tested patients, who were never trained on, at a risk threshold of 0.5",
-        "AUROC of all together is exact to within 0.0021 (it comes from histograms)",
+        "metrics are measured on test patients, who were not used for training; accuracy, sensitivity and specificity at a "
+        "risk threshold of 0.5",
+        "the pooled AUROC is computed from histograms; its error is at most 0.0021",
     ]
 
 
 @pytest.mark.parametrize(
     ("num_ill", "num_healthy", "note"),
     [
-        (30, 0, "AUROC of zurich is n/a: it tested no healthy patient"),
-        (0, 30, "AUROC of zurich is n/a: it tested no ill patient"),
-        (29, 1, "AUROC of zurich says little: it rests on 1 healthy patient"),
-        (1, 29, "AUROC of zurich says little: it rests on 1 ill patient"),
-        (29, 2, "AUROC of zurich says little: it rests on 2 healthy patients"),
-        (9, 20, "AUROC of zurich says little: it rests on 9 ill patients"),
+        (30, 0, "AUROC of zurich is n/a: no test patient is healthy"),
+        (0, 30, "AUROC of zurich is n/a: no test patient is ill"),
+        (29, 1, "AUROC of zurich is unreliable: only 1 healthy test patient"),
+        (1, 29, "AUROC of zurich is unreliable: only 1 ill test patient"),
+        (29, 2, "AUROC of zurich is unreliable: only 2 healthy test patients"),
+        (9, 20, "AUROC of zurich is unreliable: only 9 ill test patients"),
     ],
 )
 def test_a_footnote_warns_of_an_auroc_of_few_patients(num_ill: int, num_healthy: int, note: str) -> None:
@@ -261,11 +273,11 @@ def test_ten_patients_of_each_class_need_no_footnote() -> None:
     assert len(notes_on({"cleveland": make_metrics(10, 10)})) == 2
 
 
-def test_an_undefined_auroc_of_all_together_claims_no_exactness() -> None:
-    assert not any("exact" in note for note in notes_on({}, pooled=make_metrics(5, 0)))
+def test_an_undefined_pooled_auroc_has_no_note_on_its_error() -> None:
+    assert not any("error" in note for note in notes_on({}, pooled=make_metrics(5, 0)))
 
 
-def test_a_footnote_says_who_is_not_in_the_table_and_why() -> None:
+def test_a_footnote_names_hospitals_that_are_not_in_the_table_and_why() -> None:
     # zurich did not train, but did test: it is in the table.
     left_out = {"hungary": "dropped at strike 3 of 3: its weights are not finite", "zurich": "no answer within 5 s"}
     record = make_round(pooled=POOLED, hospitals={"zurich": make_metrics(40, 36)}, left_out=left_out)
@@ -273,14 +285,14 @@ def test_a_footnote_says_who_is_not_in_the_table_and_why() -> None:
     assert notes[2:] == ["hungary is not in the table: dropped at strike 3 of 3: its weights are not finite"]
 
 
-def test_the_end_says_how_long_it_took() -> None:
-    assert "2 rounds in 0.75 s, 1.8 s in all" in show(make_began(), make_finished())
+def test_the_end_shows_how_long_the_run_took() -> None:
+    assert "2 rounds: 0.75 s; whole run: 1.8 s" in show(make_began(), make_finished())
 
 
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 
-def test_waiting_names_who_is_here_and_how_long_it_will_last() -> None:
+def test_waiting_lines_name_the_hospitals_that_have_joined_and_the_timeout() -> None:
     lines: list[str] = []
     console = ServerConsole(lines.append)
     console.show(Waiting(here=0, wanted=4, seconds_left=3600.0))
@@ -293,19 +305,19 @@ def test_waiting_names_who_is_here_and_how_long_it_will_last() -> None:
     console.show_link("joined", "va")
     console.show(Waiting(here=2, wanted=4, seconds_left=10.0))
     assert lines == [
-        "waiting for 4 of 4 hospitals (here: nobody yet; giving up in 3600 s)",
+        "waiting: 0 of 4 hospitals have joined (timeout in 3600 s)",
         "joined: va",
         "joined: cleveland",
         "refused: 10.0.0.9: protocol is 0",
-        "waiting for 2 of 4 hospitals (here: cleveland, va; giving up in 3590 s)",
+        "waiting: 2 of 4 hospitals have joined (cleveland, va; timeout in 3590 s)",
         "left: va",
-        "waiting for 3 of 4 hospitals (here: cleveland; left: va; giving up in 3580 s)",
+        "waiting: 1 of 4 hospitals have joined (cleveland; left: va; timeout in 3580 s)",
         "joined: va",
-        "waiting for 2 of 4 hospitals (here: cleveland, va; giving up in 10 s)",
+        "waiting: 2 of 4 hospitals have joined (cleveland, va; timeout in 10 s)",
     ]
 
 
-def test_waiting_for_answers_names_those_who_owe_one() -> None:
+def test_waiting_for_replies_names_the_hospitals_that_have_not_replied() -> None:
     lines: list[str] = []
     console = ServerConsole(lines.append)
     for name in ("va", "hungary", "cleveland"):
@@ -314,9 +326,9 @@ def test_waiting_for_answers_names_those_who_owe_one() -> None:
     console.show_link("left", "va")
     console.show(Waiting(here=2, wanted=3, seconds_left=40.0, answered=["hungary"]))
     assert lines[3:] == [
-        "waiting for an answer of cleveland, va (giving up in 50 s)",
+        "waiting for replies from cleveland, va (timeout in 50 s)",
         "left: va",
-        "waiting for 1 of 3 hospitals (here: cleveland, hungary; left: va; giving up in 40 s)",
+        "waiting: 2 of 3 hospitals have joined (cleveland, hungary; left: va; timeout in 40 s)",
     ]
 
 
@@ -326,10 +338,10 @@ def test_hospitals_that_an_engine_does_not_name_are_counted() -> None:
     for here, answered in ((0, []), (1, []), (2, []), (2, ["va"])):
         console.show(Waiting(here=here, wanted=2, seconds_left=9.0, answered=answered))
     assert lines == [
-        "waiting for 2 of 2 hospitals (here: nobody yet; giving up in 9 s)",
-        "waiting for 1 of 2 hospitals (here: 1 hospital; giving up in 9 s)",
-        "waiting for an answer of 2 hospitals (giving up in 9 s)",
-        "waiting for an answer of 1 hospital (giving up in 9 s)",
+        "waiting: 0 of 2 hospitals have joined (timeout in 9 s)",
+        "waiting: 1 of 2 hospitals have joined (timeout in 9 s)",
+        "waiting for replies from 2 hospitals (timeout in 9 s)",
+        "waiting for replies from 1 hospital (timeout in 9 s)",
     ]
 
 
@@ -353,7 +365,7 @@ def test_piped_output_holds_no_control_code(
 
 
 def show_in_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *events: Event) -> str:
-    """What a terminal 80 columns wide receives."""
+    """The output of these events in a terminal of 80 columns."""
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -368,13 +380,13 @@ def show_in_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     return capsys.readouterr().out
 
 
-def test_the_progress_bar_in_a_terminal_swallows_no_line(
+def test_the_progress_bar_in_a_terminal_hides_no_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = "a reason that is much longer than the terminal is wide, [bold]with brackets[/bold], " * 2
     second = make_round(2, left_out={"va": reason.strip()}, left_out_share=0.5)
     output = show_in_terminal(capsys, monkeypatch, make_began(), make_round(1), second, make_finished())
-    assert COLOUR_OR_CURSOR.search(output), "no progress bar was drawn, so this test shows nothing"
+    assert COLOUR_OR_CURSOR.search(output), "no progress bar was drawn"
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", COLOUR_OR_CURSOR.sub("", output))]
     places = [
         lines.index(line)
@@ -394,14 +406,14 @@ def test_the_progress_bar_is_gone_when_the_run_is_over(
 ) -> None:
     output = show_in_terminal(capsys, monkeypatch, make_began(), make_round(1), make_round(2), make_finished())
     assert "2/2" in output
-    assert output.rindex("\x1b[?25h") < output.index("2 rounds in"), "the cursor stays hidden"
+    assert output.rindex("\x1b[?25h") < output.index("2 rounds: "), "the cursor stays hidden"
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
 
 
-def test_the_cursor_comes_back_when_the_run_fails_and_later_lines_are_seen(
+def test_a_failed_run_restores_the_cursor_and_prints_later_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A run that ends by an error never shows `RunFinished`: closing the console is all that it gets.
+    # A run that fails has no `RunFinished` event; only the console is closed.
     output = show_in_terminal(capsys, monkeypatch, make_began(), make_round(1))
     assert output.count("\x1b[?25l") == output.count("\x1b[?25h") == 1
     assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")
@@ -415,48 +427,49 @@ def test_the_cursor_comes_back_when_the_run_fails_and_later_lines_are_seen(
     capsys.readouterr()
 
 
-# --- what the model goes by ---------------------------------------------------------------------------------------------
+# --- permutation importance ---------------------------------------------------------------------------------------------
 
 TOGETHER = {"age": 0.001, "sex": 0.02, "cp": 0.0541, "chol": -0.003, "ca": 0.03, "thal": 0.01, "fbs": 0.0}
 
 
-def test_the_features_that_the_model_goes_by_most_are_named_and_whoever_did_not_tell() -> None:
-    told = Importance(TOGETHER, {"va": TOGETHER}, {"zurich": "not here", "berne": "too few"})
-    assert importance_lines(told) == [
-        "the model goes by cp 0.054, ca 0.030, sex 0.020, thal 0.010, age 0.001 ... (AUROC lost when a feature is shuffled "
-        "in each hospital)",
-        "berne is not in it: too few",
-        "zurich is not in it: not here",
+def test_the_most_important_features_are_named_and_the_hospitals_without_importance() -> None:
+    importance = Importance(TOGETHER, {"va": TOGETHER}, {"zurich": "not here", "berne": "too few"})
+    assert importance_lines(importance) == [
+        "most important features (drop in AUROC when permuted within each hospital): cp 0.054, ca 0.030, sex 0.020, thal "
+        "0.010, age 0.001",
+        "permutation importance excludes berne: too few",
+        "permutation importance excludes zurich: not here",
     ]
-    assert show(make_began(), make_finished(importance=told))[-4].startswith("the model goes by cp 0.054")
+    shown = show(make_began(), make_finished(importance=importance))
+    assert shown[-4].startswith("most important features (drop in AUROC when permuted within each hospital): cp 0.054")
     assert importance_lines(None) == []
 
 
-def test_very_many_hospitals_that_did_not_tell_are_counted() -> None:
-    told = Importance({}, {}, {f"hospital {number}": "not here" for number in range(1000)})
-    assert importance_lines(told) == [
-        "what the model goes by is not known: no hospital told it",
-        "1,000 hospitals are not in it (why: summary.json)",
+def test_very_many_hospitals_without_importance_are_counted() -> None:
+    importance = Importance({}, {}, {f"hospital {number}": "not here" for number in range(1000)})
+    assert importance_lines(importance) == [
+        "permutation importance is unknown: no hospital sent it",
+        "permutation importance excludes 1,000 hospitals (reasons: summary.json)",
     ]
 
 
-WORTH = PairedComparison("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
+BETTER = PairedComparison("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
 UNCLEAR = PairedComparison("brier", 0.12, 0.121, -0.001, -0.01, 0.008)
 
 
-def test_what_the_model_was_worth_to_a_hospital_is_its_own_word() -> None:
-    finished = make_finished(verdicts={"va": {"global": WORTH, "personal": UNCLEAR}})
+def test_a_shared_comparison_is_printed_with_the_hospitals_name() -> None:
+    finished = make_finished(verdicts={"va": {"global": BETTER, "personal": UNCLEAR}})
     assert show(make_began(), finished)[-3:-1] == [
-        "va says: global model: AUROC 0.74, its own alone 0.67, difference +0.07 [0.01, 0.12]: worth it",
-        "va says: personal model: Brier score 0.120, its own alone 0.121, difference -0.001 [-0.010, 0.008]: no clear "
+        "va reports: global model: AUROC 0.74, its local model 0.67, difference +0.07 [0.01, 0.12]: worth it",
+        "va reports: personal model: Brier score 0.120, its local model 0.121, difference -0.001 [-0.010, 0.008]: no clear "
         "difference",
     ]
 
 
-def test_the_words_of_very_many_hospitals_are_counted() -> None:
-    verdicts = {str(number): {"global": WORTH if number < 8 else UNCLEAR} for number in range(30)}
-    assert comparison_lines(verdicts) == [
-        "30 hospitals say whether the global model was worth it: no clear difference 22, worth it 8"
+def test_the_comparisons_of_very_many_hospitals_are_counted() -> None:
+    comparisons = {str(number): {"global": BETTER if number < 8 else UNCLEAR} for number in range(30)}
+    assert comparison_lines(comparisons) == [
+        "30 hospitals compared the global model with their local one: no clear difference 22, worth it 8"
     ]
 
 
@@ -470,7 +483,7 @@ def make_request(kind: str, content: RecordDict | None = None) -> Message:
     return message
 
 
-def test_a_hospital_reads_its_own_metrics_after_each_evaluation() -> None:
+def test_a_hospital_sees_its_own_metrics_after_each_evaluation() -> None:
     request = make_request(EVALUATE, encode_evaluate_request(EvaluateRequest({}, 3)))
     histogram = score_histogram([0.9, 0.2, 0.6], [1, 0, 0])
     sent = EvaluateReply(Histogram(histogram.num_examples, **vars(histogram)))
@@ -478,32 +491,32 @@ def test_a_hospital_reads_its_own_metrics_after_each_evaluation() -> None:
     assert client_line(request, reply) == "round   3   own test patients: loss 0.415   AUROC 1.000   accuracy 0.67"
 
 
-def test_a_hospital_reads_that_it_is_ready() -> None:
+def test_a_hospital_sees_that_it_is_ready() -> None:
     request = make_request("query.describe")
     assert client_line(request, Message(RecordDict(), reply_to=request)) == "ready; waiting for the other hospitals"
 
 
-def test_a_hospital_reads_what_the_model_goes_by_among_its_own_patients() -> None:
+def test_a_hospital_sees_the_permutation_importance_that_it_sent() -> None:
     request = make_request("query.importance")
     drops = (0.0, 0.02, 0.0541, *[0.0] * 8, 0.03, -0.01)
     line = client_line(request, Message(encode_importance(ImportanceDrops(drops, 50)), reply_to=request))
     assert line == (
-        "here, the model goes by cp 0.054, ca 0.030, sex 0.020, age 0.000, trestbps 0.000 ... (AUROC lost when a feature is "
-        "shuffled)"
+        "most important features on your test patients (drop in AUROC when permuted): cp 0.054, ca 0.030, sex 0.020, age "
+        "0.000, trestbps 0.000"
     )
     assert str(client_line(request, Message(RecordDict(), reply_to=request))).startswith(
-        "what the model goes by here stays"
+        "sent no permutation importance: too few"
     )
 
 
 @pytest.mark.parametrize("kind", ["train", "query.first_moments", "query.initial_weights", "query.finish"])
-def test_a_hospital_reads_nothing_of_what_needs_no_word(kind: str) -> None:
+def test_messages_without_news_for_the_hospital_print_no_line(kind: str) -> None:
     request = make_request(kind)
     assert client_line(request, Message(RecordDict(), reply_to=request)) is None
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate", "query.describe"])
-def test_a_hospital_reads_when_it_could_not_answer(kind: str) -> None:
+def test_a_hospital_sees_that_it_could_not_reply(kind: str) -> None:
     request = make_request(kind)
     line = client_line(request, failure_reply(request, RunError("diverged")))
-    assert line == f"could not answer {kind}; the federation goes on without this answer"
+    assert line == f"could not reply to {kind}; the run continues without this reply"

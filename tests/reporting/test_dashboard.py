@@ -1,4 +1,4 @@
-"""The live page: what it knows, what it shows to whom, and that the run does not notice it."""
+"""The live page: its state, its content, who may request it, and that it never slows the run."""
 
 import shutil
 import socket
@@ -14,7 +14,7 @@ import pytest
 from fedhealth.common.errors import UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import reference_standardisation
-from fedhealth.reporting.dashboard.app import MOST_WAITING, Dashboard, _listen
+from fedhealth.reporting.dashboard.app import MAX_QUEUED, Dashboard, _listen
 from fedhealth.reporting.dashboard.state import LiveRun
 from fedhealth.server.events import RunFinished, RunStarted, Waiting
 from tests.support.processes import PATIENCE
@@ -31,68 +31,68 @@ def make_finished() -> RunFinished:
     return RunFinished(SETTINGS, make_members(), "synthetic", weights, standardisation, rounds, 1.5, histograms)
 
 
-# --- what is known ----------------------------------------------------------------------------------------------------
+# --- state -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_hospital_is_here_working_late_gone_and_done() -> None:
+def test_the_states_of_a_hospital_are_joined_working_late_left_and_done() -> None:
     run = LiveRun("")
-    run.hear(Waiting(0, 4, 60.0))
+    run.on_event(Waiting(0, 4, 60.0))
     for name in NAMES:
-        run.hear_link("joined", name)
-    assert run.states() == [(name, "here", "") for name in sorted(NAMES)]
-    run.hear_link("left", "va")
-    assert run.states()[-1] == ("va", "gone", "")
-    run.hear_link("joined", "va")
-    run.hear(BEGAN)
+        run.on_link("joined", name)
+    assert run.states() == [(name, "joined", "") for name in sorted(NAMES)]
+    run.on_link("left", "va")
+    assert run.states()[-1] == ("va", "left", "")
+    run.on_link("joined", "va")
+    run.on_event(BEGAN)
     assert {state for _, state, _ in run.states()} == {"working"}
-    run.hear(make_record(1, left_out={"hungary": "no answer in time"}))
+    run.on_event(make_record(1, left_out={"hungary": "no answer in time"}))
     assert run.states()[1] == ("hungary", "late", "no answer in time")
-    run.hear_link("left", "hungary")
-    assert run.states()[1] == ("hungary", "gone", "no answer in time")
-    run.hear(make_finished())
+    run.on_link("left", "hungary")
+    assert run.states()[1] == ("hungary", "left", "no answer in time")
+    run.on_event(make_finished())
     assert run.states()[0] == ("cleveland", "done", "")
 
 
 def test_only_the_last_refusals_are_kept() -> None:
     run = LiveRun("")
     for number in range(20):
-        run.hear_link("refused", f"stranger {number}")
-    assert run.refused == [f"stranger {number}" for number in range(15, 20)]
+        run.on_link("refused", f"caller {number}")
+    assert run.refused == [f"caller {number}" for number in range(15, 20)]
 
 
-# --- the run does not notice ------------------------------------------------------------------------------------------
+# --- the run is not slowed -------------------------------------------------------------------------------------------
 
 
-def test_more_events_than_can_wait_are_dropped_and_nobody_is_held_up() -> None:
+def test_events_beyond_the_limit_of_the_queue_are_dropped_without_blocking() -> None:
     board = Dashboard(0)
-    for _ in range(MOST_WAITING + 100):
+    for _ in range(MAX_QUEUED + 100):
         board.show(Waiting(0, 4, 60.0))
         board.show_link("joined", "va")
-    assert board._heard.qsize() == MOST_WAITING
+    assert board._updates.qsize() == MAX_QUEUED
 
 
-def test_an_event_that_makes_no_sense_is_left_out_and_the_next_is_shown() -> None:
+def test_an_update_that_fails_is_skipped_and_the_next_is_applied() -> None:
     board = Dashboard(0)
     board.show(replace(BEGAN, settings=None))  # type: ignore[arg-type]
     board.show(BEGAN)
-    board._catch_up()
+    board._apply_updates()
     assert board._run.phase == "running"
 
 
 @pytest.mark.enable_socket
-def test_a_port_that_is_taken_is_told_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_taken_is_an_error_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(UsageError, match=f"--dashboard {port}: this port cannot be had; give another one"),
+            pytest.raises(UsageError, match=f"--dashboard {port}: this port is not available; give another one"),
             Dashboard(port).serving(),
         ):
             pass
 
 
-# --- what is shown ----------------------------------------------------------------------------------------------------
+# --- content ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def read_frames(address: str, frames: list[str], first: threading.Event) -> None
 
 
 @pytest.mark.enable_socket
-def test_who_comes_before_the_server_is_up_waits_and_is_not_refused() -> None:
-    with _listen(0) as door, socket.create_connection(door.getsockname(), timeout=PATIENCE):
+def test_a_connection_before_the_server_is_up_waits_and_is_not_refused() -> None:
+    with _listen(0) as listener, socket.create_connection(listener.getsockname(), timeout=PATIENCE):
         pass
 
 
@@ -148,10 +148,10 @@ def test_a_viewer_follows_the_run_to_its_end(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.enable_socket
-def test_what_happens_is_taken_in_while_nobody_looks(board: Dashboard, address: str) -> None:
-    taken_in = threading.Event()
-    board._remember(taken_in.set)
-    assert taken_in.wait(PATIENCE)
+def test_updates_are_applied_while_no_browser_is_connected(board: Dashboard, address: str) -> None:
+    applied = threading.Event()
+    board._enqueue(applied.set)
+    assert applied.wait(PATIENCE)
 
 
 @pytest.mark.enable_socket
@@ -167,7 +167,7 @@ def test_the_page_alone_shows_the_run_so_far(board: Dashboard, address: str) -> 
 
 
 @pytest.mark.enable_socket
-def test_only_this_machine_may_ask_and_nobody_may_tell(address: str) -> None:
+def test_only_this_machine_may_request_the_page_and_nobody_may_post(address: str) -> None:
     assert address.startswith("http://127.0.0.1:")
     assert httpx.get(address, headers={"Host": "evil.example"}, timeout=PATIENCE).status_code == 400
     assert httpx.post(address, timeout=PATIENCE).status_code == 405
@@ -176,7 +176,7 @@ def test_only_this_machine_may_ask_and_nobody_may_tell(address: str) -> None:
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_live_page_without_a_complaint(
+def test_a_browser_shows_the_live_page_without_a_console_message(
     board: Dashboard, address: str, width: int, tmp_path: Path
 ) -> None:
     chromium = shutil.which("chromium")
@@ -195,5 +195,5 @@ def test_a_browser_shows_the_live_page_without_a_complaint(
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert "Round 1 of 3" in done.stdout
     assert '<p class="soft" id="connection" role="status">Live.</p>' in done.stdout, "the script ran"
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert complaints == []
+    messages = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert messages == []

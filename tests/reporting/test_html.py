@@ -1,4 +1,4 @@
-"""The page and the model card of a run: what stands in them, what must not, and the numbers behind the curves."""
+"""Report and model card of a run: their content, suppression of small groups, and the numbers of the curves."""
 
 import itertools
 import json
@@ -43,7 +43,7 @@ from fedhealth.reporting.html.curves import (
     round_count,
     wilson_interval,
 )
-from fedhealth.reporting.html.disclosures import departure_rows
+from fedhealth.reporting.html.disclosures import disclosure_rows
 from fedhealth.reporting.html.importance import feature_parts
 from fedhealth.reporting.html.local_benefit import comparison_rows
 from fedhealth.reporting.html.pages import compare_runs, write_report
@@ -78,11 +78,11 @@ def test_neighbouring_bins_are_merged_until_no_group_is_small() -> None:
     assert groups[0].mean == pytest.approx((8 * 0.0525 + 2 * 0.1025 + 0.1525) / 11)
 
 
-def test_a_half_that_cannot_be_grouped_alone_costs_the_edge_at_one_half() -> None:
+def test_the_edge_at_one_half_is_dropped_if_a_half_cannot_be_grouped_alone() -> None:
     assert [(g.ill, g.healthy) for g in merge_bins(make_counts({50: 2, 150: 9}, {50: 9, 150: 9}))] == [(11, 18)]
 
 
-def test_too_few_of_a_class_give_no_group_at_all() -> None:
+def test_too_few_patients_of_a_class_give_no_group() -> None:
     assert merge_bins(make_counts({150: 29}, {150: 2})) == []
     assert merge_bins(make_counts({}, {})) == []
 
@@ -95,7 +95,7 @@ HISTOGRAMS = st.builds(
 
 @settings(max_examples=examples(100), deadline=None)
 @given(HISTOGRAMS)
-def test_groups_hold_everybody_once_and_no_small_count(histogram: ScoreHistogram) -> None:
+def test_groups_hold_every_patient_once_and_no_small_count(histogram: ScoreHistogram) -> None:
     groups = merge_bins(histogram)
     ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
     assert not any(0 < count < 5 for group in groups for count in (group.ill, group.healthy))
@@ -166,21 +166,21 @@ def test_counts_by_threshold_are_rounded_to_fives(tmp_path: Path) -> None:
     assert middle[5] == f"{compute_metrics(pooled).sensitivity:.0%}"
 
 
-@pytest.mark.parametrize(("count", "told"), [(0, 0), (2, 0), (3, 5), (7, 5), (8, 10), (117, 115)])
-def test_rounding_goes_to_the_nearest_five(count: int, told: int) -> None:
-    assert round_count(count) == told
+@pytest.mark.parametrize(("count", "rounded"), [(0, 0), (2, 0), (3, 5), (7, 5), (8, 10), (117, 115)])
+def test_counts_are_rounded_to_the_nearest_five(count: int, rounded: int) -> None:
+    assert round_count(count) == rounded
 
 
-def test_a_hospital_with_two_healthy_patients_gives_neither_them_nor_what_tells_of_them(tmp_path: Path) -> None:
+def test_a_hospital_with_two_healthy_patients_has_its_count_and_rates_suppressed(tmp_path: Path) -> None:
     rows = {row[0]: row for row in hospital_rows(read_run(write_run(tmp_path)))}
-    assert rows["switzerland"][3:5] == ("not told", "few")
+    assert rows["switzerland"][3:5] == ("suppressed", "few")
     assert rows["switzerland"][-2:] == ("few", "few")
-    told = [name for name in NAMES if rows[name][3] != "not told"]
-    assert len(told) == 2, "one more count is held back, or the total would give it away"
-    assert rows["all together"][3] == "80"
+    shown = [name for name in NAMES if rows[name][3] != "suppressed"]
+    assert len(shown) == 2, "a second count is suppressed, because the total would reveal the first"
+    assert rows["all (pooled)"][3] == "80"
 
 
-def test_only_a_single_untold_count_needs_another_one() -> None:
+def test_only_a_single_suppressed_count_needs_a_second_one() -> None:
     def metrics(tested: int, ill: int) -> Metrics:
         return compute_metrics(score_histogram([0.5] * tested, [1] * ill + [0] * (tested - ill)))
 
@@ -189,26 +189,26 @@ def test_only_a_single_untold_count_needs_another_one() -> None:
     assert find_suppressed({"a": metrics(40, 2), "b": metrics(30, 15), "c": metrics(31, 29)}) == {"a", "c"}
 
 
-def test_every_hospital_has_its_figures_with_intervals_unless_they_rest_on_few(tmp_path: Path) -> None:
+def test_every_hospital_has_figures_with_intervals_unless_a_class_is_small(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     rows = {row[0]: row[1:] for row in clinical_rows(run)}
-    assert list(rows) == [*NAMES, "all together"]
+    assert list(rows) == [*NAMES, "all (pooled)"]
     assert rows["switzerland"] == ("few",) * 5
     pooled = run.pooled
     assert pooled is not None
     exact = flat_metrics(compute_clinical_metrics(pooled))
-    for text, key in zip(rows["all together"], ["", "pr_auc", "sensitivity_at_90", "calibration_slope"], strict=False):
+    for text, key in zip(rows["all (pooled)"], ["", "pr_auc", "sensitivity_at_90", "calibration_slope"], strict=False):
         value, low, high = (float(number) for number in re.findall(r"-?\d\.\d{3}", text))
         assert low < value < high
         assert not key or value == pytest.approx(exact[key], abs=5e-4)
 
 
-def test_many_hospitals_get_no_intervals_of_their_own(tmp_path: Path) -> None:
+def test_many_hospitals_have_no_intervals_of_their_own(tmp_path: Path) -> None:
     names = tuple(f"hospital {number}" for number in range(MANY + 1))
     assert clinical_rows(read_run(write_run(tmp_path, names, [make_record(1, names)]))) == []
 
 
-def test_net_benefit_is_told_per_hundred_patients_in_whole_numbers(tmp_path: Path) -> None:
+def test_net_benefit_is_shown_per_hundred_patients_in_whole_numbers(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     rows = {row[0]: row[1:] for row in benefit_rows(run)}
     pooled = run.pooled
@@ -218,97 +218,97 @@ def test_net_benefit_is_told_per_hundred_patients_in_whole_numbers(tmp_path: Pat
     assert all(re.fullmatch(r"-?\d+", cell) for row in rows.values() for cell in row)
 
 
-def test_who_took_part_is_told_by_round(tmp_path: Path) -> None:
+def test_participation_is_shown_by_round(tmp_path: Path) -> None:
     absent = make_record(2, left_out={"va": "gone"})
     absent = structs.replace(absent, hospitals={name: each for name, each in absent.hospitals.items() if name != "va"})
     records = [make_record(1, left_out={"hungary": "strange weights"}), absent, make_record(3)]
     run = read_run(write_run(tmp_path, records=records))
     cells = dict(participation(run))
     assert cells == {
-        "cleveland": ["here"] * 3,
-        "hungary": ["part", "here", "here"],
-        "switzerland": ["here"] * 3,
-        "va": ["here", "absent", "here"],
+        "cleveland": ["trained"] * 3,
+        "hungary": ["tested", "trained", "trained"],
+        "switzerland": ["trained"] * 3,
+        "va": ["trained", "absent", "trained"],
     }
-    came = {row[0]: row[3] for row in departure_rows(run)}
-    assert (came["weights"], came["evaluation"], came["moments"]) == ("10 used", "11", "8")
+    received = {row[0]: row[3] for row in disclosure_rows(run)}
+    assert (received["weights"], received["evaluation"], received["moments"]) == ("10 used", "11", "8")
 
 
-# --- what the model goes by ---------------------------------------------------------------------------------------------
+# --- permutation importance ---------------------------------------------------------------------------------------------
 
 
 def make_importance(names: tuple[str, ...] = NAMES) -> Importance:
-    """Every hospital's drops fall from feature to feature; those of a later hospital are larger."""
+    """Drops that decrease from feature to feature; those of a later hospital are larger."""
     drops = {name: [(13 - place) / 100 + number / 500 for place in range(13)] for number, name in enumerate(names)}
     return combine_importance(drops, dict.fromkeys(names, 1), {})
 
 
-def test_what_the_model_goes_by_is_shown_with_a_mark_for_each_hospital_that_has_enough_patients(tmp_path: Path) -> None:
+def test_importance_is_shown_with_a_marker_for_each_hospital_that_has_enough_patients(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path, importance=make_importance()))
     parts = feature_parts(run)
-    assert parts["headings"] == ("feature", "all together", "cleveland", "hungary", "va")
+    assert parts["headings"] == ("feature", "weighted mean", "cleveland", "hungary", "va")
     assert parts["rows"][0] == ("age", "0.133", "0.130", "0.132", "0.136")
-    assert parts["not_told"] == ["switzerland"], "it has 2 healthy patients, so its drops tell of them"
+    assert parts["suppressed"] == ["switzerland"], "its drops would rest on 2 healthy patients"
     assert str(parts["chart"]).count("<rect") == 13
     assert str(parts["chart"]).count("<path") == 13 * 3
     assert parts["ranges"][1] == ("sex", "0.123", "0.120 to 0.126")
     page = page_of(tmp_path)
-    assert "What the model goes by" in page and "resting blood pressure on admission (trestbps)" in page
+    assert "<h2>Permutation importance</h2>" in page and "resting blood pressure on admission (trestbps)" in page
     card = (tmp_path / "MODEL_CARD.md").read_text()
     assert "| sex | 0.123 | 0.120 to 0.126 |" in card
-    assert {row[0]: row[3] for row in departure_rows(run)}["importance"] == "4"
+    assert {row[0]: row[3] for row in disclosure_rows(run)}["importance"] == "4"
 
 
-def test_very_many_hospitals_are_a_line_from_low_to_high(tmp_path: Path) -> None:
+def test_very_many_hospitals_are_shown_as_a_range(tmp_path: Path) -> None:
     names = tuple(f"h{number}" for number in range(100))
     run = read_run(write_run(tmp_path, names, importance=make_importance(names)))
     parts = feature_parts(run)
-    assert (parts["headings"], parts["legend"], parts["many"]) == (("feature", "all together"), [], 99)
+    assert (parts["headings"], parts["legend"], parts["many"]) == (("feature", "weighted mean"), [], 99)
     assert str(parts["chart"]).count('class="spread"') == 13
     assert "<path" not in parts["chart"]
 
 
-def test_a_run_that_asked_nobody_has_a_page_and_a_card_without_it(tmp_path: Path) -> None:
+def test_a_run_without_importance_has_a_page_and_a_card_without_it(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
-    assert "What the model goes by" not in page
-    assert "the hospitals were not asked" in (tmp_path / "MODEL_CARD.md").read_text()
+    assert "Permutation importance" not in page
+    assert "it was not requested (--no-importance)" in (tmp_path / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize(
-    "told", [{"together": {"cp": "x"}, "hospitals": {}}, {"together": {"<b>": 0.1}, "hospitals": {}}]
+    "importance", [{"together": {"cp": "x"}, "hospitals": {}}, {"together": {"<b>": 0.1}, "hospitals": {}}]
 )
-def test_what_the_model_goes_by_is_checked_before_it_is_drawn(tmp_path: Path, told: object) -> None:
+def test_importance_is_checked_before_it_is_drawn(tmp_path: Path, importance: object) -> None:
     folder = write_run(tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps({**summary, "importance": told}))
-    with pytest.raises(UsageError, match="the run's files make no sense"):
+    (folder / "summary.json").write_text(json.dumps({**summary, "importance": importance}))
+    with pytest.raises(UsageError, match="the run's files are damaged"):
         read_run(folder)
 
 
-def test_every_hospital_style_has_a_mark_of_its_own() -> None:
+def test_every_hospital_style_has_its_own_marker() -> None:
     assert len({MARKS[style] for style in (f"s{place}" for place in range(NUM_STYLES))}) == NUM_STYLES
 
 
-# --- was it worth it ----------------------------------------------------------------------------------------------------
+# --- comparison with local models ---------------------------------------------------------------------------------------
 
 
-def test_the_page_shows_the_verdicts_that_hospitals_shared_and_no_heading_without_any(tmp_path: Path) -> None:
-    verdicts = {HOSTILE[0]: {"global": PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
-    folder = write_run(tmp_path / "told", verdicts=verdicts)
+def test_the_page_shows_the_comparisons_that_hospitals_shared_and_no_heading_without_any(tmp_path: Path) -> None:
+    comparisons = {HOSTILE[0]: {"global": PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
+    folder = write_run(tmp_path / "shared", verdicts=comparisons)
     assert comparison_rows(read_run(folder)) == [
         (HOSTILE[0], "global", "AUROC", "0.60", "0.67", "-0.07", "-0.12 to -0.01", "alone is better"),
     ]
     page = page_of(folder)
-    assert "Was it worth joining?" in page and HOSTILE[0] not in page
-    assert "Was it worth joining?" not in page_of(write_run(tmp_path / "silent"))
+    assert "<h2>Comparison with local models</h2>" in page and HOSTILE[0] not in page
+    assert "Comparison with local models" not in page_of(write_run(tmp_path / "not shared"))
 
 
-@pytest.mark.parametrize("told", [{"va": {"global": {"metric": "auroc"}}}, {"va": {"x": {}}}, {"va": 3}, [1]])
-def test_verdicts_are_checked_before_they_are_shown(tmp_path: Path, told: object) -> None:
+@pytest.mark.parametrize("comparisons", [{"va": {"global": {"metric": "auroc"}}}, {"va": {"x": {}}}, {"va": 3}, [1]])
+def test_comparisons_are_checked_before_they_are_shown(tmp_path: Path, comparisons: object) -> None:
     folder = write_run(tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
-    (folder / "summary.json").write_text(json.dumps({**summary, "verdicts": told}))
-    with pytest.raises(UsageError, match="the run's files make no sense"):
+    (folder / "summary.json").write_text(json.dumps({**summary, "verdicts": comparisons}))
+    with pytest.raises(UsageError, match="the run's files are damaged"):
         read_run(folder)
 
 
@@ -332,7 +332,7 @@ def page_of(folder: Path) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_is_one_small_file_that_asks_nothing_of_the_network(tmp_path: Path) -> None:
+def test_the_page_is_one_small_file_without_network_requests(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     assert len(page) < 200_000
     tags = Tags(page).tags
@@ -370,7 +370,7 @@ def test_the_browser_may_run_our_script_and_no_other(tmp_path: Path) -> None:
     assert re.search(r"script-src 'sha256-[A-Za-z0-9+/]{43}='", policy)
 
 
-def test_synthetic_patients_are_said_on_top_in_red_and_real_ones_are_not(tmp_path: Path) -> None:
+def test_the_page_has_a_red_banner_for_synthetic_patients_only(tmp_path: Path) -> None:
     synthetic, real = page_of(write_run(tmp_path / "a")), page_of(write_run(tmp_path / "b", dataset="uci"))
     assert synthetic.index('class="alarm"') < synthetic.index("<h1>")
     assert "SYNTHETIC" not in real
@@ -391,10 +391,10 @@ def test_a_run_without_histograms_has_a_page_without_curves(tmp_path: Path) -> N
     assert not (folder / "evaluation.json").exists()
     page = page_of(folder)
     assert "No curves: this run folder has no evaluation.json" in page
-    assert "Reliability" not in page
+    assert "<h3>Reliability</h3>" not in page
 
 
-def test_a_run_that_was_cut_off_has_a_page_that_says_so(tmp_path: Path) -> None:
+def test_the_page_of_an_unfinished_run_says_so(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
     for name in ("summary.json", "model.npz", "evaluation.json"):
         (folder / name).unlink()
@@ -417,7 +417,7 @@ def test_undefined_metrics_are_n_a(tmp_path: Path) -> None:
 def test_a_damaged_folder_is_one_line(name: str, content: bytes, tmp_path: Path) -> None:
     folder = write_run(tmp_path)
     (folder / name).write_bytes(content)
-    with pytest.raises(UsageError, match=r"the run's files make no sense") as caught:
+    with pytest.raises(UsageError, match=r"the run's files are damaged") as caught:
         read_run(folder)
     assert "\n" not in str(caught.value)
 
@@ -435,20 +435,20 @@ def test_a_folder_whose_files_another_json_writer_wrote_gives_the_same_page_and_
     assert (page_of(folder), (folder / "MODEL_CARD.md").read_text(encoding="utf-8")) == texts
 
 
-def test_the_card_says_what_it_must(tmp_path: Path) -> None:
+def test_the_card_has_all_headings_and_the_required_statements(tmp_path: Path) -> None:
     write_report(write_run(tmp_path, dataset="uci"))
     card = (tmp_path / "MODEL_CARD.md").read_text()
     headings = re.findall(r"^## (.*)$", card, re.MULTILINE)
     assert headings == [
         *("Model", "Intended use", "Not intended", "Data", "Metrics", "Calibration", "Subgroups"),
-        *("What the model goes by", "Limits", "Privacy in this run"),
+        *("Permutation importance", "Limits", "Privacy in this run"),
     ]
-    assert "No medical device" in card
+    assert "not a medical device" in card
     assert "examined in four hospitals in the 1980s" in card
     assert "No differential privacy" in card
 
 
-def test_several_runs_are_compared_by_metrics_curves_and_what_was_set_otherwise(tmp_path: Path) -> None:
+def test_several_runs_are_compared_by_metrics_curves_and_different_settings(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / "first"), write_run(tmp_path / "second", model="logistic", seed=7)]
     compare_runs(folders, tmp_path / "both.html")
     page = (tmp_path / "both.html").read_text()
@@ -481,7 +481,7 @@ def test_ticks_are_round(low: float, high: float, ticks: list[float] | None) -> 
         assert found == ticks
 
 
-def test_a_chart_cuts_what_lies_outside_and_leaves_out_what_is_no_number() -> None:
+def test_a_chart_clips_values_outside_and_skips_those_that_are_not_finite() -> None:
     chart = draw_chart(
         "t", [Series("s", [(0, 0.5), (0.5, 9.0), (1, float("nan"))], "s0")], ("x", (0, 1)), ("y", (0, 1))
     )
@@ -492,7 +492,7 @@ def test_a_chart_cuts_what_lies_outside_and_leaves_out_what_is_no_number() -> No
 
 
 def dump_page(page: Path, folder: Path, *flags: str) -> tuple[str, list[str]]:
-    """The page as a browser has it after its script has run, and what the browser complained of."""
+    """The page in a browser after its script has run, and the browser's console messages."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs chromium (apt-get install chromium)")
@@ -502,12 +502,12 @@ def dump_page(page: Path, folder: Path, *flags: str) -> tuple[str, list[str]]:
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-def test_a_browser_moves_the_slider_to_one_half_and_complains_of_nothing(tmp_path: Path) -> None:
+def test_a_browser_moves_the_slider_to_one_half_without_a_console_message(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", HOSTILE, [make_record(number, HOSTILE) for number in (1, 2, 3)])
     write_report(folder)
-    dom, complaints = dump_page(folder / "report.html", tmp_path / "browser")
+    dom, messages = dump_page(folder / "report.html", tmp_path / "browser")
     middle = confusion_rows(read_run(folder))[9]
-    assert complaints == []
+    assert messages == []
     assert '<html lang="en" class="js">' in dom
     for place, text in enumerate(middle):
         assert re.search(rf'id="cell{place}">{re.escape(text)}<', dom)
@@ -517,9 +517,9 @@ def test_a_browser_runs_no_script_but_ours(tmp_path: Path) -> None:
     write_report(write_run(tmp_path / "run"))
     page = tmp_path / "run" / "report.html"
     page.write_text(page.read_text().replace("<header>", "<header><script>document.title = 'broken in'</script>"))
-    dom, complaints = dump_page(page, tmp_path / "browser")
+    dom, messages = dump_page(page, tmp_path / "browser")
     assert "broken in</title>" not in dom
-    assert len(complaints) == 1 and "Content Security Policy" in complaints[0]
+    assert len(messages) == 1 and "Content Security Policy" in messages[0]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Tracking: the same names as in history.jsonl, nothing that slows or stops a run, and what the real packages wrote."""
+"""Tracking: the names of history.jsonl, no delay or stop of a run, and the files that the real packages write."""
 
 import importlib.util
 import json
@@ -35,29 +35,29 @@ def run_events(names: tuple[str, ...] = NAMES, done: int = 0) -> list[Event]:
     return [RunStarted(SETTINGS, members, "synthetic", done), *rounds, finished]
 
 
-class Notebook:
-    """A sink that writes down what it hears, and does what a test wants of it at a round."""
+class RecordingSink:
+    """A sink that records its calls, and calls `at_round[n]` in round n."""
 
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.calls: list[Any] = []
         self.at_round: dict[int, Any] = {}
 
     def begin(self, settings: Mapping[str, Any], done: int) -> None:
-        self.heard.append(("begin", settings["rounds"], done))
+        self.calls.append(("begin", settings["rounds"], done))
 
     def log(self, metrics: Mapping[str, float], round_num: int) -> None:
         if round_num in self.at_round:
             self.at_round[round_num]()
-        self.heard.append((round_num, metrics["union/auroc"]))
+        self.calls.append((round_num, metrics["union/auroc"]))
 
     def close(self, finished: bool) -> None:
-        self.heard.append(("closed", finished))
+        self.calls.append(("closed", finished))
 
 
-def track(notebook: Notebook, events: list[Event], seconds: float = 30.0) -> list[str]:
-    """Let it hear these events; returns the warnings."""
+def track(sink: RecordingSink, events: list[Event], seconds: float = 30.0) -> list[str]:
+    """Send these events to a tracker with this sink; returns the warnings."""
     warnings: list[str] = []
-    tracker = Tracker(lambda: notebook, warnings.append)
+    tracker = Tracker(lambda: sink, warnings.append)
     for event in events:
         tracker.show(event)
     tracker.show_link("joined", "va")
@@ -86,7 +86,7 @@ def test_every_number_of_a_line_of_the_history_is_tracked_by_its_path_there() ->
     assert "union/auroc" in round_metrics(record, {})
 
 
-def test_hospitals_names_are_made_fit_and_stay_different() -> None:
+def test_hospitals_names_are_made_valid_and_stay_different() -> None:
     assert short_names(["va", "St. Mary/2", "St. Mary|2", "../.."]) == {
         "va": "va",
         "St. Mary/2": "St._Mary_2",
@@ -105,39 +105,39 @@ def test_no_two_hospitals_share_a_name(names: list[str]) -> None:
     )
 
 
-# --- the run goes first -----------------------------------------------------------------------------------------------
+# --- the run has priority ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_passed_on_in_order() -> None:
-    notebook = Notebook()
-    assert track(notebook, run_events()) == []
-    assert notebook.heard[0] == ("begin", 3, 0)
-    assert [entry[0] for entry in notebook.heard[1:]] == [1, 2, 3, "closed"]
-    assert notebook.heard[-1] == ("closed", True)
+def test_a_run_is_tracked_in_order() -> None:
+    sink = RecordingSink()
+    assert track(sink, run_events()) == []
+    assert sink.calls[0] == ("begin", 3, 0)
+    assert [call[0] for call in sink.calls[1:]] == [1, 2, 3, "closed"]
+    assert sink.calls[-1] == ("closed", True)
 
 
 def test_a_run_that_was_stopped_is_closed_as_not_finished() -> None:
-    notebook = Notebook()
-    track(notebook, run_events()[:2])
-    assert notebook.heard[-1] == ("closed", False)
+    sink = RecordingSink()
+    track(sink, run_events()[:2])
+    assert sink.calls[-1] == ("closed", False)
 
 
 def test_a_failure_is_one_warning_and_nothing_more() -> None:
-    notebook = Notebook()
+    sink = RecordingSink()
 
     def fail() -> None:
         raise RuntimeError("disk full\nTraceback: lots of it")
 
-    notebook.at_round = {2: fail}
-    (warning,) = track(notebook, run_events())
-    assert warning == "--track: RuntimeError: disk full; the run goes on, and history.jsonl has all its numbers"
-    assert [entry[0] for entry in notebook.heard] == ["begin", 1]
+    sink.at_round = {2: fail}
+    (warning,) = track(sink, run_events())
+    assert warning == "--track: RuntimeError: disk full; the run continues, and history.jsonl has all its numbers"
+    assert [call[0] for call in sink.calls] == ["begin", 1]
 
 
 def test_a_package_that_breaks_at_import_is_one_warning() -> None:
     warnings: list[str] = []
 
-    def broken() -> Notebook:
+    def broken() -> RecordingSink:
         raise ImportError("no module named x")
 
     tracker = Tracker(broken, warnings.append)
@@ -148,22 +148,22 @@ def test_a_package_that_breaks_at_import_is_one_warning() -> None:
 
 
 def test_the_end_of_a_run_does_not_wait_for_ever() -> None:
-    notebook, never = Notebook(), threading.Event()
-    notebook.at_round = {1: never.wait}
-    (warning,) = track(notebook, run_events(), seconds=0.01)
+    sink, never = RecordingSink(), threading.Event()
+    sink.at_round = {1: never.wait}
+    (warning,) = track(sink, run_events(), seconds=0.01)
     never.set()
     assert "the last numbers were not written in 0 s" in warning
 
 
-def test_what_comes_too_fast_is_left_out_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "MOST_WAITING", 2)
-    notebook, busy = Notebook(), threading.Event()
-    notebook.at_round = {1: busy.wait}
+def test_events_that_come_too_fast_are_dropped_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "MAX_QUEUED", 2)
+    sink, busy = RecordingSink(), threading.Event()
+    sink.at_round = {1: busy.wait}
     warnings: list[str] = []
-    tracker = Tracker(lambda: notebook, warnings.append)
+    tracker = Tracker(lambda: sink, warnings.append)
     began, first, *_ = run_events()
     for event in (began, *[first] * 20):
-        tracker.show(event)  # returns, though nobody takes it
+        tracker.show(event)  # returns, although the sink is blocked
     assert len(warnings) == 1 and "it cannot keep up, and some rounds are missing" in warnings[0]
     busy.set()
     tracker.close(30.0)
@@ -174,7 +174,7 @@ def test_what_comes_too_fast_is_left_out_with_one_warning(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("kind", SINKS)
-def test_a_missing_package_is_said_before_the_run_in_one_line(
+def test_a_missing_package_is_one_line_before_the_run(
     kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -199,10 +199,10 @@ def test_the_requirements_pin_both_packages_exactly() -> None:
     assert set(pinned) == {package for _, package in tracking.PACKAGES.values()}
 
 
-# --- what the real packages wrote -------------------------------------------------------------------------------------
+# --- files of the real packages ---------------------------------------------------------------------------------------
 
 
-def write_really(kind: str, folder: Path, events: list[Event]) -> None:
+def write_with_package(kind: str, folder: Path, events: list[Event]) -> None:
     module, package = tracking.PACKAGES[kind]
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"needs {package} (pip install -r requirements-track.txt)")
@@ -215,7 +215,7 @@ def write_really(kind: str, folder: Path, events: list[Event]) -> None:
 
 
 def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
-    """TensorBoard's own format: length, checksum, an `Event`, checksum, again and again."""
+    """Read TensorBoard's format: a sequence of length, checksum, `Event`, checksum."""
     from tensorboardX.proto.event_pb2 import Event as TensorBoardEvent
 
     found: dict[str, dict[int, float]] = {}
@@ -233,7 +233,7 @@ def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
 
 def test_tensorboard_finds_the_numbers_of_every_round(tmp_path: Path) -> None:
     events = run_events()
-    write_really("tensorboard", tmp_path, events)
+    write_with_package("tensorboard", tmp_path, events)
     found = read_scalars(tmp_path / "tensorboard")
     for number in (1, 2, 3):
         expected = round_metrics(make_record(number), short_names(NAMES))
@@ -251,7 +251,7 @@ def read_runs(folder: Path) -> tuple[Any, list[Any]]:
 
 @pytest.mark.slow
 def test_mlflow_finds_the_numbers_of_every_round_and_the_settings(tmp_path: Path) -> None:
-    write_really("mlflow", tmp_path, run_events())
+    write_with_package("mlflow", tmp_path, run_events())
     client, (run,) = read_runs(tmp_path)
     assert (run.info.status, run.info.run_name) == ("FINISHED", tmp_path.name)
     assert (run.data.params["strategy"], run.data.params["dataset"]) == (SETTINGS.strategy, "synthetic")
@@ -263,11 +263,11 @@ def test_mlflow_finds_the_numbers_of_every_round_and_the_settings(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path) -> None:
-    write_really("mlflow", tmp_path, run_events()[:2])
+def test_a_resumed_run_continues_the_same_run_of_mlflow(tmp_path: Path) -> None:
+    write_with_package("mlflow", tmp_path, run_events()[:2])
     _, (run,) = read_runs(tmp_path)
     assert run.info.status == "KILLED"
-    write_really("mlflow", tmp_path, run_events(done=1))
+    write_with_package("mlflow", tmp_path, run_events(done=1))
     client, (run,) = read_runs(tmp_path)
     assert run.info.status == "FINISHED"
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "union/auroc")] == [1, 2, 3]
@@ -289,6 +289,6 @@ def test_tracking_brings_no_tensorflow_into_the_server(kind: str, tmp_path: Path
     assert (done.returncode, done.stdout.strip()) == (0, "")
 
 
-def test_the_server_says_how_to_look_at_it(tmp_path: Path) -> None:
+def test_the_server_prints_the_command_that_shows_what_was_tracked(tmp_path: Path) -> None:
     assert viewer_command("tensorboard", Path("runs/x")) == "tensorboard --logdir runs/x/tensorboard"
     assert viewer_command("mlflow", Path("runs/x")) == "mlflow ui --backend-store-uri sqlite:///runs/x/mlflow.db"

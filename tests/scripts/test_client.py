@@ -1,4 +1,4 @@
-"""client.py as a hospital's staff run it: receipts, a stop, a full disk. Most of it as a process on loopback."""
+"""client.py: receipts, shared comparisons, signals, a full disk; mostly as a process on loopback."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFIN
 sys.argv = sys.argv[2:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-"""A module, run as a program, that may write so many bytes to a file and no more, as on a full disk."""
+"""Runs a module as a program with a limit on the size of files, to simulate a full disk."""
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def file(csv: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(csv, tmp_path / "client_1.csv"))
 
 
-# --- what the script itself refuses -----------------------------------------------------------------------------------
+# --- errors before the run ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flag", ["--save-model", "--save-personal"])
-def test_a_file_that_cannot_be_written_is_refused_before_anybody_joins(
+def test_a_file_that_cannot_be_written_is_refused_before_the_client_joins(
     file: Path, tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "nowhere" / "m.keras"
@@ -62,7 +62,7 @@ def run(
     server_flags: tuple[str, ...] = (),
     command: tuple[str, ...] = NUMPY_CLIENT,
 ) -> Iterator[tuple[Process, Process]]:
-    """A server for one hospital, and its client."""
+    """A server for one hospital and the hospital's client, as processes."""
     out = str(file.parent / "run")
     server_command = ("server.py", "--address", ANY_PORT, "--hospitals", "1", "--rounds", str(rounds), "--out", out)
     with (
@@ -75,7 +75,7 @@ def run(
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
-def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: Path) -> None:
+def test_every_message_has_a_receipt_and_a_second_run_continues_the_chain(file: Path) -> None:
     path = file.parent / "receipts" / f"{NAME}.jsonl"
     for runs, flags in ((1, ()), (2, ("--verbose",))):
         with run(file, *flags) as (server, hospital):
@@ -88,9 +88,9 @@ def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: P
         once_per_run = ("join", "query.describe", "query.subgroups", "query.importance", "query.finish")
         assert [audit.kinds[kind] for kind in once_per_run] == [runs] * 5
         assert audit.lines == audit.kinds.total() == 14 * runs
-        assert hospital.lines[-1] == f"receipts of all that left: {path} (last hash {audit.last_hash})"
-        told = [line for line in hospital.lines if line.startswith('{"number":')]
-        assert told == (path.read_text().splitlines()[14:] if flags else [])
+        assert hospital.lines[-1] == f"receipts of everything that was sent: {path} (last hash {audit.last_hash})"
+        printed = [line for line in hospital.lines if line.startswith('{"number":')]
+        assert printed == (path.read_text().splitlines()[14:] if flags else [])
     rounds = [json.loads(line).get("round") for line in path.read_text().splitlines()]
     assert [number for number in rounds if number] == [1, 1, 2, 2, 3, 3] * 2
 
@@ -99,23 +99,23 @@ def test_everything_that_leaves_has_its_receipt_and_a_second_run_goes_on(file: P
 @pytest.mark.processes
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("how", ["intercept", "finetune", "none"])
-def test_a_hospital_keeps_its_personal_model_and_tells_the_server_only_what_it_shares(file: Path, how: str) -> None:
+def test_a_hospital_saves_its_personal_model_and_sends_only_the_comparison_that_it_shares(file: Path, how: str) -> None:
     whole, own = (file.parent / f"{name}.keras" for name in ("whole", "own"))
     flags = ("--save-model", str(whole), "--save-personal", str(own), "--share-verdict")
     with run(file, *flags, server_flags=("--personalise", how), command=("client.py",)) as (server, hospital):
         assert (server.end(), hospital.end()) == (0, 0), hospital.output
-    told = [line for line in hospital.lines if line.startswith(("global model: ", "personal model: "))]
-    assert len(told) == (1 if how == "none" else 2)
-    assert [line for line in server.lines if " says: " in line] == [
-        f"{NAME} says: {line.replace('yours alone', 'its own alone')}" for line in told
+    compared = [line for line in hospital.lines if line.startswith(("global model: ", "personal model: "))]
+    assert len(compared) == (1 if how == "none" else 2)
+    assert [line for line in server.lines if " reports: " in line] == [
+        f"{NAME} reports: {line.replace('yours alone', 'its local model')}" for line in compared
     ]
     receipts = [json.loads(line) for line in (file.parent / "receipts" / f"{NAME}.jsonl").read_text().splitlines()]
     numbers = receipts[-1]["statistics"]
-    assert {key.partition("-")[0] for key in numbers} == {line.partition(" ")[0] for line in told}
+    assert {key.partition("-")[0] for key in numbers} == {line.partition(" ")[0] for line in compared}
     summary = json.loads((file.parent / "run" / "summary.json").read_text())
-    for keras_models, verdict in summary["verdicts"][NAME].items():
-        assert numbers[f"{keras_models}-{verdict['metric']}"].items() <= verdict.items()
-    assert "Was it worth joining?" in (file.parent / "run" / "report.html").read_text()
+    for model, comparison in summary["verdicts"][NAME].items():
+        assert numbers[f"{model}-{comparison['metric']}"].items() <= comparison.items()
+    assert "Comparison with local models" in (file.parent / "run" / "report.html").read_text()
     if how == "none":
         assert not own.exists()
         assert f"warning: --save-personal {own}: there is no personal model, so nothing is saved" in hospital.lines
@@ -130,7 +130,7 @@ def test_a_hospital_keeps_its_personal_model_and_tells_the_server_only_what_it_s
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
-def test_a_second_client_of_the_same_hospital_is_told_so(file: Path) -> None:
+def test_a_second_client_of_the_same_hospital_is_refused(file: Path) -> None:
     with run(file, rounds=100_000) as (server, hospital):
         hospital.wait_for("round")
         with started("client.py", str(file), "--server", "127.0.0.1:1") as twin:
@@ -145,7 +145,7 @@ def test_a_second_client_of_the_same_hospital_is_told_so(file: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
-def test_a_message_without_receipt_does_not_leave(file: Path) -> None:
+def test_a_message_without_receipt_is_not_sent(file: Path) -> None:
     command = ("-c", LIMITED, "4000", NUMPY_CLIENT[-1])
     with run(file, rounds=100_000, command=command) as (server, hospital):
         assert hospital.end() == 1, hospital.output
@@ -164,7 +164,7 @@ def test_a_message_without_receipt_does_not_leave(file: Path) -> None:
 @pytest.mark.processes
 @pytest.mark.enable_socket
 @pytest.mark.parametrize(("number", "code", "line"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
-def test_a_client_that_is_stopped_says_so_in_one_line_and_its_receipts_are_whole(
+def test_a_client_that_is_stopped_prints_one_line_and_its_receipts_are_complete(
     file: Path, number: signal.Signals, code: int, line: str
 ) -> None:
     path = file.parent / "receipts" / f"{NAME}.jsonl"
@@ -181,7 +181,7 @@ def test_a_client_that_is_stopped_says_so_in_one_line_and_its_receipts_are_whole
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
-def test_a_client_that_waits_for_its_server_can_be_stopped_too(file: Path) -> None:
+def test_a_client_that_waits_for_its_server_can_be_stopped(file: Path) -> None:
     with refusing_address() as address, started("client.py", str(file), "--server", address) as waiting:
         waiting.wait_for("trying again")
         waiting.process.send_signal(signal.SIGTERM)
@@ -193,7 +193,7 @@ def test_a_client_that_waits_for_its_server_can_be_stopped_too(file: Path) -> No
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
-def test_a_folder_that_is_gone_when_the_model_comes_is_one_line(file: Path) -> None:
+def test_a_folder_that_is_removed_before_the_model_is_saved_is_one_line(file: Path) -> None:
     folder = file.parent / "models"
     folder.mkdir()
     with run(file, "--save-model", str(folder / "model.keras"), rounds=100) as (server, hospital):
@@ -209,7 +209,7 @@ def test_a_folder_that_is_gone_when_the_model_comes_is_one_line(file: Path) -> N
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.enable_socket
-def test_a_hospital_that_is_too_small_for_the_split_sends_nothing_but_that(file: Path) -> None:
+def test_a_hospital_that_is_too_small_for_the_split_sends_only_that_error(file: Path) -> None:
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:18]))
     with run(file) as (server, hospital):
         assert hospital.end() == 1, hospital.output

@@ -1,4 +1,4 @@
-"""create_dataset.py from flags to files, on invented patients."""
+"""create_dataset.py from flags to files, on made-up patients."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ SIZES = {"cleveland": 30, "hungary": 25, "switzerland": 15, "va": 20}
 
 
 def sample_patients(sizes: dict[str, int] = SIZES) -> pd.DataFrame:
-    """Invented patients with valid values, and every third `ca` missing."""
+    """Made-up patients with valid values; every third `ca` is missing."""
     table = sample_table(sizes)
     valid = {"cp": 4.0, "trestbps": 130.0, "chol": 250.0, "thalach": 150.0, "oldpeak": 1.4, "thal": 3.0}
     table = table.assign(**valid)
@@ -44,7 +44,7 @@ def sample_patients(sizes: dict[str, int] = SIZES) -> pd.DataFrame:
 
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Source:
-    """What `load_source` gives, in a folder of its own, without the picture (most of a run's time)."""
+    """The result of a patched `load_source`, in an empty folder, without the plot (which takes most of the time)."""
     sampled = Source("uci", "90 patients made up for this test", sample_patients(), {"some.data": "ab12"})
     monkeypatch.setattr(create_dataset, "load_source", lambda *_, **__: sampled)
     monkeypatch.setattr(create_dataset, "draw_hospitals", lambda *_, **__: b"<svg/>")
@@ -104,7 +104,7 @@ def test_every_hospital_s_file_is_one_that_a_client_can_load(source: Source) -> 
         assert (hospital.name, len(hospital.patients), hospital.source) == (name, patients, "uci")
 
 
-def test_dataset_json_says_what_is_in_each_file_and_where_it_came_from(source: Source) -> None:
+def test_dataset_json_describes_the_content_and_the_source_of_each_file(source: Source) -> None:
     create_dataset.main(["--split", "label-skew", "--clients", "3", "--alpha", "2", "--seed", "7"])
     said = json.loads(Path("data/dataset.json").read_text())
     assert (said["source"], said["description"]) == ("uci", source.description)
@@ -139,7 +139,7 @@ def test_the_first_line_names_the_source_and_warnings_go_to_stderr(
     assert printed.err == "warning: beware\n"
 
 
-def test_piped_output_is_plain_lines_that_end_with_what_to_type_next(
+def test_piped_output_is_plain_lines_that_end_with_the_next_commands(
     source: Source, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create_dataset.main(["--split", "iid", "--clients", "3", "--out", "some where"])
@@ -150,9 +150,7 @@ def test_piped_output_is_plain_lines_that_end_with_what_to_type_next(
     assert out.rstrip().endswith("python client.py 'some where/client_1.csv'")
 
 
-def test_patients_of_one_hospital_that_are_dealt_out_join_under_their_files_names(
-    source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_one_hospital_are_named_after_their_files(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     one = replace(source, table=sample_patients({"cleveland": 80}))
     monkeypatch.setattr(create_dataset, "load_source", lambda *_, **__: one)
     create_dataset.main(["--split", "iid"])
@@ -170,23 +168,23 @@ def test_a_terminal_gets_a_ruled_table_unless_it_is_too_narrow(source: Source, m
     assert hospital_table([source.table], terminal=True) == hospital_table([source.table], terminal=False)
 
 
-def test_fewer_hospitals_leave_no_stale_file_but_never_touch_a_stranger_s(
+def test_files_of_surplus_hospitals_are_removed_but_other_files_are_not(
     source: Source, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create_dataset.main(["--split", "iid", "--clients", "6"])
     Path("data/client_6.csv").write_text("changed by hand")
-    Path("data/client_9.csv").write_text("a stranger's")
+    Path("data/client_9.csv").write_text("of somebody else")
     create_dataset.main(["--split", "iid", "--clients", "3"])
     assert not Path("data/client_4.csv").exists()
     assert not Path("data/client_5.csv").exists()
     assert Path("data/client_6.csv").read_text() == "changed by hand"
-    assert Path("data/client_9.csv").read_text() == "a stranger's"
+    assert Path("data/client_9.csv").read_text() == "of somebody else"
     assert "warning: data/client_6.csv: kept" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["client_1.csv", "client_3.csv", "full_dataset.csv"])
 @pytest.mark.parametrize("before", ["nothing", "another split", "damaged dataset.json"])
-def test_a_file_of_somebody_elses_is_never_overwritten(
+def test_a_file_that_the_script_did_not_write_is_never_overwritten(
     source: Source, capsys: pytest.CaptureFixture[str], name: str, before: str
 ) -> None:
     Path("data").mkdir()
@@ -217,7 +215,7 @@ def test_several_files_that_would_be_lost_are_counted(source: Source, capsys: py
     )
 
 
-def test_a_run_that_was_cut_short_is_repaired_by_the_same_command(source: Source) -> None:
+def test_an_interrupted_run_is_completed_by_the_same_command(source: Source) -> None:
     create_dataset.main(["--split", "iid"])
     create_dataset.main(["--seed", "3"])
     whole = read_all(Path("data"))
@@ -228,7 +226,7 @@ def test_a_run_that_was_cut_short_is_repaired_by_the_same_command(source: Source
 
 
 @pytest.mark.parametrize("listed", ["../secret.csv", "README.md", "/etc/hostname", "client_0.csv", "x/client_7.csv"])
-def test_a_forged_dataset_json_cannot_have_other_files_removed(source: Source, listed: str) -> None:
+def test_a_forged_dataset_json_does_not_remove_other_files(source: Source, listed: str) -> None:
     Path("data/x").mkdir(parents=True)
     victim = Path("data") / listed
     if not victim.is_absolute():
@@ -302,7 +300,7 @@ def words_of(svg: bytes) -> str:
     return " ".join(ElementTree.fromstring(svg).itertext())
 
 
-def test_invented_patients_are_called_so_in_every_file_that_is_made_of_them(tmp_path: Path) -> None:
+def test_synthetic_patients_are_marked_in_every_file(tmp_path: Path) -> None:
     assert create_dataset.main(["--source", "synthetic", "--patients", "130", "--out", str(tmp_path)]) == 0
     assert "synthetic patients" in words_of((tmp_path / "hospitals.svg").read_bytes())
     for number in (1, 2, 3, 4):
@@ -324,7 +322,7 @@ def test_the_picture_names_hospitals_shares_and_columns_and_has_no_date() -> Non
     assert draw_hospitals(natural_parts(table), title="How 4 hospitals differ") == svg
 
 
-def test_the_picture_says_in_red_that_patients_are_synthetic_and_only_then() -> None:
+def test_the_picture_marks_synthetic_patients_in_red_and_no_others() -> None:
     table = sample_patients()
     assert "synthetic" not in words_of(draw_hospitals(natural_parts(table), title=""))
     table["hospital"] = schema.SYNTHETIC_PREFIX + table["hospital"]
@@ -350,7 +348,7 @@ def test_odd_names_and_columns_without_any_value_can_be_drawn() -> None:
 
 
 @pytest.mark.parametrize("column", [*schema.FEATURES, schema.LABEL], ids=lambda column: column.name)
-def test_the_data_page_tells_each_column_as_the_schema_has_it(column: schema.Column) -> None:
+def test_the_data_page_describes_each_column_as_the_schema_does(column: schema.Column) -> None:
     (line,) = re.findall(rf"^\| `{column.name}` \|.*$", README.read_text(), re.MULTILINE)
     _, meaning, unit, valid, missing = (cell.strip() for cell in line.strip("|").split("|"))
     assert (meaning, unit) == (column.meaning, column.unit)
@@ -360,7 +358,7 @@ def test_the_data_page_tells_each_column_as_the_schema_has_it(column: schema.Col
     assert missing == (f"{marks} too" if column.can_be_missing else "not allowed")
 
 
-def test_the_data_page_tells_all_columns_and_hospitals_and_the_licence() -> None:
+def test_the_data_page_names_all_columns_and_hospitals_and_the_licence() -> None:
     page = README.read_text()
     assert re.findall(r"^\| `([a-z]+)` \| [^|]+\|[^|]*\|", page, re.MULTILINE)[:16] == list(schema.COLUMN_NAMES)
     assert all(f"`{name}`: {full_name}" in page for name, full_name in schema.HOSPITALS.items())
@@ -374,7 +372,7 @@ def test_the_real_hospitals_have_the_published_numbers(
 ) -> None:
     assert create_dataset.main(["--source", str(uci_folder), "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    # What data/README.md says of each hospital.
+    # The table of hospitals in data/README.md.
     rows = re.findall(
         r"^\| `(client_\d\.csv)` \| `(\w+)`.*?\| (\d+) \| ([\d.]+) % \| ([\d.]+) % \| (\d+) \|$",
         README.read_text(),

@@ -1,4 +1,4 @@
-"""The real scripts as processes on loopback, started and stopped as a person would."""
+"""The scripts as processes on loopback, started and stopped as a user would."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def federation(
     environment: dict[str, str] | None = None,
     client: Sequence[str] = NUMPY_CLIENT,
 ) -> Iterator[dict[str, Process]]:
-    """A server and its clients, started in `order`; those before the server find nobody behind the port they are given."""
+    """A server and its clients, started in `order`; a client that starts before the server finds no server at its port."""
     with Proxy() as proxy:
         processes: dict[str, Process] = {}
         try:
@@ -63,7 +63,9 @@ def load_weights(run: Path) -> dict[str, np.ndarray]:
         return {name: model[name] for name in model.files if name.startswith("weights/")}
 
 
-def test_four_terminals_in_two_orders_end_with_the_same_model_and_call_nobody_else(data: Path, tmp_path: Path) -> None:
+def test_four_clients_in_two_orders_give_the_same_model_and_open_no_other_connection(
+    data: Path, tmp_path: Path
+) -> None:
     environment, calls = recorded_calls(tmp_path)
     runs = []
     orders = (("server", "1", "2", "3", "4"), ("2", "4", "server", "3", "1"))
@@ -80,7 +82,7 @@ def test_four_terminals_in_two_orders_end_with_the_same_model_and_call_nobody_el
             assert "\x1b" not in server
             assert "ERROR" not in server
             assert "Traceback" not in "".join(process.output for process in processes.values())
-            assert "no row of them leaves this computer" in processes["1"].output
+            assert "no row leaves this computer" in processes["1"].output
             assert "round   3   own test patients: loss 0." in processes["1"].output
         runs.append(load_weights(out))
     for other in runs[1:]:
@@ -97,7 +99,7 @@ def test_four_terminals_in_two_orders_end_with_the_same_model_and_call_nobody_el
 
 
 @pytest.mark.slow
-def test_a_killed_hospital_is_named_and_the_others_go_on_until_ctrl_c(data: Path, tmp_path: Path) -> None:
+def test_a_killed_hospital_is_named_and_the_others_continue_until_ctrl_c(data: Path, tmp_path: Path) -> None:
     with federation(data, tmp_path / "run", server_flags=("--rounds", "100000")) as processes:
         server = processes["server"]
         server.wait_for("round      2/100000")
@@ -117,7 +119,7 @@ def test_a_killed_hospital_is_named_and_the_others_go_on_until_ctrl_c(data: Path
 
 
 @pytest.mark.slow
-def test_one_name_twice_and_one_hospital_too_many_are_told_so_while_the_others_wait(data: Path, tmp_path: Path) -> None:
+def test_a_duplicate_name_and_a_surplus_hospital_are_refused_while_the_others_wait(data: Path, tmp_path: Path) -> None:
     order, flags = ("server", "1", "2"), ("--hospitals", "3")
     with federation(data, tmp_path / "run", order, flags) as processes:
         server = processes["server"]
@@ -126,14 +128,14 @@ def test_one_name_twice_and_one_hospital_too_many_are_told_so_while_the_others_w
         elsewhere = (
             "--receipts",
             str(tmp_path / "receipts"),
-        )  # on this computer the receipts would tell them apart first
+        )  # otherwise the lock on the receipts would refuse the second client first
         with started("client.py", str(data / "client_1.csv"), "--server", address, *elsewhere) as twin:
             assert twin.end() == 2
             assert "named synthetic-cleveland is already here; give this one another --name" in twin.output
             assert len(twin.output.splitlines()) == 2
         server.wait_for("refused")
         server.wait_for("joined: synthetic-hungary")
-        # The third joins and answers nothing, so that the run cannot be over before the fourth comes; then it comes again.
+        # The third joins without replying, so that the run cannot end before the fourth joins; then it joins again.
         with join(address, "synthetic-switzerland", {}):
             server.wait_for("joined: synthetic-switzerland")
             with started("client.py", str(data / "client_4.csv"), "--server", address) as fourth:
@@ -153,16 +155,16 @@ def test_a_client_that_finds_no_server_counts_its_attempts_and_gives_up(data: Pa
         assert client.lines[-1].startswith(f"error: no server at {address} within 1.5 s")
 
 
-def test_a_server_whose_hospitals_do_not_come_says_so_and_gives_up(tmp_path: Path) -> None:
+def test_a_server_whose_hospitals_do_not_join_prints_so_and_ends(tmp_path: Path) -> None:
     flags = ("--address", "127.0.0.1:0", "--max-wait", "0.5", "--out", str(tmp_path / "run"))
     with started("server.py", *flags) as server:
         assert server.end() == 1
-        assert "waiting for 4 of 4 hospitals (here: nobody yet; giving up in" in server.output
+        assert "waiting: 0 of 4 hospitals have joined (timeout in" in server.output
         assert server.lines[-1].startswith("error: only 0 of 4 hospitals (--hospitals) came within 0.5 s")
 
 
 @pytest.mark.slow
-def test_a_busy_port_and_a_stranger_at_the_port_are_one_line_each(data: Path, tmp_path: Path) -> None:
+def test_a_port_in_use_and_a_wrong_server_are_one_line_each(data: Path, tmp_path: Path) -> None:
     with started("server.py", "--address", "127.0.0.1:0", "--out", str(tmp_path / "first")) as server:
         address = server.address()
         with started("server.py", "--address", address, "--out", str(tmp_path / "second")) as second:
@@ -172,8 +174,8 @@ def test_a_busy_port_and_a_stranger_at_the_port_are_one_line_each(data: Path, tm
                 "give another one with --address"
             ]
         curl = f"import http.client; http.client.HTTPConnection('{address}', timeout={PATIENCE}).request('GET', '/')"
-        with started("-c", curl) as stranger:
-            stranger.end()
+        with started("-c", curl) as other:
+            other.end()
         assert server.process.poll() is None
         with started("-m", "http.server", "0", "--bind", "127.0.0.1", environment={"PYTHONUNBUFFERED": "1"}) as web:
             port = web.wait_for("Serving HTTP").split("port ")[1].split()[0]
@@ -210,7 +212,7 @@ def test_a_wrong_flag_or_file_is_one_line_and_exit_code_2(script: str, arguments
 
 
 @pytest.mark.slow
-def test_a_promise_is_kept_and_a_run_that_would_break_it_does_not_begin(data: Path, tmp_path: Path) -> None:
+def test_a_privacy_limit_is_kept_and_a_run_that_would_exceed_it_does_not_begin(data: Path, tmp_path: Path) -> None:
     own = tmp_path / "data"
     shutil.copytree(data, own)
     flags, limit = ("--rounds", "2", "--hospitals", "1", "--dp-epsilon", "3"), {"1": ("--max-epsilon", "4")}
@@ -218,8 +220,8 @@ def test_a_promise_is_kept_and_a_run_that_would_break_it_does_not_begin(data: Pa
     with federation(own, tmp_path / "first", ("server", "1"), flags, client_flags=limit, client=keras) as processes:
         assert {name: process.end() for name, process in processes.items()} == {"server": 0, "1": 0}
         assert "privacy: epsilon 3, delta 0.0001 for each patient" in processes["server"].output
-        told = processes["1"].wait_for("round 2   privacy: this run guarantees epsilon 3")
-        assert told.endswith("so far, 4 at most (--max-epsilon)")
+        line = processes["1"].wait_for("round 2   privacy: this run guarantees epsilon 3")
+        assert line.endswith("so far, 4 at most (--max-epsilon)")
     assert "Differential privacy for each patient: epsilon 3" in (tmp_path / "first" / "MODEL_CARD.md").read_text()
     assert (own / "client_1.budget.jsonl").is_file()
     with federation(own, tmp_path / "second", ("server", "1"), flags, client_flags=limit) as processes:

@@ -1,4 +1,4 @@
-"""What the scripts share: what is checked before a long run, and what is said of an open door."""
+"""Checks of the scripts before a long run: files that cannot be written, addresses without TLS."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from utils import require_writable, warn_if_readable
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_can_be_written_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_can_be_written_is_not_changed(tmp_path: Path) -> None:
     require_writable(tmp_path / "model.keras", "save-model")
     (tmp_path / "old.keras").write_text("old")
     require_writable(tmp_path / "old.keras", "save-model")
@@ -39,7 +39,7 @@ def test_a_folder_that_must_not_be_written_to_is_refused(tmp_path: Path, monkeyp
         require_writable(tmp_path / "model.keras", "save-model")
 
 
-# --- an open server -----------------------------------------------------------------------------------------------------
+# --- addresses without TLS ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8080", "127.1.2.3:0", "localhost:8080", "[::1]:8080"])
@@ -81,7 +81,7 @@ def test_insecure_is_allowed_with_a_warning_of_one_line(address: str, capsys: py
 
 
 @pytest.mark.parametrize("address", OPEN)
-def test_with_tls_any_address_will_do(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_tls_every_address_is_accepted(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     ServerSettings(address=address, tls=Path("certs/server"))
     warn_if_readable(address, encrypted=True)
     assert capsys.readouterr() == ("", "")

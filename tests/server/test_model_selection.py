@@ -16,10 +16,10 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.metrics.histogram import Metrics, compute_metrics, score_histogram
 from fedhealth.reporting.console.screen import ServerConsole
-from fedhealth.reporting.html.disclosures import departure_rows
+from fedhealth.reporting.html.disclosures import disclosure_rows
 from fedhealth.reporting.html.pages import write_report
 from fedhealth.reporting.html.run_reader import read_run
-from fedhealth.reporting.selection_text import chosen_lines
+from fedhealth.reporting.selection_text import selection_lines
 from fedhealth.server.app import federate
 from fedhealth.server.checkpoints import Best, Checkpoint
 from fedhealth.server.events import RunFinished, RunStarted
@@ -501,38 +501,38 @@ def chosen(pooled: Metrics | None = None, **changes: Any) -> ModelSelection:
 
 
 def test_the_best_round_is_told_with_its_loss_and_why_the_run_stopped() -> None:
-    assert chosen_lines(None, 20) == chosen_lines(chosen(), 20) == []
-    kept = "the final model is that of round 12, with the least validation loss (0.450)"
-    assert chosen_lines(chosen(best_round=12), 20) == [kept]
-    (line,) = chosen_lines(chosen(best_round=12, stopped=True), 17)
-    assert line == f"{kept}; nothing was lower in the 5 rounds after it, so the run stopped"
-    assert "in the 1 round after it" in chosen_lines(chosen(best_round=12, stopped=True), 13)[0]
+    assert selection_lines(None, 20) == selection_lines(chosen(), 20) == []
+    kept = "the final model is that of round 12, which had the lowest validation loss (0.450)"
+    assert selection_lines(chosen(best_round=12), 20) == [kept]
+    (line,) = selection_lines(chosen(best_round=12, stopped=True), 17)
+    assert line == f"{kept}; the run stopped after 5 rounds without a lower one"
+    assert "after 1 round without" in selection_lines(chosen(best_round=12, stopped=True), 13)[0]
 
 
 def test_class_weights_are_told_with_their_correction() -> None:
-    assert chosen_lines(chosen(class_weights=(1.125, 0.9)), 20) == [
-        "in training, a healthy patient counted 1.12 times and an ill one 0.90 times, so that both kinds counted alike; the "
+    assert selection_lines(chosen(class_weights=(1.125, 0.9)), 20) == [
+        "class weights in training: 1.12 for a healthy patient and 0.90 for an ill one, the same total for both classes; "
         "risks are corrected for it"
     ]
 
 
-@pytest.mark.parametrize(("temperature", "way"), [(1.25, "milder"), (0.8, "sharper"), (1.0, "no other")])
+@pytest.mark.parametrize(("temperature", "way"), [(1.25, "less extreme"), (0.8, "more extreme"), (1.0, "unchanged")])
 def test_a_temperature_is_told_with_what_it_did_to_those_it_was_not_fitted_to(temperature: float, way: str) -> None:
     before = PooledMetrics(metrics_of(loss=0.41234), metrics_of(loss=0.5))
-    both = chosen_lines(chosen(best_round=3, temperature=temperature, uncalibrated=before), 3)
+    both = selection_lines(chosen(best_round=3, temperature=temperature, uncalibrated=before), 3)
     assert both == [
-        "the final model is that of round 3, with the least validation loss (0.500)",
-        f"a temperature of {temperature:.2f} made the risks {way} (tested patients: calibration error n/a before, 0.050 "
-        "after; loss 0.412 before, 0.400 after)",
+        "the final model is that of round 3, which had the lowest validation loss (0.500)",
+        f"log odds were divided by the temperature {temperature:.2f}: risks are {way} (test patients: calibration error n/a "
+        "before, 0.050 after; loss 0.412 before, 0.400 after)",
     ]
 
 
 def test_a_threshold_is_told_with_what_tested_patients_have_at_it_and_at_one_half() -> None:
     there, usual = Rates(0.8, 0.9, None), metrics_of(accuracy=0.75, sensitivity=0.7, specificity=1.0)
     record = chosen(usual, threshold=0.435, at_threshold=RatesByHospital(there, {}))
-    assert chosen_lines(record, 20) == [
-        "a threshold of 0.435 has the best sum of validation sensitivity and specificity; of tested patients, beside those "
-        "at 0.5: accuracy 0.800 (0.750), sensitivity 0.900 (0.700), specificity n/a (1.000)"
+    assert selection_lines(record, 20) == [
+        "the threshold 0.435 has the highest sum of sensitivity and specificity on validation patients; on test patients "
+        "(at 0.5 in brackets): accuracy 0.800 (0.750), sensitivity 0.900 (0.700), specificity n/a (1.000)"
     ]
 
 
@@ -543,29 +543,27 @@ def test_screen_report_and_card_tell_the_same(tmp_path: Path) -> None:
     for kept in test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals):
         if not isinstance(kept, Checkpoint):
             console.show(kept)
-    told = [line for line in lines if line.startswith(("the final model is", "a temperature of"))]
+    told = [line for line in lines if line.startswith(("the final model is", "log odds were"))]
     assert len(told) == 2
     write_report(tmp_path / "run")
     page, card = ((tmp_path / "run" / name).read_text() for name in ("report.html", "MODEL_CARD.md"))
     for line in told:
         assert f"<li>{line}</li>" in page
         assert f"\n- {line}\n" in card
-    assert "for evaluation, and all together 12 of the others for choices." in card
+    assert "of its patients as test patients; 12 others are validation patients." in card
     assert any(
         line
-        == "chosen on patients that are neither trained nor tested on: the best round (at most 2 rounds without a better "
-        "one), a temperature for the risks"
+        == "selected on validation patients (not used for training or testing): the best round (stops after 2 rounds "
+        "without a better one), a temperature for the risks"
         for line in lines
     )
-    assert any(
-        line.startswith("patients: 6 to train on, 12 to choose on, 12 held out for evaluation") for line in lines
-    )
+    assert any(line.startswith("patients: 6 for training, 12 for validation, 12 for testing") for line in lines)
     assert any("validation loss 0.5" in line for line in lines)
 
 
 def test_the_report_counts_the_evaluations_after_the_rounds(tmp_path: Path) -> None:
     asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, calibrate="temperature")
     test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals)
-    rows = {row[0]: row[2:] for row in departure_rows(read_run(tmp_path / "run"))}
+    rows = {row[0]: row[2:] for row in disclosure_rows(read_run(tmp_path / "run"))}
     assert rows["describe"] == ("5", "3")
     assert rows["evaluation"] == ("806", str((7 + 2) * 3))

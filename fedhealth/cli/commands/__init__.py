@@ -1,1 +1,1 @@
-"""The commands of `python -m fedhealth`, a module each: flags in, lines out. Other wings do the work."""
+"""The commands of `python -m fedhealth`, one module each: they parse flags, call other wings and print lines."""

@@ -1,4 +1,4 @@
-"""`python -m fedhealth certificates`: a CA, the server's certificate and the hospitals', a folder each."""
+"""`python -m fedhealth certificates`: a folder each for the CA, the server and every hospital."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from fedhealth.config.commands import CertificatesSettings
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make what is missing and say what goes where."""
+    """Make the missing certificates and print where to copy each folder."""
     settings = parse_flags(CertificatesSettings, argv, program="python -m fedhealth certificates")
     from fedhealth.transport.tls.authority import issue_certificates
     from fedhealth.transport.tls.identity import day
@@ -24,18 +24,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     for issued in (ca, server, *hospitals):
         names = f" for {', '.join(issued.server_names)}" if issued.server_names else ""
-        what = "made" if issued.made else "kept as it is (--force makes it anew)" if issued is not ca else "kept"
-        say(f"{issued.folder}: {what}{names}, good until {day(issued.not_after)}")
+        what = "made" if issued.made else "kept (--force replaces it)" if issued is not ca else "kept"
+        say(f"{issued.folder}: {what}{names}, valid until {day(issued.not_after)}")
     say(f"copy {server.folder} to the server's computer:  python server.py --tls {server.folder} ...")
     for hospital, name in zip(hospitals, settings.hospitals, strict=True):
         say(f"copy {hospital.folder} to {name}:  python client.py FILE --name '{name}' --tls {hospital.folder} ...")
     if settings.supernodes:
         print_supernode_keys([issued.folder for issued in hospitals], settings.force)
-    say(f"{ca.folder / 'ca.key'} stays here and goes nowhere: whoever has it can make hospitals")
+    say(f"{ca.folder / 'ca.key'}: do not copy it; whoever has it can make certificates for this federation")
 
 
 def print_supernode_keys(folders: Iterable[Path], force: bool) -> None:
-    """Make the keys of Flower's SuperNodes and say where each goes."""
+    """Make the keys of Flower's SuperNodes and print the commands that register them."""
     from fedhealth.transport.tls.supernode_keys import PRIVATE, PUBLIC, ensure_supernode_keys
 
     for folder in folders:

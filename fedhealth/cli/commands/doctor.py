@@ -1,4 +1,4 @@
-"""`python -m fedhealth doctor`: whether everything is ready for this hospital to take part."""
+"""`python -m fedhealth doctor`: checks whether this hospital is ready to take part."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from fedhealth.config.commands import DoctorSettings
 
 @script
 def main(argv: Sequence[str] | None = None) -> int:
-    """Ask every question, show every answer; exit code 1 if one of them is bad."""
+    """Run all checks and print their results; exit code 1 if one of them failed."""
     settings = parse_flags(DoctorSettings, argv, program="python -m fedhealth doctor")
     quiet_libraries()
     from fedhealth.client.preflight import Examination
@@ -20,5 +20,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         for warning in finding.warnings:
             say(f"     {'':<11} note: {warning}")
         bad += not finding.good
-    say("ready to take part" if not bad else "not ready: mend what is BAD, from the top, and ask again")
+    say("ready to take part" if not bad else "not ready: fix what is BAD, from the top, and run this command again")
     return 1 if bad else 0

@@ -1,4 +1,4 @@
-"""`python -m fedhealth export`: a run's model for other programs."""
+"""`python -m fedhealth export`: writes a run's model in a format of another program."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from fedhealth.config.results import ExportSettings
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the model, write it in the format that the file's ending names."""
+    """Read the model and write it in the format of the file name's ending."""
     settings = parse_flags(ExportSettings, argv, program="python -m fedhealth export")
     quiet_libraries()
     from fedhealth.data.preprocessing import encoded_names
@@ -17,9 +17,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from fedhealth.models.saved_model import read_model
 
     model = read_model(settings.run)
-    with silenced_stderr():  # TensorFlow tells of graphics cards and of its optimiser
+    with silenced_stderr():  # TensorFlow logs lines about graphics cards and its optimiser
         export_model(model, settings.to)
     inputs = len(encoded_names(model.missing_indicators))
-    say(f"wrote {settings.to}: {inputs} encoded features in (fedhealth.data.preprocessing.encode), risk out")
+    say(f"wrote {settings.to}: input {inputs} encoded features (fedhealth.data.preprocessing.encode), output risk")
     if "synthetic" in str(model.about["dataset"]):
-        say("trained on SYNTHETIC patients: its risks say nothing about real people")
+        say("trained on SYNTHETIC patients: its risks do not apply to real people")

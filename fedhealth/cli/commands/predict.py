@@ -1,4 +1,4 @@
-"""`python -m fedhealth predict`: risks of new patients from a run's model."""
+"""`python -m fedhealth predict`: predicts risks of new patients with a run's model."""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the model, check the patients, predict, write."""
+    """Read the model, check the patients, predict, and write or print the risks."""
     settings = parse_flags(PredictSettings, argv, program="python -m fedhealth predict")
     from fedhealth.common.atomic_files import write_file
     from fedhealth.models.predict import as_csv, as_json, find_notes, find_prevalence, predict, prevalence_note
@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     patients = read_patients(settings)
     prevalence = find_prevalence(model, patients) if settings.adapt_prevalence else None
     predictions = predict(model, patients, prevalence)
-    moved = [prevalence_note(prevalence, len(predictions))] if prevalence else []
-    for line in (*patients.warnings, *find_notes(model, predictions), *moved):
+    adapted = [prevalence_note(prevalence, len(predictions))] if prevalence else []
+    for line in (*patients.warnings, *find_notes(model, predictions), *adapted):
         warn(line)
     text = as_csv(predictions) if settings.format == "csv" else as_json(model, predictions)
     if settings.out is None:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def read_patients(settings: PredictSettings) -> "NewPatients":
-    """From the file, from standard input or from the flags."""
+    """The patients of the file, of standard input or of the flags."""
     from fedhealth.data.csv_table import read_file
     from fedhealth.data.new_patients import read_new_patient, read_new_patients
 

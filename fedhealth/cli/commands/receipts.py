@@ -1,4 +1,4 @@
-"""`python -m fedhealth receipts`: check a hospital's chain of receipts and say what has left."""
+"""`python -m fedhealth receipts`: verifies a hospital's chain of receipts and prints what was sent."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from fedhealth.config.commands import ReceiptsSettings
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the chain to its end or to its first broken line."""
+    """Verify the chain up to its end or its first broken line, and print a summary."""
     settings = parse_flags(ReceiptsSettings, argv, program="python -m fedhealth receipts")
     quiet_libraries()
     from fedhealth.client.receipts_audit import audit_receipts, audit_text

@@ -1,4 +1,4 @@
-"""`python -m fedhealth report`: page and model card of a run, or one page that compares several."""
+"""`python -m fedhealth report`: writes report and model card of a run, or a comparison of several runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from fedhealth.config.results import ReportSettings
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write what the run folders tell."""
+    """Write the report of one run folder, or the comparison of several."""
     settings = parse_flags(ReportSettings, argv, program="python -m fedhealth report")
     from fedhealth.reporting.html.pages import compare_runs, write_report
 

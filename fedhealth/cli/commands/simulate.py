@@ -1,4 +1,4 @@
-"""`python -m fedhealth simulate`: a whole federation on this machine, with a run folder like any other run's."""
+"""`python -m fedhealth simulate`: runs a whole federation on this machine and writes an ordinary run folder."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from fedhealth.transport.process_pool import WorkersGrid
 
 LONGEST_WAIT = 60.0
-"""Seconds for room on a full disk at the end; no hospital is ever waited for."""
+"""Seconds to wait for space on a full disk at the end; simulated hospitals are never waited for."""
 
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Open a run folder, let the hospitals train, show and keep what came out."""
+    """Open a run folder, run the federation, and write its files and report."""
     settings = parse_flags(SimulateSettings, argv, program="python -m fedhealth simulate")
     quiet_libraries()
     from fedhealth.reporting.console.screen import ServerConsole
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     federation = settings.federation(count_hospitals(settings))
     link = f"none: simulated, {settings.processes} processes"
     with new_run_folder(settings.out) as folder, contextlib.closing(ServerConsole(say, pace=True)) as console:
-        # Without checkpoints: a simulation is started again rather than resumed.
+        # No checkpoints: a simulation is started again rather than resumed.
         writer = FolderWriter(folder, 0, LONGEST_WAIT, warn, link)
         with opened_grid(settings, federation) as grid:
             make_server_app(console.show, writer=writer, max_wait=LONGEST_WAIT)(grid, grid.context)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def count_hospitals(settings: SimulateSettings) -> int:
-    """How many hospitals there are to take part; a `UsageError` if more were asked for than --data holds."""
+    """How many hospitals are available; raises a `UsageError` if --hospitals is more than the files in --data."""
     from fedhealth.client.virtual import list_hospital_files
     from fedhealth.config.simulate import USUAL_HOSPITALS
 
@@ -53,14 +53,14 @@ def count_hospitals(settings: SimulateSettings) -> int:
     files = len(list_hospital_files(settings.data))
     if settings.hospitals > files:
         raise UsageError(
-            f"--hospitals is {settings.hospitals}, but {settings.data} holds {files} CSV files; leave it out"
+            f"--hospitals is {settings.hospitals}, but {settings.data} has {files} CSV files; leave --hospitals out"
         )
     return files
 
 
 @contextlib.contextmanager
 def opened_grid(settings: SimulateSettings, federation: FederationSettings) -> "Iterator[InProcessGrid | WorkersGrid]":
-    """The hospitals, in this process or shared out to several."""
+    """A grid of the hospitals in this process, or distributed over several processes."""
     from fedhealth.client.virtual import virtual_names
     from fedhealth.transport.in_process import InProcessGrid
     from fedhealth.transport.process_pool import working_grid
@@ -75,7 +75,7 @@ def opened_grid(settings: SimulateSettings, federation: FederationSettings) -> "
 
 
 def load_hospitals(count: int, engine: EngineSettings, seed: int) -> "HospitalApps":
-    """The hospitals of a simulation, with TensorFlow imported quietly; called once in every process that has hospitals."""
+    """The hospitals of a simulation, with TensorFlow imported; called once in every process that has hospitals."""
     quiet_libraries()
     from fedhealth.client.trainers import Trainers
     from fedhealth.client.virtual import VirtualHospitals, VirtualSource

@@ -1,1 +1,1 @@
-"""A run in the terminals of the coordinator and of the hospitals."""
+"""The lines of a run in the terminals of the coordinator and of the hospitals."""

@@ -1,4 +1,4 @@
-"""What the coordinator reads after the rounds: permutation importance, and what the model is worth to hospitals."""
+"""The coordinator's lines after the rounds: permutation importance, and the comparisons that hospitals shared."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,42 +6,42 @@ from collections.abc import Mapping
 from fedhealth.metrics.paired_comparison import PairedComparison, comparison_sentence
 from fedhealth.metrics.permutation_importance import Importance, rank_features
 
-MOST_FEATURES = 5
-"""Of the 13 features, so many are named on the screen; the report shows all."""
+TOP_FEATURES = 5
+"""How many of the 13 features the console lists; the report lists all."""
 MANY = 20
 """More hospitals than this are not listed one by one."""
 FEW_PATIENTS = 10
-"""Fewer tested patients of one class than this, and an AUROC is mostly chance."""
+"""With fewer test patients of one class than this, an AUROC is mostly chance."""
 
 
-def importance_lines(told: Importance | None) -> list[str]:
-    """What the final model goes by, and who did not tell; nothing if nobody was asked."""
-    if told is None:
+def importance_lines(importance: Importance | None) -> list[str]:
+    """The most important features of the final model, and the hospitals that sent no importance; empty if not requested."""
+    if importance is None:
         return []
-    silent = [f"{name} is not in it: {reason}" for name, reason in sorted(told.not_told.items())]
-    if len(silent) > MANY:
-        silent = [f"{len(silent):,} hospitals are not in it (why: summary.json)"]
-    if not told.together:
-        return ["what the model goes by is not known: no hospital told it", *silent]
-    return [
-        f"the model goes by {largest_drops(told.together)} ... (AUROC lost when a feature is shuffled in each hospital)",
-        *silent,
+    absent = [
+        f"permutation importance excludes {name}: {reason}" for name, reason in sorted(importance.not_told.items())
     ]
+    if len(absent) > MANY:
+        absent = [f"permutation importance excludes {len(absent):,} hospitals (reasons: summary.json)"]
+    if not importance.together:
+        return ["permutation importance is unknown: no hospital sent it", *absent]
+    drops = largest_drops(importance.together)
+    return [f"most important features (drop in AUROC when permuted within each hospital): {drops}", *absent]
 
 
-def comparison_lines(verdicts: Mapping[str, Mapping[str, PairedComparison]]) -> list[str]:
-    """What the model was worth to the hospitals that said so (client.py --share-verdict)."""
-    if len(verdicts) > MANY:
-        words = Counter(each["global"].words.replace("yours ", "") for each in verdicts.values())
+def comparison_lines(comparisons: Mapping[str, Mapping[str, PairedComparison]]) -> list[str]:
+    """The comparisons with a local model that hospitals shared (client.py --share-verdict); many are only counted."""
+    if len(comparisons) > MANY:
+        words = Counter(each["global"].words.replace("yours ", "") for each in comparisons.values())
         counts = ", ".join(f"{word} {number:,}" for word, number in words.most_common())
-        return [f"{len(verdicts):,} hospitals say whether the global model was worth it: {counts}"]
+        return [f"{len(comparisons):,} hospitals compared the global model with their local one: {counts}"]
     return [
-        f"{name} says: {comparison_sentence(model, verdict, 'its own alone')}"
-        for name, each in sorted(verdicts.items())
-        for model, verdict in each.items()
+        f"{name} reports: {comparison_sentence(model, comparison, 'its local model')}"
+        for name, each in sorted(comparisons.items())
+        for model, comparison in each.items()
     ]
 
 
 def largest_drops(drops: Mapping[str, float]) -> str:
-    """The features that cost most AUROC when shuffled, with what they cost."""
-    return ", ".join(f"{name} {drop:.3f}" for name, drop in rank_features(drops)[:MOST_FEATURES])
+    """The features with the largest AUROC drops, as text."""
+    return ", ".join(f"{name} {drop:.3f}" for name, drop in rank_features(drops)[:TOP_FEATURES])

@@ -1,4 +1,4 @@
-"""What a hospital reads in its own terminal: its answers, and what the final model is worth to it."""
+"""A hospital's own lines: one per reply, and the comparison of the final model with a local one."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,34 +21,33 @@ if TYPE_CHECKING:
 
 
 HEADINGS = ("accuracy", "AUROC", "Brier", "loss")
-PERSONAL = {"intercept": "personal (a bias of its own)", "finetune": "personal (trained further here)"}
+PERSONAL = {"intercept": "personal model (own intercept)", "finetune": "personal model (fine-tuned here)"}
 
 
 def own_importance_line(reply: Message) -> str:
-    """What the final model goes by among a hospital's own test patients, as this hospital has just told the server."""
+    """The permutation importance that this hospital has just sent, or why it sent none."""
     importance = decode_importance(reply.content)
     if importance is None:
-        return "what the model goes by here stays here: few test patients are ill, or few healthy (--min-count)"
-    told = largest_drops(dict(zip(FEATURE_NAMES, importance.drops, strict=True)))
-    return f"here, the model goes by {told} ... (AUROC lost when a feature is shuffled)"
+        return "sent no permutation importance: too few test patients are ill, or too few healthy (--min-count)"
+    drops = largest_drops(dict(zip(FEATURE_NAMES, importance.drops, strict=True)))
+    return f"most important features on your test patients (drop in AUROC when permuted): {drops}"
 
 
 def outcome_lines(outcome: "Outcome") -> list[str]:
-    """The models beside each other, on the hospital's own test patients, and the verdicts in plain words."""
+    """The models on the hospital's own test patients as a table, their comparison, and a warning if a class is small."""
     ill, patients = int(outcome.labels.sum()), len(outcome.labels)
     how = outcome.models["global"].settings.personalise
-    names = {"global": "global model", "personal": PERSONAL.get(how, ""), "alone": "your patients alone"}
+    names = {"global": "global model", "personal": PERSONAL.get(how, ""), "alone": "local model (your patients only)"}
     rows = [(names[model], *_metrics(outcome, model)) for model in outcome.models]
     table = format_table((f"on your {patients} test patients", *HEADINGS), rows, text_columns=1, terminal=False)
     lines = ["", *table.splitlines()]
-    lines += [comparison_sentence(model, verdict) for model, verdict in outcome.verdicts.items()]
+    lines += [comparison_sentence(model, comparison) for model, comparison in outcome.verdicts.items()]
     if "alone" not in outcome.models:
-        lines.append(
-            "no comparison: the model of your patients alone diverged; a lower --learning-rate at the server helps"
-        )
+        lines.append("no comparison: the local model diverged; use a lower --learning-rate at the server")
     few, word = min((ill, "ill"), (patients - ill, "healthy"))
     if few < FEW_PATIENTS:
-        lines.append(f"AUROC says little here: {few} of the test patients {'is' if few == 1 else 'are'} {word}")
+        how_many = f"only {few}" if few else "none"
+        lines.append(f"AUROC is unreliable here: {how_many} of the test patients {'is' if few == 1 else 'are'} {word}")
     return lines
 
 
@@ -60,15 +59,15 @@ def _metrics(outcome: "Outcome", model: str) -> Sequence[str]:
 
 
 def client_line(message: Message, reply: Message) -> str | None:
-    """What a hospital reads about one of its own answers; None where there is nothing to tell."""
+    """The line to print about one of the hospital's own replies; None if there is none."""
     kind = message.metadata.message_type
     if reply.has_error():
-        return f"could not answer {kind}; the federation goes on without this answer"
+        return f"could not reply to {kind}; the run continues without this reply"
     if kind == DESCRIBE:
         return "ready; waiting for the other hospitals"
     if kind == SUBGROUPS:
-        told = decode_subgroups(reply.content)
-        return f"told how own test patients fare by sex and age band: {', '.join(told) or 'no group is large enough'}"
+        sent = decode_subgroups(reply.content)
+        return f"sent test results by sex and age group: {', '.join(sent) or 'none, every group is too small'}"
     if kind == IMPORTANCE:
         return own_importance_line(reply)
     if kind != EVALUATE:

@@ -1,4 +1,4 @@
-"""What is said of a run, as plain functions: header, one line per round, the table at the end, what a hospital answers."""
+"""The coordinator's lines of a run: header, one line per round, the final table and its footnotes."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,19 @@ from fedhealth.common.text_table import format_table
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.histogram import Metrics
 from fedhealth.reporting.console.final_text import FEW_PATIENTS, MANY
-from fedhealth.reporting.format import number
-from fedhealth.reporting.selection_text import chosen_lines
+from fedhealth.reporting.format import POOLED, number
+from fedhealth.reporting.selection_text import selection_lines
 from fedhealth.server.events import Paused, RunFinished, RunStarted
 from fedhealth.server.records import Member, RoundRecord
 
-SYNTHETIC = "SYNTHETIC patients, invented from published statistics: no result below is about real people"
+SYNTHETIC = "SYNTHETIC patients, simulated from published statistics; no result describes real people"
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
-HEADINGS = ("hospital", "patients", "tested", "loss", "accuracy", "AUROC", "sensitivity", "specificity", "Brier")
+SCALINGS = {"federated": "over all hospitals", "reference": "with fixed constants", "local": "within each hospital"}
+HEADINGS = ("hospital", "patients", "test patients", "loss", "accuracy", "AUROC", "sensitivity", "specificity", "Brier")
 
 
 def describe_source(source: str) -> str:
-    """A data source in words, such as `uci` or `own+synthetic`."""
+    """Text for a data source such as `uci` or `own+synthetic`."""
     return " + ".join(SOURCES.get(name, f"{name} (Heart Disease data)") for name in source.split("+"))
 
 
@@ -28,7 +29,7 @@ def count(number: int, noun: str) -> str:
 
 
 def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
-    """One aligned line per round: metrics of all test patients together."""
+    """One aligned line per round: pooled metrics of the test patients."""
     width, asked = len(str(rounds)), len(record.asked) or hospitals
     answered = asked - len(set(record.left_out) & set(record.asked) if record.asked else record.left_out)
     train_loss = "" if record.train_loss is None else f"training loss {number(record.train_loss)}, "
@@ -43,88 +44,88 @@ def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
 
 
 def round_notes(record: RoundRecord) -> list[str]:
-    """Who gave no answer and why, how much of the federation that is, and whose step was cut."""
-    lines = [f"         cut: the step of {name}, from a norm of {norm:.3g}" for name, norm in record.clipped.items()]
+    """Lines below a round: clipped updates, hospitals left out and why, their share of the training patients."""
+    lines = [f"         clipped: the update of {name} (norm {norm:.3g})" for name, norm in record.clipped.items()]
     lines += [f"         left out: {name} ({reason})" for name, reason in record.left_out.items()]
     if record.left_out_share:
-        lines.append(
-            f"         this round's weights have not seen {record.left_out_share:.0%} of the training patients"
-        )
+        lines.append(f"         trained without {record.left_out_share:.0%} of the training patients")
     return lines
 
 
 def paused_line(paused: Paused) -> str:
-    """Why nothing moves, and for how long it may last."""
+    """How many hospitals a paused round needs, which are missing and why, and when the server gives up."""
     missing = "; ".join(f"{name}: {reason}" for name, reason in sorted(paused.missing.items()))
     return (
-        f"round {paused.round_num} waits: {paused.trained} of the {paused.needed} hospitals that it needs have trained "
-        f"({missing}); giving up in {paused.seconds_left:.0f} s"
+        f"round {paused.round_num} is waiting: {paused.trained} of the {paused.needed} required hospitals have trained "
+        f"({missing}); timeout in {paused.seconds_left:.0f} s"
     )
 
 
-def header_lines(began: RunStarted) -> list[str]:
-    """What is about to happen, on whose data."""
-    settings = began.settings
-    names = ", ".join(f"{member.name} ({member.patients})" for member in began.members)
-    sizes = sorted(member.patients for member in began.members)
+def header_lines(started: RunStarted) -> list[str]:
+    """Data, hospitals, patients and settings of a run that starts."""
+    settings = started.settings
+    names = ", ".join(f"{member.name} ({member.patients})" for member in started.members)
+    sizes = sorted(member.patients for member in started.members)
     if len(sizes) > MANY:
-        names = (
-            f"{len(sizes):,}, of {'to'.join(f' {size} ' for size in sorted({sizes[0], sizes[-1]})).strip()} patients"
-        )
+        names = f"{len(sizes):,}, of {' to '.join(str(size) for size in sorted({sizes[0], sizes[-1]}))} patients each"
     train, held, test = (
-        sum(getattr(m, f"{part}_patients") for m in began.members) for part in ("train", "validation", "test")
+        sum(getattr(m, f"{part}_patients") for m in started.members) for part in ("train", "validation", "test")
     )
     return [
-        f"data: {describe_source(began.dataset)}",
+        f"data: {describe_source(started.dataset)}",
         f"hospitals: {names}",
         f"patients: {_patients_text(train, held, test, settings.private)}; no row leaves a hospital",
         f"training: {settings.model}, {settings.strategy}, {count(settings.rounds, 'round')} of "
         f"{count(settings.local_epochs, 'local epoch')}, batches of {settings.batch_size}, "
-        f"learning rate {settings.local_learning_rate:g}, {settings.scaling} scaling, seed {settings.seed}",
-        *choice_lines(settings),
-        *([f"privacy: {promise(settings, began.members)}"] if settings.private else []),
-        *([f"going on after round {began.done}"] if began.done else []),
+        f"learning rate {settings.local_learning_rate:g}, inputs standardised {SCALINGS[settings.scaling]}, "
+        f"seed {settings.seed}",
+        *planned_selection_lines(settings),
+        *([f"privacy: {privacy_guarantee(settings, started.members)}"] if settings.private else []),
+        *([f"resuming after round {started.done}"] if started.done else []),
     ]
 
 
 def _patients_text(train: int, held: int, test: int, private: bool) -> str:
     if private:
-        return f"about {train} to train on (noisy counts)"
-    return f"{train} to train on, {f'{held} to choose on, ' if held else ''}{test} held out for evaluation"
+        return f"about {train} for training (noisy counts)"
+    return f"{train} for training, {f'{held} for validation, ' if held else ''}{test} for testing"
 
 
-def promise(settings: FederationSettings, members: Sequence[Member]) -> str:
-    """What differential privacy promises, in words that need no statistics."""
+def privacy_guarantee(settings: FederationSettings, members: Sequence[Member]) -> str:
+    """The (epsilon, delta) guarantee of the hospital with the largest epsilon, as a bound on odds."""
     epsilon = max(member.epsilon or 0.0 for member in members)
     return (
-        f"epsilon {epsilon:.3g}, delta {settings.dp_delta:g} for each patient: seeing all that leaves the hospitals changes "
-        f"the odds that he took part by a factor of {math.exp(epsilon):.3g} at most, but for a chance of "
-        f"{settings.dp_delta:g}"
+        f"epsilon {epsilon:.3g}, delta {settings.dp_delta:g} for each patient: whoever sees everything that leaves the "
+        f"hospitals can change the odds that a patient is in the data by a factor of at most {math.exp(epsilon):.3g}, "
+        f"except with probability {settings.dp_delta:g}"
     )
 
 
-def choice_lines(settings: FederationSettings) -> list[str]:
-    """What will be chosen, if anything."""
-    chosen = []
+def planned_selection_lines(settings: FederationSettings) -> list[str]:
+    """What the run will select on validation patients, and its class weights; empty for the default settings."""
+    selected = []
     if settings.patience:
-        chosen.append(f"the best round (at most {count(settings.patience, 'round')} without a better one)")
+        selected.append(f"the best round (stops after {count(settings.patience, 'round')} without a better one)")
     if settings.calibrate == "temperature":
-        chosen.append("a temperature for the risks")
+        selected.append("a temperature for the risks")
     if settings.threshold == "youden":
-        chosen.append("the risk from which a patient is called ill")
-    lines = [f"chosen on patients that are neither trained nor tested on: {', '.join(chosen)}"] if chosen else []
+        selected.append("the decision threshold")
+    how = "selected on validation patients (not used for training or testing)"
+    lines = [f"{how}: {', '.join(selected)}"] if selected else []
     if settings.class_weights:
-        lines.append("class weights: ill and healthy patients count alike in training; the risks are corrected for it")
+        lines.append(
+            "class weights: ill and healthy patients have equal total weight in training; risks are corrected for it"
+        )
     return lines
 
 
 def table_text(finished: RunFinished, terminal: bool) -> str:
-    """Metrics of the final model per hospital, all tested patients together in the last line."""
+    """Metrics of the final model per hospital; the last line pools all test patients."""
     last = finished.final
     patients = {member.name: member.patients for member in finished.members}
     listed = last.hospitals if len(last.hospitals) <= MANY else {}
     lines = [_table_line(name, patients[name], metrics) for name, metrics in listed.items()]
-    pooled = _table_line("all together", sum(patients[name] for name in last.hospitals), last.pooled)
+    pooled = _table_line(POOLED, sum(patients[name] for name in last.hospitals), last.pooled)
     return format_table(HEADINGS, [*lines, pooled], text_columns=1, terminal=terminal, total=True)
 
 
@@ -134,18 +135,21 @@ def _table_line(name: str, patients: int, metrics: Metrics) -> tuple[str, ...]:
 
 
 def footnotes(finished: RunFinished) -> list[str]:
-    """What a careful reader of the table should know."""
+    """Notes to the table: selection, threshold, precision, and figures that rest on few patients."""
     last = finished.final
-    notes = chosen_lines(finished.choices, len(finished.rounds))
-    notes += ["metrics are of the tested patients, who were never trained on, at a risk threshold of 0.5"]
+    notes = selection_lines(finished.choices, len(finished.rounds))
+    notes += [
+        "metrics are measured on test patients, who were not used for training; accuracy, sensitivity and specificity at a "
+        "risk threshold of 0.5"
+    ]
     if last.pooled.auroc_bound is not None and not finished.settings.private:
         notes.append(
-            f"AUROC of all together is exact to within {last.pooled.auroc_bound:.4f} (it comes from histograms)"
+            f"the pooled AUROC is computed from histograms; its error is at most {last.pooled.auroc_bound:.4f}"
         )
     if finished.settings.private:
         notes.append(
-            "under differential privacy all counts of patients carry noise, and risks are told in 10 groups: every "
-            "figure is rough, and the more so the fewer patients stand behind it"
+            "under differential privacy counts of patients are noisy and risks are grouped into 10 bins: all figures are "
+            "approximate, those of few patients most"
         )
     notes += [f"{name} is not in the table: {reason}" for name, reason in _absent(last).items()]
     if len(last.hospitals) > MANY:
@@ -153,26 +157,26 @@ def footnotes(finished: RunFinished) -> list[str]:
     for name, metrics in last.hospitals.items():
         fewer, word = min((metrics.num_ill, "ill"), (metrics.num_examples - metrics.num_ill, "healthy"))
         if fewer == 0:
-            notes.append(f"AUROC of {name} is n/a: it tested no {word} patient")
+            notes.append(f"AUROC of {name} is n/a: no test patient is {word}")
         elif fewer < FEW_PATIENTS:
-            notes.append(f"AUROC of {name} says little: it rests on {count(fewer, f'{word} patient')}")
+            notes.append(f"AUROC of {name} is unreliable: only {count(fewer, f'{word} test patient')}")
     return notes
 
 
 def _spread_note(last: RoundRecord) -> str:
-    """How different many hospitals are, in one line."""
+    """Median and 5th to 95th percentile of the hospitals' AUROC, in one line."""
     own = sorted(metrics.auroc for metrics in last.hospitals.values() if metrics.auroc is not None)
     if not own:
-        return f"no one of the {len(last.hospitals):,} hospitals has an AUROC of its own"
+        return f"none of the {len(last.hospitals):,} hospitals has an AUROC: each lacks ill or healthy test patients"
     low, middle, high = (own[round(share * (len(own) - 1))] for share in (0.05, 0.5, 0.95))
     return (
-        f"the hospitals' own AUROC: median {middle:.3f}, nine in ten between {low:.3f} and {high:.3f} (each says little: few "
-        "patients); all of them are in summary.json"
+        f"AUROC by hospital: median {middle:.3f}, 5th to 95th percentile {low:.3f} to {high:.3f} (unreliable with "
+        "few patients); all values: summary.json"
     )
 
 
 def pace_line(finished: RunFinished) -> str:
-    """How fast a simulation was; a hospital-round is one hospital's training in one round, with what evaluation it had."""
+    """Speed of a simulation; a hospital-round is one hospital's training, and evaluation if any, in one round."""
     seconds = sum(record.seconds for record in finished.rounds)
     trained = sum(len(record.asked) or len(finished.members) for record in finished.rounds)
     return f"{trained:,} hospital-rounds, {trained / seconds:,.0f} per second"

@@ -1,4 +1,4 @@
-"""Where the coordinator's lines go: above a live progress bar in a terminal, line by line into a pipe."""
+"""The coordinator's console: lines above a progress bar in a terminal, plain lines in a pipe."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -22,35 +22,35 @@ from fedhealth.server.records import RoundRecord
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-LINK_WORDS = {"awaited": "still waiting for", "late": "too late, and thrown away: an answer of"}
-"""What a change on the link is called on the screen, where its own name would not do."""
+LINK_TEXTS = {"awaited": "still waiting for", "late": "late reply discarded"}
+"""Text for the link changes whose own name is not clear."""
 
 
 class ServerConsole:
-    """Shows a run's events; `say` prints a line, and with `pace` the last one says how fast the run was."""
+    """Prints a run's events with `say`; with `pace`, the last line is the speed of the run."""
 
     def __init__(self, say: Callable[[str], None], pace: bool = False) -> None:
         self._say = say
         self._pace = pace
         self._terminal = sys.stdout.isatty()
-        self._here: list[str] = []
-        self._gone: list[str] = []
+        self._joined: list[str] = []
+        self._left: list[str] = []
         self._hospitals = 0
         self._rounds = 0
         self._progress: Progress | None = None
 
     def show_link(self, what: str, who: str) -> None:
-        """Show who joined, left or was refused (called on the link's thread)."""
+        """Print who joined, left or was refused (called on the link's thread)."""
         if what == "joined":
-            self._here.append(who)
-            self._gone = [name for name in self._gone if name != who]
+            self._joined.append(who)
+            self._left = [name for name in self._left if name != who]
         elif what == "left":
-            self._here = [name for name in self._here if name != who]
-            self._gone.append(who)
-        self._print(f"{LINK_WORDS.get(what, what)}: {who}")
+            self._joined = [name for name in self._joined if name != who]
+            self._left.append(who)
+        self._print(f"{LINK_TEXTS.get(what, what)}: {who}")
 
     def show(self, event: Event) -> None:
-        """Show an event of the run."""
+        """Print an event of the run."""
         match event:
             case Waiting():
                 self._print(self._waiting_line(event))
@@ -71,30 +71,28 @@ class ServerConsole:
                 self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
                 self._print_all([*importance_lines(event.importance), *comparison_lines(event.verdicts)])
                 total = sum(record.seconds for record in event.rounds)
-                self._print(f"{count(len(event.rounds), 'round')} in {total:.2f} s, {event.seconds:.1f} s in all")
+                self._print(f"{count(len(event.rounds), 'round')}: {total:.2f} s; whole run: {event.seconds:.1f} s")
                 if "synthetic" in event.dataset:
                     self._print(SYNTHETIC)
                 if self._pace:
                     self._print(pace_line(event))
 
     def close(self) -> None:
-        """Take the progress bar off the screen."""
+        """Remove the progress bar."""
         if self._progress:
             self._progress.stop()
             self._progress = None
 
     def _waiting_line(self, waiting: Waiting) -> str:
-        # Flower's own engines tell of nobody who joins, so there a hospital has no name before its first answer.
+        # Flower's own engines do not report joins, so there a hospital has no name before its first reply.
+        deadline = f"timeout in {waiting.seconds_left:.0f} s"
         if waiting.here >= waiting.wanted:
             unnamed = count(waiting.here - len(waiting.answered), "hospital")
-            silent = ", ".join(sorted(set(self._here) - set(waiting.answered))) or unnamed
-            return f"waiting for an answer of {silent} (giving up in {waiting.seconds_left:.0f} s)"
-        here = ", ".join(sorted(self._here)) or (count(waiting.here, "hospital") if waiting.here else "nobody yet")
-        gone = f"; left: {', '.join(sorted(self._gone))}" if self._gone else ""
-        return (
-            f"waiting for {waiting.wanted - waiting.here} of {waiting.wanted} hospitals "
-            f"(here: {here}{gone}; giving up in {waiting.seconds_left:.0f} s)"
-        )
+            silent = ", ".join(sorted(set(self._joined) - set(waiting.answered))) or unnamed
+            return f"waiting for replies from {silent} ({deadline})"
+        names = [", ".join(sorted(self._joined))] if self._joined else []
+        names += [f"left: {', '.join(sorted(self._left))}"] if self._left else []
+        return f"waiting: {waiting.here} of {waiting.wanted} hospitals have joined ({'; '.join([*names, deadline])})"
 
     def _start_progress(self) -> None:
         if not self._terminal:

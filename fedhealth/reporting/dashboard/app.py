@@ -1,8 +1,7 @@
-"""The live page: a small web server on a thread of its own that shows a run while it is on.
+"""The live page: a small web server on its own thread that shows a run in progress.
 
-It must never slow or stop the run: what happens is put into a bounded queue and forgotten. Four times a second the page's own
-thread takes it from there, and draws only if somebody looks. Only this machine may look, and a page can be asked for but
-nothing can be told to it.
+It must never slow or stop the run: events go into a bounded queue, which the page's thread empties four times a second; it
+renders only while a browser is connected. It listens on loopback only and accepts no input.
 """
 
 import asyncio
@@ -25,51 +24,51 @@ if TYPE_CHECKING:
 
     from fedhealth.server.events import Event
 
-MOST_WAITING = 10_000
-"""Events that wait to be shown; more are dropped, for the run goes first."""
+MAX_QUEUED = 10_000
+"""Events that can wait to be shown; further ones are dropped, so that the run never waits."""
 FRAME_SECONDS = 0.25
 LAST_FRAME_SECONDS = 2
-"""How long the end of a run may wait for the last frame to reach those who look."""
-SILENCE_SECONDS = 15.0
-"""After so long without news a comment is sent, by which a dead viewer is found out."""
+"""How long the end of a run may wait for the browsers to receive the last frame."""
+KEEPALIVE_SECONDS = 15.0
+"""After this long without an event a comment is sent, so that a closed connection is noticed."""
 LOOPBACK_HOSTS = ["127.0.0.1", "localhost"]
 
 
 class Dashboard:
-    """A listener of a run that shows it on `http://127.0.0.1:PORT/`; port 0 takes a free one."""
+    """An event listener that shows a run on `http://127.0.0.1:PORT/`; port 0 takes a free one."""
 
     def __init__(self, port: int, name: str = "") -> None:
         self._port = port
         self._run = LiveRun(name)
-        self._heard: queue.Queue[Callable[[], None]] = queue.Queue(MOST_WAITING)
+        self._updates: queue.Queue[Callable[[], None]] = queue.Queue(MAX_QUEUED)
         self._ending = threading.Event()
 
     def show(self, event: "Event") -> None:
-        """Hear an event of the run (on the run's thread: returns at once, raises nothing)."""
-        self._remember(lambda: self._run.hear(event))
+        """Queue an event of the run (called on the run's thread; returns at once, raises nothing)."""
+        self._enqueue(lambda: self._run.on_event(event))
 
     def show_link(self, what: str, who: str) -> None:
-        """Hear who joined, left or was refused (on the link's thread)."""
-        self._remember(lambda: self._run.hear_link(what, who))
+        """Queue who joined, left or was refused (called on the link's thread)."""
+        self._enqueue(lambda: self._run.on_link(what, who))
 
-    def _remember(self, news: Callable[[], None]) -> None:
+    def _enqueue(self, update: Callable[[], None]) -> None:
         with contextlib.suppress(queue.Full):
-            self._heard.put_nowait(news)
+            self._updates.put_nowait(update)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[str]:
-        """Serve while the block runs; yields the page's address. A `UsageError` if the port is taken."""
+        """Serve the page while the block runs; yields its address. Raises a `UsageError` if the port is taken."""
         import uvicorn
 
-        with _listen(self._port) as door:
+        with _listen(self._port) as listener:
             config = uvicorn.Config(
                 self._app(), log_config=None, log_level="critical", timeout_graceful_shutdown=LAST_FRAME_SECONDS
             )
             server = uvicorn.Server(config)
-            thread = threading.Thread(target=_run_quietly, args=(server, door), name="dashboard", daemon=True)
+            thread = threading.Thread(target=_run_quietly, args=(server, listener), name="dashboard", daemon=True)
             thread.start()
             try:
-                yield f"http://127.0.0.1:{door.getsockname()[1]}/"
+                yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
             finally:
                 self._ending.set()
                 server.should_exit = True
@@ -83,34 +82,34 @@ class Dashboard:
 
         return Starlette(
             routes=[Route("/", self._page), Route("/events", self._events)],
-            lifespan=self._keeping_up,
-            # Another site's page could otherwise reach this one by a name that it points at 127.0.0.1.
+            lifespan=self._updating,
+            # Against DNS rebinding: another site could point a name of its own at 127.0.0.1.
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)],
         )
 
     @contextlib.asynccontextmanager
-    async def _keeping_up(self, app: "Starlette") -> AsyncIterator[None]:
-        """Take in what is heard, also while nobody looks."""
+    async def _updating(self, app: "Starlette") -> AsyncIterator[None]:
+        """Apply queued updates for as long as the app lives, also while no browser is connected."""
 
-        async def keep_up() -> None:
+        async def update() -> None:
             while True:
-                self._catch_up()
+                self._apply_updates()
                 await asyncio.sleep(FRAME_SECONDS)
 
-        task = asyncio.create_task(keep_up())
+        task = asyncio.create_task(update())
         yield
         task.cancel()
 
-    def _catch_up(self) -> None:
-        """Take in what was heard; one thing that makes no sense is left out."""
-        for _ in range(self._heard.qsize()):
+    def _apply_updates(self) -> None:
+        """Apply the queued updates; skip one that fails."""
+        for _ in range(self._updates.qsize()):
             with contextlib.suppress(Exception):
-                self._heard.get_nowait()()
+                self._updates.get_nowait()()
 
     async def _page(self, request: "Request") -> "Response":
         from starlette.responses import HTMLResponse
 
-        self._catch_up()
+        self._apply_updates()
         page, policy = live_page(self._run)
         headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
         return HTMLResponse(page, headers=headers)
@@ -121,17 +120,17 @@ class Dashboard:
         return StreamingResponse(self._frames(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def _frames(self) -> AsyncIterator[str]:
-        """The page's inside as server-sent events: one now, one whenever something happened, and a last one."""
+        """The page's content as server-sent events: one now, one after each change, and a last one."""
         shown, silent = -1, 0.0
         while True:
             ending = self._ending.is_set()
-            self._catch_up()
+            self._apply_updates()
             if self._run.version != shown:
                 shown, silent = self._run.version, 0.0
                 yield _sse("run", live_fragment(self._run))
-            elif silent >= SILENCE_SECONDS:
+            elif silent >= KEEPALIVE_SECONDS:
                 silent = 0.0
-                yield ": nothing new\n\n"
+                yield ": keep-alive\n\n"
             if ending:
                 yield _sse("end", self._run.phase)
                 return
@@ -147,18 +146,18 @@ def _sse(event: str, text: str) -> str:
 
 @contextlib.contextmanager
 def _listen(port: int) -> Iterator[socket.socket]:
-    """A socket on loopback, taken now and not when it is too late to say so."""
-    with socket.socket() as door:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """A listening socket on loopback; bound here, so that a taken port is an error before the run."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            door.bind(("127.0.0.1", port))
-            door.listen()  # from here on a viewer waits, and is not refused, until the server takes him in
+            listener.bind(("127.0.0.1", port))
+            listener.listen()  # from here on a browser waits until the server accepts it, and is not refused
         except (OSError, OverflowError):
-            raise UsageError(f"--dashboard {port}: this port cannot be had; give another one") from None
-        yield door
+            raise UsageError(f"--dashboard {port}: this port is not available; give another one") from None
+        yield listener
 
 
-def _run_quietly(server: "uvicorn.Server", door: socket.socket) -> None:
-    """A live page that fails ends; the run does not notice."""
+def _run_quietly(server: "uvicorn.Server", listener: socket.socket) -> None:
+    """Run the web server; if it fails, the page ends and the run continues."""
     with contextlib.suppress(Exception, SystemExit):
-        server.run(sockets=[door])
+        server.run(sockets=[listener])

@@ -1,1 +1,1 @@
-"""report.html and MODEL_CARD.md, made from the files of a run folder and from nothing else."""
+"""report.html and MODEL_CARD.md, made only from the files of a run folder."""

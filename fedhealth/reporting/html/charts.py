@@ -1,4 +1,4 @@
-"""Which lines stand in which chart, and in which style."""
+"""The series of each chart and their styles."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram
+from fedhealth.reporting.format import POOLED
 from fedhealth.reporting.html.curves import (
     decision_points,
     find_outcomes,
@@ -20,40 +21,39 @@ from fedhealth.reporting.html.tables import has_few
 from fedhealth.server.records import RoundRecord
 
 NUM_STYLES = 7
-"""Colours and dashes of the style sheet; more hospitals than that share one grey."""
+"""Colours and dash patterns of the style sheet; more hospitals than this are all grey."""
 MOST_POINTS, FEWEST_POINTS = 20_000, 20
-"""Points of a chart over all its lines, and of one line, however many rounds there were: the page stays small."""
-POOLED = "all together"
-Drawn = tuple[str, str, ScoreHistogram]
-"""Name, style, and what the line is drawn from."""
-COIN = Series("a coin", [(0.0, 0.0), (1.0, 1.0)], "guide")
+"""The most points of a chart over all its lines, and the least of one line: keeps the page small after many rounds."""
+NamedHistogram = tuple[str, str, ScoreHistogram]
+"""A line's name, style and histogram."""
+CHANCE = Series("chance (AUROC 0.5)", [(0.0, 0.0), (1.0, 1.0)], "guide")
 
 
 @dataclass(frozen=True)
 class Charts:
-    """The charts of a page, and the legend that goes with all of them: (name, style)."""
+    """The charts of a page and their common legend, (name, style)."""
 
     legend: Sequence[tuple[str, str]]
     rounds: Sequence[Markup]
     """Loss and AUROC by round."""
     risks: Sequence[Markup]
-    """ROC, reliability and decision curve of the final model; none without histograms."""
+    """ROC, reliability and decision curve of the final model; empty without histograms."""
     without_curve: Sequence[str] = ()
-    """Hospitals with too few ill or healthy tested patients for a curve."""
+    """Hospitals with too few ill or healthy test patients for a curve."""
 
 
 def pick_styles(names: Sequence[str]) -> dict[str, str]:
-    """A style per name: colour and dash, both, so that neither colour nor print is needed to tell them apart."""
+    """Name -> style; styles differ in colour and in dashes, so that lines can be distinguished without colour."""
     many = len(names) > NUM_STYLES
     return {name: "many" if many else f"s{place}" for place, name in enumerate(names)}
 
 
 def run_charts(run: RunRecord) -> Charts:
-    """One run: all together in the strongest line, every hospital in its own."""
+    """The charts of one run: a line per hospital, and a thicker one for the pooled patients."""
     styles = pick_styles(run.names)
-    legend = [(POOLED, "union"), *styles.items()]
+    legend = [(POOLED, "pooled"), *styles.items()]
     if len(styles) > NUM_STYLES:
-        legend = [(POOLED, "union"), (f"each of {len(styles)} hospitals", "many")]
+        legend = [(POOLED, "pooled"), (f"each of {len(styles)} hospitals", "many")]
     return Charts(
         legend=legend,
         rounds=[_by_round(run, styles, key, label) for key, label in (("loss", "log loss"), ("auroc", "AUROC"))],
@@ -63,14 +63,14 @@ def run_charts(run: RunRecord) -> Charts:
 
 
 def _risk_charts(run: RunRecord, styles: Mapping[str, str]) -> list[Markup]:
-    """ROC of every hospital and all together; reliability and decision curve of all together."""
+    """ROC of every hospital and pooled; reliability and decision curve only pooled."""
     if run.pooled is None or not roc_points(run.pooled):
         return []
     hospitals = [
         Series(name, roc_points(run.histograms[name]), styles[name]) for name in styles if name in run.histograms
     ]
-    roc = [COIN, *(line for line in hospitals if line.points), Series(POOLED, roc_points(run.pooled), "union")]
-    drawn = [(POOLED, "union", run.pooled)]
+    roc = [CHANCE, *(line for line in hospitals if line.points), Series(POOLED, roc_points(run.pooled), "pooled")]
+    drawn = [(POOLED, "pooled", run.pooled)]
     return [_roc_chart(roc), _reliability_chart(drawn), _decision_chart(drawn)]
 
 
@@ -82,7 +82,7 @@ def _by_round(run: RunRecord, styles: Mapping[str, str], key: str, label: str) -
         for name, style in styles.items()
         if name not in hidden
     ]
-    lines.append(Series(POOLED, _points(run, lambda entry: entry.pooled, key), "union"))
+    lines.append(Series(POOLED, _points(run, lambda entry: entry.pooled, key), "pooled"))
     values = [y for line in lines for _, y in line.points]
     last = max([entry.round_num for entry in run.history], default=1)
     rounds = max(2, last if run.summary else int(run.settings.settings["rounds"]))
@@ -109,19 +109,19 @@ def _reliability_line(name: str, style: str, histogram: ScoreHistogram) -> Serie
     return Series(name, points, style, bars=[wilson_interval(group.ill, group.patients) for group in groups])
 
 
-def _reliability_chart(drawn: Sequence[Drawn]) -> Markup:
-    guide = Series("told = true", [(0.0, 0.0), (1.0, 1.0)], "guide")
+def _reliability_chart(drawn: Sequence[NamedHistogram]) -> Markup:
+    guide = Series("perfect calibration", [(0.0, 0.0), (1.0, 1.0)], "guide")
     lines = [_reliability_line(*each) for each in drawn]
-    return draw_chart("Reliability", [guide, *lines], ("mean risk told", (0, 1)), ("share ill", (0, 1)))
+    return draw_chart("Reliability", [guide, *lines], ("mean predicted risk", (0, 1)), ("observed share ill", (0, 1)))
 
 
-def _decision_chart(drawn: Sequence[Drawn]) -> Markup:
+def _decision_chart(drawn: Sequence[NamedHistogram]) -> Markup:
     outcomes = [find_outcomes(merge_bins(histogram)) for _, _, histogram in drawn]
     both = [decision_points(each) for each in outcomes]
     models = [Series(name, model, style) for (name, style, _), (model, _) in zip(drawn, both, strict=True)]
     guides = [
-        Series("treat everybody", [point for point in both[0][1] if point[1] > -0.05], "guide"),
-        Series("treat nobody", [(0.0, 0.0), (1.0, 0.0)], "guide"),
+        Series("treat all", [point for point in both[0][1] if point[1] > -0.05], "guide"),
+        Series("treat none", [(0.0, 0.0), (1.0, 0.0)], "guide"),
     ]
     top = max(y for line in (*models, *guides) for _, y in line.points)
     y_range = (-0.05, top * 1.05 + 0.01)
@@ -129,7 +129,7 @@ def _decision_chart(drawn: Sequence[Drawn]) -> Markup:
 
 
 def comparison_charts(runs: Sequence[RunRecord]) -> Charts:
-    """Several runs: all tested patients together of each as one line."""
+    """The charts of several runs: a line per run, of its pooled test patients."""
     styles = [f"s{place % NUM_STYLES}" for place in range(len(runs))]
     by_round = []
     for key, label in (("loss", "log loss"), ("auroc", "AUROC")):
@@ -153,5 +153,5 @@ def _compare_risks(runs: Sequence[RunRecord], styles: Sequence[str]) -> list[Mar
     ]
     if not drawn:
         return []
-    roc = [COIN, *(Series(name, roc_points(pooled), style) for name, style, pooled in drawn)]
+    roc = [CHANCE, *(Series(name, roc_points(pooled), style) for name, style, pooled in drawn)]
     return [_roc_chart(roc), _reliability_chart(drawn), _decision_chart(drawn)]

@@ -1,16 +1,17 @@
-"""Rows of the table that says how sure each hospital's figures are, and of the one of net benefits."""
+"""Rows of two tables: figures with 95 % intervals by hospital, and net benefit by threshold."""
 
 from collections.abc import Mapping, Sequence
 
 from fedhealth.metrics.bootstrap import bootstrap_intervals
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import ScoreHistogram, compute_auroc
+from fedhealth.reporting.format import POOLED
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, is_small
 from fedhealth.reporting.html.run_reader import RunRecord
 
 Row = tuple[str, ...]
 MANY = 20
-"""More hospitals than this get no intervals of their own: a page that nobody reads, and a second for each ten."""
+"""With more hospitals than this there are no intervals by hospital: the table would be long, and ten take a second."""
 COLUMNS = {
     "auroc": "AUROC",
     "pr_auc": "PR-AUC",
@@ -19,17 +20,17 @@ COLUMNS = {
     "calibration_intercept": "calibration intercept",
 }
 HEADINGS = ("hospital", *COLUMNS.values())
-BENEFIT_HEADINGS = ("act from a risk of", "by the model", "on everybody")
+BENEFIT_HEADINGS = ("threshold", "model", "treat all")
 
 
 def clinical_rows(run: RunRecord) -> list[Row]:
-    """A line per hospital, all together last: figures with 95 % intervals; "few" as in the table of hospitals."""
+    """A row per hospital, pooled last: figures with 95 % intervals, or "few" as in the table of hospitals."""
     pooled = run.pooled
     if pooled is None or len(run.histograms) > MANY:
         return []
     names = [name for name in run.names if name in run.histograms]
     lines = [(name, *_figures(run.histograms[name], 2)) for name in names]
-    return [*lines, ("all together", *_figures(pooled, 3))]
+    return [*lines, (POOLED, *_figures(pooled, 3))]
 
 
 def _figures(histogram: ScoreHistogram, digits: int) -> Sequence[str]:
@@ -46,12 +47,12 @@ def _figure(
     value, interval = values[key], intervals[key]
     if value is None:
         return "n/a"
-    told = f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else ""
-    return f"{value:.{digits}f}{told}"
+    between = f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else ""
+    return f"{value:.{digits}f}{between}"
 
 
 def benefit_rows(run: RunRecord) -> list[Row]:
-    """Net benefit per 100 patients at a few thresholds, whole numbers: no single patient shows."""
+    """Net benefit per 100 patients at a few thresholds, as whole numbers, so that no single patient can be inferred."""
     pooled = run.pooled
     if pooled is None or min(pooled.positives.sum(), pooled.negatives.sum()) < FEWEST_FOR_ROC:
         return []

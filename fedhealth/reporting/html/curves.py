@@ -1,8 +1,8 @@
-"""Curves and intervals from histograms of risk, drawn so that no small group of patients can be read off them.
+"""Curves and intervals from histograms of risk, such that they disclose no small group of patients.
 
-A page is made to be shared. So counts by threshold, and the ROC curve, are rounded to the nearest multiple of 5 (as in the
-rounding methodology of the UK's Higher Education Statistics Agency); reliability and decision curve rest on bins merged until
-none holds 1 to 4 ill or healthy patients. Metrics themselves come from the whole histogram.
+The page is meant to be shared. Counts by threshold and the ROC curve are rounded to the nearest multiple of 5 (as in the
+rounding methodology of the UK's Higher Education Statistics Agency); reliability and decision curve are computed from bins
+merged until none holds 1 to 4 ill or healthy patients. Metrics are computed from the unrounded histogram.
 """
 
 import itertools
@@ -14,22 +14,22 @@ import numpy as np
 from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
 
 SMALL_COUNT = 5
-"""Counts of people from 1 to one less than this are not shown."""
+"""Counts of patients from 1 to one less than this are not shown."""
 ROUNDING = 5
 FEWEST_FOR_ROC = 20
-"""Ill, and healthy, tested patients; with fewer, a curve of rounded counts would have less than four steps."""
+"""The least number of ill, and of healthy, test patients; with fewer, a curve of rounded counts has under four steps."""
 RELIABILITY_GROUPS = 10
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring bins together: risks from `low` to `high`."""
+    """Merged neighbouring bins: risks from `low` to `high`."""
 
     low: float
     high: float
     mean: float
-    """Mean risk of its patients, each counted as the middle of a bin (0.005 wide)."""
+    """Mean risk of its patients, each at the middle of its bin (0.005 wide)."""
     ill: int
     healthy: int
 
@@ -41,7 +41,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happens if patients are called ill from a risk of `threshold`."""
+    """The confusion matrix if patients with at least the risk `threshold` are predicted positive."""
 
     threshold: float
     true_positives: int
@@ -51,19 +51,19 @@ class Outcome:
 
 
 def is_small(count: int) -> bool:
-    """Whether a count could point at somebody."""
+    """Whether a count is so small that it could identify somebody: 1 to 4."""
     return 0 < count < SMALL_COUNT
 
 
 def shown(count: int) -> str:
-    """A count as a shared page may show it."""
+    """A count as text; `<5` for 1 to 4."""
     return f"<{SMALL_COUNT}" if is_small(count) else f"{count:,}"
 
 
 def merge_bins(histogram: ScoreHistogram) -> list[Group]:
-    """Groups without a small count, lowest risk first; none if the histogram itself has one.
+    """Groups without a small count, lowest risk first; empty if the histogram's own totals are small.
 
-    0.5 stays an edge where that is possible: the metrics are told at this threshold.
+    0.5 stays an edge if possible, since metrics are reported at this threshold.
     """
     halves = [_merge(histogram, 0, NUM_BINS // 2), _merge(histogram, NUM_BINS // 2, NUM_BINS)]
     if all(half is not None for half in halves):
@@ -72,21 +72,21 @@ def merge_bins(histogram: ScoreHistogram) -> list[Group]:
 
 
 def _merge(histogram: ScoreHistogram, start: int, stop: int) -> list[Group] | None:
-    """Groups of the bins from `start` to `stop`, from the low end; None if even all together have a small count."""
+    """Groups of the bins from `start` to `stop`, from the low end; None if even their total has a small count."""
     edges = [start]
     for place in range(start + 1, stop + 1):
-        if _is_sound(histogram, edges[-1], place):
+        if _is_disclosable(histogram, edges[-1], place):
             edges.append(place)
-    while len(edges) > 1 and edges[-1] < stop:  # the rest joins its neighbours, as many as it needs
+    while len(edges) > 1 and edges[-1] < stop:  # merge the rest with as many neighbours as it needs
         edges.pop()
-        if _is_sound(histogram, edges[-1], stop):
+        if _is_disclosable(histogram, edges[-1], stop):
             edges.append(stop)
     if edges[-1] < stop and int((histogram.positives + histogram.negatives)[start:stop].sum()):
         return None
     return [_group(histogram, low, high) for low, high in itertools.pairwise(edges)]
 
 
-def _is_sound(histogram: ScoreHistogram, low: int, high: int) -> bool:
+def _is_disclosable(histogram: ScoreHistogram, low: int, high: int) -> bool:
     ill, healthy = int(histogram.positives[low:high].sum()), int(histogram.negatives[low:high].sum())
     return ill + healthy > 0 and not is_small(ill) and not is_small(healthy)
 
@@ -99,7 +99,7 @@ def _group(histogram: ScoreHistogram, low: int, high: int) -> Group:
 
 
 def find_outcomes(groups: Sequence[Group]) -> list[Outcome]:
-    """The four counts at each edge between groups, and where nobody or everybody is called ill."""
+    """The confusion matrix at each edge between groups, and at 0 and 1, where all or none are predicted positive."""
     ill, healthy = (sum(getattr(group, name) for group in groups) for name in ("ill", "healthy"))
     outcomes, below_ill, below_healthy = [Outcome(0.0, ill, healthy, 0, 0)], 0, 0
     for group in groups:
@@ -109,7 +109,7 @@ def find_outcomes(groups: Sequence[Group]) -> list[Outcome]:
 
 
 def count_outcomes(histogram: ScoreHistogram, thresholds: Sequence[float]) -> list[Outcome]:
-    """The four counts at thresholds that are edges of bins."""
+    """The confusion matrix at each threshold; thresholds must be edges of bins."""
     edges = [round(threshold * NUM_BINS) for threshold in thresholds]
     counts = [
         (
@@ -124,12 +124,12 @@ def count_outcomes(histogram: ScoreHistogram, thresholds: Sequence[float]) -> li
 
 
 def round_count(count: int) -> int:
-    """To the nearest multiple of 5: nobody can tell 0 from 2, or 117 from 113."""
+    """The nearest multiple of 5: 0 and 2 become equal, and so do 113 and 117."""
     return ROUNDING * ((count + ROUNDING // 2) // ROUNDING)
 
 
 def roc_points(histogram: ScoreHistogram) -> list[Point]:
-    """(1 - specificity, sensitivity) from (0, 0) to (1, 1), of rounded counts; nothing with fewer than 20 of a class."""
+    """(1 - specificity, sensitivity) from (0, 0) to (1, 1), of rounded counts; empty with under 20 patients of a class."""
     ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
     if min(ill, healthy) < FEWEST_FOR_ROC:
         return []
@@ -142,7 +142,7 @@ def roc_points(histogram: ScoreHistogram) -> list[Point]:
 
 
 def reliability_groups(groups: Sequence[Group]) -> list[Group]:
-    """About ten groups of as many patients each."""
+    """About ten groups of about equal numbers of patients."""
     wanted = sum(group.patients for group in groups) / RELIABILITY_GROUPS
     joined: list[Group] = []
     for group in groups:
@@ -171,7 +171,7 @@ def wilson_interval(part: int, whole: int) -> tuple[float, float]:
 
 
 def decision_points(outcomes: Sequence[Outcome]) -> tuple[list[Point], list[Point]]:
-    """(threshold, net benefit per patient) of the model, and of treating everybody.
+    """(threshold, net benefit per patient) of the model, and of treating all patients.
 
     Net benefit is true positives minus false positives weighted by the odds of the threshold, per patient (Vickers & Elkin
     2006, "Decision curve analysis: a novel method for evaluating prediction models").

@@ -1,4 +1,4 @@
-"""What the final model goes by: a bar per feature for all hospitals together, a mark per hospital."""
+"""Permutation importance: a bar per feature with the weighted mean over hospitals, and a marker per hospital."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,18 +18,20 @@ Drops = Mapping[str, float]
 
 
 def find_importance(run: RunRecord) -> tuple[Drops, dict[str, Drops]]:
-    """AUROC drops of all together, largest first, and of each hospital that may be shown; both empty if nobody was asked."""
-    told = run.summary.importance if run.summary else None
-    if told is None:
+    """AUROC drops: the weighted mean, largest first, and of each hospital that may be shown; both empty if not requested."""
+    importance = run.summary.importance if run.summary else None
+    if importance is None:
         return {}, {}
     tested = run.history[-1].hospitals
-    # Hospitals send it with five patients of a class at least, unless a run was set otherwise; this page never shows fewer.
-    shown = {name: drops for name, drops in told.hospitals.items() if name in tested and not has_few(tested[name])}
-    return dict(rank_features(told.together)), shown
+    # --min-count can let hospitals send drops that rest on fewer than 5 patients of a class; this page never shows those.
+    shown = {
+        name: drops for name, drops in importance.hospitals.items() if name in tested and not has_few(tested[name])
+    }
+    return dict(rank_features(importance.together)), shown
 
 
 def feature_parts(run: RunRecord) -> dict[str, Any]:
-    """What the templates show: the chart, its legend, the table behind it; nothing if nobody was asked."""
+    """Values for the templates: the chart, its legend and its table; empty ones if importance was not requested."""
     together, hospitals = find_importance(run)
     styles = pick_styles(run.names)
     shown = {name: drops for name, drops in hospitals.items() if len(styles) <= NUM_STYLES}
@@ -37,9 +39,9 @@ def feature_parts(run: RunRecord) -> dict[str, Any]:
         "chart": _chart(together, hospitals, shown, styles) if together else None,
         "legend": [(name, styles[name], draw_mark(styles[name])) for name in shown],
         "many": len(hospitals) if not shown else 0,
-        "headings": ("feature", "all together", *shown),
+        "headings": ("feature", "weighted mean", *shown),
         "rows": [(_label(name), *(f"{d[name]:.{DIGITS}f}" for d in (together, *shown.values()))) for name in together],
-        "not_told": [name for name in styles if name not in hospitals] if together else [],
+        "suppressed": [name for name in styles if name not in hospitals] if together else [],
         "ranges": _ranges(together, hospitals),
     }
 
@@ -53,7 +55,7 @@ def _chart(
         each = sorted(drops[feature] for drops in hospitals.values())
         spread = None if shown or not each else (each[len(each) // 20], each[-1 - len(each) // 20])
         bars.append(Bar(_label(feature), drop, marks, spread))
-    return draw_bars("What the model goes by", bars, "AUROC lost when the feature is shuffled")
+    return draw_bars("Permutation importance", bars, "drop in AUROC when the feature is permuted")
 
 
 def _label(feature: str) -> str:
@@ -62,7 +64,7 @@ def _label(feature: str) -> str:
 
 
 def _ranges(together: Drops, hospitals: Mapping[str, Drops]) -> list[tuple[str, str, str]]:
-    """Feature, all together, the least and the most of a hospital: for the card, however many there are."""
+    """(feature, weighted mean drop, range over hospitals): rows of the model card."""
     rows = []
     for feature, drop in together.items():
         each = [drops[feature] for drops in hospitals.values()]

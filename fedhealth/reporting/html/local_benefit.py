@@ -1,4 +1,4 @@
-"""What the model was worth to the hospitals that said so, as rows of a table."""
+"""Rows of the table that compares the final model with each hospital's local one."""
 
 from collections.abc import Mapping
 
@@ -7,29 +7,29 @@ from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.html.tables import METRICS, Row
 from fedhealth.server.records import Verdict
 
-COMPARISON_HEADINGS = ("hospital", "model", "measured by", "its value", "alone", "difference", "95 % interval", "so")
-MODEL_WORDS = {"global": "global", "personal": "global, made personal"}
+COMPARISON_HEADINGS = (
+    "hospital",
+    "model",
+    "metric",
+    "value",
+    "local model",
+    "difference",
+    "95 % interval",
+    "conclusion",
+)
 
 
 def comparison_rows(run: RunRecord) -> list[Row]:
-    """What the model was worth to each hospital that said so, and by model; none of the others."""
+    """A row per hospital that shared its comparison, and per model (global, personal)."""
     rows: list[Row] = []
-    verdicts: Mapping[str, Mapping[str, Verdict | PairedComparison]] = run.summary.verdicts if run.summary else {}
-    for name, each in sorted(verdicts.items()):
-        for model, told in each.items():
-            metric, digits = METRICS[told.metric][0], DIGITS[told.metric]
-            values = (f"{value:.{digits}f}" for value in (told.value, told.alone))
-            interval = f"{told.low:.{digits}f} to {told.high:.{digits}f}"
-            words = told.words.replace("yours ", "")
-            rows.append(
-                (
-                    name,
-                    MODEL_WORDS.get(model, model),
-                    metric,
-                    *values,
-                    f"{told.difference:+.{digits}f}",
-                    interval,
-                    words,
-                )
+    comparisons: Mapping[str, Mapping[str, Verdict | PairedComparison]] = run.summary.verdicts if run.summary else {}
+    for name, each in sorted(comparisons.items()):
+        for model, found in each.items():
+            metric, digits = METRICS[found.metric][0], DIGITS[found.metric]
+            values = (f"{value:.{digits}f}" for value in (found.value, found.alone))
+            difference, interval = (
+                f"{found.difference:+.{digits}f}",
+                f"{found.low:.{digits}f} to {found.high:.{digits}f}",
             )
+            rows.append((name, model, metric, *values, difference, interval, found.words.replace("yours ", "")))
     return rows

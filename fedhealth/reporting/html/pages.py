@@ -1,4 +1,4 @@
-"""Page and card put together: charts and tables of one run, or of several beside each other."""
+"""Render report.html, MODEL_CARD.md, the comparison of several runs, and the live page."""
 
 import base64
 import hashlib
@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from fedhealth.common.atomic_files import write_file
+from fedhealth.metrics.permutation_importance import NUM_SHUFFLES
 from fedhealth.reporting.html import clinical, disclosures, model_card, subgroups, tables
 from fedhealth.reporting.html.charts import Charts, comparison_charts, run_charts
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, SMALL_COUNT
@@ -36,13 +37,13 @@ def write_report(folder: Path, out: Path | None = None) -> None:
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> None:
-    """Write one page that shows several runs beside each other."""
+    """Write one page that compares several runs."""
     write_file(out, comparison_page([read_run(folder) for folder in folders]).encode())
 
 
 @cache
 def environment() -> Environment:
-    """Jinja with autoescape on for every template: hospitals' names are text of strangers."""
+    """The Jinja environment; autoescape is on for every template, because hospitals' names are untrusted."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(enabled_extensions=("html",), default_for_string=True),
@@ -50,7 +51,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(style=Markup(_text("style.css")), small=SMALL_COUNT, fewest=FEWEST_FOR_ROC)  # noqa: S704  # our own file
+    made.globals.update(style=Markup(_text("style.css")))  # noqa: S704  # our own file
+    made.globals.update(small=SMALL_COUNT, fewest=FEWEST_FOR_ROC, shuffles=NUM_SHUFFLES)
     made.filters["md"] = model_card.escape_markdown
     return made
 
@@ -60,7 +62,7 @@ def _text(name: str) -> str:
 
 
 def script_and_policy(name: str, connect: str = "'none'") -> dict[str, Markup]:
-    """A script of ours, and a policy by which a browser runs it and no other (its hash)."""
+    """A script of the templates folder, and a content security policy that allows only this script, by its hash."""
     script = _text(name)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -71,36 +73,36 @@ def script_and_policy(name: str, connect: str = "'none'") -> dict[str, Markup]:
 
 
 def report_page(run: RunRecord) -> str:
-    """The whole page of one run."""
+    """report.html of one run."""
     template = environment().get_template("report.html")
     return template.render(run=run, **script_and_policy("report.js"), **run_parts(run))
 
 
 def run_parts(run: RunRecord) -> dict[str, Any]:
-    """What the templates show of a run, finished or not."""
+    """Values for the templates, of a finished or unfinished run."""
     tested, ill = tables.tested_counts(run) if run.history else (0, 0)
     charts: Charts = run_charts(run)
     return {
         "tables": tables,
-        "departures": disclosures,
-        "groups": subgroups,
+        "disclosures": disclosures,
+        "subgroups": subgroups,
         "clinical": clinical,
         "charts": charts,
         "metrics": tables.metric_rows(run) if run.history else [],
         "confusion": tables.confusion_rows(run),
         "tested": tested,
         "ill": ill,
-        "matrix": draw_matrix("who took part in which round", tables.participation(run)) if run.history else "",
-        "promise": model_card.promise_lines(run),
-        "features": feature_parts(run),
-        "verdicts": comparison_rows(run),
-        "verdict_headings": COMPARISON_HEADINGS,
+        "matrix": draw_matrix("participation by round", tables.participation(run)) if run.history else "",
+        "guarantee": model_card.guarantee_lines(run),
+        "importance": feature_parts(run),
+        "comparisons": comparison_rows(run),
+        "comparison_headings": COMPARISON_HEADINGS,
         "source": tables.describe_source(run.settings.dataset),
     }
 
 
 def comparison_page(runs: Sequence[RunRecord]) -> str:
-    """Several runs: what differs in their settings, their metrics, their curves in one frame."""
+    """The page of several runs: common charts, metrics side by side, and the settings that differ."""
     rows = [tables.metric_rows(run) for run in runs]
     settings = [dict(tables.setting_rows(run)) for run in runs]
     flags = list(dict.fromkeys(flag for each in settings for flag in each))
@@ -120,24 +122,24 @@ def comparison_page(runs: Sequence[RunRecord]) -> str:
 
 
 class Live(Protocol):
-    """A run that is on, as `LiveRun` knows it."""
+    """A run in progress (`LiveRun`)."""
 
     phase: str
 
     def record(self) -> RunRecord:
-        """What its folder would say."""
+        """The run so far, as if read from its folder."""
         ...
 
 
 def live_page(live: Live) -> tuple[str, str]:
-    """The whole live page, and the policy to send with it."""
+    """The live page, and the content security policy to send with it."""
     parts = script_and_policy("live.js", connect="'self'")
     fragment = Markup(live_fragment(live))  # noqa: S704  # escaped by its template
     return environment().get_template("live.html").render(fragment=fragment, **parts), str(parts["policy"])
 
 
 def live_fragment(live: Live) -> str:
-    """The inside of the live page: everything that changes."""
+    """The part of the live page that changes."""
     run = live.record()
     done, rounds = run.history[-1].round_num if run.history else 0, int(run.settings.settings["rounds"])
     template = environment().get_template("live_fragment.html")

@@ -1,4 +1,4 @@
-"""The files of a run folder -> one record: a report can be made anew years later, without the hospitals."""
+"""Read the files of a run folder into one record; a report needs nothing else."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,27 +18,27 @@ from fedhealth.server.run_files import EVALUATION, HISTORY, MODEL, SETTINGS, SUM
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """What a run left, or what is known of one that still runs."""
+    """The record of a run, finished or in progress."""
 
     name: str
     settings: RunDescription
     history: Sequence[RoundRecord]
     summary: RunSummary | RunFinished | None
-    """How it ended; None while the run is on."""
+    """Results of the final model; None before the run has ended."""
     histograms: Mapping[str, ScoreHistogram]
-    """Of the final model by hospital; empty if there are none."""
+    """Hospital -> histogram of the final model's risks; empty if nobody evaluated it."""
     num_weights: int = 0
 
     @property
     def pooled(self) -> ScoreHistogram | None:
-        """All tested patients together."""
+        """The summed histogram of all hospitals; None without histograms."""
         return add_histograms(self.histograms.values()) if self.histograms else None
 
     @property
     def final(self) -> RoundRecord:
-        """The evaluation of the final model: the last round's, unless another model was chosen."""
-        chosen = self.summary.choices if self.summary else None
-        return chosen.evaluation if chosen else self.history[-1]
+        """The evaluation of the final model: the last round's, unless another model was selected."""
+        selection = self.summary.choices if self.summary else None
+        return selection.evaluation if selection else self.history[-1]
 
     @property
     def names(self) -> list[str]:
@@ -53,7 +53,7 @@ class RunRecord:
 
     @property
     def synthetic(self) -> bool:
-        """Whether any patient is synthetic."""
+        """Whether any hospital's patients are synthetic."""
         return "synthetic" in self.settings.dataset
 
 
@@ -66,7 +66,7 @@ def read_run(folder: Path) -> RunRecord:
         The folder holds no run, or its files are damaged.
     """
     if not (folder / SETTINGS).is_file() or not (folder / HISTORY).is_file():
-        raise UsageError(f"{folder}: holds no run with at least one round; give a folder of runs/")
+        raise UsageError(f"{folder}: this folder has no run with at least one round; give a folder of runs/")
     try:
         lines = (folder / HISTORY).read_bytes().splitlines()
         settings, history = read_json(folder / SETTINGS, RunDescription), [_read_round(line) for line in lines]
@@ -82,7 +82,7 @@ def read_run(folder: Path) -> RunRecord:
         )
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         problem = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{folder}: the run's files make no sense ({problem}); give another run folder") from None
+        raise UsageError(f"{folder}: the run's files are damaged ({problem}); give another run folder") from None
 
 
 def _read_round(line: bytes) -> RoundRecord:
@@ -90,12 +90,12 @@ def _read_round(line: bytes) -> RoundRecord:
 
 
 def _read_histograms(path: Path) -> dict[str, ScoreHistogram]:
-    """By hospital; none where nobody evaluated the final model."""
+    """Hospital -> histogram; empty if nobody evaluated the final model."""
     return read_json(path, EvaluationFile).histograms() if path.is_file() else {}
 
 
 def _count_weights(path: Path) -> int:
-    """How many numbers the model has."""
+    """Number of weights of the model; 0 without a file."""
     if not path.is_file():
         return 0
     with np.load(path, allow_pickle=False) as file:

@@ -1,7 +1,7 @@
-"""Rows of the table by sex and age band: all hospitals' told counts together, small groups kept out once more.
+"""Rows of the table by sex and age group: the hospitals' disclosed counts, summed, with small cells suppressed again.
 
-A hospital tells of groups of patients; here the ill and the healthy of a group must each be enough, too, because the page
-says how many of them were called rightly.
+Hospitals suppress small groups of patients. Here the ill and the healthy of a group must not be few either, because the table
+shows sensitivity and specificity.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ HEADINGS = ("group", "patients", "sensitivity", "specificity", "accuracy", "hosp
 
 
 def subgroup_rows(run: RunRecord) -> list[Row]:
-    """A line per group: how many patients, three shares with 95 % intervals (Wilson), and how many hospitals told of it."""
+    """A row per group: patients, three rates with 95 % Wilson intervals, and how many hospitals disclosed the group."""
     found = run.summary.subgroups if run.summary else None
     if found is None or not any(found.told.values()):
         return []
@@ -31,15 +31,15 @@ def subgroup_rows(run: RunRecord) -> list[Row]:
         for place, group in enumerate(groups):
             name = group if division == "sex" else f"age {group}"
             patients = f"{outcomes[place].patients:,}"
-            rows.append((name, patients, *(column[place] for column in columns), _told_by(found, group)))
+            rows.append((name, patients, *(column[place] for column in columns), _disclosed_by(found, group)))
     return rows
 
 
 def _shares(outcomes: Sequence[Outcomes], pick: Callable[[Outcomes], tuple[int, int]]) -> list[str]:
-    """One share (part of whole) per group of a division; "few" where the whole is small or would tell of a small one."""
+    """A share (part of whole) per group of a division; "few" if the whole is small, or would disclose a small one."""
     parts = [pick(each) for each in outcomes]
-    tellable = suppress_small_cells([whole for _, whole in parts], SMALL_COUNT)
-    return [_share(*part) if yes else "few" for part, yes in zip(parts, tellable, strict=True)]
+    disclosed = suppress_small_cells([whole for _, whole in parts], SMALL_COUNT)
+    return [_share(*part) if shown else "few" for part, shown in zip(parts, disclosed, strict=True)]
 
 
 def _share(part: int, whole: int) -> str:
@@ -49,24 +49,24 @@ def _share(part: int, whole: int) -> str:
     return f"{part / whole:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _told_by(subgroups: Subgroups, group: str) -> str:
-    """How many hospitals tested such patients and told of them."""
-    told = sum(group in each and each[group].patients > 0 for each in subgroups.told.values())
-    return f"{told} of {len(subgroups.told) + len(subgroups.silent)}"
+def _disclosed_by(subgroups: Subgroups, group: str) -> str:
+    """How many hospitals have test patients of this group and disclosed them."""
+    disclosed = sum(group in each and each[group].patients > 0 for each in subgroups.told.values())
+    return f"{disclosed} of {len(subgroups.told) + len(subgroups.silent)}"
 
 
 def subgroup_notes(run: RunRecord) -> list[str]:
-    """What a careful reader of the table should know."""
+    """Notes to the table, or why there is none."""
     found = run.summary.subgroups if run.summary else None
     if found is None:
-        return ["Subgroups (sex, age band) were not asked for in this run (--no-subgroups), or it has not ended."]
-    notes = [f"No answer about subgroups from {name}: {reason}." for name, reason in found.silent.items()]
+        return ["Subgroups (sex, age group) were not requested in this run (--no-subgroups), or the run has not ended."]
+    notes = [f"No results by subgroup from {name}: {reason}." for name, reason in found.silent.items()]
     if not any(found.told.values()):
-        return ["No hospital's subgroups (sex, age band) were large enough to be told.", *notes]
+        return ["No hospital's subgroups (sex, age group) were large enough to be disclosed.", *notes]
     return [
-        "Tested patients, the final model, a risk threshold of 0.5; intervals: 95 % (Wilson). A hospital tells nothing of a "
-        f"group that is small ({SMALL_COUNT} patients are the least) nor of what would give it away by subtraction, so these "
-        "are not all tested patients.",
-        "Groups differ in more than sex or age: in how many are ill, and in the hospitals that examined them.",
+        "The final model on test patients: risk threshold 0.5, 95 % Wilson intervals. Hospitals suppress groups of fewer "
+        f"than {SMALL_COUNT} patients, and groups from which such a group could be computed by subtraction. The groups "
+        "therefore do not add up to all test patients.",
+        "Groups differ in more than sex or age: also in prevalence, and in the hospitals that examined them.",
         *notes,
     ]

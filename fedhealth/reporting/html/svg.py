@@ -1,6 +1,6 @@
-"""Small line charts as SVG text: crisp in print, readable by a screen reader, coloured by the page's style sheet.
+"""Small line charts as SVG text, coloured by the page's style sheet and readable by a screen reader.
 
-Every word that comes from outside is escaped here. No library draws, so no second is lost to an import.
+All text is escaped here. No plotting library is used, because importing one takes a second.
 """
 
 import math
@@ -13,7 +13,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 42
 MOST_CELLS = 2000
-"""More cells of a matrix are drawn as stretches of equal ones."""
+"""With more cells than this, equal neighbouring cells of a matrix are drawn as one rectangle."""
 Point = tuple[float, float]
 Range = tuple[float, float]
 Axis = tuple[str, Range]
@@ -28,11 +28,11 @@ class Series:
     points: Sequence[Point]
     style: str
     bars: Sequence[Range] = field(default=())
-    """Low and high end of an error bar per point; with bars the points are marked."""
+    """Low and high end of an error bar per point; with error bars, points have markers."""
 
 
 def draw_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup:
-    """All series in one frame; what lies outside the ranges is cut off."""
+    """An SVG line chart of all series; values outside the y range are clipped to it."""
     (x_label, x_range), (y_label, y_range) = x, y
     place = _Frame(x_range, y_range)
     parts = [
@@ -46,7 +46,7 @@ def draw_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup
 
 
 class _Frame:
-    """From a chart's values to the picture's coordinates."""
+    """Maps a chart's values to SVG coordinates."""
 
     def __init__(self, x_range: Range, y_range: Range) -> None:
         self.x_range, self.y_range = x_range, y_range
@@ -68,7 +68,7 @@ def _axes(place: _Frame, x_label: str, y_label: str) -> Iterator[str]:
         yield f'<line class="grid" x1="{LEFT}" y1="{y}" x2="{right}" y2="{y}"/>'
         yield f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>'
     low, high = place.x_range
-    for value in find_ticks(low, high, most=min(6, int(high - low)) if high > 1 else 6):  # rounds are whole
+    for value in find_ticks(low, high, most=min(6, int(high - low)) if high > 1 else 6):  # rounds are whole numbers
         yield f'<text x="{place.x(value)}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>'
     yield f'<line class="axis" x1="{LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
     yield f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
@@ -91,7 +91,7 @@ def _line(series: Series, place: _Frame) -> Iterator[str]:
 
 
 def find_ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round values from `low` to `high`: steps of 1, 2 or 5 times a power of ten."""
+    """Tick values from `low` to `high` in steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
@@ -100,7 +100,7 @@ def find_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def find_range(values: Sequence[float]) -> Range:
-    """A range with room above and below."""
+    """The range of the finite values, with a margin on both sides."""
     finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     room = (high - low) * 0.06 or max(abs(high) * 0.1, 0.05)
@@ -108,7 +108,7 @@ def find_range(values: Sequence[float]) -> Range:
 
 
 def draw_matrix(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> Markup:
-    """A cell per hospital (row) and round (column); each cell's style is a class: here, part or absent."""
+    """An SVG matrix of hospitals (rows) and rounds (columns); a cell's style is a class: trained, tested or absent."""
     columns = max(len(cells) for _, cells in rows)
     width, height = min(14.0, 560 / columns), 18
     left = 14 + 7 * min(22, max(len(name) for name, _ in rows))
@@ -136,7 +136,7 @@ def draw_matrix(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> Markup
 
 
 def _runs(cells: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """(start, stop, style) of neighbouring equal cells: thousands of rounds stay a small file."""
+    """(start, stop, style) of equal neighbouring cells; keeps the file small after thousands of rounds."""
     start = 0
     for place in range(1, len(cells) + 1):
         if place == len(cells) or cells[place] != cells[start]:

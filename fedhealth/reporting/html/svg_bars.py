@@ -1,4 +1,4 @@
-"""Lying bars with marks on them, as SVG text like that of `svg.py`; every word that comes from outside is escaped here."""
+"""Horizontal bar charts with markers, as SVG text; all text is escaped here."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ MARKS = {
     "s5": "M-1.5-5h3v3.5h3.5v3h-3.5V5h-3v-3.5H-5v-3h3.5z",
     "s6": "M-1.5-5h3V5h-3z",
 }
-"""Style -> the outline of its mark: shapes tell hospitals apart where colours do not."""
+"""Style -> the outline of its marker; shapes distinguish hospitals without colour."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its value, a mark (name, style, value) for each of few parts, or the range (low, high) of many."""
+    """One bar: its value, and either a marker (name, style, value) per hospital or the range (low, high) of many."""
 
     label: str
     value: float
@@ -32,7 +32,7 @@ class Bar:
 
 
 def draw_bars(title: str, bars: Sequence[Bar], x_label: str) -> Markup:
-    """One below the other, with their labels on the left."""
+    """An SVG chart of the bars, one below the other, with labels on the left."""
     values = [value for bar in bars for value in (bar.value, 0.0, *(m[2] for m in bar.marks), *(bar.spread or ()))]
     low, high = find_range(values)
     bottom, length = ROW * len(bars) + 4, WIDTH - RIGHT - LABELS_WIDTH
@@ -68,7 +68,7 @@ def _bar(bar: Bar, y: float, x: Callable[[float], float]) -> Iterator[str]:
 
 
 def draw_mark(style: str) -> Markup:
-    """A mark alone, for a legend."""
+    """A single marker, for a legend."""
     picture = _mark(style, 7, 7)
     return Markup(f'<svg class="bars mark" viewBox="0 0 14 14" aria-hidden="true">{picture}</svg>')  # noqa: S704  # no text
 

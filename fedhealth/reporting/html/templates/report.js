@@ -1,5 +1,5 @@
 "use strict";
-// The slider over thresholds; without it the same numbers stand in a table.
+// The threshold slider; without JavaScript a table shows the same numbers.
 (function () {
   var data = document.getElementById("confusion"), slider = document.getElementById("slider");
   if (!data || !slider) { return; }
