@@ -1,1 +1,1 @@
-"""Studies that pool rows and therefore stand outside the package: what federation is worth, and the synthetic statistics."""
+"""Studies that pool rows and are therefore not part of the package: comparison of methods, and synthetic statistics."""

@@ -1,4 +1,4 @@
-"""`python -m experiments.compare`: what federation is worth, on the same patients and seeds."""
+"""`python -m experiments.compare`: compare local, federated and central training on the same patients and seeds."""
 
 import sys
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ RAW = Path("data/raw")
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Load the patients, run the study, show and keep what came out."""
+    """Load the patients, run the study, print its tables and write its files."""
     settings = parse_flags(CompareSettings, argv, program="python -m experiments.compare")
     quiet_libraries()
     from experiments.page import console_text
-    from experiments.study import keep_study, load_patients, run_study
+    from experiments.study import load_patients, run_study, write_study
 
     source, path = load_patients(settings.source, url=UCI_URL, raw_folder=RAW, say=say)
     say(source.description)
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         epsilons=settings.dp_epsilon,
     )
     say(console_text(study, sys.stdout.isatty()))
-    for written in keep_study(study, settings.out, settings.page, settings.flags()):
-        say(f"written: {written}")
+    for written in write_study(study, settings.out, settings.page, settings.flags()):
+        say(f"wrote {written}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two pictures of a study, as SVG: what each hospital gets out of it, and whether risks mean what they say."""
+"""Figures of a study, as SVG: AUROC by hospital, calibration, and accuracy against epsilon."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.methods import AT_EPSILON
 from experiments.results import Study
-from experiments.scoring import Tested, join
+from experiments.scoring import LABELS, METRIC_NAMES, Tested, join
 from fedhealth.common.atomic_files import write_file
 
 if TYPE_CHECKING:
@@ -19,20 +19,20 @@ WIDTH, HEIGHT = 7.5, 3.2
 
 
 def write_figures(study: Study, protocol: str, methods: Sequence[str], folder: Path) -> list[str]:
-    """Draw the pictures of one protocol; returns their file names."""
+    """Write the figures of one protocol; returns their file names."""
     figures = {
         f"{protocol}-auroc.svg": draw_auroc(study, protocol, methods),
         f"{protocol}-calibration.svg": draw_calibration(study, protocol, methods),
     }
     if any(result.epsilon and result.protocol == protocol for result in study.results):
-        figures[f"{protocol}-privacy.svg"] = draw_price(study, protocol)
+        figures[f"{protocol}-privacy.svg"] = draw_privacy(study, protocol)
     for name, figure in figures.items():
         write_figure(figure, folder / name)
     return list(figures)
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
-    """The same figure gives the same bytes."""
+    """Write a figure as SVG; equal figures give equal bytes."""
     import io
 
     import matplotlib as mpl
@@ -44,7 +44,7 @@ def write_figure(figure: "Figure", path: Path) -> None:
 
 
 def draw_auroc(study: Study, protocol: str, methods: Sequence[str]) -> "Figure":
-    """AUROC of each hospital and the union, by method; bars of one standard deviation over repetitions."""
+    """AUROC of each hospital and pooled, by method; error bars of one standard deviation over repetitions."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT))
@@ -56,17 +56,17 @@ def draw_auroc(study: Study, protocol: str, methods: Sequence[str]) -> "Figure":
         offsets = [x + (place - (len(methods) - 1) / 2) * 0.15 for x, _ in shown]
         means, spreads = [r.mean for _, r in shown], [r.std for _, r in shown]
         axes.errorbar(offsets, means, yerr=spreads, fmt="o", markersize=5, capsize=2, label=method)
-    axes.set_xticks(range(len(hospitals)), hospitals)
+    axes.set_xticks(range(len(hospitals)), [LABELS.get(name, name) for name in hospitals])
     axes.set_ylabel("AUROC")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return figure
 
 
-def draw_price(study: Study, protocol: str) -> "Figure":
-    """Accuracy (mean over hospitals) and AUROC (union) against epsilon, as it is and corrected for each hospital.
+def draw_privacy(study: Study, protocol: str) -> "Figure":
+    """Accuracy (mean over hospitals) and AUROC (pooled) against epsilon, with and without correction in each hospital.
 
-    Bars of one standard deviation over repetitions; lines for the same method without differential privacy.
+    Error bars of one standard deviation over repetitions; dashed lines for the same method without differential privacy.
     """
     from matplotlib.figure import Figure
 
@@ -76,11 +76,11 @@ def draw_price(study: Study, protocol: str) -> "Figure":
         found = {
             r.method: r for r in study.results if (r.protocol, r.hospital, r.metric) == (protocol, hospital, metric)
         }
-        told = [(r.epsilon, *private_parts(r.method), r) for r in found.values() if r.epsilon]
+        private_results = [(r.epsilon, *private_parts(r.method), r) for r in found.values() if r.epsilon]
         for colour, correction in zip(
-            ("tab:blue", "tab:orange"), dict.fromkeys(each[2] for each in told), strict=False
+            ("tab:blue", "tab:orange"), dict.fromkeys(each[2] for each in private_results), strict=False
         ):
-            epsilons, plain, _, private = zip(*(each for each in told if each[2] == correction), strict=True)
+            epsilons, plain, _, private = zip(*(each for each in private_results if each[2] == correction), strict=True)
             means, spreads = [r.mean for r in private], [r.std for r in private]
             label = f"private{correction}"
             axes.errorbar(epsilons, means, spreads, fmt="o-", color=colour, label=label, capsize=2, markersize=4)
@@ -90,21 +90,21 @@ def draw_price(study: Study, protocol: str) -> "Figure":
             axes.set_xticks(epsilons, [f"{epsilon:g}" for epsilon in epsilons])
         axes.minorticks_off()
         axes.set_xlabel("epsilon (smaller: more private)")
-        axes.set_title(f"{metric if metric == 'accuracy' else 'AUROC'}, {hospital} of hospitals", fontsize=9)
+        axes.set_title(f"{METRIC_NAMES[metric]}, {LABELS[hospital]}", fontsize=9)
         axes.grid(axis="y", alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 
 def private_parts(method: str) -> tuple[str, str]:
-    """The method without its promise, and how it is corrected for each hospital: ` + intercept`, or nothing."""
+    """The method without its epsilon, and its correction in each hospital: ` + intercept`, or an empty text."""
     plain, _, rest = method.partition(AT_EPSILON)
     _, plus, correction = rest.partition(" + ")
     return plain, plus + correction
 
 
 def draw_calibration(study: Study, protocol: str, methods: Sequence[str]) -> "Figure":
-    """Share of ill patients against mean predicted risk, in tenths of the patients by risk."""
+    """Observed share of ill patients against mean predicted risk, in ten groups of equal size by risk."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(HEIGHT + 1, HEIGHT + 1))

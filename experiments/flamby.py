@@ -2,8 +2,8 @@
 
 Ogier du Terrail et al. 2022, "FLamby: datasets and benchmarks for cross-silo federated learning in realistic healthcare
 settings"; code flamby/datasets/fed_heart_disease/dataset.py at commit edacf54. Slope, ca and thal are left out, then every
-row with a missing value; cholesterol 0 stays a value. 740 of 920 rows remain. Two things are ours: numbers are standardised
-with the federation's means and deviations where FLamby uses each hospital's own, and a category has a column for each code.
+row with a missing value; cholesterol 0 stays a value. 740 of 920 rows remain. Two things differ from FLamby: numbers are
+standardised with the federation's means and standard deviations instead of each hospital's own, and categories are one-hot.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def read_hospitals(source: Path) -> dict[str, Patients]:
 
 
 def flamby_cases(source: Path, seeds: int) -> Iterator[Case]:
-    """FLamby's one split; the seeds 42, 43, ... are those of training."""
+    """FLamby's only split; training uses the seeds 42, 43, ..."""
     from sklearn.model_selection import train_test_split
 
     train, test = {}, {}
@@ -58,6 +58,8 @@ def flamby_cases(source: Path, seeds: int) -> Iterator[Case]:
         )
         train[name], test[name] = (take(patients, side) for side in sides)
     if (sizes := {name: (len(train[name].places), len(test[name].places)) for name in train}) != SIZES:
-        raise UsageError(f"{source}: FLamby's split gives {sizes}, it should be {SIZES}; use the unedited UCI files")
+        raise UsageError(
+            f"{source}: FLamby's split has the sizes {sizes} instead of {SIZES}; use the unedited UCI files"
+        )
     for repetition in range(seeds):
         yield Case("flamby", repetition, FIRST_SEED + repetition, train, test, missing_indicators=False)

@@ -1,6 +1,6 @@
-"""Training and predicting, one case at a time: alone, federated, in one place; always by the apps of a real run.
+"""Train and predict one case by each method: local, federated and central, always with the apps of a real run.
 
-A hospital alone is a federation of one; all rows in one place are a federation of one hospital that has them all.
+Local training is a federation of one hospital; central training is a federation of one hospital that has all rows.
 """
 
 import dataclasses
@@ -31,13 +31,13 @@ from fedhealth.transport.in_process import InProcessGrid
 Risks = dict[str, NDArray[np.float64]]
 """Hospital name -> risks of its test patients."""
 AT_EPSILON = ", epsilon "
-"""Stands in a method's name between the strategy and the epsilon of its guarantee."""
+"""Separates the strategy and the epsilon in the name of a method."""
 
 
 def train_model(train: Mapping[str, Rows], settings: FederationSettings, trainers: Trainers) -> Model:
-    """One federated run in this process, by the same two apps as over the network."""
+    """The model of one federated run in this process, with the same apps as over the network."""
     events: list[Event] = []
-    # Every patient counts in a study; a real hospital keeps sums over fewer than five to itself.
+    # The study's data are public, so no sum is suppressed; a real hospital suppresses sums over fewer than 5 patients.
     chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1, importance=False, personalise="none")
     apps = {
         name: make_client_app(study_hospital(name, rows.patients, [chosen.seed, place], trainers))
@@ -46,7 +46,7 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings, trainer
     federate(InProcessGrid(apps, chosen.to_run_config()), chosen, events.append, max_wait=1.0)
     finished = events[-1]
     if not isinstance(finished, RunFinished) or finished.standardisation is None:
-        raise ValueError("a study needs a run that ends, with a common standardisation")
+        raise ValueError("the run of a study must finish and have a common standardisation")
     return Model(
         [read_array(array) for array in finished.weights.values()],
         finished.standardisation,
@@ -55,8 +55,8 @@ def train_model(train: Mapping[str, Rows], settings: FederationSettings, trainer
 
 
 def study_hospital(name: str, train: Patients, noise_seed: Sequence[int], trainers: Trainers) -> HospitalData:
-    """A hospital that trains on these patients; its noise can be repeated, since a study's patients are public."""
-    # What is tested while training decides nothing; the case's test patients are not part of the run.
+    """A hospital that trains on these patients; its noise is seeded, which is safe because a study's patients are public."""
+    # It also evaluates on them, which has no effect; the case's test patients are not part of the run.
     return HospitalData(
         Hospital(name, name, train, "study", ()),
         trainers,
@@ -73,7 +73,7 @@ def run_case(
     trainers: Trainers,
     epsilons: Sequence[float] = (),
 ) -> Iterator[tuple[str, Risks]]:
-    """Method name -> risks of all test patients, one method after the other; `epsilons` are tried with the first strategy."""
+    """Yield (method name, risks of all test patients) for each method; `epsilons` are run with the first strategy."""
     base = dataclasses.replace(settings, seed=case.seed, missing_indicators=case.missing_indicators)
     alone = dataclasses.replace(base, strategy="fedavg", hospitals=1)
     if case.test.keys() <= case.train.keys():
@@ -92,13 +92,13 @@ def run_case(
 
 
 def with_personal(method: str, model: Model, case: Case, finetuned: bool) -> Iterator[tuple[str, Risks]]:
-    """The model as it is, and made personal in each hospital: by its own training rows, or without any label if it is new."""
+    """Yield the risks of the model and of its corrections in each hospital (by training rows, or by prevalence if new)."""
     global_odds = {name: model.log_odds(rows.patients) for name, rows in case.test.items()}
     yield method, {name: to_risks(odds) for name, odds in global_odds.items()}
     if not case.test.keys() <= case.train.keys():
         trained = float(pool(case.train).patients.labels.mean())
-        moved = {name: odds + fit_prevalence(odds, trained)[1] for name, odds in global_odds.items()}
-        yield f"{method} + prevalence", {name: to_risks(odds) for name, odds in moved.items()}
+        shifted = {name: odds + fit_prevalence(odds, trained)[1] for name, odds in global_odds.items()}
+        yield f"{method} + prevalence", {name: to_risks(odds) for name, odds in shifted.items()}
         return
     own = {name: case.train[name].patients for name in case.test}
     shifts = {name: fit_intercept(model.log_odds(patients), patients.labels) for name, patients in own.items()}
@@ -110,13 +110,13 @@ def with_personal(method: str, model: Model, case: Case, finetuned: bool) -> Ite
 
 
 def epsilon_of(method: str) -> float | None:
-    """The epsilon that the method guarantees each patient; None without a guarantee."""
+    """The epsilon of a method's guarantee for each patient; None without differential privacy."""
     _, at, rest = method.partition(AT_EPSILON)
     return float(rest.partition(" ")[0]) if at else None
 
 
 def pool(hospitals: Mapping[str, Rows]) -> Rows:
-    """All rows in one place, as no federation has them."""
+    """The rows of all hospitals, concatenated."""
     features = np.concatenate([rows.patients.features for rows in hospitals.values()])
     labels = np.concatenate([rows.patients.labels for rows in hospitals.values()])
     return Rows(Patients(features, labels), np.arange(len(labels)))

@@ -1,9 +1,9 @@
-"""How the settings were chosen, and whether choosing fooled us: nested cross-validation.
+"""Nested cross-validation: estimate how much the choice of the default settings biases the results.
 
-Inside each case the candidates are compared on its training rows only, by folds of them (or, for a new hospital, by leaving
-one of the training hospitals out); the winner is then trained on all training rows and tested once. That procedure's choice
-among the candidates owes nothing to test rows (Varma & Simon 2006, "Bias in error estimation when using cross-validation for
-model selection"); if the defaults do no better, neither does theirs.
+In each case the candidates are compared on its training rows only, by inner folds (or, for a new hospital, by leaving out one
+training hospital). The best candidate is then trained on all training rows and tested once, so that no test row influences
+the selection (Varma & Simon 2006, "Bias in error estimation when using cross-validation for model selection"). If the
+defaults are not better than this, their choice has not biased the results noticeably.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.methods import Risks, train_model, with_personal
-from experiments.splits import Case, Rows, deal_folds
+from experiments.splits import Case, Rows, assign_folds
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.risk import SMALLEST_RISK
 from fedhealth.config.federation import FederationSettings
@@ -30,13 +30,13 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "scaffold logistic, 40 rounds": {"strategy": "scaffold", "rounds": 40},
     "fedavg mlp, 60 rounds, decay 0.03": {"model": "mlp", "rounds": 60, "weight_decay": 0.03},
 }
-"""What the candidates change in the defaults; the first changes nothing."""
+"""Candidate -> its changes to the default settings; the first changes nothing."""
 
 
 def run_chosen(
     case: Case, settings: FederationSettings, chosen: list[str], trainers: Trainers
 ) -> Iterator[tuple[str, Risks]]:
-    """Choose on the case's training rows, train on all of them, test; the choice is appended to `chosen`."""
+    """Select a candidate on the case's training rows, train it on all of them and test; appends its name to `chosen`."""
     inner = list(new_hospital_folds(case) if not case.test.keys() <= case.train.keys() else training_folds(case))
     losses = {
         name: inner_loss(inner, dataclasses.replace(settings, **changes), trainers)
@@ -54,9 +54,9 @@ def run_chosen(
 
 
 def training_folds(case: Case) -> Iterator[Case]:
-    """The case's training rows, split into folds of their own; a fold may leave a small hospital with nobody to test."""
+    """Inner folds of the case's training rows; a small hospital may have no test patient in a fold."""
     generator = np.random.default_rng([INNER_STREAM, case.repetition])
-    folds = {name: deal_folds(rows.patients.labels, INNER_FOLDS, generator) for name, rows in case.train.items()}
+    folds = {name: assign_folds(rows.patients.labels, INNER_FOLDS, generator) for name, rows in case.train.items()}
     for fold in range(INNER_FOLDS):
         train = {name: subset(rows, np.flatnonzero(folds[name] != fold)) for name, rows in case.train.items()}
         test = {name: subset(rows, np.flatnonzero(folds[name] == fold)) for name, rows in case.train.items()}
@@ -64,14 +64,14 @@ def training_folds(case: Case) -> Iterator[Case]:
 
 
 def new_hospital_folds(case: Case) -> Iterator[Case]:
-    """Each training hospital once as the one that is new."""
+    """Cases in which each training hospital in turn is the new one."""
     for left_out, rows in case.train.items():
         rest = {name: other for name, other in case.train.items() if name != left_out}
         yield dataclasses.replace(case, train=rest, test={left_out: rows})
 
 
 def subset(rows: Rows, places: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
-    """Some of the rows."""
+    """The rows at `places`."""
     patients = dataclasses.replace(
         rows.patients, features=rows.patients.features[places], labels=rows.patients.labels[places]
     )
@@ -79,7 +79,7 @@ def subset(rows: Rows, places: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
 
 
 def inner_loss(cases: Sequence[Case], settings: FederationSettings, trainers: Trainers) -> float:
-    """Mean log loss per patient over the folds, of the global model and of the one corrected for each hospital."""
+    """Mean log loss per patient over the folds, over the global model and its correction in each hospital."""
     total, patients = 0.0, 0
     for case in cases:
         chosen = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""A study as text: tables for the console and the page docs/results.md."""
+"""A study as text: tables for the console, and the page docs/results.md."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,16 +6,15 @@ from pathlib import Path
 from experiments.figures import write_figures
 from experiments.paired_bootstrap import Difference
 from experiments.results import Study
-from experiments.scoring import MEAN, POOLED
+from experiments.scoring import LABELS, MEAN, METRIC_NAMES, POOLED
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.text_table import format_table
 
 SHOWN = (POOLED, MEAN)
-METRIC_NAMES = {"accuracy": "accuracy", "auroc": "AUROC", "brier": "Brier", "ece": "ECE"}
 TITLES = {
-    "flamby": "FLamby's benchmark: 740 patients, 13 columns, one split, five trainings",
+    "flamby": "FLamby's benchmark: 740 patients, 13 columns, one split, five training seeds",
     "cv": "Cross-validation: 920 patients, five folds, five seeds",
-    "cv-no-indicators": "The same without telling the model which values are missing",
+    "cv-no-indicators": "The same without indicators of missing values",
     "new-hospital": "A new hospital: trained on three, tested on the fourth",
     "small-15": "Little data: 15 training patients in each hospital",
     "small-30": "Little data: 30 training patients in each hospital",
@@ -26,11 +25,11 @@ Lines = list[tuple[str, ...]]
 
 
 def pooled_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
-    """Heading and lines: every method, all test patients together and the mean over hospitals."""
+    """Heading and lines: every method, pooled test patients and mean over hospitals."""
     values = {(r.method, r.hospital, r.metric): r for r in study.results if r.protocol == protocol}
     columns = [(where, metric) for where in SHOWN for metric in METRIC_NAMES]
     methods = dict.fromkeys(method for method, _, _ in values)
-    heading = ("method", *(f"{where} {METRIC_NAMES[metric]}" for where, metric in columns))
+    heading = ("method", *(f"{LABELS[where]} {METRIC_NAMES[metric]}" for where, metric in columns))
     lines: Lines = []
     for method in methods:
         cells = [values.get((method, *column)) for column in columns]
@@ -51,7 +50,7 @@ def hospital_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]
 
 
 def difference_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
-    """Heading and lines: federated less local and less central, with 95 % intervals."""
+    """Heading and lines: federated minus local and minus central, with 95 % intervals."""
     lines: Lines = []
     for (name, method, reference), found in study.differences.items():
         if name != protocol or method.endswith("finetune"):
@@ -59,42 +58,42 @@ def difference_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Line
         where = {(each.hospital, each.metric): each for each in found}
         shown = [("union", "accuracy"), ("union", "auroc"), ("union", "brier"), ("mean", "auroc"), ("va", "auroc")]
         lines.append((f"{method} - {reference}", *(interval(where.get(column)) for column in shown)))
-    return ("difference", "union accuracy", "union AUROC", "union Brier", "mean AUROC", "VA AUROC"), lines
+    return ("difference", "pooled accuracy", "pooled AUROC", "pooled Brier", "mean AUROC", "VA AUROC"), lines
 
 
 def interval(difference: Difference | None) -> str:
-    """`+0.012 [0.003, 0.021]`."""
+    """A difference with its interval as text, such as `+0.012 [+0.003, +0.021]`."""
     if difference is None:
         return "n/a"
     return f"{difference.difference:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-def choice_lines(study: Study, protocol: str) -> list[str]:
-    """How often each candidate was chosen on training rows."""
+def selection_lines(study: Study, protocol: str) -> list[str]:
+    """How often each candidate was selected on training rows."""
     chosen = study.choices.get(protocol, {})
     counts = ", ".join(f"{name} {times}x" for name, times in sorted(chosen.items(), key=lambda each: -each[1]))
-    return [f"chosen on training rows, case by case: {counts}"] if chosen else []
+    return [f"selected on training rows, case by case: {counts}"] if chosen else []
 
 
 def console_text(study: Study, terminal: bool) -> str:
-    """All tables, one protocol after the other."""
+    """All tables, protocol by protocol."""
     blocks = []
     for protocol in protocols_of(study):
         blocks.append(f"\n{TITLES.get(protocol, protocol)}")
         for make in (pooled_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)
             blocks += ["", format_table(heading, lines, text_columns=1, terminal=terminal)] if lines else []
-        blocks += choice_lines(study, protocol)
+        blocks += selection_lines(study, protocol)
     return "\n".join(blocks)
 
 
 def protocols_of(study: Study) -> list[str]:
-    """In the order in which they ran."""
+    """The protocols of a study, in the order of the runs."""
     return list(dict.fromkeys(result.protocol for result in study.results))
 
 
 def write_page(study: Study, path: Path, introduction: Callable[[Study, str], str], flags: str) -> None:
-    """The page, and its figures in a folder of the same name beside it; `flags` are those of its commands."""
+    """Write the page, and its figures into a folder of the same name; `flags` are the flags of its commands."""
     parts = [introduction(study, flags)]
     for protocol in protocols_of(study):
         flag = protocol.split("-")[0] if protocol.startswith("small") else protocol
@@ -103,20 +102,20 @@ def write_page(study: Study, path: Path, introduction: Callable[[Study, str], st
         for make in (pooled_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)
             parts += [f"`{command}`\n", markdown(heading, lines)] if lines else []
-        parts += [f"{line}\n" for line in choice_lines(study, protocol)]
-        for name in write_figures(study, protocol, pictured(study, protocol), path.with_suffix("")):
+        parts += [f"{line}\n" for line in selection_lines(study, protocol)]
+        for name in write_figures(study, protocol, methods_in_figures(study, protocol), path.with_suffix("")):
             parts.append(f"![{name}]({path.stem}/{name})\n")
     write_file(path, "\n".join(parts).encode())
 
 
-def pictured(study: Study, protocol: str) -> list[str]:
-    """The methods worth a picture: alone, the first strategy with and without its intercept, in one place."""
+def methods_in_figures(study: Study, protocol: str) -> list[str]:
+    """The methods shown in figures: local, the first strategy with and without its intercept, central."""
     methods = [method for name, method in study.tested if name == protocol]
     first = next(method for method in methods if method.startswith("federated"))
     return [method for method in ("local", first, f"{first} + intercept", "central") if method in methods]
 
 
 def markdown(heading: Sequence[str], lines: Lines) -> str:
-    """A table of a page."""
+    """A Markdown table."""
     rule = ["---", *["---:"] * (len(heading) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines)) + "\n"

@@ -1,8 +1,8 @@
-"""How sure a difference between two methods is: a paired bootstrap over patients.
+"""Intervals of the difference between two methods: a paired bootstrap over patients.
 
-In every draw the patients of each hospital are drawn anew (Efron 1979), the same ones for both methods and in all
-repetitions; the difference of a draw is the mean over repetitions. The interval says what other patients of the same
-hospitals might have shown, not what other hospitals would.
+Every draw resamples the patients of each hospital (Efron 1979), the same ones for both methods and in all repetitions; the
+difference of a draw is the mean over repetitions. The interval reflects the sampling of patients of these hospitals, not the
+variation between hospitals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ Repetition = Mapping[str, Tested]
 
 @dataclass(frozen=True)
 class Difference:
-    """`method` less `reference` in one metric, with a 95 % interval."""
+    """A method's metric minus that of its reference, with a 95 % interval."""
 
     hospital: str
     metric: str
@@ -35,7 +35,7 @@ class Difference:
 
 
 def compare(method: Sequence[Repetition], reference: Sequence[Repetition]) -> list[Difference]:
-    """All differences between two methods that tested the same patients in the same repetitions."""
+    """All differences between two methods with the same test patients in the same repetitions."""
     weights = draw_weights(method)
     names = [*method[0], *([MEAN, POOLED] if len(method[0]) > 1 else [])]
     found = []
@@ -53,7 +53,7 @@ def compare(method: Sequence[Repetition], reference: Sequence[Repetition]) -> li
 
 
 def draw_weights(repetitions: Sequence[Repetition]) -> dict[str, NDArray[np.float64]]:
-    """Hospital -> how often each of its patients is drawn (1 + NUM_DRAWS, num_patients); the first draw is everybody once."""
+    """Hospital -> how often each of its patients is drawn (1 + NUM_DRAWS, num_patients); draw 0 has every patient once."""
     generator = np.random.default_rng(BOOTSTRAP_STREAM)
     weights = {}
     for name in repetitions[0]:

@@ -1,4 +1,4 @@
-"""The results of a study: one record per number, and everything that came out."""
+"""The records of a study: single results, and the study as a whole."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,33 +9,33 @@ from experiments.paired_bootstrap import Difference, Repetition
 
 @dataclass(frozen=True)
 class Result:
-    """One number of the study; `n` repetitions stand behind its mean and standard deviation."""
+    """One metric of one method: mean and standard deviation over `n` repetitions."""
 
     protocol: str
     method: str
     hospital: str
-    """A hospital, `mean` (unweighted, over hospitals) or `union` (all test patients together)."""
+    """A hospital, `mean` (unweighted, over hospitals) or `union` (pooled test patients)."""
     metric: str
     mean: float
     std: float
     n: int
     epsilon: float | None = None
-    """What the method promised each patient (differential privacy); None for the others."""
+    """Of the method's differential privacy guarantee; None without one."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that came out."""
+    """All results of a study."""
 
     data: str
-    """Whose patients, in one line."""
+    """Description of the data, in one line."""
     results: Sequence[Result]
     differences: Mapping[tuple[str, str, str], Sequence[Difference]]
     """(protocol, method, reference) -> differences."""
     tested: Mapping[tuple[str, str], Sequence[Repetition]]
-    """(protocol, method) -> test patients with their risks, for figures; never written to a file."""
+    """(protocol, method) -> test patients with their risks, for figures; not written to a file."""
     choices: Mapping[str, Mapping[str, int]]
-    """Protocol -> how often each candidate was chosen on training rows; empty unless that was asked for."""
+    """Protocol -> how often each candidate was selected on training rows; empty without --choose."""
 
     def to_json(self) -> list[dict[str, Any]]:
         """The results as plain records."""

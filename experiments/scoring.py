@@ -1,4 +1,4 @@
-"""Metrics of one repetition: per hospital, their unweighted mean, and the union of all test patients."""
+"""Metrics of one repetition: per hospital, their unweighted mean, and pooled."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from fedhealth.metrics.histogram import compute_metrics, score_histogram
 from fedhealth.metrics.ranking import exact_auroc
 
-METRICS = ("accuracy", "auroc", "brier", "ece")
+METRIC_NAMES = {"accuracy": "accuracy", "auroc": "AUROC", "brier": "Brier", "ece": "ECE"}
+"""Key in results.json -> name in tables and figures."""
 POOLED, MEAN = "union", "mean"
+LABELS = {POOLED: "pooled", MEAN: "mean"}
+"""Key in results.json -> label in tables and figures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +26,15 @@ class Tested:
 
 
 def join(parts: list[Tested]) -> Tested:
-    """The patients of several folds or hospitals, one after the other."""
+    """The concatenated patients of several folds or hospitals."""
     return Tested(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("places", "labels", "risks")))
 
 
 def score(hospitals: Mapping[str, Tested]) -> dict[tuple[str, str], float]:
-    """(hospital, metric) -> value; undefined ones are left out, also of the mean."""
+    """(hospital, metric) -> value; undefined values are left out, also of the mean."""
     values = {name: score_one(tested) for name, tested in hospitals.items()}
     values[POOLED] = score_one(join(list(hospitals.values())))
-    for metric in METRICS:
+    for metric in METRIC_NAMES:
         known = [values[name][metric] for name in hospitals if metric in values[name]]
         if known:
             values.setdefault(MEAN, {})[metric] = float(np.mean(known))
@@ -39,7 +42,7 @@ def score(hospitals: Mapping[str, Tested]) -> dict[tuple[str, str], float]:
 
 
 def score_one(tested: Tested) -> dict[str, float]:
-    """Metrics of some patients; AUROC from the risks themselves, which are at hand here."""
+    """Metrics of one group of patients; the AUROC is exact, from the risks themselves."""
     metrics = compute_metrics(score_histogram(tested.risks, tested.labels))
     found = {"accuracy": metrics.accuracy, "brier": metrics.brier, "ece": metrics.ece}
     found["auroc"] = exact_auroc(tested.risks, tested.labels)

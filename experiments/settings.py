@@ -1,4 +1,4 @@
-"""The flags of `python -m experiments.compare`, each checked where it is made."""
+"""The flags of `python -m experiments.compare` and their checks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ Protocol = Literal["flamby", "cv", "cv-no-indicators", "new-hospital", "small"]
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """What federation is worth: each hospital alone, federated, all rows in one place; on the same patients and seeds.
+    """Compare training in each hospital alone, federated, and on pooled rows, with the same patients and seeds.
 
     Example: python -m experiments.compare --source data/raw --protocol cv --strategy fedavg scaffold --out runs/compare
     """
@@ -21,21 +21,22 @@ class CompareSettings:
     source: str = "auto"
     """auto, uci, synthetic, or the PATH of the UCI files or a Kaggle copy (flamby needs the UCI files' folder)."""
     protocol: tuple[Protocol, ...] = ("flamby", "cv", "cv-no-indicators", "new-hospital", "small")
-    """flamby: FLamby's rows and split; cv: five folds; cv-no-indicators; new-hospital: leave one out; small: few patients."""
+    """flamby: FLamby's rows and split; cv: five folds; cv-no-indicators: cv without missing indicators; new-hospital: leave
+    one hospital out; small: few training patients."""
     strategy: tuple[StrategyName, ...] = ("fedavg", "fedadagrad", "scaffold")
     """The federated strategies."""
     seeds: int = 5
-    """How many seeds: repetitions of cv, trainings of flamby."""
+    """Number of seeds: repetitions of cv, training runs of flamby."""
     out: Path = Path("runs/compare")
     """The folder for results.json, differences.json and figures."""
     page: Path | None = None
-    """Also write the tables as a page of documentation, with figures beside it."""
+    """Also write a Markdown page of the tables, with figures in a folder beside it."""
     choose: bool = False
-    """Also choose the settings anew inside every case, on its training rows only (takes several times as long)."""
+    """Also select the settings in every case on its training rows only (takes several times as long)."""
     dp_epsilon: tuple[float, ...] = ()
     """Also run the first strategy under differential privacy with each of these epsilons."""
     dp_delta: float = FederationSettings.dp_delta
-    """The delta that goes with them."""
+    """The delta of --dp-epsilon."""
     rounds: int = FederationSettings.rounds
     """Federated rounds."""
     local_epochs: int = FederationSettings.local_epochs
@@ -46,7 +47,7 @@ class CompareSettings:
     """Step size of the gradient descent in a hospital (a third of it under an adaptive server). 0: the usual one."""
 
     def __post_init__(self) -> None:
-        """Check every value; a wrong one is a `UsageError`."""
+        """Check every value; raises a `UsageError` for a wrong one."""
         require(1 <= self.seeds <= 100, "seeds", self.seeds, "a number from 1 to 100")
         require(bool(self.protocol), "protocol", "empty", "at least one")
         require(bool(self.strategy), "strategy", "empty", "at least one")
@@ -56,7 +57,7 @@ class CompareSettings:
             self.federation(strategy)
 
     def federation(self, strategy: StrategyName) -> FederationSettings:
-        """The settings of one of the runs."""
+        """The settings of a run with this strategy."""
         return FederationSettings(
             strategy=strategy,
             rounds=self.rounds,
@@ -69,6 +70,6 @@ class CompareSettings:
         )
 
     def flags(self) -> str:
-        """The flags that decide what the tables hold, beside source and protocol, as they are typed."""
+        """The flags besides source and protocol that determine the tables, as command line text."""
         private = f" --dp-epsilon {' '.join(f'{each:g}' for each in self.dp_epsilon)} --dp-delta {self.dp_delta:g}"
         return " --choose" * self.choose + private * bool(self.dp_epsilon)

@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested, for each protocol; everything is drawn from seeds."""
+"""Training and test patients of each protocol, drawn from seeds."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from fedhealth.data.schema import FEATURE_NAMES, HOSPITAL, TARGET
 NUM_FOLDS = 5
 SMALL_SIZES = (15, 30, 60)
 DRAWS_PER_SEED = 4
-"""The protocol `small` is noisy: it is repeated this often for each seed."""
+"""Repetitions per seed of the protocol `small`, whose results vary most."""
 FOLD_STREAM, DRAW_STREAM = 0xF01D, 0xD4A3
-"""Keep these random numbers apart from every other use of the same seed."""
+"""Make these random numbers independent of other uses of the same seed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Some patients of one hospital, by their place in that hospital's table (num_patients,)."""
+    """Patients of one hospital and their indices in that hospital's table (num_patients,)."""
 
     patients: Patients
     places: NDArray[np.int64]
@@ -28,7 +28,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One model to train: hospital name -> rows. Hospitals that are only tested are new to the model."""
+    """Training and test rows of one model, by hospital name; a hospital without training rows is new to the model."""
 
     protocol: str
     repetition: int
@@ -54,13 +54,13 @@ def take(patients: Patients, places: NDArray[np.int64]) -> Rows:
     return Rows(Patients(patients.features[places], patients.labels[places]), places)
 
 
-def deal_folds(labels: NDArray[np.float32], num_folds: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Fold of each patient (num_patients,); classes are spread evenly over the folds."""
-    folds, dealt = np.zeros(len(labels), dtype=np.int64), 0
+def assign_folds(labels: NDArray[np.float32], num_folds: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Fold of each patient (num_patients,), stratified by label."""
+    folds, assigned = np.zeros(len(labels), dtype=np.int64), 0
     for label in np.unique(labels):
         members = generator.permutation(np.flatnonzero(labels == label))
-        folds[members] = (np.arange(len(members)) + dealt) % num_folds
-        dealt += len(members)
+        folds[members] = (np.arange(len(members)) + assigned) % num_folds
+        assigned += len(members)
     return folds
 
 
@@ -70,7 +70,7 @@ def cross_validation_cases(
     """Five folds stratified by hospital and label, for each seed; every patient is tested once per seed."""
     for seed in range(seeds):
         generator = np.random.default_rng([FOLD_STREAM, seed])
-        folds = {name: deal_folds(patients.labels, NUM_FOLDS, generator) for name, patients in hospitals.items()}
+        folds = {name: assign_folds(patients.labels, NUM_FOLDS, generator) for name, patients in hospitals.items()}
         for fold in range(NUM_FOLDS):
             train = {name: take(p, np.flatnonzero(folds[name] != fold)) for name, p in hospitals.items()}
             test = {name: take(p, np.flatnonzero(folds[name] == fold)) for name, p in hospitals.items()}
@@ -78,7 +78,7 @@ def cross_validation_cases(
 
 
 def new_hospital_cases(hospitals: Mapping[str, Patients], seeds: int) -> Iterator[Case]:
-    """Each hospital once as the one that the others' model has never seen."""
+    """Cases in which each hospital in turn is new: trained on the others, tested on it."""
     for seed in range(seeds):
         for left_out in hospitals:
             train = {name: take(p, np.arange(len(p))) for name, p in hospitals.items() if name != left_out}
@@ -87,14 +87,14 @@ def new_hospital_cases(hospitals: Mapping[str, Patients], seeds: int) -> Iterato
 
 
 def small_cases(hospitals: Mapping[str, Patients], seeds: int, size: int) -> Iterator[Case]:
-    """`size` training patients in each hospital, drawn with its own prevalence; a fifth, kept apart, is tested."""
+    """`size` training patients per hospital, stratified by label; a fifth of the hospital's patients is the test set."""
     for repetition in range(seeds * DRAWS_PER_SEED):
         generator = np.random.default_rng([DRAW_STREAM, repetition])
         train, test = {}, {}
         for name, patients in hospitals.items():
-            folds = deal_folds(patients.labels, NUM_FOLDS, generator)
+            folds = assign_folds(patients.labels, NUM_FOLDS, generator)
             rest = np.flatnonzero(folds != 0)
-            parts = deal_folds(patients.labels[rest], max(1, len(rest) // size), generator)
+            parts = assign_folds(patients.labels[rest], max(1, len(rest) // size), generator)
             train[name] = take(patients, rest[parts == 0][:size])
             test[name] = take(patients, np.flatnonzero(folds == 0))
         yield Case(f"small-{size}", repetition, repetition, train, test)

@@ -1,4 +1,4 @@
-"""A whole study: every protocol, method and repetition, and what came out of it."""
+"""Run a study: every protocol, method and repetition."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ from experiments.methods import epsilon_of, run_case
 from experiments.nested_cv import run_chosen
 from experiments.paired_bootstrap import Difference, Repetition, compare
 from experiments.results import Result, Study
-from experiments.scoring import Tested, join, score
+from experiments.scoring import LABELS, MEAN, METRIC_NAMES, POOLED, Tested, join, score
 from experiments.splits import SMALL_SIZES, Case, cross_validation_cases, new_hospital_cases, patients_of, small_cases
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.atomic_files import write_file
@@ -27,25 +27,25 @@ NUM_SYNTHETIC = 920
 
 
 def load_patients(source: str, *, url: str, raw_folder: Path, say: Say) -> tuple[Source, Path]:
-    """The table, and the path of the files behind it (FLamby's protocol reads them again, for what the table leaves out)."""
+    """The table and the path of its files; FLamby's protocol reads them again for values that the table does not keep."""
     loaded = load_source(source, url=url, patients=NUM_SYNTHETIC, seed=0, raw_folder=raw_folder, say=say)
     return loaded, raw_folder if source in ("auto", "uci") else Path(source)
 
 
-def keep_study(study: Study, out: Path, page: Path | None, flags: str) -> list[Path]:
-    """Write results.json, differences.json and figures into `out`, and the page if one is asked for; the paths written.
+def write_study(study: Study, out: Path, page: Path | None, flags: str) -> list[Path]:
+    """Write results.json, differences.json and figures into `out`, and the page if requested; returns the written paths.
 
-    `flags` are those that the page's commands need beside the protocol.
+    `flags` are the flags of the page's commands besides the protocol.
     """
     from experiments.figures import write_figures
     from experiments.introduction import introduce
-    from experiments.page import pictured, protocols_of, write_page
+    from experiments.page import methods_in_figures, protocols_of, write_page
 
     files = {out / "results.json": study.to_json(), out / "differences.json": study.differences_json()}
     for path, records in files.items():
         write_file(path, (json.dumps(records, indent=1, allow_nan=False) + "\n").encode())
     for protocol in protocols_of(study):
-        write_figures(study, protocol, pictured(study, protocol), out)
+        write_figures(study, protocol, methods_in_figures(study, protocol), out)
     if page is not None:
         write_page(study, page, introduce, flags)
     return [*files, *([page] if page is not None else [])]
@@ -63,10 +63,10 @@ def run_study(
     choose: bool = False,
     epsilons: Sequence[float] = (),
 ) -> Study:
-    """All protocols, one after the other; `path` is where FLamby's protocol reads the raw files.
+    """Run all protocols; FLamby's protocol reads the raw files at `path`.
 
     The first strategy is also run under differential privacy, once for each of `epsilons`.
-    With `choose`, the settings are also chosen anew inside every case, on its training rows (`choice.py`).
+    With `choose`, the settings are also selected in every case, on its training rows (`nested_cv.py`).
     """
     tested: dict[tuple[str, str], list[Repetition]] = {}
     choices: dict[str, Counter[str]] = {}
@@ -86,7 +86,7 @@ def run_study(
 
 
 def make_cases(protocol: str, source: Source, path: Path, seeds: int) -> Iterator[tuple[str, Iterable[Case]]]:
-    """(name, cases) of a protocol; `small` has one for each size."""
+    """Yield (name, cases) of a protocol; `small` has one pair per size."""
     hospitals = patients_of(source.table)
     if protocol == "flamby":
         yield protocol, flamby_cases(path, seeds)
@@ -110,7 +110,7 @@ def run_protocol(
     chosen: list[str] | None,
     epsilons: Sequence[float] = (),
 ) -> dict[str, list[Repetition]]:
-    """Method -> its repetitions; the folds of a repetition are put together. Choices, if any, are appended to `chosen`."""
+    """Method -> its repetitions, each with the folds joined; appends selected candidates to `chosen` if it is a list."""
     parts: dict[str, dict[int, dict[str, list[Tested]]]] = {}
     for case in cases:
         methods = [run_case(case, settings, strategies, trainers, epsilons)]
@@ -141,7 +141,7 @@ def summarise(protocol: str, method: str, repetitions: Sequence[Repetition]) -> 
 def all_differences(
     tested: Mapping[tuple[str, str], Sequence[Repetition]],
 ) -> dict[tuple[str, str, str], Sequence[Difference]]:
-    """Each federated method less local and less central (a personal one less the central one made personal alike)."""
+    """Each federated method minus local and minus central (with the same kind of correction, if any)."""
     found: dict[tuple[str, str, str], Sequence[Difference]] = {}
     for (protocol, method), repetitions in tested.items():
         if not method.startswith("federated") or epsilon_of(method) is not None:
@@ -155,11 +155,11 @@ def all_differences(
 
 
 def summary_line(protocol: str, method: str, repetitions: Sequence[Repetition]) -> str:
-    """The union's and the mean's figures, as they come."""
+    """Pooled and mean figures of one method, in one line."""
     values = {(r.hospital, r.metric): r.mean for r in summarise(protocol, method, repetitions)}
     shown = [
-        f"{where} {metric} {values[where, metric]:.3f}"
-        for where in ("union", "mean")
+        f"{LABELS[where]} {METRIC_NAMES[metric]} {values[where, metric]:.3f}"
+        for where in (POOLED, MEAN)
         for metric in ("accuracy", "auroc")
     ]
-    return f"{protocol:<16}  {method:<34}  {'  '.join(shown)}  Brier {values['union', 'brier']:.4f}"
+    return f"{protocol:<16}  {method:<34}  {'  '.join(shown)}  Brier {values[POOLED, 'brier']:.4f}"

@@ -1,4 +1,4 @@
-"""The documentation is what the code does: commands run, help texts match, every wing and dependency is named."""
+"""The documentation matches the code: commands run, help texts match, every wing and dependency is named."""
 
 import contextlib
 import importlib
@@ -26,8 +26,8 @@ OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1
 
 
 def render_commands() -> str:
-    """docs/commands.md as it should be. Rewrite it with `python -m tests.test_docs`."""
-    sections = ["# Commands\n\nWhat `--help` prints; a test compares this page with the code.\n"]
+    """The content of docs/commands.md; `python -m tests.test_docs` writes it."""
+    sections = ["# Commands\n\nThe output of `--help` for every command; a test compares this page with the code.\n"]
     commands = {script: script.removesuffix(".py") for script in SCRIPTS}
     commands |= {f"python -m fedhealth {name}": f"fedhealth.cli.commands.{name}" for name in FEDHEALTH_COMMANDS}
     for command, module in {**commands, "python -m experiments.compare": "experiments.compare"}.items():
@@ -37,7 +37,7 @@ def render_commands() -> str:
 
 
 def render_help(command: str, module: str) -> str:
-    """What `command --help` prints on a terminal of 100 columns without colours; `module` holds its main function."""
+    """The output of `command --help` in a terminal of 100 columns without colours; `module` has its main function."""
     terminal = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with (
@@ -65,8 +65,8 @@ def test_the_help_texts_in_the_docs_are_those_of_the_scripts() -> None:
 @pytest.mark.slow  # five Keras processes
 @pytest.mark.processes
 @pytest.mark.enable_socket
-def test_the_readmes_terminals_work_as_they_stand(tmp_path: Path) -> None:
-    """In a copy of the tree; only a port is added. Server and clients open no connection but the one between them."""
+def test_the_readmes_commands_work_unchanged(tmp_path: Path) -> None:
+    """In a copy of the tree, with a free port added. Server and clients open no other connection than between them."""
     for name in (*SCRIPTS, "utils.py", "fedhealth"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -140,13 +140,13 @@ def test_the_number_of_weights_in_the_readme_is_the_default_models() -> None:
     assert f"({sum(weight.size for weight in weights)} numbers by default)" in README
 
 
-def test_every_wing_is_on_the_readmes_map() -> None:
+def test_every_wing_is_in_the_readmes_table() -> None:
     wings = {f"{path.parent.name}/" for path in (ROOT / "fedhealth").glob("*/__init__.py")}
     named = re.findall(r"^\| `([a-z_]+/)` \|", README.split("## How it works")[1], re.MULTILINE)
     assert set(named) == wings
 
 
-def test_every_dependency_has_its_reason_in_the_docs() -> None:
+def test_every_dependency_has_a_reason_in_the_docs() -> None:
     table = (ROOT / "docs" / "development.md").read_text(encoding="utf-8").split("## Dependencies")[1]
     for file in ("requirements.txt", "requirements-dev.txt"):
         for line in (ROOT / file).read_text().splitlines():
@@ -165,7 +165,7 @@ def test_the_readme_takes_five_minutes_to_read() -> None:
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
 )
-def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+def test_every_link_to_a_file_has_a_target(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     files = [link for link in links if "://" not in link]
     assert [link for link in files if not (page.parent / link).exists()] == []

@@ -1,1 +1,1 @@
-"""The statistics behind the synthetic patients, fitted to the real ones."""
+"""Fit the statistics from which synthetic patients are sampled to the real patients, and evaluate them."""

@@ -1,4 +1,4 @@
-"""`python -m experiments.synthetic_statistics FOLDER`: fit the statistics of the synthetic patients anew."""
+"""`python -m experiments.synthetic_statistics FOLDER`: fit the statistics of the synthetic patients again."""
 
 import sys
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ def load_real(folder: str) -> pd.DataFrame:
     Raises
     ------
     UsageError
-        No such folder, or something else in it than the published files.
+        There is no such folder, or it does not hold the published files.
     """
     from fedhealth.data.sources.load import load_source
 
-    path = Path(folder).resolve()  # so that a folder called "uci" is no request to download
+    path = Path(folder).resolve()  # so that a folder called "uci" is not taken for the source of that name
     source = load_source(str(path), url="", patients=0, seed=0, raw_folder=path)
     if source.name != "uci" or source.warnings:
         found = "; ".join([source.description, *source.warnings])
@@ -28,7 +28,7 @@ def load_real(folder: str) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite `fitted.toml` from the folder of the four UCI files and print the measured quality; exit code."""
+    """Rewrite `fitted.toml` from the folder of the four UCI files and print its quality; returns the exit code."""
     from experiments.synthetic_statistics.fidelity import describe_fidelity
     from experiments.synthetic_statistics.fit import fit_statistics
     from experiments.synthetic_statistics.toml_writer import write_statistics

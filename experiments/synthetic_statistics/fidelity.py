@@ -1,6 +1,6 @@
-"""Measure how good and how private invented patients are, beside the real ones that their statistics came from.
+"""Evaluate synthetic patients against the real ones that their statistics were fitted to: utility and privacy.
 
-Used by `python -m experiments.synthetic_statistics.fit` and by the tests on the real files; nothing else needs it.
+Used by `python -m experiments.synthetic_statistics` and by the tests on the real files.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +17,12 @@ from fedhealth.data.sources.synthetic import sample_patients
 
 FEATURES = list(schema.FEATURE_NAMES)
 LARGE = 20_000
-"""Patients to invent where the sample's own noise would hide what is compared."""
+"""Number of synthetic patients for marginals, large enough that sampling noise is small."""
 FOLDS = 5
 
 
 def describe_fidelity(real: pd.DataFrame, seeds: Sequence[int] = range(5)) -> Iterator[str]:
-    """Lines for a person, each figure measured now; `real` is the canonical table of the four hospitals."""
+    """Lines of a report on synthetic patients; `real` is the canonical table of the four hospitals."""
     transfer = [measure_transfer(real, seed) for seed in seeds]
     large = sample_patients(LARGE, seed=0)
     tables = [sample_patients(len(real), seed) for seed in seeds]
@@ -30,25 +30,25 @@ def describe_fidelity(real: pd.DataFrame, seeds: Sequence[int] = range(5)) -> It
     num_equal = int(row_keys(real).duplicated(keep=False).sum())
     yield f"AUROC of a logistic regression on the {len(real)} real patients, trained on"
     yield f"  real patients, {FOLDS}-fold cross-validation         {measure_real(real):.3f}"
-    yield f"  {len(real)} invented patients, {len(seeds)} seeds                   {describe_range(transfer)}"
-    yield f"  invented from the other folds' statistics only    {measure_held_out(real):.3f}"
-    yield f"Marginals of {LARGE} invented patients against the real ones, worst hospital and column"
+    yield f"  {len(real)} synthetic patients, {len(seeds)} seeds                  {describe_range(transfer)}"
+    yield f"  synthetic, from the other folds' statistics only  {measure_held_out(real):.3f}"
+    yield f"Marginals of {LARGE} synthetic patients against the real ones, worst hospital and column"
     yield f"  mean of a number          {describe_worst(compare_means(large, real))} standard deviations"
     yield f"  share of a code           {describe_worst(compare_codes(large, real))}"
     yield f"  share of missing values   {describe_worst(compare_missing(large, real))}"
-    yield f"Rows of {len(real)} that equal a real row in all features, missing values too"
-    yield f"  invented, {len(seeds)} seeds         {', '.join(str(len(found)) for found in matches)}"
+    yield f"Rows of {len(real)} that equal a real row in all features, including missing values"
+    yield f"  synthetic, {len(seeds)} seeds        {', '.join(str(len(found)) for found in matches)}"
     yield f"  real (another row)        {num_equal}"
-    yield f"  observed features in such invented rows: at most {max(chain(*matches), default=0)} of {len(FEATURES)}"
+    yield f"  observed features in such synthetic rows: at most {max(chain(*matches), default=0)} of {len(FEATURES)}"
 
 
 def describe_range(values: Sequence[float]) -> str:
-    """Mean and smallest."""
+    """Mean and smallest value as text."""
     return f"{np.mean(values):.3f} (smallest {min(values):.3f})"
 
 
 def describe_worst(differences: dict[str, float]) -> str:
-    """The largest difference and where it is."""
+    """The largest difference and its key, as text."""
     where = max(differences, key=lambda key: differences[key])
     return f"{differences[where]:.3f} ({where})"
 
@@ -76,26 +76,26 @@ def predict_risk(train: pd.DataFrame, test: pd.DataFrame) -> FloatArray:
 
 
 def auroc(patients: pd.DataFrame, risks: FloatArray) -> float:
-    """Pooled over all hospitals."""
+    """AUROC, pooled over all hospitals."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(patients[schema.TARGET], risks))
 
 
 def measure_transfer(real: pd.DataFrame, seed: int) -> float:
-    """AUROC on the real patients of a model trained on as many invented ones."""
+    """AUROC on the real patients of a model trained on as many synthetic ones."""
     return auroc(real, predict_risk(sample_patients(len(real), seed), real))
 
 
 def measure_real(real: pd.DataFrame) -> float:
-    """AUROC of cross-validation on the real patients: what invented ones are to come near."""
+    """AUROC of cross-validation on the real patients, the reference for synthetic ones."""
     return auroc(real, cross_predict(real, lambda train: train))
 
 
 def measure_held_out(real: pd.DataFrame) -> float:
-    """AUROC of models trained on patients invented from the *other* folds' statistics.
+    """AUROC of models trained on synthetic patients, sampled from statistics of the other folds only.
 
-    `fitted.toml` saw every real patient, so `measure_transfer` flatters a little; this does not.
+    `fitted.toml` is fitted to every real patient, so `measure_transfer` is slightly optimistic; this is not.
     """
 
     def sample(train: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def measure_held_out(real: pd.DataFrame) -> float:
 
 
 def cross_predict(real: pd.DataFrame, prepare: Callable[[pd.DataFrame], pd.DataFrame]) -> FloatArray:
-    """Risk of every patient from a model that was trained on `prepare(the other folds)`."""
+    """Risk of every patient from a model trained on `prepare(the other folds)`."""
     from sklearn.model_selection import StratifiedKFold
 
     groups = real[schema.HOSPITAL] + real[schema.TARGET].astype(str)
@@ -117,7 +117,7 @@ def cross_predict(real: pd.DataFrame, prepare: Callable[[pd.DataFrame], pd.DataF
 
 
 def pair_hospitals(sampled: pd.DataFrame, real: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Each hospital's name, its invented and its real patients."""
+    """Yield (name, synthetic patients, real patients) of each hospital."""
     for name in schema.HOSPITALS:
         is_synthetic = sampled[schema.HOSPITAL] == schema.SYNTHETIC_PREFIX + name
         yield name, sampled[is_synthetic], real[real[schema.HOSPITAL] == name]
@@ -154,11 +154,11 @@ def compare_missing(sampled: pd.DataFrame, real: pd.DataFrame) -> dict[str, floa
 
 
 def row_keys(patients: pd.DataFrame) -> pd.Series:
-    """All 13 features of a row as one value that can be compared, missing equal to missing."""
+    """All 13 features of each row as one comparable value; missing equals missing."""
     return patients[FEATURES].fillna(np.inf).apply(tuple, axis=1)
 
 
 def exact_matches(sampled: pd.DataFrame, real: pd.DataFrame) -> list[int]:
-    """For every invented row that equals a real one in all 13 features: how many of them are observed."""
+    """For every synthetic row that equals a real one in all 13 features: how many features are observed."""
     matches = row_keys(sampled).isin(set(row_keys(real)))
     return [int(count) for count in sampled[FEATURES].notna().sum(axis=1)[matches]]

@@ -1,8 +1,8 @@
 """Measure the aggregate statistics of real patients from which `synthetic.py` samples, and write them to `fitted.toml`.
 
-`python -m experiments.synthetic_statistics FOLDER` (the folder with the four UCI files) rewrites the table and says how good
-and how private the synthetic patients are. The table is published, so no statistic in it rests on fewer than five
-patients. Nothing here is needed to sample patients.
+`python -m experiments.synthetic_statistics FOLDER` (the folder with the four UCI files) rewrites the table and evaluates
+utility and privacy of the synthetic patients. The table is published, so every statistic is of at least five patients.
+Sampling patients does not need this module.
 """
 
 from typing import Any
@@ -23,24 +23,24 @@ from fedhealth.data.sources.fitted import (
 )
 
 LEAST = 5
-"""Patients behind any statistic; counts are rounded to multiples of it, so that no difference of two shows fewer."""
+"""The least number of patients of any statistic; counts are rounded to multiples of it, and so are their differences."""
 FEW = 20
-"""A group with fewer observed values has no statistic of its own for that column (or pair of columns)."""
+"""A group with fewer observed values of a column (or pair of columns) has no statistic of its own for it."""
 OTHERS_WEIGHT = 75
-"""The correlation over all hospitals counts like this many patients of the group's own: one from n patients has a variance
-of about 1/n, and over this data's 434 pairs the hospitals' own differ by a variance of 0.013 = 1/75 beyond that."""
+"""Weight, in patients, of the correlation over all hospitals when mixed with a group's own: a correlation of n patients has a
+variance of about 1/n, and over the 434 pairs of these data the hospitals' own vary by 0.013 = 1/75 more than that."""
 EXERCISE_TEST = frozenset({"thalach", "exang", "oldpeak", "slope"})
 END_STEPS = {"age": 5.0, "trestbps": 10.0, "chol": 20.0, "thalach": 10.0, "oldpeak": 0.5}
 """Lowest and highest values are rounded outward to multiples of these."""
 
 
 def fit_statistics(patients: pd.DataFrame) -> FittedStatistics:
-    """Measure everything that `fitted.toml` holds.
+    """All statistics of `fitted.toml`.
 
     Parameters
     ----------
     patients : DataFrame
-        The canonical table (`schema.COLUMN_NAMES`); a synthetic one will do, its hospitals' prefix is ignored.
+        The canonical table (`schema.COLUMN_NAMES`); of a synthetic one, the prefix of the hospitals' names is ignored.
     """
     names = patients[schema.HOSPITAL].str.removeprefix(schema.SYNTHETIC_PREFIX)
     hospitals = {name: split_groups(patients[names == name]) for name in schema.HOSPITALS}
@@ -66,7 +66,7 @@ def split_groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def measure_ends(rows: pd.DataFrame) -> dict[str, list[float]]:
-    """Lowest and highest value to invent: no one's own, but what five patients reach, rounded outward."""
+    """Range of values to sample: values that at least five patients reach or pass, rounded outward."""
     ends = {}
     for name, step in END_STEPS.items():
         values = np.sort(rows[name].dropna())
@@ -83,7 +83,7 @@ def measure_columns(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def measure_column(values: pd.Series) -> dict[str, Any]:
-    """`n` and quantiles or counts; nothing at all for fewer than `FEW` values."""
+    """`n` and quantiles or counts; empty for fewer than `FEW` values."""
     if len(values) < FEW:
         return {}
     n = LEAST * round(len(values) / LEAST)
@@ -101,20 +101,20 @@ def publish_counts(counts: pd.Series) -> dict[Any, int]:
 
 
 def missing_patterns(rows: pd.DataFrame) -> pd.Series:
-    """For every patient the columns that are missing, in words: `"slope ca thal"`, or `"none"`."""
+    """The missing columns of every patient as text: `"slope ca thal"`, or `"none"`."""
     names = np.array(schema.FEATURE_NAMES)
     missing = rows[list(names)].isna().to_numpy()
     return pd.Series([" ".join(names[row]) or "none" for row in missing], index=rows.index, dtype="str")
 
 
 def order_pattern(pattern: str) -> tuple[int, int, str]:
-    """How little of the exercise test was done, then how little of everything: what other values go with most."""
+    """Sort key of a pattern: missing columns of the exercise test, then all missing columns (strongest correlates first)."""
     columns = set(pattern_columns(pattern))
     return len(columns & EXERCISE_TEST), len(columns), pattern
 
 
 def measure_missing(rows: pd.DataFrame, enough: float) -> dict[str, dict[str, int]]:
-    """`missing`: pattern -> patients; nothing if patterns of five or more patients cover less than `enough` of all."""
+    """`missing`: pattern -> patients; empty if patterns of five or more patients cover less than the share `enough`."""
     counts = missing_patterns(rows).value_counts(sort=False)
     common = sorted(counts[counts >= LEAST].index, key=order_pattern)
     if not common or counts[common].sum() < enough * len(rows):
@@ -125,12 +125,12 @@ def measure_missing(rows: pd.DataFrame, enough: float) -> dict[str, dict[str, in
 
 
 def count_differences(pattern: str, other: str) -> int:
-    """In how many columns two patterns differ."""
+    """Number of columns in which two patterns differ."""
     return len(set(pattern_columns(pattern)) ^ set(pattern_columns(other)))
 
 
 def normal_scores(rows: pd.DataFrame) -> pd.DataFrame:
-    """Columns, and one more for `missing` -> normal scores of their ranks in this group; NaN if missing or too few."""
+    """Normal scores of the ranks of all columns and of `missing` in this group; NaN if missing or too few."""
     patterns = missing_patterns(rows)
     order = {pattern: place for place, pattern in enumerate(sorted(patterns.unique(), key=order_pattern))}
     values = rows[list(COLUMNS)].assign(missing=patterns.map(order))
@@ -157,7 +157,7 @@ def score_ranks(values: FloatArray) -> FloatArray:
 
 
 def correlate(scores: pd.DataFrame) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Correlations of the underlying normal variables and patients behind each; 0 and 0 for fewer than `FEW`.
+    """Correlations of the underlying normal variables, and number of patients of each; 0 and 0 for fewer than `FEW`.
 
     Coarse codes weaken a correlation. A score is the mean of the normal variable given the code, so the covariance of
     two is r var(a) var(b), exactly if one is continuous (Olsson, Drasgow & Dorans 1982, "The polyserial correlation
@@ -177,8 +177,8 @@ def correlate(scores: pd.DataFrame) -> tuple[FloatArray, NDArray[np.int64]]:
 def correlate_over_hospitals(scores: list[pd.DataFrame]) -> FloatArray:
     """Correlations over all hospitals' patients of one label.
 
-    Scores are ranks within a hospital, so what differs *between* hospitals does not enter. NaN for `missing`: which
-    columns are missing means another thing in every hospital.
+    Scores are ranks within a hospital, so differences between hospitals have no influence. NaN for `missing`, because the
+    meaning of a missing column differs between hospitals.
     """
     pooled, _ = correlate(pd.concat(scores))
     pooled[-1, :] = pooled[:, -1] = np.nan

@@ -1,4 +1,4 @@
-"""The study: who is trained and tested, that its runs are the real ones, its measures by hand, and what it leaves."""
+"""The study: splits, that its runs equal real ones, its metrics by hand, and its files."""
 
 import dataclasses
 import json
@@ -18,8 +18,8 @@ from experiments.scoring import Tested, score
 from experiments.splits import (
     Case,
     Rows,
+    assign_folds,
     cross_validation_cases,
-    deal_folds,
     new_hospital_cases,
     patients_of,
     small_cases,
@@ -51,17 +51,17 @@ def make_tested(risks: list[float], labels: list[int]) -> Tested:
     return Tested(np.arange(len(risks)), np.array(labels, np.float32), np.array(risks))
 
 
-# --- who is trained on and who is tested ------------------------------------------------------------------------------
+# --- training and test patients ---------------------------------------------------------------------------------------
 
 
-def test_folds_hold_each_class_evenly() -> None:
+def test_folds_are_stratified_by_class() -> None:
     labels = np.array([1] * 52 + [0] * 48, np.float32)
-    folds = deal_folds(labels, 5, np.random.default_rng(0))
+    folds = assign_folds(labels, 5, np.random.default_rng(0))
     assert np.bincount(folds).tolist() == [20] * 5
     assert sorted(np.bincount(folds[labels == 1]).tolist()) == [10, 10, 10, 11, 11]
 
 
-def test_in_cross_validation_every_patient_is_tested_once_per_seed_and_never_trained_on_then(
+def test_in_cross_validation_every_patient_is_in_one_test_fold_per_seed_and_not_in_its_training_rows(
     hospitals: dict[str, Patients],
 ) -> None:
     cases = list(cross_validation_cases(hospitals, seeds=2))
@@ -75,7 +75,7 @@ def test_in_cross_validation_every_patient_is_tested_once_per_seed_and_never_tra
         assert sorted(tested.tolist()) == list(range(len(patients)))
 
 
-def test_a_new_hospital_is_tested_whole_and_trained_on_never(hospitals: dict[str, Patients]) -> None:
+def test_all_patients_of_a_new_hospital_are_tested_and_none_is_trained_on(hospitals: dict[str, Patients]) -> None:
     cases = list(new_hospital_cases(hospitals, seeds=1))
     assert [list(case.test) for case in cases] == [[name] for name in hospitals]
     for case in cases:
@@ -84,7 +84,7 @@ def test_a_new_hospital_is_tested_whole_and_trained_on_never(hospitals: dict[str
 
 
 @pytest.mark.parametrize("size", [15, 30])
-def test_small_training_sets_have_their_size_and_both_classes_and_no_test_patient(
+def test_small_training_sets_have_at_most_their_size_and_no_test_patient(
     size: int, hospitals: dict[str, Patients]
 ) -> None:
     for case in small_cases(hospitals, seeds=1, size=size):
@@ -94,7 +94,7 @@ def test_small_training_sets_have_their_size_and_both_classes_and_no_test_patien
 
 
 @pytest.mark.uci
-def test_flambys_split_is_flambys(uci_folder: Path) -> None:
+def test_flambys_split_has_flambys_sizes_and_labels(uci_folder: Path) -> None:
     (case,) = flamby_cases(uci_folder, seeds=1)
     assert {name: (len(case.train[name].places), len(case.test[name].places)) for name in case.train} == SIZES
     tested = {name: (int(rows.patients.labels.sum()), len(rows.places)) for name, rows in case.test.items()}
@@ -105,7 +105,7 @@ def test_flambys_split_is_flambys(uci_folder: Path) -> None:
     assert (case.seed, case.missing_indicators) == (42, False)
 
 
-# --- the runs are the real ones ---------------------------------------------------------------------------------------
+# --- a study uses real runs ---------------------------------------------------------------------------------------------
 
 
 def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path)
         np.testing.assert_array_equal(ours, theirs.numpy())
 
 
-def test_a_hospital_whose_split_is_given_trains_and_tests_on_just_those_patients(
+def test_a_hospital_with_a_fixed_split_trains_and_tests_on_those_patients_only(
     hospitals: dict[str, Patients],
 ) -> None:
     name, patients = next(iter(hospitals.items()))
@@ -161,7 +161,7 @@ def test_every_method_tests_the_same_patients(hospitals: dict[str, Patients]) ->
         assert all((values > 0).all() and (values < 1).all() for values in risks.values())
 
 
-def test_an_intercept_changes_risks_and_never_the_order_inside_a_hospital(hospitals: dict[str, Patients]) -> None:
+def test_an_intercept_changes_risks_but_not_the_order_within_a_hospital(hospitals: dict[str, Patients]) -> None:
     case = next(cross_validation_cases(hospitals, seeds=1))
     found = dict(run_case(case, QUICK, ("fedavg",), TRAINERS))
     for name, risks in found["federated fedavg"].items():
@@ -170,7 +170,7 @@ def test_an_intercept_changes_risks_and_never_the_order_inside_a_hospital(hospit
         np.testing.assert_array_equal(np.argsort(moved, kind="stable"), np.argsort(risks, kind="stable"))
 
 
-def test_a_new_hospital_can_neither_train_alone_nor_be_personal(hospitals: dict[str, Patients]) -> None:
+def test_a_new_hospital_has_no_local_model_and_no_intercept(hospitals: dict[str, Patients]) -> None:
     case = next(new_hospital_cases(hospitals, seeds=1))
     assert list(dict(run_case(case, QUICK, ("fedavg",), TRAINERS))) == [
         "federated fedavg",
@@ -180,19 +180,19 @@ def test_a_new_hospital_can_neither_train_alone_nor_be_personal(hospitals: dict[
     ]
 
 
-def test_choosing_settings_never_looks_at_test_patients(
+def test_selecting_settings_does_not_depend_on_test_patients(
     hospitals: dict[str, Patients], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = dict(list(CANDIDATES.items())[::5])
     few = {name: {**changes, "rounds": 2} for name, changes in few.items()}
     monkeypatch.setattr("experiments.nested_cv.CANDIDATES", few)
     case = next(cross_validation_cases(hospitals, seeds=1))
-    spoilt = {
+    inverted = {
         name: Rows(dataclasses.replace(rows.patients, labels=1 - rows.patients.labels), rows.places)
         for name, rows in case.test.items()
     }
     chosen: list[str] = []
-    for each in (case, dataclasses.replace(case, test=spoilt)):
+    for each in (case, dataclasses.replace(case, test=inverted)):
         methods = dict(run_chosen(each, QUICK, chosen, TRAINERS))
         assert list(methods) == ["federated chosen", "federated chosen + intercept"]
     assert chosen[0] == chosen[1]
@@ -201,7 +201,7 @@ def test_choosing_settings_never_looks_at_test_patients(
         assert all(set(rows.places) <= places[name] for name, rows in (*fold.train.items(), *fold.test.items()))
 
 
-# --- measures ---------------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------------
 
 
 def test_auroc_equals_sklearns_with_ties_and_with_weights() -> None:
@@ -214,7 +214,7 @@ def test_auroc_equals_sklearns_with_ties_and_with_weights() -> None:
     assert exact_auroc([0.1, 0.9], [1, 1]) is None
 
 
-def test_scores_of_hospitals_their_mean_and_their_union_by_hand() -> None:
+def test_scores_of_hospitals_their_mean_and_pooled_by_hand() -> None:
     found = score({"a": make_tested([0.9, 0.2, 0.6], [1, 0, 0]), "b": make_tested([0.7], [1])})
     assert found["a", "accuracy"] == pytest.approx(2 / 3)
     assert found["mean", "accuracy"] == pytest.approx((2 / 3 + 1) / 2)
@@ -224,13 +224,13 @@ def test_scores_of_hospitals_their_mean_and_their_union_by_hand() -> None:
     assert found["mean", "auroc"] == found["a", "auroc"] == 1.0
 
 
-def test_a_difference_between_equal_methods_is_zero_and_surely_so() -> None:
+def test_a_difference_between_equal_methods_and_its_interval_are_zero() -> None:
     run = {"a": make_tested([0.9, 0.2, 0.6, 0.4], [1, 0, 0, 1]), "b": make_tested([0.7, 0.3], [1, 0])}
     for each in compare([run, run], [run, run]):
         assert (each.difference, each.low, each.high) == (0, 0, 0)
 
 
-def test_a_difference_is_paired_and_its_interval_holds_it() -> None:
+def test_a_difference_is_paired_and_within_its_interval() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, 400)
     noise = generator.random(400)
@@ -243,17 +243,17 @@ def test_a_difference_is_paired_and_its_interval_holds_it() -> None:
     assert found["brier"].high < 0
 
 
-def test_reliability_groups_hold_equal_shares_of_patients() -> None:
+def test_reliability_groups_have_equal_numbers_of_patients() -> None:
     predicted, ill = reliability(make_tested([i / 100 for i in range(100)], [0] * 50 + [1] * 50))
     assert predicted == pytest.approx([0.045 + 0.1 * i for i in range(10)])
     assert ill == [0] * 5 + [1] * 5
 
 
-# --- what it leaves ---------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_the_command_leaves_results_differences_figures_and_a_page(
+def test_the_command_writes_results_differences_figures_and_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, page = tmp_path / "out", tmp_path / "docs" / "results.md"
@@ -288,7 +288,7 @@ def test_the_command_leaves_results_differences_figures_and_a_page(
 
 
 @pytest.mark.slow
-def test_privacy_is_tried_with_the_first_strategy_and_shown_with_its_epsilon(tmp_path: Path) -> None:
+def test_privacy_is_run_with_the_first_strategy_and_shown_with_its_epsilon(tmp_path: Path) -> None:
     flags = ["--source", "synthetic", "--protocol", "cv", "new-hospital", "--strategy", "fedavg", "--rounds", "1"]
     flags += ["--dp-epsilon", "1", "8", "--dp-delta", "0.001", "--seeds", "1"]
     assert main([*flags, "--out", str(tmp_path), "--page", str(tmp_path / "page.md")]) == 0

@@ -1,4 +1,4 @@
-"""The published statistics: what they rest on, how they are measured, and (with the real files) how good they are."""
+"""The published statistics: least counts, how they are fitted, and (with the real files) their utility and privacy."""
 
 import tomllib
 from pathlib import Path
@@ -31,7 +31,7 @@ def real(uci_folder: Path) -> pd.DataFrame:
 # --- the file of statistics
 
 
-def test_no_count_in_the_file_is_below_five_and_none_is_exact():
+def test_every_count_in_the_file_is_a_multiple_of_five_and_at_least_five():
     sections = [load_statistics()["all"][group] for group in fitted.GROUPS]
     sections += [section for name in schema.HOSPITALS for section in load_statistics()[name].values()]
     counts = [count for section in sections for count in section.get("missing", {}).values()]
@@ -56,14 +56,14 @@ def test_the_eight_healthy_swiss_have_no_statistics_of_their_own():
     assert fitted.find_missing_patterns(load_statistics(), "switzerland", "healthy") == swiss["all"]["missing"]
 
 
-def test_the_file_says_what_it_is_and_how_it_is_made():
+def test_the_file_starts_with_its_header_and_names_its_command():
     text = fitted.STATISTICS_FILE.read_text(encoding="utf-8")
     assert text.startswith(toml_writer.HEADER)
     assert "python -m experiments.synthetic_statistics FOLDER" in toml_writer.HEADER
     assert max(len(line) for line in text.splitlines()) <= 180
 
 
-def test_every_section_names_known_columns_and_holds_a_whole_triangle_of_correlations():
+def test_every_section_has_known_columns_and_a_full_triangle_of_correlations():
     for hospital in schema.HOSPITALS:
         for group in fitted.GROUPS:
             section = load_statistics()[hospital][group]
@@ -75,7 +75,7 @@ def test_every_section_names_known_columns_and_holds_a_whole_triangle_of_correla
             assert np.linalg.eigvalsh(repaired)[0] > 0
 
 
-def test_a_derived_table_survives_being_written_and_read(patients, tmp_path):
+def test_fitted_statistics_are_equal_after_writing_and_reading(patients, tmp_path):
     derived = measure.fit_statistics(patients)
     toml_writer.write_statistics(derived, tmp_path / "fitted.toml")
     assert tomllib.loads((tmp_path / "fitted.toml").read_text(encoding="utf-8")) == derived
@@ -83,7 +83,7 @@ def test_a_derived_table_survives_being_written_and_read(patients, tmp_path):
     assert len(sample_patients(100, seed=0, fitted=derived)) == 100
 
 
-# --- how the statistics are measured
+# --- how the statistics are fitted
 
 
 def test_a_code_of_fewer_than_five_patients_is_left_out_and_others_are_rounded_to_five():
@@ -96,20 +96,20 @@ def test_a_column_observed_in_fewer_than_twenty_has_no_statistics():
     assert measure.measure_column(pd.Series(np.arange(20.0), name="age"))["quantiles"] == [5, 10, 14]
 
 
-def test_the_quantile_steps_hold_five_patients_or_more():
+def test_every_quantile_step_has_at_least_five_patients():
     for size, steps in ((20, 4), (49, 4), (50, 10), (99, 10), (100, 20)):
         statistics = measure.measure_column(pd.Series(np.arange(float(size)), name="age"))
         assert len(statistics["quantiles"]) == steps - 1
 
 
-def test_one_patients_extreme_value_shows_nowhere(patients):
+def test_an_extreme_value_of_one_patient_is_not_in_the_statistics(patients):
     extreme = patients.copy()
     extreme.loc[extreme["hospital"].eq("synthetic-cleveland").idxmax(), "chol"] = 699
     assert "699" not in toml_writer.format_statistics(measure.fit_statistics(extreme))
     assert measure.fit_statistics(extreme)["cleveland"]["ends"]["chol"][1] < 600
 
 
-def test_the_ends_are_what_five_patients_reach_rounded_outward():
+def test_the_ends_are_values_that_five_patients_reach_rounded_outward():
     rows = pd.DataFrame(
         {name: np.r_[np.full(20, 130.0), 1.0, 2, 3, 4, 93, 167, 996, 997, 998, 999] for name in measure.END_STEPS}
     )
@@ -123,7 +123,7 @@ def test_a_rare_missing_pattern_is_counted_with_the_most_similar_one():
     assert measure.measure_missing(rows, enough=0.8) == {"missing": {"none": 30, "slope ca": 20}}
 
 
-def test_a_group_of_rare_patterns_only_has_no_patterns_of_its_own():
+def test_a_group_with_only_rare_patterns_has_no_patterns_of_its_own():
     rows = pd.DataFrame(1.0, index=range(13), columns=list(schema.FEATURE_NAMES))
     for row, name in enumerate(schema.FEATURE_NAMES[3:]):
         rows.loc[row, name] = np.nan
@@ -152,7 +152,7 @@ def test_scores_are_the_means_of_a_normal_variable_over_each_codes_share():
 
 
 @pytest.mark.parametrize("arguments", [[], ["one", "two"], ["no/such/folder"]])
-def test_the_command_refuses_a_wrong_folder_in_one_line_and_leaves_the_table_alone(arguments, capsys):
+def test_the_command_refuses_a_wrong_folder_in_one_line_and_does_not_change_the_table(arguments, capsys):
     before = fitted.STATISTICS_FILE.read_bytes()
     assert command.main(arguments) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -160,13 +160,13 @@ def test_the_command_refuses_a_wrong_folder_in_one_line_and_leaves_the_table_alo
 
 
 @pytest.mark.parametrize("word", ["synthetic", "uci", "auto"])
-def test_the_command_takes_a_word_for_a_folder_and_never_for_a_source(word, tmp_path, monkeypatch):
+def test_the_command_takes_its_argument_as_a_folder_and_never_as_a_source(word, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="no such file or folder"):
         command.load_real(word)
 
 
-def test_exact_matches_are_counted_whatever_the_hospital_is_called(patients):
+def test_exact_matches_do_not_depend_on_the_name_of_the_hospital(patients):
     shown = patients.assign(hospital=patients["hospital"].str.removeprefix("synthetic-"))
     assert len(fidelity.exact_matches(patients.head(7), shown)) == 7
     other = patients.head(7).assign(age=patients["age"] + 0.5)
@@ -177,7 +177,7 @@ def test_exact_matches_are_counted_whatever_the_hospital_is_called(patients):
 
 
 @pytest.mark.uci
-def test_the_published_table_is_the_one_that_the_real_files_give(real):
+def test_the_published_table_equals_the_statistics_of_the_real_files(real):
     derived = measure.fit_statistics(real)
     assert list(derived) == list(load_statistics())
     for hospital in schema.HOSPITALS:
@@ -190,27 +190,27 @@ def test_the_published_table_is_the_one_that_the_real_files_give(real):
 
 
 @pytest.mark.uci
-def test_a_model_trained_on_invented_patients_tells_ill_from_healthy_among_the_real(real):
+def test_a_model_trained_on_synthetic_patients_ranks_real_patients_well(real):
     transfer = [fidelity.measure_transfer(real, seed) for seed in range(5)]
     assert np.mean(transfer) >= 0.88
     assert min(transfer) >= 0.87
 
 
 @pytest.mark.uci
-def test_it_does_so_too_for_patients_whom_the_statistics_never_saw(real):
+def test_it_also_ranks_real_patients_to_whom_the_statistics_were_not_fitted(real):
     assert fidelity.measure_held_out(real) >= 0.88
 
 
 @pytest.mark.uci
-def test_invented_marginals_are_close_to_the_real_ones(real):
+def test_synthetic_marginals_are_close_to_the_real_ones(real):
     large = sample_patients(20_000, seed=1)
     assert max(fidelity.compare_means(large, real).values()) < 0.25
     assert max(fidelity.compare_missing(large, real).values()) < 0.08
 
 
 @pytest.mark.uci
-def test_an_invented_row_equals_a_real_one_no_more_often_than_real_ones_each_other(real):
-    """Only where next to nothing was observed: five features of a VA patient without exercise test coincide by chance."""
+def test_a_synthetic_row_equals_a_real_one_no_more_often_than_real_ones_equal_each_other(real):
+    """Such rows have few observed features: the five of a VA patient without exercise test coincide by chance."""
     equal_among_real = int(fidelity.row_keys(real).duplicated(keep=False).sum())
     for seed in range(5):
         matches = fidelity.exact_matches(sample_patients(len(real), seed), real)
