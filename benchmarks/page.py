@@ -10,9 +10,9 @@ from benchmarks.common import RESULTS, format_cell
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 INTRODUCTION = """# Performance
 
-Measured, never promised: `make bench` (or `make bench-quick`) runs every benchmark below on your machine, and
-`python -m benchmarks.page` writes this page from the results. The machine below is small and shared: look at ratios within
-one table, which come from one run, rather than at single milliseconds.
+All figures are measured: `make bench` (or `make bench-quick`) runs every benchmark below on your machine, and
+`python -m benchmarks.page` writes this page from the results. The machine below is small and shared, so compare
+ratios within one table, which is from one run, rather than single milliseconds.
 """
 
 

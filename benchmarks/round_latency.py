@@ -199,7 +199,7 @@ def show(seconds: dict[str, list[float]]) -> None:
         if ours != row["one round"]:
             row["times ours"] = row["median ms"] / times[ours]["median ms"]
         row["target"] = TARGETS.get(row["one round"], "")
-    title = "One round: 4 hospitals (920 invented patients), each a process; train 1 epoch, average, evaluate"
+    title = "One round: 4 hospitals (920 synthetic patients), each a process; train 1 epoch, average, evaluate"
     report("round_latency", title, ["one round", "median ms", "p95 ms", "times ours", "target", "rounds"], rows)
 
 

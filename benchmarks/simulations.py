@@ -29,9 +29,9 @@ from fedhealth.common.runtime_env import quiet_libraries
 
 RAY = "flwr run, Ray"
 NOTE = (
-    "Memory and CPU are those of all processes together (memory that several share counts once), early (after two or more "
-    "rounds) and late (just before the end); CPU seconds say what a round costs where other programs run, too. The whole run "
-    "includes the start; on Ray also `flwr run` itself and the SuperLink."
+    "Memory and CPU are summed over all processes (shared memory counts once), early (after two or more rounds) and late "
+    "(just before the end); CPU seconds are comparable even if other programs run at the same time. The whole run includes "
+    "the start; on Ray also `flwr run` itself and the SuperLink."
 )
 LONGEST_RUN = 1800.0
 POLL_SECONDS = 0.5
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         if settings.ray_rounds and find_spec("ray"):
             rows.append(make_row(RAY, evaluate_every, settings.hospitals, run_on_ray(settings, evaluate_every)))
-    title = f"{settings.hospitals} invented hospitals of 100 patients on one machine, one epoch per round"
+    title = f"{settings.hospitals} synthetic hospitals of 100 patients on one machine, one epoch per round"
     report("simulations", title, tuple(rows[0]), rows, note=NOTE)
 
 

@@ -1,4 +1,4 @@
-# The server, without TensorFlow. From the project's folder: docker build -f deploy/server.Dockerfile -t fedhealth-server .
+# The server, without TensorFlow. Build in the project's folder: docker build -f deploy/server.Dockerfile -t fedhealth-server .
 FROM python:3.11-slim
 RUN useradd --uid 10001 --create-home fedhealth && mkdir -p /app/runs && chown fedhealth /app/runs
 WORKDIR /app

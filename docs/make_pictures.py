@@ -1,4 +1,4 @@
-"""Make docs/report.png and docs/live.png: a run on the synthetic cohort, in one process, as Chromium shows it.
+"""Make docs/report.png and docs/live.png: screenshots by Chromium of a run on synthetic patients, in one process.
 
 python -m docs.make_pictures    (needs chromium: apt-get install chromium)
 """
@@ -17,12 +17,12 @@ from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 DOCS = Path(__file__).parent
 WIDTH = 1120
 LIVE_ROUNDS = 13
-"""The live page is shown after so many of the 20 rounds."""
+"""The live page is shown after this many of the 20 rounds."""
 
 
 @script
 def main(argv: object = None) -> None:
-    """Run, write the report, take two pictures."""
+    """Run the federation, write the report and take two screenshots."""
     quiet_libraries()
     from fedhealth.reporting.dashboard.app import Dashboard
     from fedhealth.reporting.html.pages import write_report
@@ -34,8 +34,8 @@ def main(argv: object = None) -> None:
         write_report(folder / "synthetic")
         take_picture(f"file://{folder / 'synthetic' / 'report.html'}", DOCS / "report.png", height=1180, folder=folder)
         board = Dashboard(0)
-        (began,) = (event for event in events if isinstance(event, RunStarted))
-        for member in began.members:
+        (run_started,) = (event for event in events if isinstance(event, RunStarted))
+        for member in run_started.members:
             board.show_link("joined", member.name)
         for event in events[: 1 + LIVE_ROUNDS]:
             board.show(event)
@@ -57,7 +57,7 @@ def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
 
     with silenced_stderr():
         if create_dataset.main(["--source", "synthetic", "--out", str(folder / "data")]):
-            raise RunError("the synthetic cohort could not be made")
+            raise RunError("create_dataset.py failed to make the synthetic patients")
     names = ["synthetic-cleveland", "synthetic-hungary", "synthetic-switzerland", "synthetic-va"]
     trainers = Trainers()
     apps = {
@@ -73,12 +73,12 @@ def run_federation(folder: Path) -> list:  # type: ignore[type-arg]
 
 
 def take_picture(address: str, out: Path, height: int, folder: Path) -> None:
-    """What a browser shows of a page."""
+    """Write a screenshot of a page."""
     from PIL import Image
 
     chromium = shutil.which("chromium")
     if chromium is None:
-        raise RunError("chromium is not here; install it (apt-get install chromium)")
+        raise RunError("chromium is not installed; install it (apt-get install chromium)")
     flags = ["--headless=new", "--no-sandbox", "--hide-scrollbars", f"--user-data-dir={folder / 'browser'}"]
     shot = folder / "shot.png"
     command = [chromium, *flags, f"--window-size={WIDTH},{height}", "--timeout=2000", f"--screenshot={shot}", address]

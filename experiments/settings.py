@@ -21,8 +21,7 @@ class CompareSettings:
     source: str = "auto"
     """auto, uci, synthetic, or the PATH of the UCI files or a Kaggle copy (flamby needs the UCI files' folder)."""
     protocol: tuple[Protocol, ...] = ("flamby", "cv", "cv-no-indicators", "new-hospital", "small")
-    """flamby: FLamby's rows and split; cv: five folds; cv-no-indicators: cv without missing indicators; new-hospital: leave
-    one hospital out; small: few training patients."""
+    """flamby: FLamby's rows and split; cv: five folds; cv-no-indicators; new-hospital: leave one out; small: few patients."""
     strategy: tuple[StrategyName, ...] = ("fedavg", "fedadagrad", "scaffold")
     """The federated strategies."""
     seeds: int = 5

@@ -3,19 +3,19 @@
 #
 # Run: bash findings/fedadam_first_step.sh     (Python 3.11 or newer, a package index; about a minute)
 #
-# Input: FedAdam(eta=0.1, beta_1=0.9, beta_2=0.99, tau=1e-9), one weight at 0, hospitals that answer 1: the mean update is 1.
+# Input: FedAdam(eta=0.1, beta_1=0.9, beta_2=0.99, tau=1e-9), one weight at 0, hospitals that reply 1: the mean update is 1.
 #
 # Expected: a first step of 0.1. Without bias correction (Reddi et al. 2021, algorithm 2, with v_0 = 0) it is
 # 0.1 * 0.1 / sqrt(0.01) = 0.1; with the correction of Adam (Kingma & Ba 2015, the line before section 2.1, t = 1), which
-# the code cites, the two corrections make it 0.1 as well: the first step of Adam is eta, whatever the betas are.
-# Seen: 0.0742. The exponents are server_round + 1, so the first round is corrected as if it were the second:
+# the code cites, it is 0.1 as well: the first step of Adam is eta, whatever the betas are.
+# Observed: 0.0742. The exponents are server_round + 1, so the first round is corrected as if it were the second:
 # 0.1 * sqrt(1 - 0.99^2) / (1 - 0.9^2) * 0.1 / 0.1 = 0.0742.
 #
-# Why it matters here: `--strategy fedadam` is Flower's FedAdam. Its first rounds take smaller steps than --server-learning-rate
-# says, so a rate that was tuned with another implementation of FedAdam does not carry over, and a comparison of strategies
-# with few rounds is unfair to it. FedYogi and FedAdagrad have no correction.
+# Relevance: `--strategy fedadam` is Flower's FedAdam. Its first steps are smaller than --server-learning-rate implies, so a rate
+# that was tuned with another implementation of FedAdam is not optimal here, and a comparison of strategies with few rounds is
+# biased against it. FedYogi and FedAdagrad have no bias correction.
 #
-# Exit status: 0 if seen as described, 1 if not, 2 if it could not be tried.
+# Exit status: 0 if observed as described, 1 if not, 2 if flwr could not be installed.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -40,7 +40,7 @@ ETA = 0.1
 
 
 class OneWeightGrid(Grid):
-    """Two hospitals that answer with the weight 1, whatever they are sent."""
+    """Two hospitals that reply with the weight 1, whatever they receive."""
 
     def get_node_ids(self):
         return [1, 2]
@@ -66,7 +66,7 @@ result = strategy.start(OneWeightGrid(), start, num_rounds=1)
 step = float(result.arrays["weight"].numpy()[0])
 print(f"flwr {version('flwr')}, FedAdam(eta={ETA}, beta_1=0.9, beta_2=0.99, tau=1e-9), mean update 1, one round")
 print(f"expected: a first step of {ETA}")
-print(f"seen:     a first step of {step:.4f}")
+print(f"observed: a first step of {step:.4f}")
 sys.exit(0 if abs(step - 0.0742) < 5e-5 else 1)
 PYTHON
 

@@ -3,21 +3,21 @@
 #
 # Run: bash findings/nodes_counted_before_the_wait.sh     (Python 3.11 or newer, a package index; about a minute)
 #
-# Input: FedAvg(fraction_train=1.0, min_available_nodes=4). Two hospitals are connected when the run starts; all four are
-# when the strategy asks the grid again. A hospital with node id n adds n to the weight that it is sent, with 10 examples.
+# Input: FedAvg(fraction_train=1.0, min_available_nodes=4). Two hospitals are connected when the run starts, and all four when
+# the strategy asks the grid again. A hospital with node id n adds n to the weight that it receives, with 10 examples.
 #
 # Expected: round 1 waits for the four nodes that `min_available_nodes` asks for, then trains all of them, because the
 # fraction is 1.0. The weight is then 2.5, the mean of 1, 2, 3 and 4.
-# Seen: round 1 waits for four nodes and trains two of them, drawn at random. The number to train is computed from the nodes
+# Observed: round 1 waits for four nodes and trains two of them, drawn at random. The number to train is computed from the nodes
 # connected before the wait, max(int(2 * 1.0), min_train_nodes) = 2, and is not computed again. The weight is
 # anything from 1.5 to 3.5. The log says "Sampled 2 nodes (out of 4)" at level INFO; nothing warns.
 #
-# Why it matters here: hospitals start their clients by hand, in any order. With settings that read like "all four
-# hospitals", half of them are missing from round 1, chance decides which, and the same seed no longer gives the same
-# weights. This project therefore waits for its hospitals itself and gives the strategy a grid that shows only those that
-# are to train (fedhealth/server/rounds.py). `min_train_nodes=4` beside `min_available_nodes=4` avoids it, too.
+# Relevance: hospitals start their clients by hand, in any order. With settings that mean "all four hospitals", two of them,
+# drawn at random, are missing from round 1, and the same seed does not give the same weights. This project therefore waits for
+# its hospitals itself and gives the strategy a grid with only those that are to train (fedhealth/server/rounds.py).
+# `min_train_nodes=4` beside `min_available_nodes=4` also avoids this.
 #
-# Exit status: 0 if seen as described, 1 if not, 2 if it could not be tried.
+# Exit status: 0 if observed as described, 1 if not, 2 if flwr could not be installed.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -51,15 +51,15 @@ def train(message: Message) -> Message:
 
 
 class LateGrid(Grid):
-    """Two nodes at the first question, four at every later one."""
+    """Two nodes at the first request, four at every later one."""
 
     def __init__(self) -> None:
-        self.questions = 0
+        self.requests = 0
         self.trained = 0
 
     def get_node_ids(self):
-        self.questions += 1
-        return EARLY if self.questions == 1 else ALL
+        self.requests += 1
+        return EARLY if self.requests == 1 else ALL
 
     def send_and_receive(self, messages, *, timeout=None):
         messages = list(messages)
@@ -81,7 +81,7 @@ weight = float(result.arrays["weight"].numpy()[0])
 print(f"flwr {version('flwr')}, FedAvg(fraction_train=1.0, min_available_nodes={len(ALL)})")
 print(f"connected: {len(EARLY)} at the start, {len(ALL)} when the strategy asks again")
 print(f"expected: round 1 trains {len(ALL)}, weight 2.5")
-print(f"seen:     round 1 trains {grid.trained}, weight {weight:g}")
+print(f"observed: round 1 trains {grid.trained}, weight {weight:g}")
 sys.exit(0 if grid.trained == len(EARLY) else 1)
 PYTHON
 
