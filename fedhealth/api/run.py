@@ -11,6 +11,7 @@ from fedhealth.common.errors import UsageError
 from fedhealth.data.preprocessing import encode, standardise
 from fedhealth.models.saved_model import SavedModel, dense_layers, predict_risks
 from fedhealth.reporting.console.run_text import round_line
+from fedhealth.reporting.format import POOLED
 from fedhealth.server.events import Event, RunFinished, RunStarted
 from fedhealth.server.records import RoundRecord
 from fedhealth.server.run_files import describe_settings
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from fedhealth.client.trainers import Trainer
     from fedhealth.metrics.histogram import Metrics
 
-POOLED = "all (pooled)"
-"""The row of all test patients together."""
 COLUMNS = ("loss", "accuracy", "auroc", "sensitivity", "specificity", "brier")
 SIMULATED = "none: simulated in one process"
 """The link that a simulation's record names."""
@@ -176,4 +175,4 @@ class Run:
 
 
 def _metric_row(metrics: "Metrics") -> dict[str, float | None]:
-    return {"tested": metrics.num_examples, **{name: getattr(metrics, name) for name in COLUMNS}}
+    return {"test patients": metrics.num_examples, **{name: getattr(metrics, name) for name in COLUMNS}}

@@ -10,9 +10,10 @@ import pytest
 from flwr.serverapp.strategy import FedAdam, FedAvg, Strategy
 
 import fedhealth as fh
-from fedhealth.api.run import POOLED, Round
+from fedhealth.api.run import Round
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.models.saved_model import predict_risks, read_model
+from fedhealth.reporting.format import POOLED
 from tests.support.hospital_files import write_hospitals
 from tests.support.runs import run_federation
 
@@ -86,7 +87,7 @@ def test_a_simulation_gives_the_weights_of_the_same_run_over_the_apps(folder: Pa
 
 def test_metrics_have_a_row_for_each_hospital_and_one_for_all(run: fh.Run) -> None:
     assert list(run.metrics.index) == [*NAMES, POOLED]
-    assert run.metrics.loc[POOLED, "tested"] == run.metrics.loc[NAMES, "tested"].sum()
+    assert run.metrics.loc[POOLED, "test patients"] == run.metrics.loc[NAMES, "test patients"].sum()
     assert 0 < run.metrics.loc[POOLED, "auroc"] <= 1
 
 
