@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     warn_if_readable(settings.address, encrypted=settings.tls is not None)
     tls = load_identity(settings.tls) if settings.tls else None
+    for warning in tls.warnings if tls else ():
+        warn(warning)
     with opened_run(settings, warn) as run, opened_screens(settings, run.folder, say, warn) as screens:
         grid = GrpcGrid(run.settings.to_run_config(), run.settings.hospitals, screens.show_link, tls, settings.allow)
         if run.past:  # a run that goes on has begun already: only its hospitals may join

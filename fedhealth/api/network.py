@@ -45,6 +45,8 @@ class Server:
         from fedhealth.transport.tls.identity import load_identity
 
         tls = load_identity(settings.tls) if settings.tls else None
+        for warning in tls.warnings if tls else ():
+            warn(warning)
         collector = RoundCollector(on_round)
         with opened_run(settings, warn) as opened, opened_screens(settings, opened.folder, say, warn) as screens:
             federation, past = opened.settings, opened.past

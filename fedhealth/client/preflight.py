@@ -5,7 +5,6 @@ server and back are toy numbers in the shape of the model's weights.
 """
 
 import dataclasses
-import datetime
 import os
 import socket
 import time
@@ -114,9 +113,7 @@ class Examination:
         if self.settings.tls is None:
             return "none given (--tls); without one only a server on this machine can be joined"
         self.identity = load_identity(self.settings.tls)
-        left = (self.identity.not_after - datetime.datetime.now(datetime.UTC)).days
-        if left < 30:
-            self._warnings.append(f"it ends in {left} days; ask the coordinator for a new one")
+        self._warnings += self.identity.warnings
         return f"{self.identity.name}, good until {self.identity.not_after:%Y-%m-%d}"
 
     def _resolve(self) -> str:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedhealth.common.errors import UsageError
 from fedhealth.config.checks import parse_address, require
 
 LONGEST_COMMON_NAME = 64
@@ -23,20 +24,30 @@ class CertificatesSettings:
     """The hospitals' names; the name in its certificate is the name under which a hospital joins."""
     out: Path = Path("certs")
     """The folder to write to; the CA that is there already is used."""
-    server_names: tuple[str, ...] = ("localhost", "127.0.0.1")
-    """Every host name and address by which clients reach the server."""
+    server_names: tuple[str, ...] = ()
+    """Every host name and address by which clients reach the server (default: those of its certificate; localhost
+    127.0.0.1 for a first one)."""
     days: int = 365
     """How long the certificates of server and hospitals are good for."""
     ca_days: int = 3650
     """How long the CA is good for."""
     force: bool = False
-    """Make the server's and the named hospitals' certificates anew (renewal); the CA stays."""
+    """Replace the certificates of --hospitals, and the server's if --server or --server-names is given (renewal); all
+    others and the CA are kept."""
+    server: bool = False
+    """Name the server: with --force its certificate is replaced and keeps its names; --hospitals may be left out."""
+    list: bool = False
+    """Print the subject, server names, end and days left of each certificate in --out, and make nothing."""
     supernodes: bool = False
     """Also make each hospital's key pair for Flower's SuperNode (only for flwr run: docs/deployment.md)."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
-        require(len(self.hospitals) >= 1, "hospitals", "empty", "the name of each hospital")
+        if self.list:
+            self._require_nothing_to_make()
+            return
+        named = bool(self.hospitals or self.server or self.server_names)
+        require(named, "hospitals", "empty", "the name of each hospital (or --server for the server alone, or --list)")
         for name in self.hospitals:
             require(_is_folder_name(name), "hospitals", repr(name), "names of 1 to 64 letters that can name a folder")
         require(
@@ -45,7 +56,6 @@ class CertificatesSettings:
             " ".join(self.hospitals),
             "each name once",
         )
-        require(len(self.server_names) >= 1, "server-names", "empty", "the names by which clients reach the server")
         for name in self.server_names:
             expected = "host names or addresses, without port or brackets"
             require(
@@ -56,6 +66,11 @@ class CertificatesSettings:
             )
         require(1 <= self.days <= 36500, "days", self.days, "a number from 1 to 36500")
         require(1 <= self.ca_days <= 36500, "ca-days", self.ca_days, "a number from 1 to 36500")
+
+    def _require_nothing_to_make(self) -> None:
+        for flag in ("hospitals", "server_names", "server", "force", "supernodes"):
+            if getattr(self, flag):
+                raise UsageError(f"--list makes nothing; leave --{flag.replace('_', '-')} out, or leave --list out")
 
 
 def _is_folder_name(name: str) -> bool:

@@ -119,15 +119,115 @@ def test_what_is_there_stays_and_hospitals_are_added_under_the_same_ca(certs: Pa
     assert load_identity(certs / "hungary").name == "hungary"
 
 
-def test_force_renews_the_named_parties_and_keeps_the_ca_and_the_others(certs: Path) -> None:
+def changed_parties(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name.partition("/")[0] for name in before if before[name] != after[name]}
+
+
+def names_in(out: Path) -> list[str]:
+    names = load_cert(out / "server").extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("argv", "replaced"),
+    [
+        (["--hospitals", "va"], {"va"}),
+        (["--server"], {"server"}),
+        (["--server", "--hospitals", "va"], {"server", "va"}),
+        (["--server-names", "localhost", "127.0.0.1"], {"server"}),
+    ],
+)
+def test_force_replaces_what_is_named_and_nothing_else(certs: Path, argv: list[str], replaced: set[str]) -> None:
     before = contents(certs)
-    ca, server, va = issue(certs, "va", force=True)
-    assert [issued.made for issued in (ca, server, va)] == [False, True, True]
-    after = contents(certs)
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {f"{party}/{file}" for party in ("server", "va") for file in ("cert.pem", "key.pem")}
-    assert after.keys() == before.keys()
+    assert main(["--out", str(certs), *argv, "--force"]) == 0
+    assert changed_parties(before, contents(certs)) == replaced
+    assert names_in(certs) == ["localhost", "127.0.0.1"]
     assert load_identity(certs / "va").name == "va"
+
+
+def test_a_replaced_server_certificate_keeps_its_names(tmp_path: Path) -> None:
+    out = str(tmp_path / "certs")
+    assert main(["--out", out, "--hospitals", "a", "b", "--server-names", "fed.example.org", "10.0.0.7"]) == 0
+    assert main(["--out", out, "--hospitals", "b", "--force"]) == 0
+    assert names_in(tmp_path / "certs") == ["fed.example.org", "10.0.0.7"]
+    assert main(["--out", out, "--server", "--force"]) == 0
+    assert names_in(tmp_path / "certs") == ["fed.example.org", "10.0.0.7"]
+
+
+def test_names_that_a_kept_certificate_lacks_are_warned_of(certs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--out", str(certs), "--hospitals", "va", "--server-names"]
+    assert main([*argv, "LOCALHOST", "127.0.0.1"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*argv, "localhost", "fed.example.org", "::1"]) == 0
+    assert capsys.readouterr().err == (
+        f"warning: {certs / 'server'}: the kept certificate lacks fed.example.org ::1; replace it with "
+        "--force --server-names localhost 127.0.0.1 fed.example.org ::1\n"
+    )
+
+
+def test_names_that_a_new_certificate_no_longer_has_are_warned_of(
+    certs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--out", str(certs), "--server-names", "localhost", "fed.example.org", "--force"]) == 0
+    assert capsys.readouterr().err == (
+        f"warning: {certs / 'server'}: the new certificate lacks 127.0.0.1, which the old one had\n"
+    )
+
+
+def test_a_server_folder_without_a_certificate_is_replaced_only_with_names(
+    certs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (certs / "server" / "cert.pem").write_bytes(b"")
+    assert main(["--out", str(certs), "--server", "--force"]) == 2
+    assert "contains no certificate with the server's names; give them with --server-names" in capsys.readouterr().err
+    assert main(["--out", str(certs), "--server-names", "fed.example.org", "--force"]) == 0
+    assert names_in(certs) == ["fed.example.org"]
+
+
+def test_a_replaced_folder_keeps_the_other_files_in_it(certs: Path) -> None:
+    (certs / "va" / "supernode.key").write_bytes(b"a key")
+    (certs / "va" / "supernode.key").chmod(0o600)
+    issue(certs, "va", force=True)
+    assert (certs / "va" / "supernode.key").read_bytes() == b"a key"
+    assert mode(certs / "va" / "supernode.key") == 0o600
+
+
+def test_the_list_shows_subjects_names_and_days_left(certs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    issue(certs, "hungary", days=12.5)
+    before = contents(certs)
+    assert main(["--list", "--out", str(certs)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [Path(line[0]).name for line in lines] == ["folder", "ca", "server", "cleveland", "hungary", "va"]
+    assert lines[2][1:4] == ["localhost", "localhost", "127.0.0.1"]
+    assert (lines[4][1], lines[4][-1]) == ("hungary", "12")
+    assert (lines[5][1], lines[5][-1]) == ("va", "364")
+    assert contents(certs) == before
+
+
+def test_the_list_names_a_certificate_that_has_expired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    issue(tmp_path / "certs", "va", days=-0.01)
+    assert main(["--list", "--out", str(tmp_path / "certs")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("expired")
+
+
+def test_the_list_of_an_empty_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}: contains no certificates; give the folder with --out, or make them with --hospitals\n"
+    )
+
+
+@pytest.mark.parametrize("flags", [["--hospitals", "va"], ["--force"], ["--server"], ["--server-names", "x"]])
+def test_the_list_makes_nothing(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", *flags, "--out", str(tmp_path / "certs")]) == 2
+    assert f"--list makes nothing; leave {flags[0]} out" in capsys.readouterr().err
+    assert not (tmp_path / "certs").exists()
+
+
+def test_somebody_has_to_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--force", "--out", str(tmp_path / "certs")]) == 2
+    assert "--hospitals is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("broken_rename", [1, 2])
@@ -183,7 +283,7 @@ def test_a_ca_that_another_run_made_meanwhile_is_not_replaced(tmp_path: Path, mo
 
 
 def test_certificates_do_not_outlive_their_ca(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--days is 365; the CA itself ends on .* UTC: give fewer"):
+    with pytest.raises(UsageError, match=r"--days is 365, but the CA itself expires on .* UTC; give fewer"):
         issue(tmp_path / "certs", "va", ca_days=30)
 
 
@@ -206,7 +306,9 @@ def test_a_damaged_ca_is_refused_and_left_as_it_is(certs: Path, content: bytes) 
 def test_a_folder_of_another_ca_is_not_passed_off_as_ours(certs: Path, tmp_path: Path) -> None:
     issue(tmp_path / "others", "hungary")
     shutil.copytree(tmp_path / "others" / "hungary", certs / "hungary")
-    with pytest.raises(UsageError, match=r"hungary: is signed by another CA than .*ca; make it anew with --force"):
+    with pytest.raises(
+        UsageError, match=r"signed by another CA than .*ca; replace it with --hospitals 'hungary' --force"
+    ):
         issue(certs, "hungary")
 
 
@@ -217,7 +319,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_certificate_can_hold_is_one_line_and_nothing_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"takes 80 bytes and a certificate has room for 64 .*; give a shorter one"):
+    with pytest.raises(UsageError, match=r"takes 80 bytes; the maximum is 64 .*; give a shorter one"):
         issue(tmp_path / "certs", "ü" * 40)
     assert not (tmp_path / "certs").exists()
 
@@ -240,13 +342,13 @@ def test_the_command_says_what_goes_where(tmp_path: Path, capsys: pytest.Capture
     argv = ["--out", str(out), "--hospitals", "Zürich 病院", "--server-names", "fed.example.org", "::1"]
     assert main(argv) == 0
     first = capsys.readouterr().out
-    assert f"{out / 'server'}: made for fed.example.org, ::1, good until " in first
+    assert f"{out / 'server'}: made for fed.example.org, ::1, valid until " in first
     assert f"copy {out / 'Zürich 病院'} to Zürich 病院:  python client.py FILE --name 'Zürich 病院'" in first
-    assert "goes nowhere" in first
+    assert "do not copy it" in first
     assert main(argv) == 0
     second = capsys.readouterr().out
     assert "made for" not in second
-    assert second.count("kept as it is (--force makes it anew)") == 2
+    assert second.count("kept (") == 2
     assert load_identity(out / "Zürich 病院").name == "Zürich 病院"
 
 
@@ -392,6 +494,9 @@ def test_a_certificate_that_ends_soon_is_warned_of(tmp_path: Path) -> None:
     issue(tmp_path / "certs", "va", days=29)
     (warning,) = load_identity(tmp_path / "certs" / "va").warnings
     assert "expires on 20" in warning
+    assert warning.endswith(" UTC, in 28 days; ask the coordinator for a new one")
+    issue(tmp_path / "others", "va", days=30.5)
+    assert load_identity(tmp_path / "others" / "va").warnings == ()
 
 
 def test_a_folder_is_good_for_one_purpose(made: Path) -> None:

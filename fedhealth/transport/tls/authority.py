@@ -1,16 +1,11 @@
-"""The federation's own small CA: makes the folders that `identity.py` reads, and keeps its key to itself.
+"""The federation's own certificate authority: creates the folders that `identity.py` reads.
 
-Each folder is written under a temporary name and renamed, so it is there as a whole or not at all. Certificates follow
-RFC 5280 (basicConstraints, keyUsage, extended key usage, key identifiers, random serial numbers); keys are ECDSA P-256.
+Each folder is written under a temporary name and then renamed, so it is never incomplete. Certificates follow RFC 5280
+(basicConstraints, keyUsage, extended key usage, key identifiers, random serial numbers); keys are ECDSA P-256.
 """
 
-import ipaddress
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,10 +17,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedhealth.common.errors import UsageError
 from fedhealth.transport.tls.identity import day, is_signed_by
+from fedhealth.transport.tls.party_folder import write_folder
+from fedhealth.transport.tls.server_names import general_name, kept_names, names_of, names_without
 
 CLOCK_SLACK = timedelta(hours=1)
 """New certificates are valid since this long ago: the clocks of hospitals differ."""
 CA_NAME = "federated health CA"
+FIRST_SERVER_NAMES = ("localhost", "127.0.0.1")
+"""The names of a new server certificate for which none were given."""
 LONGEST_COMMON_NAME = 64
 """Bytes that the `cryptography` package takes for a name (RFC 5280, ub-common-name, counts letters)."""
 NO_USE = dict.fromkeys(
@@ -46,12 +45,18 @@ NO_USE = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Issued:
-    """One folder: for whom, whether it was made just now or stood there before, and until when it is good."""
+    """One folder: whether it was created now (`made`) or existed before, until when it is valid, and its server names.
+
+    `missing` are the server names that were asked for and that the kept certificate lacks; `dropped` are those of the
+    replaced certificate that the new one lacks.
+    """
 
     folder: Path
     made: bool
     not_after: datetime
     server_names: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,33 +66,57 @@ class _Authority:
 
 
 def issue_certificates(
-    out: Path, hospitals: Sequence[str], server_names: Sequence[str], *, days: int, ca_days: int, force: bool
+    out: Path,
+    hospitals: Sequence[str],
+    server_names: Sequence[str],
+    *,
+    days: int,
+    ca_days: int,
+    force: bool,
+    server: bool = False,
 ) -> list[Issued]:
-    """Make what is missing below `out`: the CA, the server's folder and one per hospital.
+    """Create what is missing below `out`: the CA, the server's folder and one per hospital; first CA, then server.
 
-    A folder that is there is left alone, or with `force` made anew; the CA always stays, for all certificates hang on it.
+    An existing folder is kept, or with `force` replaced if it is named: each of `hospitals`, and the server's with
+    `server` or with `server_names`. A replaced server certificate keeps its names unless others are given. The CA is
+    always kept, since all certificates depend on it.
 
     Raises
     ------
     UsageError
-        A name is too long, the folder cannot be written to, the CA there is damaged, or it ends before the new
+        A name is too long, the folder cannot be written to, or the CA there is damaged or expires before the new
         certificates would.
     """
-    for name in (*hospitals, server_names[0]):
+    for name in (*hospitals, *server_names[:1]):
         if (size := len(name.encode())) > LONGEST_COMMON_NAME:
-            most = f"a certificate has room for {LONGEST_COMMON_NAME} (a letter with an accent takes 2 or more)"
-            raise UsageError(f"the name {name!r} takes {size} bytes and {most}; give a shorter one")
+            limit = f"the maximum is {LONGEST_COMMON_NAME} (a letter with an accent takes 2 or more)"
+            raise UsageError(f"the name {name!r} takes {size} bytes; {limit}; give a shorter one")
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        issued = [_ensure_ca(out / "ca", ca_days)]
+        ca = _ensure_ca(out / "ca", ca_days)
         authority = _load_authority(out / "ca")
-        server = [_san(name) for name in server_names]
-        issued.append(_ensure_party(out / "server", server_names[0], server, authority, days=days, force=force))
+        renew = force and (server or bool(server_names))
+        issued = [ca, _ensure_server(out / "server", tuple(server_names), authority, days=days, force=renew)]
         for name in hospitals:
-            issued.append(_ensure_party(out / name, name, [], authority, days=days, force=force))
+            issued.append(_ensure_party(out / name, name, (), authority, days=days, force=force))
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror}); give another folder with --out") from error
     return issued
+
+
+def _ensure_server(folder: Path, asked: tuple[str, ...], authority: _Authority, *, days: int, force: bool) -> Issued:
+    """The server's folder, with the names that were asked for, else those that it has, else `FIRST_SERVER_NAMES`."""
+    if not folder.exists():
+        return _ensure_party(
+            folder, (asked or FIRST_SERVER_NAMES)[0], asked or FIRST_SERVER_NAMES, authority, days=days
+        )
+    if not force:
+        kept = _ensure_party(folder, folder.name, asked, authority, days=days)
+        return replace(kept, missing=names_without(asked, kept.server_names))
+    before = kept_names(folder, required=not asked)
+    names = asked or before
+    issued = _ensure_party(folder, names[0], names, authority, days=days, force=True)
+    return replace(issued, dropped=names_without(before, issued.server_names))
 
 
 def _ensure_ca(folder: Path, days: int) -> Issued:
@@ -102,40 +131,41 @@ def _ensure_ca(folder: Path, days: int) -> Issued:
             .add_extension(use, critical=True)
         )
         certificate = builder.sign(key, hashes.SHA256())
-        _write_folder(folder, {"ca.pem": _pem(certificate), "ca.key": _key_pem(key)}, replace=False)
+        write_folder(folder, {"ca.pem": _pem(certificate), "ca.key": _key_pem(key)}, replace=False)
     return Issued(folder, made, _load_authority(folder).certificate.not_valid_after_utc)
 
 
 def _ensure_party(
-    folder: Path, name: str, server_names: list[x509.GeneralName], authority: _Authority, *, days: int, force: bool
+    folder: Path, name: str, server_names: Sequence[str], authority: _Authority, *, days: int, force: bool = False
 ) -> Issued:
-    """The folder of the server (which has names on the network) or of a hospital (which has none)."""
+    """The folder of the server (which has `server_names`) or of a hospital (which has none)."""
     made = force or not folder.exists()
     if made:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = _sign_party(authority, key, name, server_names, days)
         files = {"ca.pem": _pem(authority.certificate), "cert.pem": _pem(certificate), "key.pem": _key_pem(key)}
-        _write_folder(folder, files, replace=force)
+        write_folder(folder, files, replace=force)
+    again = "--server --force" if folder.name == "server" else f"--hospitals '{folder.name}' --force"
     try:
         certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
     except (ValueError, FileNotFoundError):
-        raise UsageError(f"{folder}: holds no certificate; remove it or make it anew with --force") from None
+        raise UsageError(f"{folder}: contains no certificate; replace it with {again}") from None
     if not is_signed_by(certificate, authority.certificate):
-        raise UsageError(f"{folder}: is signed by another CA than {folder.parent / 'ca'}; make it anew with --force")
-    return Issued(folder, made, certificate.not_valid_after_utc, _names_of(certificate))
+        raise UsageError(f"{folder}: is signed by another CA than {folder.parent / 'ca'}; replace it with {again}")
+    return Issued(folder, made, certificate.not_valid_after_utc, names_of(certificate))
 
 
 def _sign_party(
     authority: _Authority,
     key: ec.EllipticCurvePrivateKey,
     name: str,
-    server_names: list[x509.GeneralName],
+    server_names: Sequence[str],
     days: int,
 ) -> x509.Certificate:
     until = datetime.now(UTC) + timedelta(days=days)
     if until > (end := authority.certificate.not_valid_after_utc):
         raise UsageError(
-            f"--days is {days}; the CA itself ends on {day(end)}: give fewer, or another folder with --out"
+            f"--days is {days}, but the CA itself expires on {day(end)}; give fewer, or another folder with --out"
         )
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     ca_key = authority.key.public_key()
@@ -147,7 +177,7 @@ def _sign_party(
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     )
     if server_names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(server_names), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(map(general_name, server_names)), critical=False)
     return builder.sign(authority.key, hashes.SHA256())
 
 
@@ -180,61 +210,6 @@ def _load_authority(folder: Path) -> _Authority:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise UsageError(f"{folder}: ca.key does not belong to ca.pem; give another folder with --out")
     return _Authority(certificate, key)
-
-
-def _write_folder(folder: Path, files: Mapping[str, bytes], *, replace: bool) -> None:
-    """Put a folder there as a whole, private from its first instant."""
-    with _new_folder(folder.parent) as fresh:
-        for name, content in files.items():
-            mode = 0o600 if name.endswith("key") or name == "key.pem" else 0o644
-            with os.fdopen(os.open(fresh / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        if replace and folder.exists():
-            _put_in_place_of(folder, fresh)
-        else:
-            fresh.rename(folder)  # fails if another run of this command has just made one
-
-
-def _put_in_place_of(folder: Path, fresh: Path) -> None:
-    """Put `fresh` where `folder` is, which is deleted only then, and comes back if that cannot be."""
-    aside = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent)) / folder.name
-    try:
-        folder.rename(aside)
-        fresh.rename(folder)
-    except BaseException:
-        if not folder.exists():
-            aside.rename(folder)
-        raise
-    finally:
-        if folder.exists():
-            shutil.rmtree(aside.parent, ignore_errors=True)
-
-
-@contextmanager
-def _new_folder(parent: Path) -> Iterator[Path]:
-    """A hidden folder of mode 0700 that is gone after the block, unless it has got another name."""
-    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _san(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _names_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(str(name.value) for name in names)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

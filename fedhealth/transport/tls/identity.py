@@ -190,6 +190,8 @@ def _warnings(folder: Path, leaf: x509.Certificate) -> list[str]:
     path = folder / "key.pem"
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         warnings.append(f"{path}: others on this computer can read this private key; chmod 600 {path}")
-    if leaf.not_valid_after_utc - datetime.now(UTC) < timedelta(days=RENEW_DAYS):
-        warnings.append(f"{folder / 'cert.pem'}: expires on {day(leaf.not_valid_after_utc)}; ask for a new one in time")
+    left = leaf.not_valid_after_utc - datetime.now(UTC)
+    if left < timedelta(days=RENEW_DAYS):
+        ends = f"{day(leaf.not_valid_after_utc)}, in {left.days} days"
+        warnings.append(f"{folder / 'cert.pem'}: expires on {ends}; ask the coordinator for a new one")
     return warnings
