@@ -8,6 +8,9 @@ from pathlib import Path
 
 from fedhealth.common.errors import RunError, UsageError
 
+BINARY: int = getattr(os, "O_BINARY", 0)
+"""Windows only: without it `os.write` writes each line feed as two bytes."""
+
 
 def write_file(path: Path, content: bytes) -> None:
     """Write under a temporary name beside `path`, then rename: a reader sees the old file or the new, never half of one.
@@ -41,7 +44,7 @@ def append_line(path: Path, line: str) -> None:
         There is no room for it, or the file cannot be written to.
     """
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o644)
         try:
             before, content = os.fstat(descriptor).st_size, line.encode() + b"\n"
             try:

@@ -127,26 +127,42 @@ def _by_node(replies: Iterable[Message]) -> list[Message]:
 
 @contextmanager
 def _unstopped() -> Iterator[None]:
-    """Ctrl-C is for us, and not before a process is started as a whole: it inherits that it does not hear it."""
-    resource_tracker.ensure_running()  # or `start` would start that, which lets Ctrl-C through again
+    """Defer stop signals while a process is started; Ctrl-C stops only us."""
     heard: list[int] = []
+    try:
+        with _sigint_blocked():
+            # Another thread may receive the signal that is blocked here, and Python would then interrupt this thread.
+            before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in STOPS}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+    finally:
+        for each in heard[:1]:
+            signal.raise_signal(each)
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT where signals can be blocked, so that a new process inherits it; on Windows see `_serve`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # otherwise `start` would start it, and it unblocks SIGINT
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # Another thread of ours may hear what this one does not, and Python would stop this one.
-    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in STOPS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for each in heard[:1]:
-            signal.raise_signal(each)
 
 
 def _serve(
     pipe: "Connection[Any, Any]", load_hospitals: LoadHospitals, share: Sequence[str], run_config: Mapping[str, Any]
 ) -> None:
     """What a process does: answer for its share of the hospitals until the pipe is closed."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: a Ctrl-C reaches every process of the console
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     hospitals = Hospitals(load_hospitals(), share, run_config)
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedhealth.common.atomic_files import locked
+from fedhealth.common import atomic_files
+from fedhealth.common.atomic_files import append_line, locked
 
 
 def test_a_second_holder_is_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -56,3 +57,17 @@ def lock_and_die(path: Path) -> None:
     """Hold the lock and end without any clean-up."""
     with locked(path):
         os._exit(9)
+
+
+def test_a_line_feed_is_one_byte_on_windows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags, binary, real = [], 1 << 30, os.open  # `binary` stands for Windows' os.O_BINARY
+    monkeypatch.setattr(atomic_files, "BINARY", binary)
+
+    def note(path: Path, flag: int, mode: int) -> int:
+        flags.append(flag)
+        return real(path, flag & ~binary, mode)
+
+    monkeypatch.setattr(os, "open", note)
+    append_line(tmp_path / "lines", "one")
+    assert [flag & binary for flag in flags] == [binary]
+    assert (tmp_path / "lines").read_bytes() == b"one\n"

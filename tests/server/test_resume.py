@@ -354,28 +354,6 @@ def test_the_lock_ends_with_a_server_that_was_killed_and_is_no_file_of_the_run(i
     ]
 
 
-WITHOUT_FCNTL = """
-import sys
-sys.modules["fcntl"] = None  # as on Windows, where there is none
-import importlib, pkgutil
-import fedhealth.server
-from pathlib import Path
-for module in pkgutil.walk_packages(fedhealth.server.__path__, "fedhealth.server."):
-    importlib.import_module(module.name)
-from fedhealth.config.scripts import ServerSettings
-from fedhealth.server.run_directory import opened_run
-with opened_run(ServerSettings(out=Path(sys.argv[1])), print) as run:
-    (run.folder / "notes.txt").write_text("it runs")
-"""
-
-
-def test_a_server_starts_where_there_is_no_fcntl(tmp_path: Path) -> None:
-    program = [sys.executable, "-W", "ignore", "-c", WITHOUT_FCNTL, str(tmp_path / "run")]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
-
-
 def test_a_hospital_with_other_patients_cannot_go_on(interrupted: Path) -> None:
     grown = make_toy(ToyHospital("cleveland", [1, 2, 3]), ToyHospital("hungary", [40]), ToyHospital("va", [70]))
     with opened_run(ServerSettings(resume=interrupted), pytest.fail) as opened:

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 import weakref
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,13 @@ def test_processes_answer_like_one_process_in_the_order_of_node_ids() -> None:
         assert [reply.metadata.reply_to_message_id for reply in grid.pull_messages(ids)] == list(ids)
     assert [reply.metadata.src_node_id for reply in shared] == [reply.metadata.src_node_id for reply in alone]
     assert [reply.error.reason for reply in shared if reply.has_error()] == ["no wish to train"]
+
+
+def test_processes_start_where_signals_cannot_be_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "pthread_sigmask")  # as on Windows, where there is no resource tracker either
+    monkeypatch.setattr(resource_tracker, "ensure_running", pytest.fail)
+    with working_grid(load_echo, NAMES, {}, processes=1) as grid:
+        assert len(ask(grid, RecordDict())) == len(NAMES)
 
 
 def test_a_process_that_dies_is_told_in_one_line() -> None:
