@@ -41,12 +41,13 @@ LARGEST_SKEW = 60.0
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question."""
+    """The answer to one question. `skipped`: it was not asked, and is not `good`."""
 
     question: str
     answer: str
     good: bool
     warnings: tuple[str, ...] = ()
+    skipped: bool = False
 
 
 class Examination:
@@ -88,7 +89,7 @@ class Examination:
         for question, step in steps.items():
             if missing := needs.get(question, set()) & failed:
                 failed.add(question)
-                yield Finding(question, f"skipped: the {min(missing)} check failed", good=False)
+                yield Finding(question, f"needs the {min(missing)} check", good=False, skipped=True)
                 continue
             self._warnings = []
             try:

@@ -17,12 +17,12 @@ from fedhealth.cli.commands.doctor import main
 from fedhealth.client import preflight
 from fedhealth.client.preflight import Examination, Finding
 from fedhealth.client.trainers import Trainers
-from fedhealth.common.errors import RunError
+from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
 from fedhealth.transport.grpc.grid import GrpcGrid
-from fedhealth.transport.grpc.preflight import own_facts
+from fedhealth.transport.grpc.preflight import check_server, own_facts
 from fedhealth.transport.grpc.retry import ServerLostError
 from fedhealth.transport.tls.authority import issue_certificates
 from tests.support.asking import write_hospital
@@ -96,7 +96,11 @@ def alter_facts(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
 
 
 def bad(found: dict[str, Finding]) -> list[str]:
-    return [question for question, finding in found.items() if not finding.good]
+    return [question for question, finding in found.items() if not finding.good and not finding.skipped]
+
+
+def skipped(found: dict[str, Finding]) -> list[str]:
+    return [question for question, finding in found.items() if finding.skipped]
 
 
 # --- all is well ------------------------------------------------------------------------------------------------------
@@ -131,14 +135,16 @@ def test_the_command_ends_with_1_if_a_check_is_bad(
     found = [
         Finding("file", "60 patients", good=True, warnings=("two rows repeat",)),
         Finding("port", "shut", good=False),
+        Finding("server", "needs the port check", good=False, skipped=True),
     ]
     monkeypatch.setattr(Examination, "findings", lambda _: iter(found))
     assert main(["--data", str(tmp_path / "x.csv")]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "ok   file        60 patients",
-        "                 note: two rows repeat",
-        "BAD  port        shut",
-        "not ready: mend what is BAD, from the top, and ask again",
+        "ok      file        60 patients",
+        "                    note: two rows repeat",
+        "BAD     port        shut",
+        "SKIPPED server      needs the port check",
+        "not ready: fix what is BAD, from the top, and run this command again",
     ]
     monkeypatch.setattr(Examination, "findings", lambda _: iter(found[:1]))
     assert main(["--data", str(tmp_path / "x.csv")]) == 0
@@ -150,9 +156,9 @@ def test_the_command_ends_with_1_if_a_check_is_bad(
 
 def test_a_file_that_is_missing_is_bad_and_leaves_out_the_training_alone(csv: Path, address: str) -> None:
     found = examine(csv.with_name("nowhere.csv"), address)
-    assert bad(found) == ["file", "training"]
+    assert (bad(found), skipped(found)) == (["file"], ["training"])
     assert "nowhere.csv: " in found["file"].answer
-    assert found["training"].answer == "skipped: the file check failed"
+    assert found["training"].answer == "needs the file check"
     assert found["admission"].answer == "the server would let nowhere in"
 
 
@@ -190,9 +196,10 @@ def test_a_certificate_names_the_hospital_and_says_when_it_ends(csv: Path, addre
 
 def test_a_certificate_that_is_missing_is_bad_and_so_is_all_that_needs_the_server(csv: Path, address: str) -> None:
     found = examine(csv, address, tls=csv.parent / "nowhere")
-    assert bad(found) == ["certificate", "server", "versions", "code", "clock", "admission", "training"]
-    assert found["server"].answer == "skipped: the certificate check failed"
-    assert found["versions"].answer == "skipped: the server check failed"
+    assert bad(found) == ["certificate"]
+    assert skipped(found) == ["server", "versions", "code", "clock", "admission", "training"]
+    assert found["server"].answer == "needs the certificate check"
+    assert found["versions"].answer == "needs the server check"
 
 
 # --- the way to the server --------------------------------------------------------------------------------------------
@@ -204,11 +211,11 @@ def test_a_name_that_nobody_knows_is_bad_and_no_port_is_tried(csv: Path, monkeyp
 
     monkeypatch.setattr(preflight.socket, "getaddrinfo", fail)
     found = examine(csv, "fed.example.org:8080")
-    assert bad(found) == CHECKS[3:]
+    assert (bad(found), skipped(found)) == ([CHECKS[3]], CHECKS[4:])
     assert found["name"].answer == (
         "fed.example.org is unknown here (Name or service not known); check --server, or ask for the address as a number"
     )
-    assert found["port"].answer == "skipped: the name check failed"
+    assert found["port"].answer == "needs the name check"
 
 
 def test_a_port_that_takes_no_connection_is_bad(csv: Path) -> None:
@@ -216,7 +223,7 @@ def test_a_port_that_takes_no_connection_is_bad(csv: Path) -> None:
         taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
         port = taken.getsockname()[1]
         found = examine(csv, f"127.0.0.1:{port}")
-    assert bad(found) == CHECKS[4:]
+    assert (bad(found), skipped(found)) == ([CHECKS[4]], CHECKS[5:])
     assert found["port"].answer == (
         f"{port} at 127.0.0.1 takes no connection (Connection refused); is the server running, and does the firewall let "
         "this port out?"
@@ -229,7 +236,7 @@ def test_a_server_that_does_not_answer_is_bad(csv: Path, address: str, monkeypat
 
     monkeypatch.setattr(preflight, "check_server", fail)
     found = examine(csv, address)
-    assert bad(found) == CHECKS[5:]
+    assert (bad(found), skipped(found)) == ([CHECKS[5]], CHECKS[6:])
     assert found["server"].answer == (
         "gives no answer (the connection was cut); ask the coordinator whether it is running"
     )
@@ -239,7 +246,7 @@ def test_arrays_that_are_altered_on_the_way_are_bad(csv: Path, address: str, mon
     altered: Sequence[NDArray[np.float32]] = [array + 2 for array in preflight.probe_arrays()]
     alter_answer(monkeypatch, arrays=altered)
     found = examine(csv, address)
-    assert bad(found) == CHECKS[5:]
+    assert (bad(found), skipped(found)) == ([CHECKS[5]], CHECKS[6:])
     assert found["server"].answer.startswith("toy weights came back changed; something between here and the server")
 
 
@@ -248,8 +255,24 @@ def test_a_server_with_tls_that_is_asked_without_is_bad(csv: Path, certs: Path) 
 
     grid = GrpcGrid(FederationSettings().to_run_config(), 4, lambda *_: None, load_identity(certs / "server"))
     with grid.listening("127.0.0.1:0") as address:
-        assert bad(examine(csv, address)) == CHECKS[5:]
+        found = examine(csv, address)
+        assert (bad(found), skipped(found)) == ([CHECKS[5]], CHECKS[6:])
         assert bad(examine(csv, address, tls=certs / "lakeside")) == []
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_the_checks_are_not_reported_at_the_server(csv: Path, certs: Path, encrypted: bool) -> None:
+    from fedhealth.transport.tls.identity import load_identity
+
+    events: list[tuple[str, str]] = []
+    tls = load_identity(certs / "server") if encrypted else None
+    grid = GrpcGrid(FederationSettings().to_run_config(), 1, lambda *event: events.append(event), tls, ("kiel",))
+    with grid.listening("127.0.0.1:0") as address:
+        found = examine(csv, address, tls=certs / "lakeside" if encrypted else None)
+        assert bad(found) == ["admission"]
+        with pytest.raises(UsageError, match="printable"):
+            check_server(address, "a\nb", load_identity(certs / "lakeside") if encrypted else None)
+    assert events == []
 
 
 # --- the two ends -----------------------------------------------------------------------------------------------------

@@ -437,7 +437,6 @@ def test_too_many_strangers_are_sent_away_and_members_stay(certs: Path, monkeypa
             enter(fed.address, "va", load_identity(certs / "va"), Attempt(PATIENCE))
         for sock in mute:
             sock.close()
-        fed.wait_for("refused", "it hung up during the handshake")
         keep_trying(
             lambda attempt: enter(fed.address, "va", load_identity(certs / "va"), attempt),
             fed.address,
@@ -484,6 +483,16 @@ def test_who_hangs_up_in_the_middle_of_the_handshake_is_told_of(certs: Path) -> 
             sock.sendall(b"\x16\x03\x01")
         told_once(fed, "it hung up during the handshake")
         fed.goes_on()
+
+
+def test_a_connection_that_is_closed_without_a_byte_is_no_refusal(certs: Path) -> None:
+    with federation(certs) as fed:
+        socket.create_connection(("127.0.0.1", fed.port)).close()
+        with socket.create_connection(("127.0.0.1", fed.port)) as later:
+            later.sendall(b"\x16\x03\x01")
+            port = later.getsockname()[1]
+        fed.wait_for("refused", "it hung up during the handshake")
+        assert fed.refusals() == [f"127.0.0.1:{port}: it hung up during the handshake"]
 
 
 # --- what the hospital is told -----------------------------------------------------------------------------------------

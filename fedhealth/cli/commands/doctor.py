@@ -14,11 +14,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_libraries()
     from fedhealth.client.preflight import Examination
 
-    bad = 0
+    all_good = True
     for finding in Examination(settings).findings():
-        say(f"{'ok  ' if finding.good else 'BAD '} {finding.question:<11} {finding.answer}")
+        shown = "ok" if finding.good else "SKIPPED" if finding.skipped else "BAD"
+        say(f"{shown:<7} {finding.question:<11} {finding.answer}")
         for warning in finding.warnings:
-            say(f"     {'':<11} note: {warning}")
-        bad += not finding.good
-    say("ready to take part" if not bad else "not ready: fix what is BAD, from the top, and run this command again")
-    return 1 if bad else 0
+            say(f"{'':<7} {'':<11} note: {warning}")
+        all_good &= finding.good
+    say("ready to take part" if all_good else "not ready: fix what is BAD, from the top, and run this command again")
+    return 0 if all_good else 1

@@ -161,13 +161,14 @@ class StreamServer:
 
     async def _check(self, question: bytes, context: Any) -> bytes:
         """Answer the preflight check of a hospital; it does not change the run."""
-        peer = ""
         try:
             caller = self._caller(context)
-            peer = caller.peer
-            self.admission.check_identity(caller)
         except RefusedError as refusal:
-            await self._refuse(context, refusal, peer)
+            await self._refuse(context, refusal)
+        try:
+            self.admission.check_identity(caller)
+        except RefusedError as refusal:  # an answer to a question, not a refusal to report: nobody wanted to join
+            await context.abort(refusal.code, str(refusal))
         try:
             self.admission.check(caller, {stream.hospital for stream in self._streams.values()})
             reason = None

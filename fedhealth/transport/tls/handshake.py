@@ -22,13 +22,14 @@ class PlainTextError(Exception):
 
 
 class TlsStream:
-    """The server's end of one TLS connection; owns the socket."""
+    """The server's end of one TLS connection; owns the socket. `silent`: nothing has come yet."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._sending = asyncio.Lock()
+        self.silent = True
 
     async def shake_hands(self) -> None:
         """Until both sides know each other.
@@ -38,7 +39,6 @@ class TlsStream:
         PlainTextError, ssl.SSLError, ConnectionError
             `explain` says what they mean.
         """
-        first = True
         while True:
             try:
                 self._tls.do_handshake()
@@ -48,10 +48,10 @@ class TlsStream:
             received = await asyncio.get_running_loop().sock_recv(self._sock, CHUNK)
             if not received:
                 raise ConnectionResetError
+            first, self.silent = self.silent, False
             if first and not received.startswith(TLS_FIRST_BYTE):
                 self._outgoing.write(PLAIN_TEXT_ALERT)
                 raise PlainTextError
-            first = False
             self._incoming.write(received)
 
     async def send_alert(self) -> None:

@@ -121,7 +121,8 @@ class TlsProxy:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 await stream.shake_hands()
         except Exception as error:  # noqa: BLE001  # the peer is not authenticated and may send anything: refuse it
-            self._report(host, peer, explain(error))
+            if not (stream.silent and isinstance(error, ConnectionError)):  # such as the doctor's look at the port
+                self._report(host, peer, explain(error))
             await stream.send_alert()
             return None
         finally:
