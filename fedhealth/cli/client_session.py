@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Context, Message
 
 from fedhealth.cli.terminal import say, warn
 from fedhealth.client.app import make_client_app
@@ -43,6 +43,7 @@ class ClientSession:
         self.hospital = hospital
         self.identity = identity
         self._splits: set[tuple[str, ...]] = set()
+        self._context: Context | None = None
 
     @classmethod
     def prepare(cls, settings: ClientSettings) -> "ClientSession":
@@ -82,7 +83,9 @@ class ClientSession:
     def take_part(self, receipts: Receipts, attempt: Attempt) -> None:
         """Join, then load TensorFlow while other hospitals join, then reply to the server's messages."""
         server, name = self.settings.server, self.hospital.hospital.name
-        with join(server, name, {}, tls=self.identity, attempt=attempt, on_join=receipts.write_join) as connection:
+        joining = partial(join, tls=self.identity, attempt=attempt, on_join=receipts.write_join)
+        with joining(server, name, {}, previous=self._context) as connection:
+            self._context = connection.context
             run_config = connection.context.run_config
             self.require_same_split(run_config)
             self.warn_of_unused_flags(run_config)

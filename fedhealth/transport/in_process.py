@@ -7,7 +7,14 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedhealth.transport.base import BaseGrid
-from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, failure_reply, node_id_of, set_message_id
+from fedhealth.transport.messages import (
+    RUN_ID,
+    SERVER_NODE_ID,
+    checked_messages,
+    failure_reply,
+    node_id_of,
+    set_message_id,
+)
 
 HospitalApps = Mapping[str, ClientApp]
 """Hospital name -> its app; a mapping that makes an app when it is asked for keeps very many hospitals cheap."""
@@ -39,7 +46,7 @@ class InProcessGrid(BaseGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Let the hospitals answer at once; returns the messages' ids."""
-        return [self._deliver(message) for message in messages]
+        return [self._deliver(message) for message in checked_messages(messages)]
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies, in the order of node ids; each is handed out once."""

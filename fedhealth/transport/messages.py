@@ -6,7 +6,7 @@ Pinned to flwr 1.42; `tests/transport/test_messages.py` fails when one of them m
 import hashlib
 from collections.abc import Iterable
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import DEFAULT_TTL, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
 from flwr.common.serde_utils import metadata_to_proto
@@ -48,6 +48,25 @@ def set_identity(node_id: int) -> None:
 def set_message_id(message: Message, message_id: str) -> None:
     """Number a message: Flower leaves that to its SuperLink and gives no setter."""
     message.metadata.__dict__["_message_id"] = message_id
+
+
+def checked_messages(messages: Iterable[Message]) -> list[Message]:
+    """The messages that a `Grid` is to send, in a list.
+
+    Raises
+    ------
+    ValueError
+        A message is among them twice (both would have one id, and the second reply would never be found), or has a
+        time-to-live, which no grid of this project observes.
+    """
+    outgoing = list(messages)
+    if len(set(map(id, outgoing))) < len(outgoing):
+        raise ValueError("the same Message object is there twice; make a Message for each hospital and each time")
+    for message in outgoing:
+        if message.metadata.ttl != DEFAULT_TTL:
+            reason = "leave ttl out, and give send_and_receive a timeout"
+            raise ValueError(f"a Message has ttl={message.metadata.ttl:g}, which is not supported; {reason}")
+    return outgoing
 
 
 def encode_message(message: Message) -> bytes:

@@ -15,7 +15,7 @@ from flwr.app import Message
 from fedhealth.common.errors import RunError
 from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.in_process import HospitalApps, Hospitals, server_context
-from fedhealth.transport.messages import node_id_of, set_message_id
+from fedhealth.transport.messages import checked_messages, node_id_of, set_message_id
 
 LoadHospitals = Callable[[], HospitalApps]
 """A function at the top of a module (or a `partial` of one) that each process calls: apps cannot be sent to a process."""
@@ -110,7 +110,7 @@ class WorkersGrid(BaseGrid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One reply per message, in the order of node ids."""
-        outgoing = list(messages)
+        outgoing = checked_messages(messages)
         for message in outgoing:
             self._sent += 1
             set_message_id(message, str(self._sent))

@@ -1,13 +1,16 @@
 """A session of client.py without a server: names, limits, refusals, printed lines and saved models."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 
 from fedhealth.cli import client_session
 from fedhealth.cli.client_session import ClientSession, save_model
@@ -17,11 +20,14 @@ from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.local_model import LocalModel
 from fedhealth.client.personalization import Model
 from fedhealth.client.privacy.ledger import PrivacyLedger, ledger_path
+from fedhealth.client.receipts import opened_receipts
 from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ClientSettings
 from fedhealth.data.preprocessing import reference_standardisation
 from fedhealth.models import keras_models
+from fedhealth.transport.grpc.client import Connection
+from fedhealth.transport.grpc.retry import Attempt
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.tls.authority import issue_certificates
 from tests.support.hospital_apps import TRAINERS
@@ -114,6 +120,24 @@ def test_a_second_split_of_the_patients_is_refused_until_the_client_is_started_a
         with pytest.raises(RunError, match=r"the server asks for another split .* start this client again"):
             session.require_same_split(other)
     ClientSession.prepare(ClientSettings(file=file)).require_same_split({"seed": 1, "test-share": 0.25})
+
+
+def test_what_an_app_keeps_is_there_again_after_a_lost_connection(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    @contextmanager
+    def lose(*_: object, previous: Context | None, **__: object) -> Iterator[Connection]:
+        given.append(previous)
+        yield Connection(Context(1, len(given), {}, RecordDict(), {}), iter(()), SimpleQueue())
+
+    monkeypatch.setattr(client_session, "join", lose)
+    session = ClientSession.prepare(ClientSettings(file=file))
+    with opened_receipts(tmp_path / "receipts", NAME) as receipts:
+        for _ in range(3):
+            session.take_part(receipts, Attempt(1.0))
+    assert [context and context.node_id for context in given] == [None, 1, 2]
 
 
 def test_flags_without_effect_in_this_run_are_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,43 @@ def test_the_servers_settings_reach_every_hospital() -> None:
         assert connection.context.node_id == messages.node_id_of("va")
 
 
+@pytest.mark.parametrize("send", ["push_messages", "send_and_receive"])
+def test_the_same_message_twice_is_an_error_and_the_link_goes_on(send: str) -> None:
+    with federation() as fed:
+        fed.start("va", make_app(double))
+        node = messages.node_id_of("va")
+        message = Message(RecordDict(), dst_node_id=node, message_type="train")
+        with pytest.raises(ValueError, match="the same Message object is there twice"):
+            getattr(fed.grid, send)([message, message])
+        assert not fed.ask((node, node))[0].has_error()
+
+
+def test_a_message_with_a_time_to_live_is_an_error() -> None:
+    with federation() as fed:
+        fed.start("va", make_app(double))
+        node = messages.node_id_of("va")
+        with pytest.raises(ValueError, match=r"ttl=2\.5, which is not supported; leave ttl out, and give .* a timeout"):
+            fed.grid.push_messages([Message(RecordDict(), dst_node_id=node, message_type="train", ttl=2.5)])
+        assert not fed.ask((node,))[0].has_error()
+
+
+def test_an_apps_state_is_kept_when_a_hospital_joins_the_same_run_again() -> None:
+    with federation() as fed:
+        with join(fed.address, "va", {}) as connection:
+            first = connection.context
+            first.state["count"] = MetricRecord({"rounds": 2})
+        fed.wait_for("left", "va")
+        with join(fed.address, "va", {}, previous=first) as connection:
+            assert connection.context.state["count"] == MetricRecord({"rounds": 2})
+        fed.wait_for("left", "va", 2)
+        with join(fed.address, "va", {}) as connection:
+            assert len(connection.context.state) == 0
+        first.run_config["rounds"] = 3
+        fed.wait_for("left", "va", 3)
+        with join(fed.address, "va", {}, previous=first) as connection:  # another run
+            assert len(connection.context.state) == 0
+
+
 def test_names_may_have_any_letters() -> None:
     with federation() as fed:
         fed.start("Universitätsspital Zürich 病院", make_app(double))

@@ -23,7 +23,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.server.app import make_server_app
 from fedhealth.server.events import Event, RunFinished
 from fedhealth.transport.in_process import InProcessGrid
-from fedhealth.transport.process_pool import working_grid
+from fedhealth.transport.process_pool import WorkersGrid, working_grid
 from tests.support.hospital_apps import make_apps
 from tests.support.hospital_files import write_hospitals
 from tests.support.processes import Process, started
@@ -149,6 +149,17 @@ def test_processes_answer_like_one_process_in_the_order_of_node_ids() -> None:
         assert [reply.metadata.reply_to_message_id for reply in grid.pull_messages(ids)] == list(ids)
     assert [reply.metadata.src_node_id for reply in shared] == [reply.metadata.src_node_id for reply in alone]
     assert [reply.error.reason for reply in shared if reply.has_error()] == ["no wish to train"]
+
+
+def test_the_same_message_twice_and_a_time_to_live_are_errors_in_every_grid() -> None:
+    here = InProcessGrid(load_echo(), {})
+    node = here.get_node_ids()[0]
+    message = Message(RecordDict(), dst_node_id=node, message_type="train")
+    for grid in (here, WorkersGrid([], {})):
+        with pytest.raises(ValueError, match="the same Message object is there twice"):
+            grid.push_messages([message, message])
+        with pytest.raises(ValueError, match="ttl=5, which is not supported"):
+            grid.push_messages([Message(RecordDict(), dst_node_id=node, message_type="train", ttl=5)])
 
 
 def test_processes_start_where_signals_cannot_be_blocked(monkeypatch: pytest.MonkeyPatch) -> None:

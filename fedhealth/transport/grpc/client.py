@@ -45,10 +45,12 @@ def join(
     tls: Identity | None = None,
     attempt: Attempt | None = None,
     on_join: OnJoin | None = None,
+    previous: Context | None = None,
 ) -> Iterator["Connection"]:
     """Join the federation at HOST:PORT once, and leave it at the end.
 
-    `attempt` says how long to wait for the server's welcome message, and records that it came.
+    `attempt` says how long to wait for the server's welcome message, and records that it came. `previous` is the context
+    of the connection before: its state is kept if the server's settings are the same.
 
     Raises
     ------
@@ -69,11 +71,12 @@ def join(
         try:
             run_config = _welcome(stream, attempt, address, tls)
             attempt.joined = True
+            kept = previous.state if previous and previous.run_config == run_config else RecordDict()
             context = Context(
                 run_id=RUN_ID,
                 node_id=node_id_of(hospital),
                 node_config=dict(node_config),
-                state=RecordDict(),
+                state=kept,
                 run_config=run_config,
             )
             yield Connection(context, stream, outbox)

@@ -18,7 +18,7 @@ from fedhealth.common.errors import FedHealthError
 from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.grpc.pending import Batch
 from fedhealth.transport.grpc.server import OnChange, StreamServer
-from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, encode_messages, set_message_id
+from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, checked_messages, encode_messages, set_message_id
 from fedhealth.transport.tls.identity import Identity
 
 T = TypeVar("T")
@@ -28,6 +28,8 @@ REMIND_SECONDS = 10.0
 
 class GrpcGrid(BaseGrid):
     """Flower's `Grid` over one bidirectional gRPC stream per hospital.
+
+    A `ttl` of a message is refused: how long to wait for replies is the `timeout` of `send_and_receive`.
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ class GrpcGrid(BaseGrid):
         return self._server.node_ids
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Send messages; returns their ids at once."""
+        """Send messages; returns their ids at once. Raises what `checked_messages` raises."""
         batch = self._post(messages)
         self._pushed.update(dict.fromkeys(batch.messages, batch))
         return list(batch.messages)
@@ -125,7 +127,7 @@ class GrpcGrid(BaseGrid):
         return _by_node(batch.replies.values())
 
     def _post(self, messages: Iterable[Message]) -> Batch:
-        outgoing = {str(next(self._ids)): message for message in messages}
+        outgoing = {str(next(self._ids)): message for message in checked_messages(messages)}
         for message_id, message in outgoing.items():
             set_message_id(message, message_id)
         payloads = dict(zip(outgoing, encode_messages(outgoing.values()), strict=True))
