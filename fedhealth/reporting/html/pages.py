@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from fedhealth.common.atomic_files import write_file
 from fedhealth.metrics.permutation_importance import NUM_SHUFFLES
-from fedhealth.reporting.html import clinical, disclosures, model_card, subgroups, tables
+from fedhealth.reporting.html import clinical, disclosures, folding, model_card, subgroups, tables
 from fedhealth.reporting.html.charts import Charts, comparison_charts, run_charts
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, SMALL_COUNT
 from fedhealth.reporting.html.importance import feature_parts
@@ -62,8 +62,8 @@ def _text(name: str) -> str:
 
 
 def script_and_policy(name: str, connect: str = "'none'") -> dict[str, Markup]:
-    """A script of the templates folder, and a content security policy that allows only this script, by its hash."""
-    script = _text(name)
+    """The script of a page with that of its search fields, and a content security policy that allows only them, by hash."""
+    script = _text("search.js") + _text(name)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src {connect}; "
@@ -92,13 +92,24 @@ def run_parts(run: RunRecord) -> dict[str, Any]:
         "confusion": tables.confusion_rows(run),
         "tested": tested,
         "ill": ill,
-        "matrix": draw_matrix("participation by round", tables.participation(run)) if run.history else "",
+        "folding": folding,
+        **participation_parts(run),
         "guarantee": model_card.guarantee_lines(run),
         "importance": feature_parts(run),
         "comparisons": comparison_rows(run),
         "comparison_headings": COMPARISON_HEADINGS,
         "source": tables.describe_source(run.settings.dataset),
     }
+
+
+def participation_parts(run: RunRecord) -> dict[str, Any]:
+    """The matrix of hospitals and rounds; of very many hospitals also the folded one of all."""
+    if not run.history:
+        return {"matrix": "", "whole_matrix": ""}
+    rows = tables.participation(run)
+    shown = folding.fold_participation(rows)
+    whole = draw_matrix("participation by round, all hospitals", rows) if len(shown) < len(rows) else ""
+    return {"matrix": draw_matrix("participation by round", shown), "whole_matrix": whole}
 
 
 def comparison_page(runs: Sequence[RunRecord]) -> str:

@@ -10,6 +10,8 @@ from html import escape
 
 from markupsafe import Markup
 
+from fedhealth.reporting.html.chart_data import data_table
+
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 42
 MOST_CELLS = 2000
@@ -32,7 +34,10 @@ class Series:
 
 
 def draw_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup:
-    """An SVG line chart of all series; values outside the y range are clipped to it."""
+    """An SVG line chart of all series, with their data as a table; values outside the y range are clipped to it.
+
+    The table has no guides, and none of very many hospitals.
+    """
     (x_label, x_range), (y_label, y_range) = x, y
     place = _Frame(x_range, y_range)
     parts = [
@@ -42,7 +47,17 @@ def draw_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Markup
         *(part for each in series for part in _line(each, place)),
         "</svg>",
     ]
+    named = [(each.name, list(_cells(each))) for each in series if each.style not in ("guide", "many")]
+    parts.append(data_table(title, named, x_label, y_label))
     return Markup("".join(parts))  # noqa: S704  # every text in it is escaped above
+
+
+def _cells(series: Series) -> Iterator[tuple[float, str]]:
+    """(x, text of y) of the finite points, with the interval if there are error bars."""
+    finite = [(x, y) for x, y in series.points if math.isfinite(x) and math.isfinite(y)]
+    for place, (x, y) in enumerate(finite):
+        interval = f" ({series.bars[place][0]:.3f} to {series.bars[place][1]:.3f})" if series.bars else ""
+        yield x, f"{y:.3f}{interval}"
 
 
 class _Frame:

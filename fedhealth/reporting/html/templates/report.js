@@ -1,4 +1,3 @@
-"use strict";
 // The threshold slider; without JavaScript a table shows the same numbers.
 (function () {
   var data = document.getElementById("confusion"), slider = document.getElementById("slider");
@@ -7,7 +6,6 @@
   function show() {
     rows[slider.value].forEach(function (text, place) { document.getElementById("cell" + place).textContent = text; });
   }
-  document.documentElement.classList.add("js");
   slider.max = rows.length - 1;
   slider.value = rows.reduce(function (best, row, place) {
     return Math.abs(row[0] - 0.5) < Math.abs(rows[best][0] - 0.5) ? place : best;
