@@ -53,7 +53,7 @@ def render_help(command: str, module: str) -> str:
 
 def terminal_commands() -> list[str]:
     """The commands of README's section "The terminals", without comments."""
-    block = re.search(r"## The terminals\n\n```\n(.*?)```", README, re.DOTALL)
+    block = re.search(r"## Step by step, in five terminals\n\n```\n(.*?)```", README, re.DOTALL)
     assert block
     return [line.split("#")[0].strip() for line in block.group(1).splitlines()]
 
