@@ -10,9 +10,11 @@ from collections.abc import Iterator
 def quiet_tensorflow() -> None:
     """No word about missing GPUs, and sums in the same order everywhere: one thread per operation, no oneDNN.
 
-    The models are tiny, and four clients may share two cores.
+    The models are tiny, and four clients may share two cores. Keras reads no keras.json: a user's `floatx` or backend would
+    give this hospital another model than the others have.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_HOME"] = __file__  # a file: Keras finds no keras.json in it, and can write none
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")

@@ -24,6 +24,7 @@ def build_model(name: ModelName, num_inputs: int, seed: int, hidden: int = NUM_H
 
     The same arguments give the same weights in every hospital.
     """
+    pin_float32()
     layers = [keras.Input(shape=(num_inputs,), name="patients")]
     if name == "mlp":
         initializer = keras.initializers.GlorotUniform(seed=seed)
@@ -59,6 +60,12 @@ def require_usable(model: keras.Model, num_inputs: int) -> keras.Model:
         name = model.non_trainable_weights[0].path
         raise UsageError(f"model: {name} is not trained by gradients (batch normalisation?); leave that layer out")
     return model
+
+
+def pin_float32() -> None:
+    """Let Keras compute in 32-bit floats, even if another program imported it first with a user's keras.json."""
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
 
 
 def weight_names(model: keras.Model) -> list[str]:

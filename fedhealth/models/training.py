@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from fedhealth.config.federation_flags import ModelName
-from fedhealth.models.keras_models import NUM_HIDDEN, BuildModel, build_model, require_usable, weight_names
+from fedhealth.models.keras_models import NUM_HIDDEN, BuildModel, build_model, pin_float32, require_usable, weight_names
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
 
 AdjustGradients = Callable[[list[tf.Tensor]], list[tf.Tensor]]
@@ -38,6 +38,7 @@ class Trainer:
         weight_decay: float = 0.0,
         build: BuildModel | None = None,
     ) -> None:
+        pin_float32()
         if build:
             self.model = require_usable(build(num_inputs), num_inputs)
         else:

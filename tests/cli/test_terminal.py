@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from fedhealth.cli.terminal import flag_groups, parse_flags, say, script, warn
+from fedhealth.common import runtime_env
 from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 from fedhealth.config.scripts import ClientSettings, DatasetSettings, ServerSettings
@@ -354,7 +355,10 @@ def test_a_script_in_another_thread_leaves_signals_alone() -> None:
 
 # --- quiet libraries --------------------------------------------------------------------------------------------------
 
-FORCED = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "KERAS_BACKEND": "tensorflow"}
+FORCED = {
+    **{"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"},
+    **{"KERAS_BACKEND": "tensorflow", "KERAS_HOME": runtime_env.__file__},
+}
 DEFAULTS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",

@@ -1,10 +1,18 @@
 """Local training: the same numbers as Keras's own, and no work done twice."""
 
+import json
+import os
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
+from keras.src.backend import config as keras_config
 from numpy.typing import NDArray
 
+from fedhealth.common.runtime_env import quiet_tensorflow
 from fedhealth.data.preprocessing import Standardisation, encode, encoded_names, standardise
 from fedhealth.data.schema import FEATURES, NUMBERS
 from fedhealth.models.keras_models import build_model, save_model
@@ -42,6 +50,36 @@ def test_training_equals_keras_train_on_batch_weight_for_weight(model_name: str)
     for ours, keras_weights in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_allclose(ours, keras_weights, rtol=0, atol=1e-6)
     assert loss == pytest.approx(np.average([x for x, _ in losses], weights=[n for _, n in losses]), abs=1e-5)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Keras as a keras.json with "floatx": "float64" leaves it."""
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_model_has_32_bit_floats_whatever_keras_was_told_before() -> None:
+    trainer = make_trainer()
+    weights, _ = trainer.train(trainer.initial_weights(), make_examples(10), shuffled_orders(10, 1, [0]))
+    assert {weight.dtype for weight in weights} == {np.dtype(np.float32)}
+    assert trainer.predict(weights, make_examples(10).inputs).dtype == np.float32
+
+
+@pytest.mark.parametrize("floatx", ["float64", "no float"])
+def test_keras_reads_no_keras_json_in_our_processes(
+    floatx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keras.json").write_text(json.dumps({"floatx": floatx, "backend": "jax"}))
+    monkeypatch.setattr(os, "environ", {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"})
+    quiet_tensorflow()
+    settings = runpy.run_path(keras_config.__file__)  # what `import keras` does with file and environment
+    assert (settings["_FLOATX"], settings["_BACKEND"]) == ("float32", "tensorflow")
+    assert [path.name for path in tmp_path.iterdir()] == ["keras.json"]
 
 
 def test_the_loss_goes_down() -> None:
