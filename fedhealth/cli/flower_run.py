@@ -15,7 +15,7 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedhealth.cli.terminal import say, warn
+from fedhealth.cli.terminal import escape_unencodable, say, warn
 from fedhealth.common.errors import FedHealthError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
@@ -37,6 +37,7 @@ class FlowerRun:
 @contextlib.contextmanager
 def opened_flower_run(grid: Grid, run_config: Mapping[str, Any]) -> Iterator[FlowerRun]:
     """Check the settings and open the run folder; an error is shown as one line."""
+    escape_unencodable()
     try:
         settings, engine = read_run_config(run_config)
         require_nodes(grid, settings.hospitals)

@@ -119,6 +119,7 @@ def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        escape_unencodable()
         try:
             with _stoppable():
                 return main(argv) or 0
@@ -135,6 +136,16 @@ def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
             return 1
 
     return run
+
+
+def escape_unencodable() -> None:
+    """Let stdout and stderr print every text: a character that their encoding lacks is escaped as Python writes it.
+
+    On Windows `python server.py > log.txt` is cp1252, which has no letter for the hospital of Łódź.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

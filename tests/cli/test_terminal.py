@@ -1,6 +1,7 @@
 """The terminal interface: flags, exit codes, one line per error, signals, quiet libraries."""
 
 import dataclasses
+import io
 import logging
 import os
 import re
@@ -261,6 +262,30 @@ def test_say_writes_to_stdout_and_warn_to_stderr(capsys: pytest.CaptureFixture[s
     say()
     warn("patients repeat")
     assert capsys.readouterr() == ("listening\n\n", "warning: patients repeat\n")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "lodz"),
+    [("cp1252", b"\\u0141\xf3d\\u017a"), ("ascii", b"\\u0141\\xf3d\\u017a")],
+    ids=["cp1252", "ascii"],
+)
+def test_a_name_that_the_output_cannot_encode_is_escaped_and_ends_no_script(
+    encoding: str, lodz: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+
+    @script
+    def main(argv: Sequence[str] | None = None) -> None:
+        """A story of two hospitals."""
+        say("joined: Łódź")
+        raise RunError("病院 cannot train")
+
+    assert main([]) == 1
+    err.flush()
+    assert out.buffer.getvalue() == b"joined: " + lodz + b"\n"  # type: ignore[attr-defined]
+    assert err.buffer.getvalue() == b"error: \\u75c5\\u9662 cannot train\n"  # type: ignore[attr-defined]
 
 
 # --- stopped ----------------------------------------------------------------------------------------------------------
