@@ -65,8 +65,7 @@ class TensorBoardSink:
         """Write the settings as a table; purge the rounds that a resumed run repeats."""
         from tensorboardX import SummaryWriter
 
-        purge = {"purge_step": done + 1} if done else {}
-        self._writer = SummaryWriter(logdir=str(self._folder), flush_secs=5, **purge)
+        self._writer = SummaryWriter(logdir=str(self._folder), flush_secs=5, purge_step=done + 1)
         table = "\n".join(["| setting | value |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in settings.items())])
         self._writer.add_text("settings", table, global_step=done)
 
@@ -96,29 +95,45 @@ class MlflowSink:
         self._run = ""
 
     def begin(self, settings: Mapping[str, Any], done: int) -> None:
-        """Create a run, or reopen the one that is resumed."""
+        """Create a run, or reopen the one that is resumed after round `done`.
+
+        MLflow cannot remove metrics from a run. If rounds after `done` were written before the interruption, a new run takes
+        the metrics up to `done`, and the old run is deleted.
+        """
         self._client = self._make_client(tracking_uri=f"sqlite:///{self._folder / 'mlflow.db'}")
         experiment = self._client.get_experiment_by_name("fedhealth")
         number = experiment.experiment_id if experiment else None
         artifacts = (self._folder / "mlflow").as_uri()
         number = number or self._client.create_experiment("fedhealth", artifact_location=artifacts)
-        runs = self._client.search_runs([number], max_results=1) if done else []
-        if runs:
-            self._run = runs[0].info.run_id
+        (before,) = self._client.search_runs([number], max_results=1) or (None,)
+        written = self._read_metrics(before) if before else []
+        kept = [metric for metric in written if metric.step <= done]
+        if before and kept == written:
+            self._run = before.info.run_id
             self._client.update_run(self._run, status="RUNNING")
             return
         self._run = self._client.create_run(number, run_name=self._folder.name).info.run_id
         for key, value in settings.items():
             self._client.log_param(self._run, key, value)
+        self._write_metrics(kept)
+        if before:
+            self._client.delete_run(before.info.run_id)
+
+    def _read_metrics(self, run: Any) -> list[Any]:
+        """The metrics of a run, of all rounds."""
+        return [each for name in run.data.metrics for each in self._client.get_metric_history(run.info.run_id, name)]
+
+    def _write_metrics(self, metrics: Sequence[Any]) -> None:
+        """Write metrics in as few calls as MLflow allows."""
+        for start in range(0, len(metrics), MLFLOW_BATCH):
+            self._client.log_batch(self._run, metrics=metrics[start : start + MLFLOW_BATCH])
 
     def log(self, metrics: Mapping[str, float], round_num: int) -> None:
-        """Write the metrics in as few calls as MLflow allows."""
+        """Write the metrics of one round."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        all_of_them = [Metric(name, value, now, round_num) for name, value in metrics.items()]
-        for start in range(0, len(all_of_them), MLFLOW_BATCH):
-            self._client.log_batch(self._run, metrics=all_of_them[start : start + MLFLOW_BATCH])
+        self._write_metrics([Metric(name, value, now, round_num) for name, value in metrics.items()])
 
     def close(self, finished: bool) -> None:
         """Set the run's final status, if it was started."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 import server
 from fedhealth.common.errors import UsageError
@@ -20,6 +21,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.reporting import tracking
 from fedhealth.reporting.tracking import SINKS, Tracker, require_package, round_metrics, short_names, viewer_command
 from fedhealth.server.events import Event, RunFinished, RunStarted
+from fedhealth.server.records import RoundRecord
 from fedhealth.server.run_files import to_json
 from tests.support.run_folders import NAMES, make_members, make_record, make_weights
 
@@ -271,6 +273,21 @@ def test_a_resumed_run_continues_the_same_run_of_mlflow(tmp_path: Path) -> None:
     client, (run,) = read_runs(tmp_path)
     assert run.info.status == "FINISHED"
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "union/auroc")] == [1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_rounds_that_are_done_again_after_an_interruption_stand_in_mlflow_once_as_they_were_done_last(
+    tmp_path: Path, done: int
+) -> None:
+    write_with_package("mlflow", tmp_path, run_events()[:4])  # three rounds, then a server that is killed
+    again = [structs.replace(each, train_loss=7.0) for each in run_events(done=done) if isinstance(each, RoundRecord)]
+    write_with_package("mlflow", tmp_path, [run_events(done=done)[0], *again])
+    client, (run,) = read_runs(tmp_path)
+    losses = client.get_metric_history(run.info.run_id, "train_loss")
+    told = [1.0, 0.5, 1 / 3][:done] + [7.0] * (3 - done)
+    assert [(metric.step, metric.value) for metric in losses] == list(enumerate(told, start=1))
+    assert run.data.params["strategy"] == SETTINGS.strategy
 
 
 @pytest.mark.slow
