@@ -1,6 +1,7 @@
 """What all hospitals of a federation must agree on, as flags and as Flower's run config."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -47,12 +48,26 @@ def usual_rate(strategy: str) -> float:
 
 
 def fewest_hospitals(settings: "FederationSettings") -> int:
-    """How many hospitals the strategy's proof asks for, with f that send false weights.
+    """How many hospitals must train in a round for the strategy to do what it is for, with f that send false weights.
 
-    Krum: n >= 2f + 3 (Blanchard et al. 2017, proposition 4.2); Bulyan: n >= 4f + 3 (El Mhamdi et al. 2018, section 4).
+    Krum: n >= 2f + 3 (Blanchard et al. 2017, proposition 4.2); Bulyan: n >= 4f + 3 (El Mhamdi et al. 2018, section 4);
+    FedTrimmedAvg: of fewer, it cuts nobody off.
     """
-    needs = {"krum": 2 * settings.malicious + 3, "multikrum": 2 * settings.malicious + 3}
-    return {**needs, "bulyan": 4 * settings.malicious + 3}.get(settings.strategy, 1)
+    match settings.strategy:
+        case "krum" | "multikrum":
+            return 2 * settings.malicious + 3
+        case "bulyan":
+            return 4 * settings.malicious + 3
+        case "fedtrimmedavg":
+            fewest = math.ceil(1 / settings.trim_share)
+            return fewest + (int(settings.trim_share * fewest) == 0)  # 49 * (1 / 49) is less than 1
+    return 1
+
+
+def fewest_flags(settings: "FederationSettings") -> str:
+    """The flags that `fewest_hospitals` follows from, as a message names them."""
+    robust = {"fedtrimmedavg": f" with --trim-share {settings.trim_share:g}"}
+    return f"--strategy {settings.strategy}{robust.get(settings.strategy, f' with --malicious {settings.malicious}')}"
 
 
 def share_of(hospitals: int, fraction: float) -> int:
@@ -110,7 +125,7 @@ class FederationSettings(PrivacyFlags, ModelSelectionFlags, RobustnessFlags, Mod
 
     def _check_strategy(self) -> None:
         """Refuse what the strategy cannot do, with the reason, before anybody connects."""
-        rate, momentum, fewest = self.server_learning_rate, self.server_momentum, fewest_hospitals(self)
+        rate, momentum = self.server_learning_rate, self.server_momentum
         require(0 <= rate <= 100, "server-learning-rate", rate, "a number from 0 (the usual one) to 100")
         require(0 <= momentum < 1, "server-momentum", momentum, "a share from 0 to below 1")
         require(0 <= self.proximal_mu <= 100, "proximal-mu", self.proximal_mu, "a number from 0 to 100")
@@ -128,9 +143,9 @@ class FederationSettings(PrivacyFlags, ModelSelectionFlags, RobustnessFlags, Mod
                 f"--trim-share is {self.trim_share:g}, which cuts nobody off among {trained} hospitals; "
                 f"give {min(0.49, 1 / trained):.2g} or more with 3 hospitals at least, or --strategy fedavg"
             )
-        if trained < fewest:
+        if trained < (fewest := fewest_hospitals(self)):
             raise UsageError(
-                f"--strategy {self.strategy} with --malicious {self.malicious} needs at least {fewest} hospitals, "
+                f"{fewest_flags(self)} needs at least {fewest} hospitals, "
                 f"{self._trained_text()}; give another strategy (fedmedian works with any number)"
             )
 

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 
 from fedhealth.common.array_codec import read_arrays
-from fedhealth.config.federation import FederationSettings
+from fedhealth.config.federation import FederationSettings, fewest_flags, fewest_hospitals
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
@@ -126,7 +126,13 @@ def make_roster(
 ) -> Roster:
     """The members of the run, with what is held against them at this checkpoint."""
     policy = RoundPolicy(
-        settings.min_hospitals, settings.strikes, settings.max_update_norm, settings.round_timeout, max_wait
+        settings.min_hospitals,
+        settings.strikes,
+        settings.max_update_norm,
+        settings.round_timeout,
+        max_wait,
+        fewest_hospitals(settings),
+        fewest_flags(settings),
     )
     schedule = RoundSchedule(settings.rounds, settings.evaluate_every, settings.fraction, settings.seed)
     return Roster(

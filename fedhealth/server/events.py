@@ -49,6 +49,8 @@ class Paused:
     missing: Mapping[str, str]
     """Hospital -> why it is missing."""
     seconds_left: float
+    needed_for: str = "--min-hospitals"
+    """The flags that ask for so many."""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,10 @@ class RoundPolicy:
     """Seconds."""
     max_wait: float = 3600.0
     """Seconds that a round may wait for hospitals to come back."""
+    fewest: int = 1
+    """A round needs the weights of this many for its strategy, whatever `min_hospitals` is."""
+    fewest_flags: str = ""
+    """The flags that this follows from."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Roster:
     Attributes
     ----------
     members, strikes, dropped : as they are by now.
-    needed : how many hospitals must train in a round.
+    needed, needed_for : how many hospitals must train in a round, and the flags that ask for it.
     """
 
     def __init__(
@@ -103,7 +107,9 @@ class Roster:
         self.dropped = dict(dropped)
         self.policy = policy
         self.schedule = schedule
-        self.needed = min(policy.min_hospitals, schedule.count(len(members)))
+        asked = min(policy.min_hospitals, schedule.count(len(members)))
+        self.needed = max(asked, policy.fewest)
+        self.needed_for = "--min-hospitals" if asked >= policy.fewest else policy.fewest_flags
         self._on_event = on_event
         self._admission = admission
 
@@ -153,7 +159,7 @@ class Roster:
                 return
             if time.monotonic() >= next_word:
                 missing = self._reasons(replies, replies.absent - here)
-                self._on_event(Paused(round_num, len(replies.sound), self.needed, missing, left))
+                self._on_event(Paused(round_num, len(replies.sound), self.needed, missing, left, self.needed_for))
                 next_word = time.monotonic() + REMIND_SECONDS
             time.sleep(POLL_SECONDS)
             here = replies.absent & set(grid.get_node_ids())
@@ -165,7 +171,7 @@ class Roster:
         could_return = len(replies.absent) >= self.needed - len(replies.sound)
         waited = f", and not enough came back within {self.policy.max_wait:g} s (--max-wait)" if could_return else ""
         return (
-            f"round {round_num}: {len(replies.sound)} of the {self.needed} hospitals that it needs (--min-hospitals) "
+            f"round {round_num}: {len(replies.sound)} of the {self.needed} hospitals that it needs ({self.needed_for}) "
             f"trained ({listed}){waited}"
         )
 

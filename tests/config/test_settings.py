@@ -15,7 +15,7 @@ from fedhealth import config
 from fedhealth.common.errors import UsageError
 from fedhealth.config.checks import parse_address
 from fedhealth.config.engine import EngineSettings
-from fedhealth.config.federation import FederationSettings
+from fedhealth.config.federation import FederationSettings, fewest_hospitals
 from fedhealth.config.federation_flags import StrategyName
 from fedhealth.config.scripts import ClientSettings, DatasetSettings, ServerSettings
 
@@ -227,6 +227,26 @@ def test_under_differential_privacy_no_moments_are_asked_for_and_there_is_one_ev
 )
 def test_a_strategy_with_enough_hospitals_is_accepted(values: dict[str, Any]) -> None:
     assert FederationSettings(**values).strategy == values["strategy"]
+
+
+@pytest.mark.parametrize(
+    ("fewest", "values"),
+    [
+        (4, {"strategy": "fedtrimmedavg"}),
+        (3, {"strategy": "fedtrimmedavg", "trim_share": 0.34}),
+        (10, {"strategy": "fedtrimmedavg", "trim_share": 0.1}),
+        (50, {"strategy": "fedtrimmedavg", "trim_share": 1 / 49}),  # 49 of these are less than 1
+        (5, {"strategy": "krum", "malicious": 1}),
+        (5, {"strategy": "multikrum", "malicious": 1}),
+        (7, {"strategy": "bulyan", "malicious": 1}),
+        (1, {"strategy": "fedmedian"}),
+    ],
+)
+def test_a_strategy_says_how_many_hospitals_a_round_needs(fewest: int, values: dict[str, Any]) -> None:
+    settings = FederationSettings(hospitals=100, **values)
+    assert fewest_hospitals(settings) == fewest
+    if settings.strategy == "fedtrimmedavg":
+        assert [int(settings.trim_share * number) for number in (fewest - 1, fewest)] == [0, 1]
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_clipped_updates_are_listed_below_the_round_with_their_norm() -> None:
 def test_a_paused_round_shows_how_many_it_requires_who_is_missing_and_the_timeout() -> None:
     missing = {"va": "left the federation", "hungary": "no answer within 5 s"}
     assert show(Paused(round_num=7, trained=1, needed=3, missing=missing, seconds_left=24.6)) == [
-        "round 7 is waiting: 1 of the 3 required hospitals have trained "
+        "round 7 is waiting: 1 of the 3 required hospitals (--min-hospitals) have trained "
         "(hungary: no answer within 5 s; va: left the federation); timeout in 25 s"
     ]
 

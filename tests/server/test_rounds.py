@@ -671,6 +671,33 @@ def test_enough_hospitals_do_not_wait_for_the_rest(clock: Clock) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("strategy", "flags"),
+    [
+        ({"strategy": "krum"}, "--strategy krum with --malicious 0"),
+        ({"strategy": "multikrum"}, "--strategy multikrum with --malicious 0"),
+        ({"strategy": "fedtrimmedavg", "trim_share": 0.34}, "--strategy fedtrimmedavg with --trim-share 0.34"),
+    ],
+)
+def test_a_round_waits_for_as_many_hospitals_as_its_strategy_needs_and_names_the_flags(
+    strategy: dict[str, Any], flags: str, clock: Clock
+) -> None:
+    undisturbed = outcome(federate_toys(three_hospitals(), min_hospitals=1, **strategy))
+    toy = three_hospitals()
+    cut_off(toy, "va", round_num=2)
+    clock.later(5, lambda: come_back(toy))
+    events = federate_toys(toy, min_hospitals=1, **strategy)
+    assert outcome(events) == undisturbed
+    (pause,) = those(events, Paused)
+    assert (pause.round_num, pause.trained, pause.needed, pause.needed_for) == (2, 2, 3, flags)
+    toy = three_hospitals()
+    cut_off(toy, "va", round_num=1)
+    assert str(federate_toys(toy, min_hospitals=1, **strategy)[-1]) == (
+        f"round 1: 2 of the 3 hospitals that it needs ({flags}) trained (va: left the federation), "
+        "and not enough came back within 60 s (--max-wait)"
+    )
+
+
 # --- strikes in a whole run -------------------------------------------------------------------------------------------
 
 

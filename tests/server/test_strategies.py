@@ -143,6 +143,13 @@ def test_multikrum_averages_the_most_central_ones_by_patients() -> None:
     assert server.round([0], [1], [1.5], [10]) == pytest.approx([(10 * 1 + 30 * 1.5) / 40])
 
 
+def test_multikrum_averages_fewer_when_fewer_train() -> None:
+    # Of 0, 1, 10 the best score (n - f - 2 = 1 nearest) is that of 0 and of 1; the mean of two would be of n = 4.
+    server = Server(make_settings("multikrum"), [0], patients=[10, 10, 10, 10])
+    server.grid = InProcessGrid({name: ClientApp() for name in server.names[:3]}, {})
+    assert server.round([10], [1], [0]) == pytest.approx([1.0])
+
+
 @pytest.mark.slow
 def test_bulyan_survives_one_liar_among_seven() -> None:
     server = Server(make_settings("bulyan", hospitals=7, malicious=1), [0])

@@ -56,8 +56,8 @@ def paused_line(paused: Paused) -> str:
     """How many hospitals a paused round needs, which are missing and why, and when the server gives up."""
     missing = "; ".join(f"{name}: {reason}" for name, reason in sorted(paused.missing.items()))
     return (
-        f"round {paused.round_num} is waiting: {paused.trained} of the {paused.needed} required hospitals have trained "
-        f"({missing}); timeout in {paused.seconds_left:.0f} s"
+        f"round {paused.round_num} is waiting: {paused.trained} of the {paused.needed} required hospitals "
+        f"({paused.needed_for}) have trained ({missing}); timeout in {paused.seconds_left:.0f} s"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
-from flwr.serverapp.strategy import FedAvg, QFedAvg
+from flwr.serverapp.strategy import FedAvg, MultiKrum, QFedAvg
 from flwr.serverapp.strategy.qfedavg import compute_delta_and_h, get_train_loss
 
 from fedhealth.transport.protocol.fields import NUM_EXAMPLES
@@ -19,6 +19,18 @@ EVERYBODY: dict[str, Any] = {
     "weighted_by_key": NUM_EXAMPLES,
 }
 """Every hospital that is here takes part in every round."""
+
+
+class MultiKrumOfRound(MultiKrum):
+    """Flower's MultiKrum, which averages n - f - 2 hospitals; n is how many trained in the round, not in the run."""
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """The mean of the n - f - 2 with the best scores."""
+        held = list(replies)
+        self.num_nodes_to_select = len(held) - self.num_malicious_nodes - 2
+        return super().aggregate_train(server_round, held)
 
 
 class LightQFedAvg(QFedAvg):

@@ -18,13 +18,12 @@ from flwr.serverapp.strategy import (
     FedTrimmedAvg,
     FedYogi,
     Krum,
-    MultiKrum,
     Strategy,
 )
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
-from fedhealth.server.strategies.flower_fixes import EVERYBODY, LightQFedAvg
+from fedhealth.server.strategies.flower_fixes import EVERYBODY, LightQFedAvg, MultiKrumOfRound
 from fedhealth.server.strategies.scaffold import Scaffold
 from fedhealth.transport.protocol.training import TRAIN_LOSS
 
@@ -90,15 +89,11 @@ def _krum(settings: FederationSettings) -> Strategy:
 
 def _multikrum(settings: FederationSettings) -> Strategy:
     """Multi-Krum: the mean of the n - f - 2 hospitals with the best Krum scores (Blanchard et al. 2017, section 6)."""
-    chosen = settings.trained_per_round - settings.malicious - 2
-    return MultiKrum(**EVERYBODY, num_malicious_nodes=settings.malicious, num_nodes_to_select=chosen)
+    return MultiKrumOfRound(**EVERYBODY, num_malicious_nodes=settings.malicious)
 
 
 def _bulyan(settings: FederationSettings) -> Strategy:
-    """Bulyan: of n - 2f chosen by Krum, the mean of the n - 4f values nearest the median (El Mhamdi et al. 2018, section 4).
-
-    A round with fewer than 4f + 3 hospitals changes nothing.
-    """
+    """Bulyan: of n - 2f chosen by Krum, the mean of the n - 4f values nearest the median (El Mhamdi et al. 2018, sec. 4)."""
     return Bulyan(**EVERYBODY, num_malicious_nodes=settings.malicious)
 
 
