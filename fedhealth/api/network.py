@@ -35,7 +35,7 @@ class Server:
         settings = self.settings
         quiet_libraries(settings.verbose)
         from fedhealth.api.run import RoundCollector, Run
-        from fedhealth.cli.terminal import say, warn
+        from fedhealth.cli.terminal import escape_unencodable, say, warn
         from fedhealth.reporting.html.pages import write_report
         from fedhealth.reporting.screens import opened_screens
         from fedhealth.server.app import make_server_app
@@ -44,6 +44,7 @@ class Server:
         from fedhealth.transport.grpc.grid import GrpcGrid
         from fedhealth.transport.tls.identity import load_identity
 
+        escape_unencodable()
         tls = load_identity(settings.tls) if settings.tls else None
         for warning in tls.warnings if tls else ():
             warn(warning)
@@ -87,7 +88,9 @@ class Client:
         """
         quiet_libraries(self.settings.verbose)
         from fedhealth.cli.client_session import ClientSession
+        from fedhealth.cli.terminal import escape_unencodable
 
+        escape_unencodable()
         ClientSession.prepare(self.settings).run()
 
 
