@@ -90,7 +90,7 @@ class RobustnessFlags:
     """What happens when hospitals are absent, slow, or send wrong weights."""
 
     min_hospitals: int = 2
-    """A round needs the weights of so many hospitals (or all, if there are fewer); a robust strategy may need more."""
+    """A run and each of its rounds need so many hospitals (or all, if there are fewer); a robust strategy may need more."""
     round_timeout: float = 3600.0
     """Seconds that the server waits for a hospital's reply before the round goes on without it."""
     strikes: int = 3

@@ -18,8 +18,8 @@ from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
 from fedhealth.server.finalization import FinalQuestions
 from fedhealth.server.model_selection import choose_final_model, find_best, is_enough
-from fedhealth.server.participation import Admission, OpenAdmission, Roster, RoundPolicy
-from fedhealth.server.records import Evaluation, Member, RoundRecord
+from fedhealth.server.participation import OPEN, Admission, Roster, RoundPolicy
+from fedhealth.server.records import Evaluation, RoundRecord
 from fedhealth.server.rounds import GuardedStrategy
 from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.schedule import RoundSchedule
@@ -32,7 +32,7 @@ from fedhealth.transport.protocol.training import encode_train_config
 
 MAX_WAIT = 3600.0
 """Seconds to wait for missing hospitals."""
-OPEN, NOWHERE = OpenAdmission(), RunWriter()
+NOWHERE = RunWriter()
 NO_OBJECTS: Mapping[str, str] = {}
 
 
@@ -80,44 +80,46 @@ def federate(
     Raises
     ------
     RunError
-        Hospitals are missing after `max_wait` seconds, two have one name, or too few train in a round.
+        Hospitals are missing after `max_wait` seconds, two have one name, or too few can take part or train in a round.
     """
     inform = Listeners(*listeners).inform
     dropped = past.checkpoint.dropped if past else {}
     for name, reason in dropped.items():
         admission.expel(name, reason)
         inform(Dropped(name, reason))
-    setup = Setup(grid, settings, settings.hospitals - len(dropped), max_wait, inform)
+    setup = Setup(grid, settings, settings.hospitals - len(dropped), max_wait, inform, admission=admission)
     members = setup.collect_members()
+    begun = time.perf_counter()
     if past:
         require_same_members(members, past.checkpoint.members, dropped)
-        members = list(past.checkpoint.members)
+        past = past.without(setup.left_out)
     else:
         admission.admit_only(member.name for member in members)
-    begun = time.perf_counter()
-    dataset = "+".join(sorted({member.source for member in members}))
-    started = RunStarted(settings, members, dataset, past.checkpoint.round_num if past else 0, objects)
+        past = ResumeState(first_checkpoint(setup, settings, strategy))
+    start = past.checkpoint
+    dataset = "+".join(sorted({member.source for member in start.members}))
+    started = RunStarted(settings, start.members, dataset, start.round_num, objects, start.left_out)
     writer.run_started(started)
     inform(started)
-    past = past or ResumeState(first_checkpoint(setup, members, strategy or make_strategy(settings)))
-    roster = make_roster(settings, past.checkpoint, admission, inform, max_wait)
+    roster = make_roster(settings, start, admission, inform, max_wait)
     checkpoint, rounds = run_rounds(grid, settings, past, roster, writer=writer, inform=inform)
     finished = replace(close_run(grid, started, checkpoint, rounds), seconds=time.perf_counter() - begun)
     writer.run_finished(finished)
     inform(finished)
 
 
-def first_checkpoint(setup: Setup, members: Sequence[Member], strategy: Strategy) -> Checkpoint:
-    """Where a new run starts: what the hospitals agree on before the first round."""
+def first_checkpoint(setup: Setup, settings: FederationSettings, strategy: Strategy | None) -> Checkpoint:
+    """Where a new run starts: what the hospitals agree on before the first round, and who is left out of the run."""
+    standardisation, class_weights, weights = setup.agree()
     return Checkpoint(
         round_num=0,
-        standardisation=setup.agree_on_standardisation(),
-        class_weights=setup.agree_on_class_weights(),
-        weights=setup.ask_for_initial_weights(),
-        strategy=strategy,
-        members=members,
+        standardisation=standardisation,
+        class_weights=class_weights,
+        weights=weights,
+        strategy=strategy or make_strategy(settings, len(setup.members)),
+        members=setup.members,
         strikes={},
-        dropped={},
+        dropped=setup.left_out,
     )
 
 
@@ -197,6 +199,7 @@ def close_run(grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: S
         importance=hospitals.ask_importance(final) if settings.importance else None,
         verdicts=hospitals.hand_out(final),
         objects=started.objects,
+        left_out=started.left_out,
     )
 
 

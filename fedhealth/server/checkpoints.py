@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -56,6 +56,7 @@ class Checkpoint:
     members: Sequence[Member]
     strikes: Mapping[str, int]
     dropped: Mapping[str, str]
+    """Hospital -> why it is out of the run; also of those that never were members, because they could not take part."""
     best: Best | None = None
     """Kept with --patience only."""
     class_weights: tuple[float, float] | None = None
@@ -64,6 +65,12 @@ class Checkpoint:
     """What each hospital sent in this round: after the last one, the metrics of the final model come from it."""
     validation_histograms: Histograms = field(default_factory=dict, repr=False)
     """The same of the validation patients, if there are any."""
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Hospital -> why it could not take part from the beginning."""
+        members = {member.name for member in self.members}
+        return {name: reason for name, reason in self.dropped.items() if name not in members}
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,10 @@ class ResumeState:
     def remaining(self) -> list[str]:
         """The hospitals that have not been dropped."""
         return [member.name for member in self.checkpoint.members if member.name not in self.checkpoint.dropped]
+
+    def without(self, dropped: Mapping[str, str]) -> "ResumeState":
+        """The same, with these hospitals dropped."""
+        return replace(self, checkpoint=replace(self.checkpoint, dropped={**self.checkpoint.dropped, **dropped}))
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:

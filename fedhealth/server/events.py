@@ -29,7 +29,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """All hospitals are ready; the rounds begin, or go on after round `done` of a run that was interrupted."""
+    """All who take part are ready; the rounds begin, or go on after round `done` of a run that was interrupted."""
 
     settings: FederationSettings
     members: Sequence[Member]
@@ -37,6 +37,8 @@ class RunStarted:
     done: int = 0
     objects: Mapping[str, str] = field(default_factory=dict)
     """Setting -> name of the object that was given in its place (api.simulate: a strategy or a model of the caller's)."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Hospital -> why it takes no part, of those that could not from the beginning; none of them is a member."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Paused:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A hospital is out of the run: it gave unsound answers once too often."""
+    """A hospital is out of the run: it could not take part, or it gave unsound answers once too often."""
 
     name: str
     reason: str
@@ -83,7 +85,8 @@ class RunFinished:
     verdicts: Mapping[str, Mapping[str, PairedComparison]] = field(default_factory=dict)
     """Hospital -> model (global, personal) -> what it is worth there, of the hospitals that sent it."""
     objects: Mapping[str, str] = field(default_factory=dict)
-    """As in `RunStarted`."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Both as in `RunStarted`."""
 
     @property
     def final(self) -> RoundRecord:

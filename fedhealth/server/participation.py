@@ -41,6 +41,9 @@ class OpenAdmission:
         """Do nothing."""
 
 
+OPEN = OpenAdmission()
+
+
 @dataclass(frozen=True)
 class RoundPolicy:
     """When a round counts and when a hospital does not."""

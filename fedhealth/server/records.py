@@ -176,6 +176,8 @@ class RunDescription(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hospitals: tuple[Member, ...]
     settings: dict[str, Setting]
     """As in Flower's run config."""
+    left_out: dict[str, str] = msgspec.field(default_factory=dict)
+    """Hospital -> why it could take no part; none of them is one of `hospitals`."""
     environment: dict[str, str] = msgspec.field(default_factory=dict)
     """When and with what the server ran, and how the hospitals reached it."""
 

@@ -35,7 +35,8 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
     UsageError
         There is no run to go on with, or flags were given that are not its own.
     """
-    settings = read_settings(folder)
+    begun = read_description(folder)
+    settings = FederationSettings.from_run_config(begun.settings)
     for leftover in folder.rglob(".*.tmp"):  # of a server that was killed while it wrote
         leftover.unlink()
     for each in fields(FederationSettings):
@@ -43,7 +44,8 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
         if ours not in (each.default, theirs):
             flag = each.name.replace("_", "-")
             raise UsageError(f"--{flag} is {ours}, but the run in {folder} was begun with {theirs}; leave --{flag} out")
-    checkpoint = read_last_checkpoint(folder / CHECKPOINTS, make_strategy(settings), warn)
+    strategy = make_strategy(settings, len(begun.hospitals))
+    checkpoint = read_last_checkpoint(folder / CHECKPOINTS, strategy, warn)
     if checkpoint is None:
         warn(f"{folder}: holds no whole round; the run starts again, with its settings")
         cut_history(folder, 0)
@@ -51,8 +53,8 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
     return Run(folder, settings, ResumeState(checkpoint, cut_history(folder, checkpoint.round_num)))
 
 
-def read_settings(folder: Path) -> FederationSettings:
-    """The settings that a run in this folder was begun with, if it can go on with them."""
+def read_description(folder: Path) -> RunDescription:
+    """What a run in this folder was begun with, if it can go on with it."""
     if (folder / SUMMARY).exists():
         raise UsageError(f"--resume {folder}: this run is finished; its model is {folder / MODEL}")
     try:
@@ -63,7 +65,7 @@ def read_settings(folder: Path) -> FederationSettings:
         raise UsageError(
             f"--resume {folder}: was begun with version {begun.version}, this is {__version__}; go on with that one"
         )
-    return FederationSettings.from_run_config(begun.settings)
+    return begun
 
 
 def cut_history(folder: Path, rounds: int) -> list[RoundRecord]:

@@ -93,6 +93,7 @@ def describe_settings(started: RunStarted | RunFinished) -> RunDescription:
         dataset=started.dataset,
         hospitals=tuple(started.members),
         settings={**started.settings.to_run_config(), **started.objects},
+        left_out=dict(started.left_out),
     )
 
 
@@ -146,7 +147,7 @@ def summarize(finished: RunFinished) -> RunSummary:
             name: {**_summary_metrics(metrics), **_clinical(finished, name), "patients": patients[name]}
             for name, metrics in last.hospitals.items()
         },
-        left_out=last.left_out,
+        left_out={**finished.left_out, **last.left_out},
         importance=finished.importance,
         verdicts={
             name: {model: Verdict.of(comparison) for model, comparison in each.items()}

@@ -23,6 +23,10 @@ class BaseGrid(Grid):
         """The run's description."""
         return self._run
 
+    def name_of(self, node_id: int) -> str | None:
+        """The name under which this hospital joined; None if no hospital of that node id did."""
+        raise NotImplementedError
+
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:

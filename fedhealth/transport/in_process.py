@@ -44,6 +44,10 @@ class InProcessGrid(BaseGrid):
         """All hospitals, in the order of their ids."""
         return self._hospitals.node_ids
 
+    def name_of(self, node_id: int) -> str | None:
+        """The name of a hospital of this grid."""
+        return self._hospitals.names.get(node_id)
+
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Let the hospitals answer at once; returns the messages' ids."""
         return [self._deliver(message) for message in checked_messages(messages)]
@@ -70,17 +74,17 @@ class Hospitals:
 
     def __init__(self, apps: HospitalApps, names: Iterable[str], run_config: Mapping[str, Any]) -> None:
         self._apps = apps
-        self._names = {node_id_of(name): name for name in names}
+        self.names = {node_id_of(name): name for name in names}
         self._run_config = dict(run_config)
         self._contexts: dict[int, Context] = {}
-        self.node_ids = sorted(self._names)
+        self.node_ids = sorted(self.names)
 
     def answer(self, message: Message) -> Message:
         """The reply of the hospital that the message is for."""
         node = message.metadata.dst_node_id
         context = self._contexts.get(node) or Context(RUN_ID, node, {}, RecordDict(), self._run_config)
         try:
-            reply = self._apps[self._names[node]](message, context)
+            reply = self._apps[self.names[node]](message, context)
         except Exception as error:  # noqa: BLE001  # as on the link: the server gets a word, whatever happens
             return failure_reply(message, error)
         if len(context.state):

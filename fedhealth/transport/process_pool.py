@@ -41,7 +41,7 @@ def working_grid(
                 process.start()
             theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
             workers.append(Worker(process, ours, frozenset(map(node_id_of, share))))
-        yield WorkersGrid(workers, run_config)
+        yield WorkersGrid(workers, in_order, run_config)
     finally:
         for worker in workers:
             worker.end()
@@ -86,17 +86,22 @@ class Worker:
 class WorkersGrid(BaseGrid):
     """See `working_grid`; `context` is what a `ServerApp` is called with on this grid."""
 
-    def __init__(self, workers: Sequence[Worker], run_config: Mapping[str, Any]) -> None:
+    def __init__(self, workers: Sequence[Worker], names: Iterable[str], run_config: Mapping[str, Any]) -> None:
         super().__init__()
         self.context = server_context(run_config)
         self._workers = workers
-        self._nodes = sorted(node for worker in workers for node in worker.nodes)
+        self._names = {node_id_of(name): name for name in names}
+        self._nodes = sorted(self._names)
         self._replies: dict[str, Message] = {}
         self._sent = 0
 
     def get_node_ids(self) -> list[int]:
         """All hospitals, in the order of their ids."""
         return self._nodes
+
+    def name_of(self, node_id: int) -> str | None:
+        """The name of a hospital of this grid."""
+        return self._names.get(node_id)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Let the hospitals answer; returns the messages' ids once all have."""

@@ -165,9 +165,25 @@ def test_a_noisy_count_is_drawn_once_and_told_again_after_a_restart(hospitals: d
 def test_a_hospital_stops_at_its_own_limit_whatever_the_server_says(hospitals: dict[str, Path]) -> None:
     run(make_grid(hospitals, {"rounds": 2}, HospitalLimits(max_epsilon=6.0)))
     with pytest.raises(
-        RunError, match=r"could not answer query\.describe: this hospital's privacy budget does not reach"
+        RunError, match=r"could not reply to query\.describe: this hospital's privacy budget does not reach"
     ):
         run(make_grid(hospitals, {"rounds": 3}, HospitalLimits(max_epsilon=6.0)))
+
+
+def test_a_hospital_whose_budget_does_not_reach_is_left_out_and_the_others_keep_their_guarantee(
+    hospitals: dict[str, Path],
+) -> None:
+    poor, config = min(hospitals), {**FederationSettings(hospitals=4).to_run_config(), **PROMISE}
+    apps = {**make_apps(hospitals), **make_apps({poor: hospitals[poor]}, HospitalLimits(max_epsilon=0.5))}
+    events = run(Listening(apps, config))
+    began, finished = (event for event in events if isinstance(event, RunStarted | RunFinished))
+    assert {member.name for member in began.members} == {*hospitals} - {poor}
+    assert began.left_out[poor].startswith(
+        "could not reply to query.describe: this hospital's privacy budget does not reach"
+    )
+    assert {member.epsilon for member in began.members} == {4.0}
+    assert isinstance(finished, RunFinished)
+    assert finished.rounds[-1].left_out == {}
 
 
 def test_a_server_that_goes_on_after_its_last_round_gets_nothing_more(hospitals: dict[str, Path]) -> None:

@@ -134,9 +134,14 @@ def test_a_paused_round_shows_how_many_it_requires_who_is_missing_and_the_timeou
     ]
 
 
+def test_a_hospital_that_could_take_no_part_is_named_again_below_the_table() -> None:
+    finished = make_finished(left_out={"zurich": "could not reply to query.describe: MemoryError"})
+    assert "zurich is not in the table: could not reply to query.describe: MemoryError" in show(finished)
+
+
 def test_a_hospital_that_is_dropped_is_named_with_the_reason() -> None:
     dropped = Dropped("va", "dropped at strike 3 of 3: its weights are not finite")
-    assert show(dropped) == ["dropped: va (dropped at strike 3 of 3: its weights are not finite)"]
+    assert show(dropped) == ["out of the run: va (dropped at strike 3 of 3: its weights are not finite)"]
 
 
 # --- the header -------------------------------------------------------------------------------------------------------
@@ -515,8 +520,16 @@ def test_messages_without_news_for_the_hospital_print_no_line(kind: str) -> None
     assert client_line(request, Message(RecordDict(), reply_to=request)) is None
 
 
-@pytest.mark.parametrize("kind", ["train", "evaluate", "query.describe"])
-def test_a_hospital_sees_that_it_could_not_reply(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "without"),
+    [
+        ("train", "the run continues without this reply"),
+        ("evaluate", "the run continues without this reply"),
+        ("query.describe", "this hospital cannot take part"),
+        ("query.second_moments", "this hospital cannot take part"),
+    ],
+)
+def test_a_hospital_sees_that_it_could_not_reply(kind: str, without: str) -> None:
     request = make_request(kind)
     line = client_line(request, failure_reply(request, RunError("diverged")))
-    assert line == f"could not reply to {kind}; the run continues without this reply"
+    assert line == f"could not reply to {kind}; {without}"

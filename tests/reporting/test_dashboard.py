@@ -53,6 +53,13 @@ def test_the_states_of_a_hospital_are_joined_working_late_left_and_done() -> Non
     assert run.states()[0] == ("cleveland", "done", "")
 
 
+def test_a_hospital_that_can_take_no_part_is_shown_with_the_reason() -> None:
+    run = LiveRun("")
+    run.hear(replace(BEGAN, left_out={"zurich": "could not reply to query.describe: MemoryError"}))
+    assert run.states()[-1] == ("zurich", "refused", "could not reply to query.describe: MemoryError")
+    assert len(run.states()) == len(NAMES) + 1
+
+
 def test_only_the_last_refusals_are_kept() -> None:
     run = LiveRun("")
     for number in range(20):

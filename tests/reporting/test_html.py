@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -46,11 +47,11 @@ from fedhealth.reporting.html.curves import (
 from fedhealth.reporting.html.disclosures import disclosure_rows
 from fedhealth.reporting.html.importance import feature_parts
 from fedhealth.reporting.html.local_benefit import comparison_rows
-from fedhealth.reporting.html.pages import compare_runs, write_report
+from fedhealth.reporting.html.pages import compare_runs, model_card_text, report_page, write_report
 from fedhealth.reporting.html.run_reader import read_run
 from fedhealth.reporting.html.svg import Series, draw_chart, find_ticks
 from fedhealth.reporting.html.svg_bars import MARKS
-from fedhealth.reporting.html.tables import confusion_rows, find_suppressed, hospital_rows, participation
+from fedhealth.reporting.html.tables import absences, confusion_rows, find_suppressed, hospital_rows, participation
 from tests.support.examples import examples
 from tests.support.processes import PATIENCE
 from tests.support.run_folders import NAMES, make_histogram, make_record, write_run
@@ -232,6 +233,16 @@ def test_participation_is_shown_by_round(tmp_path: Path) -> None:
     }
     received = {row[0]: row[3] for row in disclosure_rows(run)}
     assert (received["weights"], received["evaluation"], received["moments"]) == ("10 used", "11", "8")
+
+
+def test_a_hospital_that_cannot_take_part_is_named_in_report_and_model_card(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path))
+    assert absences(run) == []
+    left_out = {"zurich": "could not reply to query.describe: <b>"}
+    run = replace(run, settings=structs.replace(run.settings, left_out=left_out))
+    assert absences(run) == ["zurich: took no part: could not reply to query.describe: <b>"]
+    assert "zurich: took no part: could not reply to query.describe: &lt;b&gt;" in report_page(run)
+    assert "\nzurich took no part: could not reply to query.describe: &lt;b&gt;.\n" in model_card_text(run)
 
 
 # --- permutation importance ---------------------------------------------------------------------------------------------

@@ -119,6 +119,30 @@ def test_a_killed_hospital_is_named_and_the_others_continue_until_ctrl_c(data: P
 
 
 @pytest.mark.slow
+def test_a_hospital_that_cannot_take_part_is_left_out_by_name_and_the_others_get_their_model(
+    data: Path, tmp_path: Path
+) -> None:
+    flags = ("--rounds", "2", "--test-share", "0.15")  # of 27 Swiss patients, 4
+    with federation(data, tmp_path / "run", server_flags=flags) as processes:
+        server, left_out = processes["server"], processes["3"]
+        assert server.end() == 0, server.output
+        assert left_out.end() == 1, left_out.output
+        assert [processes[who].end() for who in "124"] == [0, 0, 0]
+    why = "could not reply to query.describe: too few patients for --test-share 0.15: fewer than 10 would be left to train on"
+    assert any(line.startswith(f"out of the run: synthetic-switzerland ({why}") for line in server.lines)
+    assert any(line.startswith(f"synthetic-switzerland is not in the table: {why}") for line in server.lines)
+    assert left_out.lines[-1].startswith(f"error: synthetic-switzerland takes no part in this run: {why}")
+    assert "Traceback" not in server.output + left_out.output
+    told = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))
+    assert [hospital["name"] for hospital in told["hospitals"]] == [
+        f"synthetic-{name}" for name in ("cleveland", "hungary", "va")
+    ]
+    assert list(told["left_out"]) == ["synthetic-switzerland"]
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"synthetic-switzerland: took no part: {why}" in report
+
+
+@pytest.mark.slow
 def test_a_duplicate_name_and_a_surplus_hospital_are_refused_while_the_others_wait(data: Path, tmp_path: Path) -> None:
     order, flags = ("server", "1", "2"), ("--hospitals", "3")
     with federation(data, tmp_path / "run", order, flags) as processes:

@@ -160,6 +160,35 @@ def test_two_hospitals_of_one_name_end_the_run_before_it_begins() -> None:
     assert set(toy.kinds()) == {"query.describe"}
 
 
+def test_a_hospital_that_cannot_take_part_is_in_the_record_with_its_reason_and_the_others_train_as_if_alone() -> None:
+    toy = three_hospitals()
+    toy.hospitals["hungary"].faults["query.second_moments"] = RunError("no TensorFlow")
+    alone = make_toy(*(each for name, each in three_hospitals().hospitals.items() if name != "hungary"))
+    events, expected = run(toy), finished_of(run(alone, hospitals=2))
+    reason = {"hungary": "could not reply to query.second_moments: no TensorFlow"}
+    (began,) = (event for event in events if isinstance(event, RunStarted))
+    assert [member.name for member in began.members] == ["cleveland", "va"]
+    assert dict(began.left_out) == reason
+    finished = finished_of(events)
+    assert dict(finished.left_out) == reason
+    assert [record.left_out for record in finished.rounds] == [{}, {}]
+    assert finished.standardisation == expected.standardisation
+    assert finished.weights["w"].data == expected.weights["w"].data
+    assert {heard.hospital for heard in toy.heard if heard.kind in ("train", "query.finish")} == {"cleveland", "va"}
+
+
+def test_scaffold_counts_those_who_take_part() -> None:
+    toy = three_hospitals()
+    toy.hospitals["hungary"].faults["query.describe"] = RunError("no TensorFlow")
+    alone = make_toy(*(each for name, each in three_hospitals().hospitals.items() if name != "hungary"))
+    sent = []
+    for each, number in ((toy, 3), (alone, 2)):
+        run(each, hospitals=number, strategy="scaffold")
+        messages = (heard.content for heard in each.heard if heard.kind == "train" and heard.round_num == 2)
+        sent.append([content.array_records["correction"]["w"].data for content in messages])
+    assert sent[0] == sent[1]
+
+
 def test_a_hospital_that_fails_in_training_is_left_out_and_the_run_goes_on() -> None:
     diverged: dict[str, Exception] = {"train": RunError("training diverged")}
     toy = make_toy(ToyHospital("cleveland", [50, 60, 70]), ToyHospital("va", [50], step=9, faults=diverged))
@@ -294,6 +323,27 @@ def test_whoever_was_dropped_before_is_dropped_still_and_not_waited_for() -> Non
     assert events[0].name == "hungary"
     reason = finished_of(events).rounds[1].left_out["hungary"]
     assert reason == "dropped at strike 1 of 1: it sent nothing where arrays and metrics were asked for"
+
+
+def test_whoever_could_not_take_part_is_not_waited_for_when_the_run_goes_on() -> None:
+    first = three_hospitals()
+    first.hospitals["hungary"].faults["query.describe"] = RunError("no TensorFlow")
+    past, toy = past_of(run(first, rounds=1), 1), three_hospitals()
+    toy.grid.away.add("hungary")
+    events = go_on(toy, past, rounds=2)
+    reason = "could not reply to query.describe: no TensorFlow"
+    assert [type(event) for event in events] == [Dropped, RunStarted, RoundRecord, Checkpoint, RunFinished]
+    assert events[0] == Dropped("hungary", reason)
+    assert dict(finished_of(events).left_out) == {"hungary": reason}
+    assert finished_of(events).rounds[1].left_out == {}
+
+
+def test_a_hospital_that_can_take_part_no_longer_is_dropped_when_the_run_goes_on() -> None:
+    past, toy = past_of(run(three_hospitals(), rounds=1), 1), three_hospitals()
+    toy.hospitals["hungary"].faults["query.describe"] = RunError("no TensorFlow")
+    finished = finished_of(go_on(toy, past, rounds=2))
+    assert finished.rounds[1].left_out == {"hungary": "could not reply to query.describe: no TensorFlow"}
+    assert dict(finished.left_out) == {}
 
 
 def test_strikes_of_before_the_interruption_still_count() -> None:

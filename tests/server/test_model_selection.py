@@ -325,7 +325,7 @@ def test_the_temperature_is_fitted_to_the_best_round_where_both_are_chosen() -> 
 def test_nobody_else_is_asked_to_hold_patients_out_for_a_temperature(tmp_path: Path) -> None:
     toy = make_toy(*(ToyHospital(name, [50, 60]) for name in ("cleveland", "hungary", "va")))
     with pytest.raises(
-        RunError, match=r"answered query\.describe without sense: it sent no counts of validation patients"
+        RunError, match=r"sent an invalid reply to query\.describe: it sent no counts of validation patients"
     ):
         run(toy, patience=0, calibrate="temperature")
 
@@ -395,9 +395,10 @@ def test_counts_of_other_patients_than_those_declared_end_the_run_in_one_line() 
     toy = labelled()
     toy.hospitals["va"].labels = (3, 4)
     with pytest.raises(RunError) as caught:
-        run(toy, patience=0, class_weights=True)
+        run(toy, patience=0, class_weights=True, min_hospitals=3)
     assert str(caught.value) == (
-        "va answered query.label_counts without sense: 3 healthy and 4 ill are not its 6 training patients"
+        "only 2 of 3 hospitals can take part, too few for --min-hospitals: "
+        "va sent an invalid reply to query.label_counts: 3 healthy and 4 ill are not its 6 training patients"
     )
 
 

@@ -54,6 +54,13 @@ def hospitals_of_which_one_offends() -> Toy:
     return toy
 
 
+def hospitals_of_which_one_cannot_take_part() -> Toy:
+    """Hungary fails at its sums, before round 1."""
+    toy = hospitals()
+    toy.hospitals["hungary"].faults["query.first_moments"] = MemoryError()
+    return toy
+
+
 class Leaving:
     """Admission as the link does it: whoever is expelled is away."""
 
@@ -61,7 +68,7 @@ class Leaving:
         self.toy = toy
 
     def admit_only(self, hospitals: Iterable[str]) -> None:
-        assert {*hospitals} == {*self.toy.hospitals}
+        assert {*hospitals} == {*self.toy.hospitals} - self.toy.grid.away
 
     def expel(self, hospital: str, reason: str) -> None:
         self.toy.grid.away.add(hospital)
@@ -166,6 +173,23 @@ def test_offences_and_long_steps_are_the_same_after_an_interruption_at_any_event
         with pytest.raises(Killed):
             run(replace(asked, out=folder), kill_at, make=hospitals_of_which_one_offends)
         run(ServerSettings(resume=folder), make=hospitals_of_which_one_offends)
+        assert read_run(folder) == expected
+
+
+def test_a_run_without_a_hospital_that_could_not_take_part_ends_the_same_after_an_interruption_at_any_event(
+    tmp_path: Path,
+) -> None:
+    make = hospitals_of_which_one_cannot_take_part
+    calm = len(run(asked_for(tmp_path / "calm", "scaffold"), make=make))
+    expected = read_run(tmp_path / "calm")
+    _, history, summary, _ = expected
+    assert [record["left_out"] for record in history] == [{}] * ROUNDS
+    assert summary["left_out"] == {"hungary": "could not reply to query.first_moments: MemoryError"}
+    for kill_at in range(2, calm + 1):
+        folder = tmp_path / f"killed at {kill_at}"
+        with pytest.raises(Killed):
+            run(asked_for(folder, "scaffold"), kill_at, make=make)
+        run(ServerSettings(resume=folder), make=make)
         assert read_run(folder) == expected
 
 

@@ -10,7 +10,8 @@ from flwr.app import ArrayRecord, MetricRecord, RecordDict
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
-from fedhealth.server.events import Event, Waiting
+from fedhealth.server.events import Dropped, Event, Waiting
+from fedhealth.server.participation import OpenAdmission
 from fedhealth.server.records import Member
 from fedhealth.server.setup import Setup
 from fedhealth.transport.messages import node_id_of
@@ -225,27 +226,125 @@ def test_a_slow_answer_is_not_waited_for_longer_than_max_wait(monkeypatch: pytes
     assert str(caught.value) == "3 of 3 hospitals gave no answer to query.describe within 25 s; see --max-wait"
 
 
-# --- answers that end a run before it begins --------------------------------------------------------------------------
+# --- hospitals that cannot take part ----------------------------------------------------------------------------------
+
+CANNOT = RunError("too few patients for --test-share 0.25")
+
+
+class Gate(OpenAdmission):
+    """Keeps whom it is to expel."""
+
+    def __init__(self) -> None:
+        self.expelled: dict[str, str] = {}
+
+    def expel(self, hospital: str, reason: str) -> None:
+        self.expelled[hospital] = reason
 
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(RunError("no TensorFlow here"), "no TensorFlow here"), (ValueError("age 61, chol 233"), "ValueError")],
+    [(CANNOT, str(CANNOT)), (ValueError("age 61, chol 233"), "ValueError")],
+    ids=["ours", "any other"],
 )
-def test_a_hospital_that_cannot_describe_itself_ends_the_run_without_quoting_a_patient(
+def test_a_hospital_that_cannot_describe_itself_is_left_out_by_name_without_quoting_a_patient(
     error: Exception, told: str
 ) -> None:
-    toy = make_toy(ToyHospital("va", [50]), ToyHospital("cleveland", [60], faults={"query.describe": error}))
+    toy, gate, events = three_hospitals(), Gate(), list[Event]()
+    toy.hospitals["hungary"].faults["query.describe"] = error
+    setup = Setup(toy.grid, FederationSettings(), 3, 25.0, events.append, admission=gate)
+    assert [member.name for member in setup.collect_members()] == ["cleveland", "va"]
+    reason = f"could not reply to query.describe: {told}"
+    assert setup.left_out == gate.expelled == {"hungary": reason}
+    assert events == [Dropped("hungary", reason)]
+
+
+def test_a_hospital_that_is_left_out_is_asked_nothing_more_and_not_waited_for(clock: Clock) -> None:
+    toy = three_hospitals()
+    toy.hospitals["hungary"].faults["query.describe"] = CANNOT
+    toy.grid.lost["va", "query.describe"] = "left the federation"
+    toy.grid.on_send = lambda kind, names: toy.grid.away.add("va") if len(toy.grid.sent) == 1 else None
+
+    def come_back() -> None:
+        toy.grid.away.clear()
+        toy.grid.lost.clear()
+
+    clock.later(3, come_back)
+    setup, _ = start(toy)
+    assert len(setup.collect_members()) == 2
+    setup.agree()
+    assert [names for _, names in toy.grid.sent] == [
+        ["cleveland", "hungary", "va"],
+        ["va"],
+        *[["cleveland", "va"]] * 2,
+        ["cleveland"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "question", ["query.first_moments", "query.second_moments", "query.label_counts", "query.initial_weights"]
+)
+def test_whoever_fails_later_is_left_out_and_the_others_agree_without_its_patients(question: str) -> None:
+    toy = three_hospitals()
+    toy.hospitals["cleveland"].faults[question] = MemoryError()
+    for hospital in toy.hospitals.values():
+        hospital.labels = (len(hospital.ages), 0) if hospital.name == "va" else (0, len(hospital.ages))
+    setup, _ = start(toy, class_weights=True)
+    setup.collect_members()
+    agreement = setup.agree()
+    assert setup.left_out == {"cleveland": f"could not reply to {question}: MemoryError"}
+    assert [member.name for member in setup.members] == ["hungary", "va"]
+    # Ages 40 and 70: mean 55, variance 225; one of the two is healthy and one is ill.
+    assert agreement.standardisation is not None
+    assert (agreement.standardisation.means[0], agreement.standardisation.stds[0]) == pytest.approx((55.0, 15.0))
+    assert agreement.class_weights == pytest.approx((1.0, 1.0))
+    np.testing.assert_array_equal(agreement.weights["w"].numpy(), np.array([0.5], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ({"min_hospitals": 3}, "--min-hospitals"),
+        ({"strategy": "krum"}, "--strategy krum with --malicious 0"),
+        ({"strategy": "fedtrimmedavg", "trim_share": 0.34}, "--strategy fedtrimmedavg with --trim-share 0.34"),
+    ],
+)
+def test_a_run_that_needs_all_of_them_ends_with_name_and_reason(settings: dict[str, Any], flags: str) -> None:
+    toy = three_hospitals()
+    toy.hospitals["va"].faults["query.describe"] = CANNOT
     with pytest.raises(RunError) as caught:
-        start(toy, wanted=2)[0].collect_members()
-    assert str(caught.value) == f"a hospital could not answer query.describe: {told}"
+        start(toy, **settings)[0].collect_members()
+    assert str(caught.value) == (
+        f"only 2 of 3 hospitals can take part, too few for {flags}: va could not reply to query.describe: {CANNOT}"
+    )
 
 
-@pytest.mark.parametrize("question", ["query.first_moments", "query.second_moments"])
-def test_a_hospital_that_cannot_answer_what_all_must_answer_is_named(question: str) -> None:
-    toy = make_toy(ToyHospital("cleveland", [60], faults={question: MemoryError()}), ToyHospital("va", [50]))
-    with pytest.raises(RunError, match=f"^cleveland could not answer {question}: MemoryError$"):
-        agree(toy)
+def test_a_fraction_of_those_who_stay_must_be_enough_for_the_strategy() -> None:
+    toy = make_toy(
+        *(ToyHospital(name, [50], faults={"query.describe": CANNOT} if name == "b" else {}) for name in "abcde")
+    )
+    with pytest.raises(RunError, match="only 4 of 5 hospitals can take part, too few for --strategy krum"):
+        start(toy, wanted=5, strategy="krum", hospitals=5, fraction=0.6)[0].collect_members()  # 0.6 of 4 are 2
+
+
+def test_all_who_cannot_take_part_are_named() -> None:
+    toy = three_hospitals()
+    for name, error in (("va", CANNOT), ("cleveland", MemoryError())):
+        toy.hospitals[name].faults["query.describe"] = error
+    with pytest.raises(RunError) as caught:
+        start(toy)[0].collect_members()
+    assert str(caught.value) == (
+        "only 1 of 3 hospitals can take part, too few for --min-hospitals: cleveland could not reply to query.describe: "
+        f"MemoryError; va could not reply to query.describe: {CANNOT}"
+    )
+
+
+def test_on_a_grid_that_knows_no_names_a_hospital_is_named_by_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = three_hospitals()
+    toy.hospitals["va"].faults = {"query.describe": CANNOT}
+    monkeypatch.setattr(toy.grid, "name_of", lambda node: None)
+    setup, _ = start(toy)
+    setup.collect_members()
+    assert list(setup.left_out) == [f"node {node_id_of('va')}"]
 
 
 @pytest.mark.parametrize(
@@ -261,15 +360,18 @@ def test_a_hospital_that_cannot_answer_what_all_must_answer_is_named(question: s
         ("query.second_moments", "moments", "counts", [0.5] * 6, "it sent no lists of counts and sums"),
     ],
 )
-def test_an_answer_without_sense_ends_the_run_before_it_begins_and_says_whose_it_was(
+def test_an_answer_without_sense_leaves_its_hospital_out(
     question: str, part: str, key: str, value: Any, told: str
 ) -> None:
-    toy = make_toy(ToyHospital("va", [50], lies={question: lie(part, key, value)}))
-    with pytest.raises(RunError) as caught:
-        agree(toy)
-    who = "a hospital" if question == "query.describe" else "va"
-    assert str(caught.value).startswith(f"{who} answered {question} without sense: {told}")
-    assert "\n" not in str(caught.value)
+    toy = three_hospitals()
+    toy.hospitals["va"].lies[question] = lie(part, key, value)
+    setup, _ = start(toy)
+    setup.collect_members()
+    setup.agree()
+    (reason,) = setup.left_out.values()
+    assert list(setup.left_out) == ["va"]
+    assert reason.startswith(f"sent an invalid reply to {question}: {told}")
+    assert "\n" not in reason
 
 
 def weights_of(toy: Toy) -> ArrayRecord:
@@ -297,4 +399,4 @@ def test_first_weights_that_are_none_end_the_run() -> None:
         toy.hospitals["va"].lies["query.initial_weights"] = lambda answer, lies=lies: lies
         with pytest.raises(RunError) as caught:
             weights_of(toy)
-        assert str(caught.value) == f"va answered query.initial_weights without sense: {told}"
+        assert str(caught.value).endswith(f": va sent an invalid reply to query.initial_weights: {told}")

@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from fedhealth.data import preprocessing
 from fedhealth.data.schema import FEATURES
 from fedhealth.metrics.histogram import score_histogram
-from fedhealth.server import participation, rounds
-from fedhealth.server import setup as server_setup
+from fedhealth.server import participation, rounds, setup_questions
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import error_reply, node_id_of
 from fedhealth.transport.protocol import finalization, setup
@@ -231,6 +230,6 @@ class Clock:
 def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """One clock for everything on the server's side that waits."""
     clock = Clock()
-    for module in (server_setup, rounds, participation):
+    for module in (setup_questions, rounds, participation):
         monkeypatch.setattr(module, "time", clock)
     return clock

@@ -273,7 +273,7 @@ def test_hospitals_too_small_to_share_anything_are_refused_in_one_line(
     flags = ["--hospitals", "4", "--patients", "20", "--test-share", "0.05", "--out", str(tmp_path / "run")]
     assert main(flags) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "could not answer query.describe: too few patients for --test-share 0.05" in line
+    assert "could not reply to query.describe: too few patients for --test-share 0.05" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -14,13 +14,15 @@ from fedhealth.reporting.console.final_text import FEW_PATIENTS, largest_drops
 from fedhealth.reporting.format import number
 from fedhealth.transport.protocol.evaluation import EVALUATE, decode_evaluate_reply, decode_evaluate_request
 from fedhealth.transport.protocol.finalization import IMPORTANCE, SUBGROUPS, decode_importance, decode_subgroups
-from fedhealth.transport.protocol.setup import DESCRIBE
+from fedhealth.transport.protocol.setup import DESCRIBE, FIRST_MOMENTS, INITIAL_WEIGHTS, LABEL_COUNTS, SECOND_MOMENTS
 
 if TYPE_CHECKING:
     from fedhealth.client.personalization import Outcome
 
 
 HEADINGS = ("accuracy", "AUROC", "Brier", "loss")
+SETUP = (DESCRIBE, FIRST_MOMENTS, SECOND_MOMENTS, LABEL_COUNTS, INITIAL_WEIGHTS)
+"""A hospital that cannot reply to one of these is excluded from the run."""
 PERSONAL = {"intercept": "personal model (own intercept)", "finetune": "personal model (fine-tuned here)"}
 
 
@@ -62,7 +64,8 @@ def client_line(message: Message, reply: Message) -> str | None:
     """The line to print about one of the hospital's own replies; None if there is none."""
     kind = message.metadata.message_type
     if reply.has_error():
-        return f"could not reply to {kind}; the run continues without this reply"
+        without = "this hospital cannot take part" if kind in SETUP else "the run continues without this reply"
+        return f"could not reply to {kind}; {without}"
     if kind == DESCRIBE:
         return "ready; waiting for the other hospitals"
     if kind == SUBGROUPS:

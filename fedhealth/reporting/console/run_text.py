@@ -151,7 +151,8 @@ def footnotes(finished: RunFinished) -> list[str]:
             "under differential privacy counts of patients are noisy and risks are grouped into 10 bins: all figures are "
             "approximate, those of few patients most"
         )
-    notes += [f"{name} is not in the table: {reason}" for name, reason in _absent(last).items()]
+    absent = {**finished.left_out, **_absent(last)}
+    notes += [f"{name} is not in the table: {reason}" for name, reason in absent.items()]
     if len(last.hospitals) > MANY:
         return [*notes, _spread_note(last)]
     for name, metrics in last.hospitals.items():

@@ -61,7 +61,7 @@ class ServerConsole:
             case Paused():
                 self._print(paused_line(event))
             case Dropped():
-                self._print(f"dropped: {event.name} ({event.reason})")
+                self._print(f"out of the run: {event.name} ({event.reason})")
             case RoundRecord():
                 self._print_all([round_line(event, self._rounds, self._hospitals), *round_notes(event)])
                 if self._progress:

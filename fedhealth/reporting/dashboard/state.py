@@ -62,10 +62,11 @@ class LiveRun:
         return RunRecord(self.name, self.settings, self.history, self.finished, histograms)
 
     def states(self) -> list[tuple[str, str, str]]:
-        """(hospital, state, reason); the state is joined, working, late, left or done."""
+        """(hospital, state, reason); the state is joined, working, late, left, done, or refused before round 1."""
         names = [member.name for member in self.settings.hospitals] or sorted(self.joined | self.left)
         left_out = self.history[-1].left_out if self.history else {}
-        return [(name, *self._state(name, left_out)) for name in names]
+        refused = [(name, "refused", reason) for name, reason in self.settings.left_out.items()]
+        return [*((name, *self._state(name, left_out)) for name in names), *refused]
 
     def _state(self, name: str, left_out: Mapping[str, str]) -> tuple[str, str]:
         if self.phase == "finished":

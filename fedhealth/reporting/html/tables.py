@@ -168,7 +168,7 @@ def participation(run: RunRecord) -> list[tuple[str, list[str]]]:
 
 
 def absences(run: RunRecord, most: int = 20) -> list[str]:
-    """Hospitals that were left out and why, a line per range of rounds; at most `most` lines."""
+    """Hospitals that were left out and why, of the run or a line per range of rounds; at most `most` lines."""
     stretches: list[tuple[str, str, int, int]] = []
     for name, reason, number_ in sorted(
         (name, reason, entry.round_num) for entry in run.history for name, reason in entry.left_out.items()
@@ -177,7 +177,8 @@ def absences(run: RunRecord, most: int = 20) -> list[str]:
             stretches[-1] = (name, reason, stretches[-1][2], number_)
         else:
             stretches.append((name, reason, number_, number_))
-    lines = [
+    lines = [f"{name}: took no part: {reason}" for name, reason in run.settings.left_out.items()]
+    lines += [
         f"{name}: round {first}{f' to {last}' if last > first else ''}: {reason}"
         for name, reason, first, last in stretches
     ]

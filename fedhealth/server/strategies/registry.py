@@ -6,6 +6,7 @@ and SCAFFOLD. What a strategy remembers between rounds stands in plain attribute
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from flwr.serverapp.strategy import (
     Bulyan,
@@ -132,6 +133,6 @@ STRATEGIES: Mapping[StrategyName, Callable[[FederationSettings], Strategy]] = {
 }
 
 
-def make_strategy(settings: FederationSettings) -> Strategy:
-    """The strategy that the settings name, fresh."""
-    return STRATEGIES[settings.strategy](settings)
+def make_strategy(settings: FederationSettings, hospitals: int = 0) -> Strategy:
+    """The strategy that the settings name, fresh, for so many hospitals (0: as many as the settings say)."""
+    return STRATEGIES[settings.strategy](replace(settings, hospitals=hospitals) if hospitals else settings)

@@ -89,7 +89,7 @@ class Admission:
 
     def _check_lists(self, hospital: str) -> None:
         if hospital in self._expelled:
-            reason = f"{hospital} was excluded from this run: {self._expelled[hospital]}"
+            reason = f"{hospital} takes no part in this run: {self._expelled[hospital]}"
         elif self._allow and hospital not in self._allow:
             reason = f"{hospital} is not on the server's list of hospitals (server.py --allow)"
         elif self._members is not None and hospital not in self._members:

@@ -38,6 +38,8 @@ def translate(error: grpc.RpcError, joined: bool = False) -> Exception:
         return ServerLostError("the server has too many callers just now")
     if code == grpc.StatusCode.ABORTED:
         return RunError(f"the server ended the run: {details}")
+    if joined and code == grpc.StatusCode.PERMISSION_DENIED:
+        return RunError(details)  # the run goes on without this hospital
     return _refusal(code, details)
 
 

@@ -98,6 +98,10 @@ class GrpcGrid(BaseGrid):
         """Connected hospitals that do not owe a late reply, in the order of their ids."""
         return self._server.node_ids
 
+    def name_of(self, node_id: int) -> str | None:
+        """The name under which a hospital joined, also of one that has left."""
+        return self._server.names.get(node_id)
+
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send messages; returns their ids at once. Raises what `checked_messages` raises."""
         batch = self._post(messages)

@@ -44,7 +44,13 @@ SHUTDOWN_SECONDS = 5.0
 
 
 class StreamServer:
-    """The streams of all hospitals. `node_ids` may be read from any thread: it is replaced, never changed."""
+    """The streams of all hospitals.
+
+    Attributes
+    ----------
+    node_ids : may be read from any thread: it is replaced, never changed.
+    names : node id -> name, of all hospitals that have joined; may be read from any thread: nothing is taken out.
+    """
 
     def __init__(
         self,
@@ -55,6 +61,7 @@ class StreamServer:
         allow: Collection[str],
     ) -> None:
         self.node_ids: tuple[int, ...] = ()
+        self.names: dict[int, str] = {}
         self.admission = Admission(capacity, allow)
         self.questions = PendingRequests()
         self._run_config = dict(run_config)
@@ -117,7 +124,7 @@ class StreamServer:
         """Close a hospital's stream with the reason and never let it in again."""
         self.admission.expel(hospital, reason)
         if stream := self._streams.get(node_id_of(hospital)):
-            stream.end(grpc.StatusCode.PERMISSION_DENIED, f"{hospital} was excluded from this run: {reason}")
+            stream.end(grpc.StatusCode.PERMISSION_DENIED, f"{hospital} takes no part in this run: {reason}")
             self._leave(stream)
 
     def give_up(self, batch: Batch, reason: str) -> None:
@@ -204,6 +211,7 @@ class StreamServer:
             old.end(grpc.StatusCode.FAILED_PRECONDITION, "another program has joined with this hospital's certificate")
             self._leave(old)
         stream = self._streams[node_id] = HospitalStream(hospital, node_id)
+        self.names[node_id] = hospital
         self._find_free()
         welcome = request(encode_welcome(self._run_config), WELCOME, node_id)
         stream.outbox.put_nowait((encode_message(welcome), b""))
