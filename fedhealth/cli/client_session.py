@@ -44,6 +44,7 @@ class ClientSession:
         self.identity = identity
         self._splits: set[tuple[str, ...]] = set()
         self._context: Context | None = None
+        self._has_final = False
 
     @classmethod
     def prepare(cls, settings: ClientSettings) -> "ClientSession":
@@ -72,13 +73,20 @@ class ClientSession:
             warn(warning)
 
     def run(self) -> None:
-        """Join the server, rejoin it after a lost connection, and reply to it until it ends the run."""
+        """Join the server, rejoin it after a lost connection, and reply to it until it ends the run.
+
+        Raises
+        ------
+        RunError
+            The server cannot be reached, the run failed, or it ended without this hospital.
+        """
         settings = self.settings
         folder = settings.receipts or settings.file.parent / "receipts"
         echo = say if settings.verbose else None
         with opened_receipts(folder, self.hospital.hospital.name, echo=echo) as receipts:
             keep_trying(partial(self.take_part, receipts), settings.server, settings.max_wait, self.say_pause)
             say(f"receipts of everything that was sent: {receipts.path} (last hash {receipts.last_hash})")
+        self.require_final()
 
     def take_part(self, receipts: Receipts, attempt: Attempt) -> None:
         """Join, then load TensorFlow while other hospitals join, then reply to the server's messages."""
@@ -95,6 +103,18 @@ class ClientSession:
             app = receipts.hearing(make_client_app(self.hospital))
             show = partial(self.show_reply, run_config)
             connection.serve(app, show, on_failure=self.warn_of_failure, on_send=receipts.write_message)
+
+    def require_final(self) -> None:
+        """Raise a `RunError` if the final model was not received: this computer may have been suspended at the end."""
+        if self._has_final:
+            return
+        flags = [
+            f"--{flag}" for flag in ("save-model", "save-personal") if getattr(self.settings, flag.replace("-", "_"))
+        ]
+        unsaved = f", so nothing was saved ({', '.join(flags)})" if flags else ""
+        raise RunError(
+            f"the run ended while this hospital was absent: it has no final model{unsaved}; ask the coordinator for it"
+        )
 
     def require_same_split(self, run_config: Mapping[str, Any]) -> None:
         """Raise a `RunError` for a second split in one session: the difference of two sums could reveal a patient."""
@@ -138,6 +158,7 @@ class ClientSession:
 
     def finish(self, final: FinalModel) -> None:
         """Print the comparison of the final model with a local one, and save the models that flags ask for."""
+        self._has_final = True
         threshold = final.threshold
         selected = "" if threshold is None else f"; it predicts positive from a risk of {threshold:g}"
         say(f"the run is over; this hospital has the final model{selected}")

@@ -32,6 +32,8 @@ from fedhealth.transport.protocol.training import encode_train_config
 
 MAX_WAIT = 3600.0
 """Seconds to wait for missing hospitals."""
+GRACE_SECONDS = 10.0
+"""How long the final model waits for a hospital that is away when the rounds are over."""
 NOWHERE = RunWriter()
 NO_OBJECTS: Mapping[str, str] = {}
 
@@ -103,7 +105,8 @@ def federate(
     inform(started)
     roster = make_roster(settings, start, admission, inform, max_wait)
     checkpoint, rounds = run_rounds(grid, settings, past, roster, writer=writer, inform=inform)
-    finished = replace(close_run(grid, started, checkpoint, rounds), seconds=time.perf_counter() - begun)
+    finished = close_run(grid, started, checkpoint, rounds, grace=min(GRACE_SECONDS, max_wait))
+    finished = replace(finished, seconds=time.perf_counter() - begun)
     writer.run_finished(finished)
     inform(finished)
 
@@ -177,14 +180,22 @@ def next_checkpoint(
     )
 
 
-def close_run(grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: Sequence[RoundRecord]) -> RunFinished:
-    """After the rounds: choose the final model, ask what it is worth, and give it to every hospital that is still here."""
+def close_run(
+    grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: Sequence[RoundRecord], grace: float = 0.0
+) -> RunFinished:
+    """After the rounds: choose the final model, ask what it is worth, and give it to every hospital.
+
+    It waits `grace` seconds for one that is away.
+    """
     settings, scale = started.settings, to_scale(checkpoint.standardisation)
     staying = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
-    hospitals = FinalQuestions(grid, staying, scale, settings.round_timeout)
+    hospitals = FinalQuestions(grid, staying, scale, settings.round_timeout, grace)
     model = choose_final_model(hospitals.evaluate, settings, checkpoint, rounds)
     threshold = model.choices.threshold if model.choices else None
     final = encode_final_request(FinalRequest(read_arrays(model.weights), scale, threshold))
+    subgroups = hospitals.ask_subgroups(final, settings.min_count) if settings.subgroups else None
+    importance = hospitals.ask_importance(final) if settings.importance else None
+    verdicts, unreached = hospitals.hand_out(final)
     return RunFinished(
         settings,
         started.members,
@@ -195,9 +206,10 @@ def close_run(grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: S
         seconds=0.0,
         histograms=model.evaluation.tested,
         choices=model.choices,
-        subgroups=hospitals.ask_subgroups(final, settings.min_count) if settings.subgroups else None,
-        importance=hospitals.ask_importance(final) if settings.importance else None,
-        verdicts=hospitals.hand_out(final),
+        subgroups=subgroups,
+        importance=importance,
+        verdicts=verdicts,
+        unreached=unreached,
         objects=started.objects,
         left_out=started.left_out,
     )

@@ -65,7 +65,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run is over and every hospital has the final model."""
+    """The run is over, and every hospital that was here has the final model."""
 
     settings: FederationSettings
     members: Sequence[Member]
@@ -87,6 +87,8 @@ class RunFinished:
     objects: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Both as in `RunStarted`."""
+    unreached: Sequence[str] = ()
+    """The hospitals that were away at the end, and have no final model."""
 
     @property
     def final(self) -> RoundRecord:

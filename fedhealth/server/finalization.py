@@ -1,7 +1,8 @@
 """After the rounds: what the hospitals are asked of the final model, and the model itself for each of them."""
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, Message, RecordDict
@@ -19,22 +20,25 @@ from fedhealth.transport.protocol import evaluation, finalization
 from fedhealth.transport.protocol.fields import Scale
 
 T = TypeVar("T")
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class FinalQuestions:
-    """Asks every member that is still here, once: the run is over, so nobody is waited for beyond `timeout` seconds.
+    """Asks every member that is still here, once: the run is over, so no answer is waited for beyond `timeout` seconds.
 
     Parameters
     ----------
     members : those who have not been dropped.
     scale : the standardisation; None if each hospital has its own.
+    grace : seconds that the final model waits for a hospital that is away.
     """
 
     grid: Grid
     members: Sequence[Member]
     scale: Scale | None
     timeout: float
+    grace: float = 0.0
 
     def ask(
         self, question: str, content: RecordDict, read: Callable[[RecordDict, Member], T]
@@ -98,9 +102,24 @@ class FinalQuestions:
         )
         return combine_importance(drops, {member.name: member.test_pairs for member in self.members}, silent)
 
-    def hand_out(self, final: RecordDict) -> dict[str, dict[str, PairedComparison]]:
-        """Send every member the final model; by hospital, what it is worth there, of those that say so."""
-        told, _ = self.ask(
+    def hand_out(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
+        """Send every member the final model, those who are away when they are back.
+
+        Returns
+        -------
+        By hospital, what the model is worth there, of those that say so; and the names of those who stayed away.
+        """
+        told, away, deadline = dict[str, dict[str, PairedComparison]](), self.members, time.monotonic() + self.grace
+        while True:
+            here = set(self.grid.get_node_ids())
+            told |= self._send_final(final, [member for member in away if member.node_id in here])
+            away = [member for member in away if member.node_id not in here]
+            if not away or time.monotonic() >= deadline:
+                return told, tuple(member.name for member in away)
+            time.sleep(POLL_SECONDS)
+
+    def _send_final(self, final: RecordDict, members: Sequence[Member]) -> dict[str, dict[str, PairedComparison]]:
+        told, _ = replace(self, members=members).ask(
             finalization.FINISH,
             final,
             lambda content, _: reply_validation.check_comparisons(finalization.decode_finish_reply(content)),

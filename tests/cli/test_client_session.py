@@ -163,6 +163,36 @@ def test_the_reason_of_a_missing_reply_is_printed_at_the_hospital_in_full(
     assert capsys.readouterr().err == "warning: training diverged\nwarning: ValueError: patient 17\nwarning: row 3\n"
 
 
+# --- the end of the run -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "unsaved"), [({}, ""), ({"save_model": "whole.keras"}, ", so nothing was saved (--save-model)")]
+)
+def test_a_run_that_ends_before_the_final_model_has_come_is_a_failure(
+    file: Path,
+    flags: dict[str, str],
+    unsaved: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @contextmanager
+    def join(*_: object, **__: object) -> Iterator[Any]:
+        """The server ends the run as soon as it is joined."""
+        context = SimpleNamespace(run_config=FederationSettings().to_run_config())
+        yield SimpleNamespace(context=context, serve=lambda *_, **__: None)
+
+    monkeypatch.setattr(client_session, "join", join)
+    session = make_session(file, **{flag: file.with_name(name) for flag, name in flags.items()})
+    with pytest.raises(RunError) as caught:
+        session.run()
+    assert str(caught.value) == (
+        f"the run ended while this hospital was absent: it has no final model{unsaved}; ask the coordinator for it"
+    )
+    assert capsys.readouterr().out.splitlines()[-1].startswith("receipts of everything that was sent: ")
+    assert not list(file.parent.glob("*.keras"))
+
+
 # --- what is printed and saved ----------------------------------------------------------------------------------------
 
 

@@ -139,6 +139,10 @@ def test_a_hospital_that_could_take_no_part_is_named_again_below_the_table() -> 
     assert "zurich is not in the table: could not reply to query.describe: MemoryError" in show(finished)
 
 
+def test_a_hospital_that_was_away_at_the_end_is_named() -> None:
+    assert "va was away at the end and has no final model" in show(make_finished(unreached=("va",)))
+
+
 def test_a_hospital_that_is_dropped_is_named_with_the_reason() -> None:
     dropped = Dropped("va", "dropped at strike 3 of 3: its weights are not finite")
     assert show(dropped) == ["out of the run: va (dropped at strike 3 of 3: its weights are not finite)"]

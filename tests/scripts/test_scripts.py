@@ -119,6 +119,29 @@ def test_a_killed_hospital_is_named_and_the_others_continue_until_ctrl_c(data: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("in_time", [True, False], ids=["wakes in time", "wakes too late"])
+def test_a_hospital_that_was_suspended_until_the_rounds_were_over_gets_the_final_model_or_says_that_it_has_none(
+    data: Path, tmp_path: Path, in_time: bool
+) -> None:
+    flags = ("--rounds", "40", "--round-timeout", "0.5")
+    with federation(data, tmp_path / "run", server_flags=flags) as processes:
+        server, asleep = processes["server"], processes["4"]
+        server.wait_for("round  3/40")
+        asleep.process.send_signal(signal.SIGSTOP)
+        if in_time:
+            server.wait_for("round 40/40")
+        else:
+            assert server.end() == 0, server.output
+        asleep.process.send_signal(signal.SIGCONT)
+        assert asleep.end() == (0 if in_time else 1), asleep.output
+        assert server.end() == 0, server.output
+    missed = "synthetic-va was away at the end and has no final model"
+    assert ("this hospital has the final model" in asleep.output, missed in server.output) == (in_time, not in_time)
+    if not in_time:
+        assert asleep.lines[-1].startswith("error: the run ended while this hospital was absent: it has no final model")
+
+
+@pytest.mark.slow
 def test_a_hospital_that_cannot_take_part_is_left_out_by_name_and_the_others_get_their_model(
     data: Path, tmp_path: Path
 ) -> None:

@@ -12,24 +12,31 @@ from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.schema import FEATURE_NAMES
-from fedhealth.server.app import federate, make_server_app
+from fedhealth.server.app import GRACE_SECONDS, federate, make_server_app
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, RunFinished, RunStarted
 from fedhealth.server.records import RoundRecord
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, node_id_of
 from tests.support.run_keeping import CheckpointList
-from tests.support.toy_hospitals import HEALTHY, ILL, Tamper, Toy, ToyHospital, make_toy, three_hospitals
+from tests.support.toy_hospitals import HEALTHY, ILL, Tamper, Toy, ToyHospital, make_toy, stop_clocks, three_hospitals
 
 MAX_WAIT = 0.05
 LAST = (*["query.subgroups"] * 3, *["query.importance"] * 3, *["query.finish"] * 3)
 """What three hospitals are asked after the rounds."""
 
 
-def run(toy: Toy, hospitals: int = 3, rounds: int = 2, past: ResumeState | None = None, **settings: Any) -> list[Any]:
+def run(
+    toy: Toy,
+    hospitals: int = 3,
+    rounds: int = 2,
+    past: ResumeState | None = None,
+    max_wait: float = MAX_WAIT,
+    **settings: Any,
+) -> list[Any]:
     """All events and checkpoints, in order."""
     events: list[Any] = []
     chosen = FederationSettings(**{"hospitals": hospitals, "rounds": rounds, "strategy": "fedavg", **settings})
-    federate(toy.grid, chosen, events.append, writer=CheckpointList(events), max_wait=MAX_WAIT, past=past)
+    federate(toy.grid, chosen, events.append, writer=CheckpointList(events), max_wait=max_wait, past=past)
     return events
 
 
@@ -184,8 +191,8 @@ def test_scaffold_counts_those_who_take_part() -> None:
     sent = []
     for each, number in ((toy, 3), (alone, 2)):
         run(each, hospitals=number, strategy="scaffold")
-        messages = (heard.content for heard in each.heard if heard.kind == "train" and heard.round_num == 2)
-        sent.append([content.array_records["correction"]["w"].data for content in messages])
+        messages = [heard for heard in each.heard if heard.kind == "train" and heard.round_num == 2]
+        sent.append({heard.hospital: heard.content.array_records["correction"]["w"].data for heard in messages})
     assert sent[0] == sent[1]
 
 
@@ -214,6 +221,29 @@ def test_the_final_model_goes_only_to_those_who_are_still_here() -> None:
     toy.grid.on_send = lambda kind, names: toy.grid.away.add("va") if kind == "evaluate" else None
     finished_of(run(toy, rounds=1))
     assert [heard.hospital for heard in toy.heard if heard.kind == "query.finish"] == ["cleveland", "hungary"]
+
+
+def test_a_hospital_that_comes_back_in_time_gets_the_final_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy, clock = three_hospitals(), stop_clocks(monkeypatch)
+
+    def leave(kind: str, names: list[str]) -> None:
+        if kind == "evaluate":
+            toy.grid.away.add("va")
+            clock.later(GRACE_SECONDS - 1, toy.grid.away.clear)
+
+    toy.grid.on_send = leave
+    finished = finished_of(run(toy, rounds=1, max_wait=60.0))
+    assert [heard.hospital for heard in toy.heard if heard.kind == "query.finish"] == ["cleveland", "hungary", "va"]
+    assert finished.unreached == ()
+
+
+def test_a_hospital_that_stays_away_is_named_at_the_end_and_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    toy, clock = three_hospitals(), stop_clocks(monkeypatch)
+    toy.grid.on_send = lambda kind, names: toy.grid.away.add("va") if kind == "evaluate" else None
+    assert finished_of(run(toy, rounds=1, max_wait=60.0)).unreached == ("va",)
+    assert clock.now == pytest.approx(1000 + GRACE_SECONDS, abs=0.1)
 
 
 def test_the_final_model_does_not_go_to_a_hospital_that_was_dropped() -> None:

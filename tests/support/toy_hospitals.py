@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from fedhealth.data import preprocessing
 from fedhealth.data.schema import FEATURES
 from fedhealth.metrics.histogram import score_histogram
+from fedhealth.server import finalization as server_finalization
 from fedhealth.server import participation, rounds, setup_questions
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import error_reply, node_id_of
@@ -230,6 +231,6 @@ class Clock:
 def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """One clock for everything on the server's side that waits."""
     clock = Clock()
-    for module in (setup_questions, rounds, participation):
+    for module in (setup_questions, rounds, participation, server_finalization):
         monkeypatch.setattr(module, "time", clock)
     return clock

@@ -153,6 +153,7 @@ def footnotes(finished: RunFinished) -> list[str]:
         )
     absent = {**finished.left_out, **_absent(last)}
     notes += [f"{name} is not in the table: {reason}" for name, reason in absent.items()]
+    notes += [f"{name} was away at the end and has no final model" for name in finished.unreached]
     if len(last.hospitals) > MANY:
         return [*notes, _spread_note(last)]
     for name, metrics in last.hospitals.items():
