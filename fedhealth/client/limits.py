@@ -1,5 +1,6 @@
 """A hospital's own limits, which no server can loosen."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,17 @@ from fedhealth.common.errors import UsageError
 
 LEAST_COUNT = 5
 """Sums over fewer patients stay in a hospital that has no limit of its own."""
+NODE_KEYS = (
+    "data",
+    "name",
+    "min-count",
+    "max-epsilon",
+    "require-dp",
+    "share-verdict",
+    "partition-id",
+    "num-partitions",
+)
+"""What a Flower node config may have; the last two are of Flower's simulation."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +38,45 @@ USUAL_LIMITS = HospitalLimits()
 
 
 def read_limits(node_config: Mapping[str, Any]) -> HospitalLimits:
-    """The limits in a Flower node config; a `UsageError` if a value is none."""
+    """The limits in a Flower node config.
+
+    Raises
+    ------
+    UsageError
+        A value is none, a key is unknown, or `require-dp` is true and `max-epsilon` is missing.
+    """
+    for key in node_config:
+        require_known(key)
     min_count = node_config.get("min-count", LEAST_COUNT)
     if type(min_count) is not int or min_count < 1:
         raise UsageError(f"min-count is {min_count} in the node config; give 1 or more")
     limit = node_config.get("max-epsilon")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0):
         raise UsageError(f"max-epsilon is {limit} in the node config; give a number above 0")
-    share = node_config.get("share-verdict", False)
-    if type(share) is not bool:
-        raise UsageError(f"share-verdict is {share} in the node config; give true or false")
-    return HospitalLimits(min_count, None if limit is None else float(limit), share)
+    for key in ("share-verdict", "require-dp"):
+        if type(node_config.get(key, False)) is not bool:
+            raise UsageError(f"{key} is {node_config[key]} in the node config; give true or false")
+    if node_config.get("require-dp") and limit is None:
+        raise UsageError(
+            "require-dp is true in the node config, but max-epsilon is missing; give it, without spaces around ="
+        )
+    return HospitalLimits(min_count, None if limit is None else float(limit), node_config.get("share-verdict", False))
+
+
+def require_known(key: str) -> None:
+    """Raise a `UsageError` if a node config has no such key: a limit that is spelt wrong would be no limit."""
+    if key in NODE_KEYS:
+        return
+    near = difflib.get_close_matches(key.replace("_", "-").lower(), NODE_KEYS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NODE_KEYS)}"
+    raise UsageError(f"{key} is no key of a node config; {hint}")
+
+
+def describe_node_config(node_config: Mapping[str, Any], limits: HospitalLimits) -> str:
+    """What was understood of a SuperNode's node config, on one line."""
+    name = node_config.get("name", "as in the file")
+    limit = "none, so no limit" if limits.max_epsilon is None else f"{limits.max_epsilon:g}"
+    return (
+        f"node config: file {node_config['data']}, name {name}, min-count {limits.min_count}, max-epsilon {limit}, "
+        f"share-verdict {str(limits.share_verdict).lower()}"
+    )

@@ -1,5 +1,6 @@
 """The hospitals' app for Flower's own engines (`flwr run`), which start processes and hand over a node config only."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from flwr.clientapp import ClientApp
 from fedhealth.client.app import make_client_app
 from fedhealth.client.error_mod import answer_in_own_words
 from fedhealth.client.hospital_data import HospitalData
-from fedhealth.client.limits import read_limits
+from fedhealth.client.limits import describe_node_config, read_limits
 from fedhealth.client.trainers import Trainers
 from fedhealth.client.virtual import KEPT_HOSPITALS, VirtualSource, read_partition
 from fedhealth.common.bounded_cache import BoundedCache
@@ -27,8 +28,8 @@ Key = tuple[Any, ...]
 class NodeApp(ClientApp):
     """Answers for whichever node Flower names; builds a node's hospital at its first message and keeps those used last.
 
-    A SuperNode's node config has `data`, the path of a CSV, and may have `name`, `min-count`, `max-epsilon` and
-    `share-verdict`; a node of a simulation has `partition-id`.
+    A SuperNode's node config has `data`, the path of a CSV, and may have `name`, `min-count`, `max-epsilon`, `require-dp` and
+    `share-verdict`; a node of a simulation has `partition-id`. Any other key is refused.
     """
 
     def __init__(self) -> None:
@@ -48,16 +49,17 @@ class NodeApp(ClientApp):
         if "data" in node_config:
             app = self._apps.get(key, lambda: self._make_app(node_config))
         else:
-            number, source = read_partition(node_config), self._source_of(context.run_config)
             limits = read_limits(node_config)
+            number, source = read_partition(node_config), self._source_of(context.run_config)
             app = self._apps.get((source, *key), lambda: make_client_app(source.make(number, limits)))
         return app(message, context)
 
     def _make_app(self, node_config: Mapping[str, Any]) -> ClientApp:
         """The app of the hospital whose CSV the node config names."""
-        path, name = Path(str(node_config["data"])), node_config.get("name")
-        shown = None if name is None else str(name)
-        return make_client_app(HospitalData.from_csv(path, self._trainers, shown, read_limits(node_config)))
+        limits, name = read_limits(node_config), node_config.get("name")
+        logging.getLogger("flwr").info("%s", describe_node_config(node_config, limits))
+        path, shown = Path(str(node_config["data"])), None if name is None else str(name)
+        return make_client_app(HospitalData.from_csv(path, self._trainers, shown, limits))
 
     def _source_of(self, run_config: Mapping[str, Any]) -> VirtualSource:
         """The source of a simulation's patients; a `RunError` if the run config makes no sense."""

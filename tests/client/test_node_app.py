@@ -1,5 +1,7 @@
 """The app that Flower's engines call: which hospital it builds, what a node config may say, and what an error may say."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,18 @@ def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path, caplog: pytest.Log
         ({"max-epsilon": 0}, "max-epsilon is 0 in the node config; give a number above 0"),
         ({"max-epsilon": "3"}, "max-epsilon is 3 in the node config; give a number above 0"),
         ({"share-verdict": 1}, "share-verdict is 1 in the node config; give true or false"),
+        ({"require-dp": "yes"}, "require-dp is yes in the node config; give true or false"),
+        ({"max_epsilon": 3.0}, "max_epsilon is no key of a node config; did you mean max-epsilon?"),
+        ({"min-counts": 9}, "min-counts is no key of a node config; did you mean min-count?"),
+        (
+            {"budget": 3.0},
+            "budget is no key of a node config; known are data, name, min-count, max-epsilon, require-dp, share-verdict, "
+            "partition-id, num-partitions",
+        ),
+        (
+            {"require-dp": True},
+            "require-dp is true in the node config, but max-epsilon is missing; give it, without spaces around =",
+        ),
     ],
 )
 def test_a_limit_that_is_none_is_one_line_here_and_its_kind_at_the_server(
@@ -132,8 +146,49 @@ def test_a_limit_that_is_none_is_one_line_here_and_its_kind_at_the_server(
 
 def test_the_limits_of_a_node_config_are_the_hospitals() -> None:
     assert read_limits({"data": "x.csv"}) == HospitalLimits()
-    config = {"min-count": 9, "max-epsilon": 4, "share-verdict": True}
+    config = {"min-count": 9, "max-epsilon": 4, "share-verdict": True, "require-dp": True}
     assert read_limits(config) == HospitalLimits(min_count=9, max_epsilon=4.0, share_verdict=True)
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """The lines of Flower's log, which a SuperNode's process prints."""
+    lines, logger = list[str](), logging.getLogger("flwr")
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    before = logger.disabled
+    logger.disabled = False
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+    logger.disabled = before
+
+
+@pytest.mark.parametrize(
+    ("limits", "understood"),
+    [
+        ({}, "name as in the file, min-count 5, max-epsilon none, so no limit, share-verdict false"),
+        (
+            {"name": "lakeside", "min-count": 9, "max-epsilon": 4, "require-dp": True, "share-verdict": True},
+            "name lakeside, min-count 9, max-epsilon 4, share-verdict true",
+        ),
+    ],
+)
+def test_the_first_line_of_the_log_is_what_was_understood_of_the_node_config(
+    tmp_path: Path, limits: dict[str, Any], understood: str, log: list[str]
+) -> None:
+    path = tmp_path / "missing.csv"
+    ask(NodeApp(), {"data": str(path), **limits})
+    assert log[0] == f"node config: file {path}, {understood}"
+
+
+def test_a_key_that_is_refused_is_named_in_the_log_of_the_hospital_and_not_at_the_server(
+    tmp_path: Path, log: list[str]
+) -> None:
+    path = write_hospital(tmp_path / "client_1.csv")
+    assert reason(ask(NodeApp(), {"data": str(path), "max_epsilon": 3.0})) == "UsageError"
+    assert log == ["max_epsilon is no key of a node config; did you mean max-epsilon?"]
+    assert reason(ask(NodeApp(), {"partition-id": 0, "max_epsilon": 3.0})) == "UsageError"
 
 
 def test_a_limit_of_one_and_of_true_are_two_hospitals(tmp_path: Path) -> None:
