@@ -1,6 +1,7 @@
 """`flwr run`: its settings, its error messages, and a whole federation on a real SuperLink with real SuperNodes."""
 
 import dataclasses
+import json
 import logging
 import os
 import signal
@@ -216,13 +217,14 @@ def flwr(environment: dict[str, str], *arguments: str) -> str:
 @pytest.mark.processes
 @pytest.mark.enable_socket
 def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_for_bit(tmp_path: Path) -> None:
+    """The node config of a third is refused, and the run goes on without it."""
     home, certs, data, port = tmp_path / "home", tmp_path / "certs", tmp_path / "data", unused_port()
     home.mkdir()
     data.mkdir()
     files = list(write_hospitals(data).values())
     for file in files[2:]:
         file.unlink()
-    issue_certificates(certs, ["one", "two"], ["localhost", "127.0.0.1"], days=9, ca_days=99, force=False)
+    issue_certificates(certs, ["one", "two", "three"], ["localhost", "127.0.0.1"], days=9, ca_days=99, force=False)
     connection = (
         f'[superlink.federation]\naddress = "127.0.0.1:{port}"\nroot-certificates = "{certs / "ca" / "ca.pem"}"\n'
     )
@@ -239,13 +241,18 @@ def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_fo
         superlink = ["flower-superlink", *server, "--enable-supernode-auth", "--port", str(port)]
         superlink.append("--disable-runtime-dependency-installation")
         log = stack.enter_context(running(tmp_path / "superlink", environment, superlink))
-        for hospital, file in zip(("one", "two"), files, strict=False):
+        nodes = {
+            "one": f'data="{files[0]}"',
+            "two": f'data="{files[1]}"',
+            "three": f'data="{files[0]}" max_epsilon=3.0',
+        }
+        for hospital, node_config in nodes.items():
             ensure_supernode_keys(certs / hospital, force=False)
             flwr(environment, "supernode", "register", str(certs / hospital / PUBLIC), "federation")
             node = ["flower-supernode", "--superlink", f"127.0.0.1:{port}", "--port", str(unused_port())]
             node += ["--root-certificates", str(certs / hospital / "ca.pem")]
             node += ["--auth-supernode-private-key", str(certs / hospital / PRIVATE)]
-            node += ["--node-config", f'data="{file}"']
+            node += ["--node-config", node_config]
             stack.enter_context(running(tmp_path / hospital, environment, node))
         flwr(
             environment,
@@ -253,12 +260,17 @@ def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_fo
             str(ROOT),
             "federation",
             "--run-config",
-            f'hospitals=2 rounds=2 out="{tmp_path / "run"}"',
+            f'hospitals=3 rounds=2 out="{tmp_path / "run"}"',
         )
         deadline = time.monotonic() + LONGEST_RUN
         while not (tmp_path / "run" / "summary.json").exists():
             assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-3000:]
             time.sleep(0.5)
+    told = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))
+    assert list(told["left_out"].values()) == ["could not reply to query.describe: UsageError"]
+    logs = {hospital: (tmp_path / hospital / "log").read_text(encoding="utf-8") for hospital in nodes}
+    assert f"node config: file {files[0]}, name as in the file, min-count 5, max-epsilon none" in logs["one"]
+    assert "max_epsilon is no key of a node config; did you mean max-epsilon?" in logs["three"]
     assert simulate(["--data", str(data), "--rounds", "2", "--out", str(tmp_path / "same")]) == 0
     with np.load(tmp_path / "run" / "model.npz") as found, np.load(tmp_path / "same" / "model.npz") as expected:
         for name in expected.files:
