@@ -1,27 +1,46 @@
-"""A CSV file -> its cells as text, column by column; what the cells mean is not judged here.
+"""A CSV file -> its cells as text, column by column; what the cells mean is not judged here."""
 
-Python's own `csv` reads the file, because its records are a spreadsheet's rows: blank lines count, a quoted line break
-does not, and the row numbers in our messages are those that the hospital sees.
-"""
-
-import csv
-import io
+import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedhealth.common.errors import DataError, UsageError
-from fedhealth.common.safe_text import printable
+from fedhealth.data.file_kinds import name_other_kind
+from fedhealth.data.layouts import (
+    FEWEST_KNOWN,
+    LABELS,
+    describe_foreign_header,
+    describe_missing_header,
+    find_columns,
+    looks_like_values,
+    own_column,
+)
 from fedhealth.data.patients import MINIMUM_PATIENTS
-from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, LABEL, TARGET
+from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, LABEL, TARGET
+from fedhealth.data.separators import describe_single_column, split_records
 
-KAGGLE_HEADINGS = frozenset({"thalch", "ChestPainType", "RestingBP", "Cholesterol", "MaxHR", "HeartDisease"})
-"""Names of columns that only Kaggle copies of the UCI data have; `sources.kaggle` converts them."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
+DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+", re.ASCII)
+CANNOT_BE_MISSING = [column.name for column in FEATURES if not column.can_be_missing]
+
+Patients = list[tuple[int, list[str]]]
+"""(row number, fields) of each patient."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A file as rows of fields."""
+
+    header: list[str]
+    """The columns' names, stripped."""
+    patients: Patients
 
 
 @dataclass(frozen=True)
 class Table:
-    """The known columns of a CSV as stripped text."""
+    """The known columns of a CSV as stripped text; numbers have decimal points, whatever the file has."""
 
     rows: list[int]
     """The spreadsheet's number of each patient's row (the header is row 1)."""
@@ -49,25 +68,40 @@ def read_file(path: Path) -> bytes:
 
 
 def parse_table(content: bytes, path: Path, labelled: bool = True) -> Table:
-    """Bytes of a CSV -> `Table`; a file that is no such table is a `DataError`.
+    """Bytes of a CSV in our own layout -> `Table`; a file that is no such table is a `DataError`.
 
-    Patients to learn from are `labelled` and at least ten; for a prediction one is enough, and no label is asked for or read.
+    Patients to learn from are `labelled` and at least `MINIMUM_PATIENTS`; for a prediction one is enough, and no label
+    is required or read.
     """
-    records = parse_records(decode_text(content, path), path)
+    sheet = read_sheet(content, path)
+    header = [own_column(name) for name in sheet.header]
+    check_header(sheet.header, header, path, labelled)
+    check_rows(sheet, path, MINIMUM_PATIENTS if labelled else 1)
+    read = [name for name in COLUMN_NAMES if name in header and (labelled or name in FEATURE_NAMES)]
+    ignored = [text for text, name in zip(sheet.header, header, strict=True) if not name]
+    return take_table(sheet, {name: header.index(name) for name in read}, ignored)
+
+
+def read_sheet(content: bytes, path: Path) -> Sheet:
+    """Bytes of a CSV in any layout -> header and patients.
+
+    Raises
+    ------
+    DataError
+        The file is of another kind, empty, without a header line, or not separated in one way.
+    """
+    if kind := name_other_kind(content):
+        raise DataError([f"{path}: {kind}"])
+    records = split_records(decode_text(content, path), path)
     filled = [(row, record) for row, record in enumerate(records, start=1) if any(cell.strip() for cell in record)]
     if not filled:
         raise DataError([f"{path}: is empty; give a CSV with a header and a row for each patient"])
     header = [name.strip() for name in filled[0][1]]
-    patients = filled[1:]
-    check_header(header, path, labelled)
-    check_rows(patients, len(header), path, MINIMUM_PATIENTS if labelled else 1)
-    read = [name for name in COLUMN_NAMES if name in header and (labelled or name in FEATURE_NAMES)]
-    return Table(
-        rows=[row for row, _ in patients],
-        cells={name: take_column(patients, header.index(name)) for name in read},
-        ignored=[name for name in header if name not in COLUMN_NAMES],
-        short_rows=sum(len(record) < len(header) for _, record in patients),
-    )
+    if len(header) == 1:
+        raise DataError([f"{path}: {describe_single_column(header[0])}"])
+    if len(find_columns(header)) < FEWEST_KNOWN and looks_like_values(header):
+        raise DataError([f"{path}: {describe_missing_header(header)}"])
+    return Sheet(header, filled[1:])
 
 
 def decode_text(content: bytes, path: Path) -> str:
@@ -82,66 +116,88 @@ def decode_text(content: bytes, path: Path) -> str:
     return text
 
 
-def parse_records(text: str, path: Path) -> list[list[str]]:
-    """Split into rows of fields; a broken quotation is a `DataError`."""
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
-    try:
-        return list(reader)
-    except csv.Error as error:
-        fault = f"line {reader.line_num}: {error}; check the quotation marks up to this line"
-        raise DataError([f"{path}: {fault}"]) from None
+def take_table(sheet: Sheet, positions: Mapping[str, int], ignored: list[str]) -> Table:
+    """The named columns of a sheet, each at its position."""
+    return Table(
+        rows=[row for row, _ in sheet.patients],
+        cells=read_decimals({name: take_column(sheet.patients, place) for name, place in positions.items()}),
+        ignored=ignored,
+        short_rows=sum(len(record) < len(sheet.header) for _, record in sheet.patients),
+    )
 
 
-def take_column(patients: list[tuple[int, list[str]]], position: int) -> list[str]:
+def take_column(patients: Patients, position: int) -> list[str]:
     """The stripped cells of one column; a row that ends before it has an empty one."""
     return [record[position].strip() if position < len(record) else "" for _, record in patients]
 
 
-def check_header(header: list[str], path: Path, labelled: bool) -> None:
-    """Refuse another separator, values or other names instead of ours, a known column twice or not at all."""
-    if header[0].lower().startswith("sep="):
-        first = printable(",".join(header), 40)
-        raise DataError([f'{path}: its first line, "{first}", is for Excel only; remove it, and save it with commas'])
-    if len(header) == 1:
-        raise DataError([f"{path}: {describe_separator(header[0])}"])
+def read_decimals(cells: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The cells with decimal points, if the file has decimal commas only; a file with both stays as it is."""
+    distinct = {text for texts in cells.values() for text in texts}
+    with_commas = {text for text in distinct if DECIMAL_COMMA.fullmatch(text)}
+    if not with_commas or any(DECIMAL_POINT.fullmatch(text) for text in distinct):
+        return cells
+    return {
+        name: [text.replace(",", ".") if text in with_commas else text for text in texts]
+        for name, texts in cells.items()
+    }
+
+
+def check_header(names: list[str], header: list[str], path: Path, labelled: bool) -> None:
+    """Refuse a header of another layout or data set, and a column that is there twice or not at all.
+
+    `header` has our column for each of the `names`, or nothing.
+    """
     missing = [name for name in FEATURE_NAMES if name not in header]
-    if labelled and TARGET not in header and LABEL.name not in header:
+    if labelled and not set(LABELS) & set(header):
         missing.append(f"{TARGET} (or {LABEL.name})")
-    if len(missing) >= len(FEATURE_NAMES) and header[0].replace(".", "").isdecimal():
-        raise DataError([f"{path}: the first row holds values, not the columns' names; add a header row"])
-    if missing and (hint := describe_other_names(header)):
-        raise DataError([f"{path}: {hint}"])
+    if missing and (fault := describe_other_layout(names, labelled)):
+        raise DataError([f"{path}: {fault}"])
+    faults = [f"{path}: {describe_missing(missing)}"] if missing else []
     doubled = [name for name in COLUMN_NAMES if header.count(name) > 1]
-    faults = [f"{path}: missing columns: {', '.join(missing)}; add them to the header"] if missing else []
     faults += [f"{path}: {name} stands {header.count(name)} times in the header; keep one" for name in doubled]
     if faults:
         raise DataError(faults)
 
 
-def describe_other_names(header: list[str]) -> str:
-    """What to do about names that are nearly ours; nothing if there are none."""
-    if kaggle := [name for name in header if name in KAGGLE_HEADINGS]:
+def describe_missing(missing: list[str]) -> str:
+    """What to do about columns that are not there; a name alone would move the cells of the columns behind it."""
+    needed = f"{', '.join(CANNOT_BE_MISSING)} and the diagnosis must be known"
+    return (
+        f"missing columns: {', '.join(missing)}; add each with its values, with empty cells where a value is not known "
+        f"({needed})"
+    )
+
+
+def describe_other_layout(names: list[str], labelled: bool) -> str:
+    """What to do about a header whose columns have another layout's names or are another data set's; empty for ours."""
+    found = find_columns(names)
+    features = [name for name in FEATURE_NAMES if name in found]
+    if len(features) < FEWEST_KNOWN:
+        return describe_foreign_header(names)
+    other = [(names[place], name) for name, place in found.items() if not own_column(names[place])]
+    foreign = [(text, name) for text, name in other if name in (*FEATURE_NAMES, TARGET)]
+    if not foreign:
+        return ""
+    shown = ", ".join(text for text, _ in foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+    if labelled and not set(LABELS) & set(found):
         return (
-            f"its columns are named as in a Kaggle copy ({kaggle[0]}); convert it with create_dataset.py --source FILE"
+            f"its columns have the names of another layout ({shown}), and none holds the diagnosis; add it as {TARGET}"
         )
-    for name in header:
-        if (small := name.lower()) in COLUMN_NAMES and small not in header:
-            return f"its header has {name} where {small} is meant; write the columns' names in small letters"
-    return ""
+    if labelled:
+        return (
+            f"its columns have the names of another layout ({shown}); convert it with create_dataset.py --source FILE"
+        )
+    renamed = ", ".join(f"{text} is {name}" for text, name in foreign if name in FEATURE_NAMES)
+    return f"its columns have the names of another layout ({renamed}); give them our names and UCI's codes"
 
 
-def describe_separator(header: str) -> str:
-    """What to say of a header without a comma."""
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if separator in header:
-            return f"its columns are separated by {name}; save it with commas (and decimal points)"
-    return f'is no comma-separated table (its first row is "{printable(header, 40)}"); give the hospital\'s CSV'
-
-
-def check_rows(patients: list[tuple[int, list[str]]], width: int, path: Path, minimum: int) -> None:
+def check_rows(sheet: Sheet, path: Path, minimum: int) -> None:
     """Refuse rows wider than the header and fewer patients than `minimum`."""
+    patients, width = sheet.patients, len(sheet.header)
     too_wide = [
-        f"{path}: row {row} has {len(record)} fields, the header {width}; is there a comma inside a value?"
+        f"{path}: row {row} has {len(record)} fields, the header {width}; does a value hold the separator, such as a "
+        "decimal comma? write such values in quotation marks, or with a decimal point"
         for row, record in patients
         if len(record) > width
     ]

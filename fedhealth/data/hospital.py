@@ -1,4 +1,4 @@
-"""A CSV file -> `Hospital`: its patients, its name, where the rows came from, what deserves a warning."""
+"""A CSV file -> `Hospital`: its patients, its name, the source of its rows, and warnings."""
 
 import hashlib
 import json
@@ -12,16 +12,16 @@ import pandas as pd
 from fedhealth.common.errors import UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.csv_table import Table, parse_table, read_file
-from fedhealth.data.patients import Patients
+from fedhealth.data.patients import FEWEST_TO_TEST, USUAL_SHARE, Patients, fits_usual_split
 from fedhealth.data.schema import FEATURE_NAMES, HOSPITAL, SYNTHETIC_PREFIX, TARGET
 from fedhealth.data.validation import validate_table
 
 FULL_DATASET = "full_dataset.csv"
 """Holds all patients of a data set, whoever examined them."""
 TOTALS = ("all (pooled)", "all together", "union", "mean")
-"""What no hospital can be called, or a reader would take it for all of them."""
+"""Names that tables give to all hospitals together, so that no hospital may have them."""
 REPEATED_SHARE = 0.05
-"""More repeated rows than this are worth a warning."""
+"""Share of repeated rows above which there is a warning."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Hospital:
 
     name: str
     name_in_file: str
-    """What the file itself calls its hospital, fit to be shown; another one may have been given."""
+    """The name in the file, printable; `name` may be another one that was given."""
     patients: Patients
     source: str
-    """"synthetic" if any row is; else what dataset.json says of this very file, such as "uci"; else "own"."""
+    """"synthetic" if any row is; else the source that dataset.json records for this very file, such as "uci"; else "own"."""
     warnings: tuple[str, ...]
     """One line each."""
 
@@ -72,7 +72,7 @@ def parse_hospital(content: bytes, path: Path, name: str | None = None) -> Hospi
         name_in_file=printable(name_in_file, 40),
         patients=patients,
         source=find_source(table, record),
-        warnings=(*warnings, *find_warnings(table, patients, several=count_strangers(table, path, record))),
+        warnings=(*warnings, *find_warnings(table, patients, several=count_named(table, path, record))),
     )
 
 
@@ -90,25 +90,25 @@ def find_name(table: Table, path: Path, record: dict[str, Any]) -> str:
     return names[0] if len(names) == 1 and record.get("split", "natural") == "natural" else path.stem
 
 
-def count_strangers(table: Table, path: Path, record: dict[str, Any]) -> int:
+def count_named(table: Table, path: Path, record: dict[str, Any]) -> int:
     """How many hospitals the rows name, if that is more than one and the patients were not dealt out anew on purpose."""
     count = len(list_hospitals(table))
     dealt_out = record.get("split", "natural") != "natural" and path.name != FULL_DATASET
     return 0 if count == 1 or dealt_out else count
 
 
-def check_name(name: str, said: str) -> str:
-    """The name without surrounding blanks; `said` begins the `UsageError` about a bad one."""
+def check_name(name: str, described: str) -> str:
+    """The name without surrounding blanks; `described` begins the `UsageError` about a bad one."""
     name = name.strip()
     if not 1 <= len(name) <= 100 or not name.isprintable():
-        raise UsageError(f"{said}; give --name 1 to 100 printable characters")
+        raise UsageError(f"{described}; give --name 1 to 100 printable characters")
     if name.lower() in TOTALS:
-        raise UsageError(f"{said}, which tables call all hospitals together; give another --name")
+        raise UsageError(f"{described}, which tables call all hospitals together; give another --name")
     return name
 
 
 def find_source(table: Table, record: dict[str, Any]) -> str:
-    """Where the rows came from: the rows themselves are believed first, then dataset.json."""
+    """Where the rows came from: the hospital column decides before dataset.json."""
     if any(name.startswith(SYNTHETIC_PREFIX) for name in list_hospitals(table)):
         return "synthetic"
     source = record.get("source")
@@ -116,7 +116,7 @@ def find_source(table: Table, record: dict[str, Any]) -> str:
 
 
 def read_dataset_record(path: Path, content: bytes) -> dict[str, Any]:
-    """What the `dataset.json` beside the CSV says, if it lists this very file; a damaged one says nothing."""
+    """The content of the `dataset.json` beside the CSV if it lists this very file; empty otherwise, or if it is damaged."""
     try:
         record = json.loads(path.with_name("dataset.json").read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -128,7 +128,7 @@ def read_dataset_record(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def find_table_warnings(table: Table, several: int = 0) -> list[str]:
-    """What is odd about the table, whatever its values; `several` is of `count_strangers`."""
+    """Warnings about the columns and rows of the table; `several` is the number from `count_named`."""
     warnings = []
     if several:
         warnings.append(f"the rows name {several} hospitals; each should join with a file of its own")
@@ -142,17 +142,22 @@ def find_table_warnings(table: Table, several: int = 0) -> list[str]:
 
 
 def find_warnings(table: Table, patients: Patients, several: int) -> list[str]:
-    """What is allowed and still worth a line."""
+    """Warnings about what is allowed and may still be a mistake."""
     total = len(patients)
     warnings = find_table_warnings(table, several)
     synthetic = sum(name.startswith(SYNTHETIC_PREFIX) for name in table.cells.get(HOSPITAL, []))
     if 0 < synthetic < total:
         warnings.append(f"invented and real patients are mixed (synthetic: {synthetic} of {total} rows)")
-    # The UCI files repeat a patient or two by chance; a padded copy repeats many and makes any test look good.
+    # The UCI files repeat a patient or two by chance; with many repeats, test patients are among those trained on.
     repeated = int(pd.DataFrame(patients.features).duplicated().sum())
     if repeated > REPEATED_SHARE * total:
         warnings.append(
             f"patients repeat ({repeated} of {total} rows): the test may hold patients that were trained on"
+        )
+    if not fits_usual_split(patients):
+        warnings.append(
+            f"{total} patients are too few for the usual split (--test-share {USUAL_SHARE:g}): fewer than {FEWEST_TO_TEST} "
+            "would be tested, and no results of so few leave a hospital; ask the coordinator for a larger --test-share"
         )
     if len(classes := np.unique(patients.labels)) == 1:
         state = "ill" if classes[0] else "healthy"

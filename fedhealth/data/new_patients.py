@@ -1,4 +1,4 @@
-"""Patients whose diagnosis is not known (or not looked at): a CSV or the words of a command line -> checked features."""
+"""Patients without a diagnosis, or whose diagnosis is not read: a CSV or flags -> checked features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import DataError
+from fedhealth.data.cell_words import code_of
 from fedhealth.data.csv_table import Table, parse_table
 from fedhealth.data.hospital import find_table_warnings
-from fedhealth.data.schema import FEATURE_NAMES, FEATURES, Column
+from fedhealth.data.schema import FEATURE_NAMES, FEATURES
 from fedhealth.data.validation import validate_table
 
 FLAGS = Path("flags")
-"""Stands for the file where there is none."""
+"""Stands for the path of a patient who is given by flags."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +55,10 @@ def read_new_patient(given: Mapping[str, str]) -> NewPatients:
         raise DataError([_as_flag(fault) for fault in error.faults]) from None
 
 
-def code_of(column: Column, text: str) -> str:
-    """The code whose meaning this is, with any case and any dashes; other text stays as it is."""
-    words = {_plain(meaning): str(code) for code, meaning in column.codes.items()}
-    return words.get(_plain(text), text.strip())
-
-
 def _as_flag(fault: str) -> str:
     """A fault of a cell in the words of a command line."""
     line = fault.removeprefix(f"{FLAGS}: row 1: ").removesuffix(" or drop the row")
     return f"--{line.replace('leave the cell empty', 'leave the flag out')}"
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().replace("-", " ").replace("_", " ").split())
 
 
 def _validate(table: Table, path: Path) -> NewPatients:

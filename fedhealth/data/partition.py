@@ -1,7 +1,7 @@
-"""Deal the patients of one table out to hospitals: as they really came, or anew in four standard ways.
+"""Partitions the patients of one table into hospitals: by their own hospital, or anew in four standard ways.
 
-Takes and gives tables; it reads and writes no file. Every patient lands in exactly one hospital, and the same seed
-deals the same way. All but the natural split are flwr-datasets' partitioners, imported only when asked for (2 to 5 s).
+Every patient is in exactly one hospital, and the same seed gives the same partition. All but the natural split are
+flwr-datasets' partitioners, which are imported only for them (2 to 5 s).
 """
 
 import logging
@@ -15,13 +15,13 @@ import pandas as pd
 
 from fedhealth.common.errors import UsageError
 from fedhealth.data import schema
-from fedhealth.data.patients import MINIMUM_PATIENTS
+from fedhealth.data.patients import ENOUGH_PATIENTS, MINIMUM_PATIENTS
 
 DEALING_SPLITS = "iid, label-skew, quantity-skew or feature-skew"
 REDRAWS = 20
-"""flwr-datasets gives up on a Dirichlet draw after 10 tries; with each of this many seeds it tries 10 more."""
+"""Seeds to try: with each, flwr-datasets repeats a Dirichlet draw 10 times before it raises."""
 FEATURE_STRICTNESS = 0.9
-"""How strictly feature-skew sorts by age: correlation 0.99 with the age; the rest is seeded noise that breaks ties."""
+"""How strictly feature-skew sorts by age: correlation 0.99 with the age; seeded noise decides between equal ages."""
 
 
 def deal_out(table: pd.DataFrame, *, split: str, clients: int, alpha: float, seed: int) -> list[pd.DataFrame]:
@@ -38,7 +38,7 @@ def deal_out(table: pd.DataFrame, *, split: str, clients: int, alpha: float, see
     Raises
     ------
     UsageError
-        The table cannot be dealt out so that each hospital has `MINIMUM_PATIENTS`.
+        The table cannot be dealt out so that each hospital has `ENOUGH_PATIENTS` (natural: `MINIMUM_PATIENTS`).
     """
     shuffled = table.iloc[np.random.default_rng(seed).permutation(len(table))]
     if split == "natural":
@@ -49,14 +49,14 @@ def deal_out(table: pd.DataFrame, *, split: str, clients: int, alpha: float, see
 
 
 def split_by_hospital(table: pd.DataFrame, clients: int) -> list[pd.DataFrame]:
-    """One table per real hospital, in the order of `schema.HOSPITALS`.
+    """One table per hospital of the column, in the order of `schema.HOSPITALS`.
 
-    `clients` is checked, not used: it must be the source's own number or the default of four, which means "not given".
+    `clients` is only checked: it must be the source's own number, or four, the default of the flag.
     """
     hospitals = sorted(table[schema.HOSPITAL].unique(), key=natural_order)
-    if len(hospitals) < 2 or schema.UNKNOWN_HOSPITAL in hospitals:
+    if schema.UNKNOWN_HOSPITAL in hospitals:
         raise UsageError(
-            f"--split natural needs at least two named hospitals; this source has only {', '.join(hospitals)}; "
+            "--split natural needs to know which hospital each patient is of, and this source does not say it; "
             f"give --split {DEALING_SPLITS}"
         )
     if clients not in (len(hospitals), len(schema.HOSPITALS)):
@@ -67,9 +67,10 @@ def split_by_hospital(table: pd.DataFrame, clients: int) -> list[pd.DataFrame]:
     parts = [table[table[schema.HOSPITAL] == hospital] for hospital in hospitals]
     for hospital, part in zip(hospitals, parts, strict=True):
         if len(part) < MINIMUM_PATIENTS:
+            other = f" or --split {DEALING_SPLITS}" if len(table) >= ENOUGH_PATIENTS else ""
             raise UsageError(
                 f"hospital {hospital} has {len(part)} patients, fewer than {MINIMUM_PATIENTS}; "
-                f"give a larger source (--patients for synthetic ones) or --split {DEALING_SPLITS}"
+                f"give a larger source (--patients for synthetic ones){other}"
             )
     return parts
 
@@ -82,13 +83,15 @@ def natural_order(hospital: str) -> tuple[int, str]:
 
 
 def check_enough_patients(num_patients: int, clients: int) -> None:
-    """Refuse more hospitals than there are patients for."""
-    if num_patients < MINIMUM_PATIENTS:
-        raise UsageError(f"the source has {num_patients} patients; a hospital needs at least {MINIMUM_PATIENTS}")
-    if num_patients < clients * MINIMUM_PATIENTS:
+    """Raise a `UsageError` if there are too few patients for so many hospitals."""
+    if num_patients < ENOUGH_PATIENTS:
+        raise UsageError(
+            f"the source has {num_patients} patients; to be dealt out (--split), a hospital needs at least {ENOUGH_PATIENTS}"
+        )
+    if num_patients < clients * ENOUGH_PATIENTS:
         raise UsageError(
             f"--clients is {clients}, but {num_patients} patients are enough for at most "
-            f"{num_patients // MINIMUM_PATIENTS} hospitals of {MINIMUM_PATIENTS}; give fewer"
+            f"{num_patients // ENOUGH_PATIENTS} hospitals of {ENOUGH_PATIENTS}; give fewer"
         )
 
 
@@ -101,7 +104,7 @@ def split_evenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> 
 def split_labels_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
     """Each class's shares over the hospitals drawn from Dirichlet(alpha) (Yurochkin et al. 2019, arXiv:1905.12022).
 
-    Drawn anew until every hospital has `MINIMUM_PATIENTS`, as the paper's code does.
+    Drawn anew until every hospital has `ENOUGH_PATIENTS`, as the paper's code does.
     """
     partitioners = import_partitioners()
     for attempt in np.random.SeedSequence(seed).generate_state(REDRAWS):
@@ -109,30 +112,30 @@ def split_labels_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed:
             num_partitions=clients,
             partition_by=schema.TARGET,
             alpha=alpha,
-            min_partition_size=MINIMUM_PATIENTS,
+            min_partition_size=ENOUGH_PATIENTS,
             self_balancing=False,
             seed=int(attempt),
         )
         try:
             return rows_of_partitions(partitioner, table)
-        except ValueError:  # how the partitioner says that ten draws left a hospital too small
+        except ValueError:  # ten draws left a hospital too small
             continue
     raise UsageError(
         f"--split label-skew: with --clients {clients} and --alpha {alpha:g} no draw gave each hospital "
-        f"{MINIMUM_PATIENTS} of the {len(table)} patients; give fewer clients or a larger alpha"
+        f"{ENOUGH_PATIENTS} of the {len(table)} patients; give fewer clients or a larger alpha"
     )
 
 
 def split_sizes_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
     """Identically distributed hospitals, sizes drawn from Dirichlet(alpha) (Li et al. 2022, arXiv:2102.02079).
 
-    The draw deals out what is left after `MINIMUM_PATIENTS` each, so that none is too small.
+    The draw deals out what is left after `ENOUGH_PATIENTS` each, so that none is too small.
     """
     partitioners = import_partitioners()
     shares = np.random.default_rng(seed).dirichlet(np.full(clients, alpha))
-    ends = np.floor(np.cumsum(shares) * (len(table) - clients * MINIMUM_PATIENTS)).astype(int)
-    ends[-1] = len(table) - clients * MINIMUM_PATIENTS  # the sum of the shares may fall a rounding error short of 1
-    sizes = MINIMUM_PATIENTS + np.diff(ends, prepend=0)
+    ends = np.floor(np.cumsum(shares) * (len(table) - clients * ENOUGH_PATIENTS)).astype(int)
+    ends[-1] = len(table) - clients * ENOUGH_PATIENTS  # the sum of the shares may fall a rounding error short of 1
+    sizes = ENOUGH_PATIENTS + np.diff(ends, prepend=0)
     return rows_of_partitions(partitioners.SizePartitioner(partition_sizes=sizes.tolist()), table)
 
 
@@ -158,7 +161,7 @@ SPLITS_WITH_ALPHA = ("label-skew", "quantity-skew")
 
 
 def import_partitioners() -> Any:
-    """flwr-datasets' partitioners, kept from the network and from talking (they need neither hub nor telemetry)."""
+    """flwr-datasets' partitioners, without network, telemetry and log (they need none of these)."""
     for variable, value in (
         ("HF_HUB_OFFLINE", "1"),
         ("HF_HUB_DISABLE_TELEMETRY", "1"),
@@ -173,11 +176,11 @@ def import_partitioners() -> Any:
 
 
 def rows_of_partitions(partitioner: Any, table: pd.DataFrame) -> list[list[int]]:
-    """Let a flwr-datasets partitioner deal; it sees only row numbers, labels and ages."""
+    """The rows of each hospital from a flwr-datasets partitioner, which gets only row numbers, labels and ages."""
     from datasets import Dataset
 
     seen = {name: table[name].to_numpy() for name in (schema.TARGET, "age")}
     partitioner.dataset = Dataset.from_dict({"row": np.arange(len(table)), **seen})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns at every redraw; we say once what to change if none succeeds
+        warnings.simplefilter("ignore")  # it warns at every redraw; our error says what to change if none succeeds
         return [list(partitioner.load_partition(i)["row"]) for i in range(partitioner.num_partitions)]

@@ -17,9 +17,11 @@ USUAL_SHARE = 0.25
 ABSENT = -1e9
 """Stands for a missing value where a row is hashed; no measurement is so small."""
 FEWEST_TO_TRAIN, FEWEST_TO_TEST = 10, 5
-MINIMUM_PATIENTS = FEWEST_TO_TRAIN + FEWEST_TO_TEST
-"""A hospital with fewer can never be split into enough to train and enough to test on (`enough_patients`)."""
-"""Below these a sum over the training patients, or a count of the test patients, says too much about each of them."""
+"""Fewest patients of a part: a sum over fewer, or a count of fewer, would disclose too much of each of them."""
+MINIMUM_PATIENTS = 17
+"""With fewer, the usual split never leaves enough to train and to test on (`enough_patients`)."""
+ENOUGH_PATIENTS = 21
+"""From here on the usual split always does; between the two it depends on how many are ill."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +93,13 @@ def share_word(test_share: float) -> int:
 
 
 def enough_patients(train: Patients, test: Patients) -> bool:
-    """Whether both parts of a split are large enough to speak of in sums and counts."""
+    """Whether both parts of a split are large enough for sums and counts of them to leave a hospital."""
     return len(train) >= FEWEST_TO_TRAIN and len(test) >= FEWEST_TO_TEST
+
+
+def fits_usual_split(patients: Patients) -> bool:
+    """Whether the usual split leaves enough to train and to test on; the seed changes who, not how many."""
+    return enough_patients(*split_patients(patients, USUAL_SHARE, seed=0))
 
 
 def select_patients(patients: Patients, mask: NDArray[np.bool_]) -> Patients:

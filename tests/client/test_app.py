@@ -137,7 +137,7 @@ EVERYTHING = (
 )
 
 
-@pytest.mark.parametrize(("num_patients", "test_share"), [(20, 0.25), (16, 0.5), (60, 0.05), (18, 0.25)])
+@pytest.mark.parametrize(("num_patients", "test_share"), [(20, 0.25), (17, 0.5), (60, 0.05), (18, 0.25)])
 def test_a_hospital_whose_split_is_too_small_says_only_that(
     tmp_path: Path, num_patients: int, test_share: float
 ) -> None:

@@ -342,7 +342,7 @@ def test_training_that_fails_here_is_bad_with_the_message_that_failed(csv: Path,
 
 
 def test_a_file_with_too_few_patients_for_the_servers_split_is_bad(tmp_path: Path, address: str) -> None:
-    found = examine(write_hospital(tmp_path / "small.csv", 16), address)
+    found = examine(write_hospital(tmp_path / "small.csv", 18), address)
     assert bad(found) == ["training"]
     assert found["training"].answer.startswith("query.describe fails here: too few patients for --test-share 0.25")
 

@@ -14,7 +14,7 @@ from fedhealth.common.errors import UsageError
 from fedhealth.config.scripts import DatasetSettings
 from fedhealth.data import schema
 from fedhealth.data.partition import SPLITS, deal_out
-from fedhealth.data.patients import MINIMUM_PATIENTS
+from fedhealth.data.patients import ENOUGH_PATIENTS, MINIMUM_PATIENTS
 from fedhealth.data.schema import UNKNOWN_HOSPITAL
 from tests.support.examples import examples
 from tests.support.tables import sample_table
@@ -36,7 +36,7 @@ def deal(table: pd.DataFrame, split: str, clients: int = 4, alpha: float = 0.5, 
 @settings(max_examples=examples(60), deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(
     split=st.sampled_from(["natural", *DEALING]),
-    sizes=st.lists(st.integers(15, 60), min_size=2, max_size=4),
+    sizes=st.lists(st.integers(17, 60), min_size=1, max_size=4),
     clients=st.integers(1, 12),
     alpha=st.one_of(st.sampled_from([1e-300, 1e6]), st.floats(-2, 2).map(lambda exponent: 10**exponent)),
     seed=st.integers(0, 2**31 - 1),
@@ -53,7 +53,7 @@ def test_every_patient_lands_in_exactly_one_hospital_or_one_line_says_why_not(
         return
     numbers = patient_numbers(hospitals)
     assert sorted(chain.from_iterable(numbers)) == table["chol"].tolist()
-    assert min(map(len, numbers)) >= MINIMUM_PATIENTS
+    assert min(map(len, numbers)) >= (MINIMUM_PATIENTS if split == "natural" else ENOUGH_PATIENTS)
     assert len(hospitals) == (len(sizes) if split == "natural" else clients)
     # Whole rows move, not single cells.
     dealt = pd.concat(hospitals).sort_values("chol").reset_index(drop=True)
@@ -70,14 +70,14 @@ def test_the_same_seed_deals_the_same_way_and_another_seed_another(split: str) -
 
 
 def test_the_natural_split_gives_each_hospital_its_own_patients_in_the_schema_s_order() -> None:
-    table = sample_table({"va": 16, "switzerland": 17, "hungary": 18, "cleveland": 19})
+    table = sample_table({"va": 17, "switzerland": 18, "hungary": 19, "cleveland": 20})
     hospitals = deal(table, "natural")
     assert [list(part["hospital"].unique()) for part in hospitals] == [[name] for name in schema.HOSPITALS]
-    assert [len(part) for part in hospitals] == [19, 18, 17, 16]
+    assert [len(part) for part in hospitals] == [20, 19, 18, 17]
 
 
 def test_synthetic_hospitals_come_in_the_order_of_the_real_ones_and_others_after_them() -> None:
-    table = sample_table({"aachen": 15, "synthetic-va": 15, "synthetic-hungary": 15})
+    table = sample_table({"aachen": 17, "synthetic-va": 17, "synthetic-hungary": 17})
     assert [part["hospital"].iloc[0] for part in deal(table, "natural")] == [
         "synthetic-hungary",
         "synthetic-va",
@@ -85,9 +85,9 @@ def test_synthetic_hospitals_come_in_the_order_of_the_real_ones_and_others_after
     ]
 
 
-def test_a_source_of_one_hospital_cannot_be_split_naturally_and_is_told_how() -> None:
-    with pytest.raises(UsageError, match=r"only cleveland; give --split iid"):
-        deal(sample_table({"cleveland": 100}), "natural")
+def test_a_source_of_one_hospital_is_split_naturally_into_that_hospital() -> None:
+    (part,) = deal(sample_table({"cleveland": 100}), "natural")
+    assert len(part) == 100
 
 
 def test_patients_of_unknown_hospitals_cannot_be_split_naturally() -> None:
@@ -104,16 +104,18 @@ def test_the_natural_split_refuses_another_number_of_clients_but_not_the_default
 
 
 def test_a_natural_hospital_with_too_few_patients_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="hospital va has 14 patients, fewer than 15"):
-        deal(sample_table({"cleveland": 50, "va": 14}), "natural")
+    with pytest.raises(UsageError, match=r"hospital va has 16 patients, fewer than 17; .* or --split iid"):
+        deal(sample_table({"cleveland": 50, "va": 16}), "natural")
+    with pytest.raises(UsageError, match=r"va has 16 patients, fewer than 17; give a larger source \(.*ones\)$"):
+        deal(sample_table({"va": 16}), "natural")
 
 
 @pytest.mark.parametrize("split", DEALING)
 def test_more_hospitals_than_patients_suffice_for_are_refused_before_dealing(split: str) -> None:
-    with pytest.raises(UsageError, match="--clients is 5, but 74 patients are enough for at most 4 hospitals of 15"):
-        deal(sample_table({"cleveland": 74}), split, clients=5)
-    with pytest.raises(UsageError, match="the source has 14 patients"):
-        deal(sample_table({"cleveland": 14}), split, clients=1)
+    with pytest.raises(UsageError, match="--clients is 5, but 104 patients are enough for at most 4 hospitals of 21"):
+        deal(sample_table({"cleveland": 104}), split, clients=5)
+    with pytest.raises(UsageError, match="the source has 20 patients"):
+        deal(sample_table({"cleveland": 20}), split, clients=1)
 
 
 def test_iid_hospitals_are_of_equal_size_and_mixed() -> None:
@@ -132,13 +134,13 @@ def test_label_skew_makes_shares_of_ill_uneven_with_a_small_alpha_and_even_with_
 
 @pytest.mark.parametrize("seed", range(5))
 def test_label_skew_draws_anew_until_no_hospital_is_too_small(seed: int) -> None:
-    hospitals = deal(sample_table({"cleveland": 200}), "label-skew", clients=7, alpha=0.7, seed=seed)
-    assert min(len(part) for part in hospitals) >= MINIMUM_PATIENTS
+    hospitals = deal(sample_table({"cleveland": 280}), "label-skew", clients=7, alpha=0.7, seed=seed)
+    assert min(len(part) for part in hospitals) >= ENOUGH_PATIENTS
 
 
 def test_label_skew_that_no_draw_can_do_says_what_to_change() -> None:
     with pytest.raises(UsageError, match=r"--clients 9 and --alpha 0\.01 .* give fewer clients or a larger alpha"):
-        deal(sample_table({"cleveland": 140}), "label-skew", clients=9, alpha=0.01)
+        deal(sample_table({"cleveland": 196}), "label-skew", clients=9, alpha=0.01)
 
 
 def test_quantity_skew_makes_sizes_uneven_but_none_too_small() -> None:
@@ -146,7 +148,7 @@ def test_quantity_skew_makes_sizes_uneven_but_none_too_small() -> None:
     uneven = [len(part) for part in deal(table, "quantity-skew", alpha=0.1)]
     even = [len(part) for part in deal(table, "quantity-skew", alpha=1e6)]
     assert max(uneven) > 500
-    assert min(uneven) >= MINIMUM_PATIENTS
+    assert min(uneven) >= ENOUGH_PATIENTS
     assert max(even) - min(even) <= 4
 
 
@@ -157,7 +159,7 @@ def test_feature_skew_orders_hospitals_by_age() -> None:
 
 def test_feature_skew_refuses_patients_of_one_age() -> None:
     with pytest.raises(UsageError, match="all patients have the same age"):
-        deal(sample_table({"cleveland": 60}).assign(age=54.0), "feature-skew")
+        deal(sample_table({"cleveland": 84}).assign(age=54.0), "feature-skew")
 
 
 def test_dealing_keeps_each_patient_s_true_hospital() -> None:
@@ -166,7 +168,7 @@ def test_dealing_keeps_each_patient_s_true_hospital() -> None:
         assert (part["hospital"] == np.where(part["chol"] < 60, "cleveland", "va")).all()
 
 
-def test_the_natural_split_does_not_pay_for_flwr_datasets() -> None:
+def test_the_natural_split_does_not_import_flwr_datasets() -> None:
     program = (
         "import sys, fedhealth.data.partition; sys.exit('flwr_datasets' in sys.modules or 'datasets' in sys.modules)"
     )
@@ -174,5 +176,5 @@ def test_the_natural_split_does_not_pay_for_flwr_datasets() -> None:
 
 
 def test_redraws_of_the_partitioner_stay_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    deal(sample_table({"cleveland": 150}), "label-skew", clients=6, alpha=0.5)
+    deal(sample_table({"cleveland": 210}), "label-skew", clients=6, alpha=0.5)
     assert capfd.readouterr() == ("", "")

@@ -30,7 +30,7 @@ README = Path(__file__).parents[2] / "data" / "README.md"
 # The import of flwr-datasets imports urllib3, which asks once whether the machine has IPv6 by binding a local socket.
 pytestmark = pytest.mark.filterwarnings("ignore:A test tried to use socket.socket")
 
-SIZES = {"cleveland": 30, "hungary": 25, "switzerland": 15, "va": 20}
+SIZES = {"cleveland": 46, "hungary": 40, "switzerland": 24, "va": 25}
 
 
 def sample_patients(sizes: dict[str, int] = SIZES) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def sample_patients(sizes: dict[str, int] = SIZES) -> pd.DataFrame:
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Source:
     """The result of a patched `load_source`, in an empty folder, without the plot (which takes most of the time)."""
-    sampled = Source("uci", "90 patients made up for this test", sample_patients(), {"some.data": "ab12"})
+    sampled = Source("uci", "135 patients made up for this test", sample_patients(), {"some.data": "ab12"})
     monkeypatch.setattr(create_dataset, "load_source", lambda *_, **__: sampled)
     monkeypatch.setattr(create_dataset, "draw_hospitals", lambda *_, **__: b"<svg/>")
     monkeypatch.chdir(tmp_path)
@@ -145,13 +145,13 @@ def test_piped_output_is_plain_lines_that_end_with_the_next_commands(
     create_dataset.main(["--split", "iid", "--clients", "3", "--out", "some where"])
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert re.search(r"^client_3\.csv +mixed +30 +\d+\.\d +\d+ +100\.0 +\d\.\d$", out, re.MULTILINE)
+    assert re.search(r"^client_3\.csv +mixed +45 +\d+\.\d +\d+ +100\.0 +\d\.\d$", out, re.MULTILINE)
     assert "\nnext: python server.py --hospitals 3\n" in out
     assert out.rstrip().endswith("python client.py 'some where/client_1.csv'")
 
 
 def test_parts_of_one_hospital_are_named_after_their_files(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = replace(source, table=sample_patients({"cleveland": 80}))
+    one = replace(source, table=sample_patients({"cleveland": 90}))
     monkeypatch.setattr(create_dataset, "load_source", lambda *_, **__: one)
     create_dataset.main(["--split", "iid"])
     files = [Path(f"data/client_{i}.csv") for i in range(1, 5)]
@@ -256,7 +256,7 @@ def test_a_folder_that_cannot_be_made_is_one_line_and_exit_2(
 
 
 def test_a_split_that_cannot_be_made_writes_nothing(source: Source, capsys: pytest.CaptureFixture[str]) -> None:
-    assert create_dataset.main(["--split", "iid", "--clients", "50"]) == 2
+    assert create_dataset.main(["--split", "iid", "--clients", "70"]) == 2
     assert "give fewer" in capsys.readouterr().err
     assert not Path("data").exists()
 
@@ -301,7 +301,7 @@ def words_of(svg: bytes) -> str:
 
 
 def test_synthetic_patients_are_marked_in_every_file(tmp_path: Path) -> None:
-    assert create_dataset.main(["--source", "synthetic", "--patients", "130", "--out", str(tmp_path)]) == 0
+    assert create_dataset.main(["--source", "synthetic", "--patients", "160", "--out", str(tmp_path)]) == 0
     assert "synthetic patients" in words_of((tmp_path / "hospitals.svg").read_bytes())
     for number in (1, 2, 3, 4):
         assert load_hospital(tmp_path / f"client_{number}.csv").source == "synthetic"
