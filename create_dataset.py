@@ -17,6 +17,7 @@ from fedhealth.data.partition_plot import draw_hospitals
 from fedhealth.data.partition_table import hospital_table
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.load import load_source
+from fedhealth.data.sources.readings import Answers
 
 RAW_FOLDER = Path("data/raw")
 PICTURE = "hospitals.svg"
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         patients=settings.patients,
         seed=settings.seed,
         raw_folder=RAW_FOLDER,
+        answers=Answers(settings.codes, settings.label_1),
         say=say_progress,
     )
     say(source.description)
@@ -72,7 +74,8 @@ def origin_of(source: Source, settings: DatasetSettings) -> Origin:
 def say_next_steps(out: Path, hospitals: Sequence[pd.DataFrame]) -> None:
     """Where the files are, and what to type next."""
     last = client_file(len(hospitals))
-    say(f"wrote full_dataset.csv, client_1.csv to {last}, dataset.json and {PICTURE} to {out}")
+    files = "client_1.csv" if len(hospitals) == 1 else f"client_1.csv to {last}"
+    say(f"wrote full_dataset.csv, {files}, dataset.json and {PICTURE} to {out}")
     many = "" if len(hospitals) == ServerSettings().hospitals else f" --hospitals {len(hospitals)}"
     say(f"next: python server.py{many}")
     say(f"then, for each hospital in its own terminal: python client.py {shlex.quote(str(out / client_file(1)))}")

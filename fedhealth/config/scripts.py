@@ -12,6 +12,8 @@ from fedhealth.config.federation import FederationSettings
 UCI_URL = "https://archive.ics.uci.edu/static/public/45/heart+disease.zip"
 
 Track = Literal["none", "tensorboard", "mlflow"]
+Codes = Literal["auto", "uci", "zero-based", "kaggle-303"]
+Label1 = Literal["auto", "ill", "healthy"]
 Split = Literal["natural", "iid", "label-skew", "quantity-skew", "feature-skew"]
 
 
@@ -123,7 +125,11 @@ class DatasetSettings:
     """
 
     source: str = "auto"
-    """auto (data/raw, else download, else synthetic), uci, synthetic, or the PATH of the UCI files or a Kaggle copy."""
+    """auto (data/raw, else download, else synthetic), uci, synthetic, or the PATH of the UCI files or a CSV of patients."""
+    codes: Codes = "auto"
+    """What a CSV's codes mean, if that is not certain: uci, zero-based (UCI's from 0), kaggle-303 (docs/own-files.md)."""
+    label_1: Label1 = "auto"
+    """What the label 1 of a CSV means, if that is not certain."""
     split: Split = "natural"
     """natural: one file per real hospital; iid, label-skew, quantity-skew, feature-skew: patients are redistributed."""
     clients: int = 4

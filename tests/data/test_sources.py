@@ -5,17 +5,13 @@ import pytest
 
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.data import schema
-from fedhealth.data.schema import UNKNOWN_HOSPITAL
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.load import load_source
+from fedhealth.data.sources.readings import Answers
+from tests.support.layout_files import invent_patients, label, to_bytes, zero_based
 from tests.support.sources_fixtures import (
-    IMPUTED_HEADER,
-    IMPUTED_ROWS,
     UCI_FILES,
     UCI_SUMS,
-    WORDS_HEADER,
-    WORDS_ROWS,
-    make_csv,
     make_zip,
     pin_invented_sums,
     serve,
@@ -53,7 +49,7 @@ def check_invented(source: Source) -> None:
     assert source.table["hospital"].str.startswith(schema.SYNTHETIC_PREFIX).all()
 
 
-def test_synthetic_is_said_to_be_invented_and_needs_no_network(tmp_path):
+def test_the_description_of_synthetic_patients_says_so_and_needs_no_network(tmp_path):
     source = load("synthetic", tmp_path)
     check_invented(source)
     assert len(source.table) == 80
@@ -91,7 +87,7 @@ def test_auto_downloads_and_keeps_when_nothing_is_there(web, tmp_path):
 
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("how", ["nothing.zip", "third-time.zip", "page.zip"])
-def test_auto_invents_patients_at_once_when_the_network_says_no_and_warns_with_the_reason(web, tmp_path, how):
+def test_auto_invents_patients_at_once_when_the_network_refuses_and_warns_with_the_reason(web, tmp_path, how):
     source = load("auto", tmp_path, web.url(how))
     check_invented(source)
     (warning,) = source.warnings
@@ -123,17 +119,34 @@ def test_uci_never_invents_patients(web, tmp_path):
 
 def test_a_folder_with_both_kinds_gives_the_uci_files(tmp_path):
     write_files(tmp_path, UCI_FILES)
-    (tmp_path / "heart.csv").write_bytes(make_csv(WORDS_HEADER, WORDS_ROWS))
+    (tmp_path / "heart.csv").write_bytes(to_bytes(invent_patients()))
     assert load(str(tmp_path), tmp_path / "raw").name == "uci"
 
 
-def test_a_kaggle_csv_by_path_gives_a_canonical_table(tmp_path):
+def test_a_csv_by_path_gives_a_canonical_table(tmp_path):
     path = tmp_path / "heart.csv"
-    path.write_bytes(make_csv(IMPUTED_HEADER, IMPUTED_ROWS))
+    path.write_bytes(to_bytes(invent_patients()))
     source = load(str(path), tmp_path / "raw")
     check_canonical(source.table)
-    assert source.name == "kaggle-918"
-    assert set(source.table["hospital"]) == {UNKNOWN_HOSPITAL}
+    assert (source.name, set(source.table["hospital"])) == ("own", {"heart"})
+
+
+def test_answers_about_codes_and_labels_reach_the_csv(tmp_path):
+    path = tmp_path / "heart.csv"
+    path.write_bytes(to_bytes(label(zero_based(invent_patients()), "target")))
+    with pytest.raises(UsageError, match="--codes"):
+        load(str(path), tmp_path / "raw")
+    source = load_source(
+        str(path), url="", patients=80, seed=3, raw_folder=tmp_path, answers=Answers("zero-based", "ill")
+    )
+    check_canonical(source.table)
+
+
+def test_a_spreadsheet_is_named_with_what_to_do(tmp_path):
+    path = tmp_path / "heart.xlsx"
+    path.write_bytes(make_zip({"xl/workbook.xml": b"<workbook/>"}))
+    with pytest.raises(UsageError, match="is an Excel workbook; open it, save the sheet as"):
+        load(str(path), tmp_path / "raw")
 
 
 @pytest.mark.parametrize("source", ["ucii", "no/such/place", "x" * 5000, "a\0b", ""])
@@ -144,7 +157,7 @@ def test_a_source_that_does_not_exist_is_one_line_with_the_choices(tmp_path, sou
     assert "\n" not in str(error.value)
 
 
-def test_the_room_says_where_it_is_while_it_works(tmp_path):
+def test_a_long_step_is_reported_before_it_starts(tmp_path):
     said: list[str] = []
     with pytest.raises(RunError):
         load_source("uci", url="ftp://x/y.zip", patients=40, seed=0, raw_folder=tmp_path, say=said.append)

@@ -1,4 +1,4 @@
-"""Invented raw files in every layout, and a small web server that misbehaves on request. No real patient is in them."""
+"""Invented raw files as UCI has them, and a small web server that misbehaves on request. No real patient is in them."""
 
 import hashlib
 import io
@@ -24,59 +24,6 @@ UCI_FILES = {
     "processed.va.data": b"66,1,3,0,263,1,1,111,1,3,2,2,?,3\n",
 }
 UCI_SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in UCI_FILES.items()}
-
-RECODED_HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,target"
-# Healthy (target 1) first, as in the published file; the second and third row are the same patient.
-RECODED_ROWS = [
-    "61,1,3,141,231,1,0,151,0,2.2,0,0,1,1",
-    "47,0,1,118,201,0,1,171,0,0,2,4,2,1",
-    "47,0,1,118,201,0,1,171,0,0,2,4,2,1",
-    "52,1,2,126,216,0,2,166,0,0.4,1,1,0,1",
-    "58,1,0,136,256,0,0,126,1,2.8,1,3,3,0",
-]
-# The same four patients by hand: age sex cp trestbps chol fbs restecg thalach exang oldpeak slope ca thal num.
-NAN = float("nan")
-RECODED_MEANING = [
-    [61, 1, 1, 141, 231, 1, 2, 151, 0, 2.2, 3, 0, 6, 0],
-    [47, 0, 2, 118, 201, 0, 0, 171, 0, 0, 1, NAN, 3, 0],
-    [52, 1, 3, 126, 216, 0, 1, 166, 0, 0.4, 2, 1, NAN, 0],
-    [58, 1, 4, 136, 256, 0, 2, 126, 1, 2.8, 2, 3, 7, 1],
-]
-
-WORDS_HEADER = "id,age,sex,dataset,cp,trestbps,chol,fbs,restecg,thalch,exang,oldpeak,slope,ca,thal,num"
-WORDS_ROWS = [
-    "303,61,Male,Cleveland,typical angina,141,231,TRUE,lv hypertrophy,151,FALSE,2.2,downsloping,0,fixed defect,0",
-    "304,33,Female,Cleveland,atypical angina,131,211,FALSE,st-t abnormality,181,FALSE,0,,,,0",
-    "305,36,Male,Hungary,non-anginal,121,,,normal,171,FALSE,0,upsloping,,normal,1",
-    "598,38,Male,Switzerland,asymptomatic,112,0,,,121,TRUE,-0.7,flat,,reversable defect,4",
-    "721,66,Male,VA Long Beach,non-anginal,0,263,TRUE,normal,,,,,2,,3",
-]
-WORDS_MEANING = [
-    ([61, 1, 1, 141, 231, 1, 2, 151, 0, 2.2, 3, 0, 6, 0], "cleveland"),
-    ([33, 0, 2, 131, 211, 0, 1, 181, 0, 0, NAN, NAN, NAN, 0], "hungary"),
-    ([36, 1, 3, 121, NAN, NAN, 0, 171, 0, 0, 1, NAN, 3, 1], "hungary"),
-    ([38, 1, 4, 112, NAN, NAN, NAN, 121, 1, -0.7, 2, NAN, 7, 4], "switzerland"),
-    ([66, 1, 3, NAN, 263, 1, 0, NAN, NAN, NAN, NAN, 2, NAN, 3], "va"),
-]
-
-IMPUTED_HEADER = ",".join(
-    (
-        *("Age", "Sex", "ChestPainType", "RestingBP", "Cholesterol", "FastingBS"),
-        *("RestingECG", "MaxHR", "ExerciseAngina", "Oldpeak", "ST_Slope", "HeartDisease"),
-    )
-)
-IMPUTED_ROWS = [
-    "33,F,ATA,131,211,0,ST,181,N,0,Up,0",
-    "38,M,ASY,0,0,1,LVH,121,Y,-0.7,Flat,1",
-    "61,M,TA,141,231,0,Normal,151,N,2.2,Down,0",
-    "52,M,NAP,126,216,0,Normal,166,N,0.4,Up,1",
-]
-IMPUTED_MEANING = [
-    [33, 0, 2, 131, 211, 0, 1, 181, 0, 0, 1, NAN, NAN, 0],
-    [38, 1, 4, NAN, NAN, 1, 2, 121, 1, -0.7, 2, NAN, NAN, 1],
-    [61, 1, 1, 141, 231, 0, 0, 151, 0, 2.2, 3, NAN, NAN, 0],
-    [52, 1, 3, 126, 216, 0, 0, 166, 0, 0.4, 1, NAN, NAN, 1],
-]
 
 
 def pin_invented_sums(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,11 +57,6 @@ def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
     """Give the error's text, which must be a single line."""
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def make_csv(header: str, rows: list[str]) -> bytes:
-    """Header and rows -> bytes of a CSV."""
-    return ("\n".join([header, *rows]) + "\n").encode()
 
 
 def make_zip(files: dict[str, bytes]) -> bytes:

@@ -1,1 +1,1 @@
-"""Where patients come from: the UCI files, one of their Kaggle copies, or synthetic patients."""
+"""Where patients come from: the UCI files, a CSV in any known layout, or synthetic patients."""

@@ -1,7 +1,6 @@
 """Raw rows in UCI's codes -> the canonical table, strictly checked against the schema.
 
-Every source ends here, so that there is one place where a missing mark becomes NaN and a value out of range is refused.
-It knows no file formats: `uci.py` and `kaggle.py` cut files into rows.
+The rows are those of the UCI files; a CSV in another layout is read and checked by `csv_source.py`.
 """
 
 import csv
@@ -28,15 +27,15 @@ class Source:
     """A canonical table and where it came from."""
 
     name: str
-    """uci, synthetic, kaggle-303, kaggle-920, kaggle-918 or kaggle-1025."""
+    """uci, synthetic, own, uci-copy, or a Kaggle copy by its number of rows: kaggle-303, -918, -920, -1025, -1190."""
     description: str
-    """One line for the console: what it is and whose patients."""
+    """One line for the console: what it is, and how many patients."""
     table: pd.DataFrame
     """Columns `schema.COLUMN_NAMES`; missing values are NaN."""
     sha256: dict[str, str]
     """Input file name -> sum; empty for invented patients."""
     warnings: tuple[str, ...] = ()
-    """What a reader of results must know, one line each."""
+    """What limits the results, one line each."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,10 @@ def split_lines(content: bytes, file: str) -> list[tuple[int, list[str]]]:
         raise UsageError(f"{file}: not comma separated text ({error}); save the file as CSV") from error
 
 
-def fault_line(file: str, row_num: int, fault: str) -> str:
-    """One line of a `DataError`."""
-    return f"{file}: row {row_num}: {fault}; correct the file or drop the row"
+def fault_line(file: str, row_num: int, fault: str, can_be_missing: bool = False) -> str:
+    """One line of a `DataError`: the fault, and what to do."""
+    otherwise = f"write {MISSING} for it" if can_be_missing else "drop the row"
+    return f"{file}: row {row_num}: {fault}; correct the file or {otherwise}"
 
 
 def parse_value(column: Column, text: str) -> float:
@@ -107,7 +107,7 @@ def parse_row(row: RawRow, file: str) -> tuple[list[float], list[str]]:
         try:
             values.append(parse_value(column, text))
         except ValueError as error:
-            faults.append(fault_line(file, row.row_num, str(error)))
+            faults.append(fault_line(file, row.row_num, str(error), column.can_be_missing))
     return values, faults
 
 

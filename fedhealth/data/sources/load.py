@@ -1,6 +1,6 @@
-"""Where patients come from: the UCI files, one of their four Kaggle copies, or invention -> one canonical table.
+"""Where patients come from: the UCI files, a CSV in any known layout, or invention -> one canonical table.
 
-It stops there: who gets which patients is `partition.py`, and files are written by `create_dataset.py`.
+`partition.py` deals the patients out to hospitals, and `create_dataset.py` writes the files.
 """
 
 import dataclasses
@@ -9,16 +9,28 @@ from pathlib import Path
 
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.common.safe_text import printable_path
-from fedhealth.data.sources import kaggle, uci
+from fedhealth.data.file_kinds import name_spreadsheet
+from fedhealth.data.sources import csv_source, uci
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.download import QUICK, Say
+from fedhealth.data.sources.raw_files import read_file
+from fedhealth.data.sources.readings import AUTO, Answers
 
 
 def say_nothing(line: str) -> None:
-    """Swallow a line of progress."""
+    """Ignore a line of progress."""
 
 
-def load_source(source: str, *, url: str, patients: int, seed: int, raw_folder: Path, say: Say = say_nothing) -> Source:
+def load_source(
+    source: str,
+    *,
+    url: str,
+    patients: int,
+    seed: int,
+    raw_folder: Path,
+    answers: Answers = AUTO,
+    say: Say = say_nothing,
+) -> Source:
     """Load `auto`, `uci`, `synthetic`, or the path of a folder, zip or CSV.
 
     Parameters
@@ -29,8 +41,10 @@ def load_source(source: str, *, url: str, patients: int, seed: int, raw_folder: 
         For invented patients only.
     raw_folder : Path
         Where downloaded files are kept, and looked for first.
+    answers : Answers
+        What the codes and labels of a CSV mean, where the CSV does not decide it.
     say : callable
-        Told each step that may take long.
+        Called with each step that may take long.
 
     Raises
     ------
@@ -47,7 +61,7 @@ def load_source(source: str, *, url: str, patients: int, seed: int, raw_folder: 
         return load_synthetic(patients, seed)
     if not source:
         raise UsageError("--source is empty; give auto, uci, synthetic or a path")
-    return load_path(Path(source))
+    return load_path(Path(source), answers)
 
 
 def load_auto(url: str, patients: int, seed: int, raw_folder: Path, say: Say) -> Source:
@@ -73,9 +87,11 @@ def load_synthetic(patients: int, seed: int) -> Source:
     return Source("synthetic", f"{len(table)} INVENTED patients, no real person among them (seed {seed})", table, {})
 
 
-def load_path(path: Path) -> Source:
-    """A folder, zip or CSV with the UCI files or a Kaggle copy, recognised by content."""
+def load_path(path: Path, answers: Answers = AUTO) -> Source:
+    """A folder, zip or CSV with the UCI files, a copy of them or a hospital's own patients, recognised by content."""
     if not os.path.exists(path):  # noqa: PTH110  # Path.exists raises on a name that is too long
         shown = printable_path(str(path))
         raise UsageError(f"--source is {shown}: no such file or folder; give auto, uci, synthetic or an existing path")
-    return uci.load_path(path) or kaggle.load_path(path)
+    if path.is_file() and (kind := name_spreadsheet(read_file(path))):
+        raise UsageError(f"{path}: {kind}")
+    return uci.load_path(path) or csv_source.load_path(path, answers)
