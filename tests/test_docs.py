@@ -27,7 +27,8 @@ OFFLINE = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1
 
 def render_commands() -> str:
     """The content of docs/commands.md; `python -m tests.test_docs` writes it."""
-    sections = ["# Commands\n\nThe output of `--help` for every command; a test compares this page with the code.\n"]
+    first = "The output of `--help` for every command; a test compares this page with the code."
+    sections = [f"# Commands\n\n{first} Files of patients: [own-files.md](own-files.md).\n"]
     commands = {script: script.removesuffix(".py") for script in SCRIPTS}
     commands |= {f"python -m fedhealth {name}": f"fedhealth.cli.commands.{name}" for name in FEDHEALTH_COMMANDS}
     for command, module in {**commands, "python -m experiments.compare": "experiments.compare"}.items():
