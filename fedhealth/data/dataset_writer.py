@@ -1,7 +1,6 @@
-"""Write a data set: full_dataset.csv, one CSV per hospital, and dataset.json, which says where they come from.
+"""Writes a data set: full_dataset.csv, one CSV per hospital, and dataset.json, which records where they come from.
 
-Knows bytes and names, not how patients are dealt out. Each file appears whole or not at all, and the same patients give
-the same bytes: no time stamp, no path.
+Each file is written whole or not at all. The same patients give the same bytes: no file holds a time or a path.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ DESCRIPTION = "dataset.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """What `dataset.json` says of how the files came to be; `alpha` is None for a split that has none."""
+    """Where the patients of a data set come from, for `dataset.json`; `alpha` is None for a split that has none."""
 
     source: str
     description: str
@@ -42,19 +41,20 @@ def client_file(client: int) -> str:
 
 
 def write_dataset(folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.DataFrame], origin: Origin) -> list[str]:
-    """Write all files of the data set into `folder`; remove what an earlier data set of more hospitals left behind.
+    """Write all files of the data set into `folder`; remove the files of further hospitals of an earlier data set.
 
-    `dataset.json` comes last: a run that was cut short leaves the old one, whose sums tell, and the same run repairs all.
+    `dataset.json` is written last: a run that was interrupted leaves the old one, whose sums then differ, and the same run
+    writes all files again.
 
     Returns
     -------
     list of str
-        Warnings: files of the earlier data set that somebody has changed since, and that were therefore kept.
+        Warnings about files of the earlier data set that were changed since, and therefore kept.
 
     Raises
     ------
     UsageError
-        A file cannot be written, or would replace one that is not ours; then nothing is written.
+        A file cannot be written, or would replace one that this program did not write; then nothing is written.
     """
     written = {}
     names = [client_file(client) for client in range(1, len(hospitals) + 1)]
@@ -73,20 +73,20 @@ def write_dataset(folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.Data
 
 
 def refuse_to_overwrite(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Raise a `UsageError` if one of these files is there and is neither unchanged from an earlier run nor the same."""
+    """Raise a `UsageError` if one of these files exists and is neither as an earlier run wrote it nor the same."""
     listed = listed_files(folder / DESCRIPTION)
-    theirs = []
+    changed = []
     for name, patients in tables.items():
         if not (folder / name).exists():
             continue
         found = hash_file(folder / name)
         unchanged = found is not None and found == listed.get(name)
         if not unchanged and found != hashlib.sha256(csv_bytes(patients)).hexdigest():
-            theirs.append(name)
-    if theirs:
-        more = f" (and {len(theirs) - 1} more)" if len(theirs) > 1 else ""
+            changed.append(name)
+    if changed:
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise UsageError(
-            f"{folder / theirs[0]}{more}: is not as create_dataset.py wrote it and would be lost; "
+            f"{folder / changed[0]}{more}: is not as create_dataset.py wrote it and would be lost; "
             "move it away or give another folder with --out"
         )
 
@@ -174,7 +174,7 @@ def remove_stale_files(folder: Path, keep: Sequence[str]) -> list[str]:
 
 
 def listed_files(description: Path) -> dict[str, str]:
-    """Name -> sha256 of the CSVs that an earlier `dataset.json` lists; none if it is absent or not ours."""
+    """Name -> sha256 of the CSVs that an earlier `dataset.json` lists; empty if there is none, or it is damaged."""
     try:
         files = json.loads(description.read_bytes())["files"]
         listed = {str(file["name"]): str(file["sha256"]) for file in files}

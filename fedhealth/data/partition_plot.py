@@ -1,7 +1,6 @@
-"""How the hospitals differ, as a picture: one row per hospital, one panel per trait, so that one sees the split.
+"""How the hospitals differ, as a picture: an SVG with one row per hospital and one panel per property.
 
-Draws tables of patients into one SVG and knows nothing of where they come from. matplotlib is imported when a picture
-is drawn, without pyplot: no window, no global state, the same bytes every time.
+matplotlib is imported when a picture is drawn, without pyplot: no window, no global state, the same bytes every time.
 """
 
 import io
@@ -17,16 +16,16 @@ from fedhealth.data.dataset_writer import client_file
 from fedhealth.data.partition_table import MIXED, hospital_name
 
 MOST_ROWS = 40
-"""More hospitals are not legible: of more, this many are drawn, evenly chosen."""
+"""Most hospitals that are legible; of more, this many are drawn, evenly chosen."""
 MOST_NUMBERED = 16
 """Up to so many hospitals, the heat map also has its numbers."""
-# Okabe & Ito's colours (2008), told apart by all common kinds of colour blindness.
+# Okabe & Ito's colours (2008), distinct for all common kinds of colour blindness.
 BLUE, SKY, ORANGE, GREEN, VERMILLION, GREY = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#D55E00", "#8C8C8C"
 CHEST_PAIN_COLOURS = {1: ORANGE, 2: SKY, 3: GREEN, 4: BLUE}
 AGE_BINS = np.arange(20, 95, 5)
 STYLE = {
     "svg.hashsalt": "fedhealth",  # or element ids change from run to run
-    "svg.fonttype": "none",  # words stay words: to search, to copy, to read aloud
+    "svg.fonttype": "none",  # text stays text: it can be searched, copied and read by a screen reader
     "text.parse_math": False,  # a hospital's name may hold a dollar sign
     "font.size": 9,
     "axes.spines.top": False,
@@ -46,7 +45,7 @@ def draw_hospitals(hospitals: Sequence[pd.DataFrame], *, title: str, file_format
     import matplotlib
     from matplotlib.figure import Figure
 
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would tell of its font cache
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs its font cache
     chosen = choose_rows(len(hospitals))
     drawn = [hospitals[i] for i in chosen]
     content = io.BytesIO()

@@ -1,7 +1,4 @@
-"""How the hospitals differ, in numbers: one line per hospital file, as text for the console.
-
-It prints nothing itself, and the picture is drawn elsewhere.
-"""
+"""How the hospitals differ, in numbers: a text table for the console with one line per hospital file."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
-"""From a patient's row to the model's input: encoding, and a standardisation found without pooling rows.
+"""From a patient's row to the model's input: encoding, and a standardisation that needs no pooled rows.
 
-Numbers stand first, in their units, NaN where missing; then one 0/1 column per code of each category; then, if asked
-for, one 0/1 column per value that can be missing. Standardising moves numbers to mean 0 and deviation 1; a missing number
-becomes 0, the federation's mean. A 0/1 column becomes -1/+1: as wide as the numbers, and nobody is asked for a count.
+Numbers stand first, in their units, NaN where missing; then one 0/1 column per code of each category; then, with missing
+indicators, one 0/1 column per value that can be missing. Standardising gives numbers mean 0 and deviation 1; a missing
+number becomes 0, the federation's mean. A 0/1 column becomes -1/+1, on the scale of the numbers, without any count.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ _NUMBER_PLACES = [FEATURE_NAMES.index(column.name) for column in NUMBERS]
 _MISSABLE_PLACES = [place for place, column in enumerate(FEATURES) if column.can_be_missing]
 NUM_NUMBERS = len(NUMBERS)
 CODE_MEAN, CODE_STD = 0.5, 0.5
-"""Standardise a 0/1 column, whatever the patients: -1 and +1."""
+"""Standardise a 0/1 column to -1 and +1, for any patients."""
 SMALLEST_STD = 1e-6
-"""In the number's unit. What varies less does not vary: it is the rounding of a mean."""
+"""In the number's unit. A smaller deviation is the rounding error of a mean, so the number does not vary."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def standardise(encoded: NDArray[np.float32], standardisation: Standardisation) 
 def first_moments(features: NDArray[np.float64], min_count: int = 1) -> Moments:
     """Counts and sums of one hospital's numbers: the first pass. `features` is (num_patients, 13).
 
-    A number that fewer than `min_count` patients have is told as if nobody had it: count 0, sum 0.
+    A number that fewer than `min_count` patients have is reported as if nobody had it: count 0, sum 0.
     """
     return _moments(features[:, _NUMBER_PLACES], min_count)
 
@@ -86,9 +86,9 @@ def second_moments(features: NDArray[np.float64], means: Sequence[float], min_co
 
 def _moments(values: NDArray[np.float64], min_count: int) -> Moments:
     counts = np.sum(~np.isnan(values), axis=0)
-    told = counts >= min_count
-    sums = np.where(told, np.nansum(values, axis=0), 0.0)
-    return Moments(tuple(np.where(told, counts, 0).tolist()), tuple(sums.tolist()))
+    enough = counts >= min_count
+    sums = np.where(enough, np.nansum(values, axis=0), 0.0)
+    return Moments(tuple(np.where(enough, counts, 0).tolist()), tuple(sums.tolist()))
 
 
 def combine_means(moments: Sequence[Moments]) -> tuple[float, ...]:

@@ -1,6 +1,6 @@
 """The 14 columns of the UCI Heart Disease data: meaning, unit, codes, valid ranges; and the four hospitals.
 
-One table, read by all other modules; it knows no files, models or networks.
+All other modules read this table.
 
 Source: Janosi, Steinbrunn, Pfisterer & Detrano (1988), Heart Disease, UCI Machine Learning Repository,
 https://doi.org/10.24432/C52P4X, file heart-disease.names, section 7 ("Attribute Information").
@@ -15,7 +15,7 @@ from typing import Literal
 class Column:
     """One column of a hospital's CSV.
 
-    `minimum` and `maximum` are the valid range (what a living adult can have, and what betrays a wrong unit), not the
+    `minimum` and `maximum` are the valid range (what a living adult can have; values in wrong units are outside), not the
     range seen in the data. `reference_mean` and `reference_std` are fixed clinical constants for `--scaling reference`:
     rounded textbook values of adults examined for chest pain, chosen without looking at any hospital's rows.
     """
@@ -155,9 +155,9 @@ HOSPITALS: dict[str, str] = {
 UNKNOWN_HOSPITAL = "unknown"
 """The hospital of patients whose file does not say where they were examined."""
 SYNTHETIC_PREFIX = "synthetic-"
-"""Rows of invented patients carry it in their hospital's name, so that no copy of the file can hide what they are."""
+"""Rows of invented patients carry it in their hospital's name, so that every copy of the file shows what they are."""
 
 
 def schema_fingerprint() -> str:
-    """Hash of all that two programs must agree on to understand each other's columns (12 hex digits)."""
+    """Hash of everything about the columns on which two programs must agree (12 hex digits)."""
     return hashlib.sha256(repr((FEATURES, LABEL)).encode()).hexdigest()[:12]

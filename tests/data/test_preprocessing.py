@@ -130,21 +130,21 @@ def test_a_number_that_does_not_vary_keeps_a_deviation_of_1() -> None:
 
 
 def test_the_rounding_of_a_mean_is_no_deviation() -> None:
-    """0.1 has no exact binary form: the mean of many is a hair off, and dividing by that hair would be absurd."""
+    """0.1 has no exact binary form: the mean of many has a rounding error, and a division by that error would be absurd."""
     features = make_features(*[{"oldpeak": 0.1}] * 1001)
     ready = standardise(encode(features, missing_indicators=False), local_standardisation(features))
     assert local_standardisation(features).stds[4] == 1.0
     assert np.abs(ready[:, :NUM_NUMBERS]).max() < 1e-6
 
 
-@pytest.mark.parametrize(("min_count", "told"), [(1, (2, 500.0)), (2, (2, 500.0)), (3, (0, 0.0))])
-def test_moments_of_few_patients_are_told_as_of_none(min_count: int, told: tuple[int, float]) -> None:
+@pytest.mark.parametrize(("min_count", "reported"), [(1, (2, 500.0)), (2, (2, 500.0)), (3, (0, 0.0))])
+def test_moments_of_few_patients_are_reported_as_of_none(min_count: int, reported: tuple[int, float]) -> None:
     features = make_features({"chol": 240}, {"chol": 260}, {"chol": NAN})
     first = first_moments(features, min_count)
     second = second_moments(features, [0.0] * NUM_NUMBERS, min_count)
-    assert (first.counts[2], first.sums[2]) == told
+    assert (first.counts[2], first.sums[2]) == reported
     assert second.counts == first.counts
-    assert second.sums[2] == (240**2 + 260**2 if told[0] else 0.0)
+    assert second.sums[2] == (240**2 + 260**2 if reported[0] else 0.0)
     assert (first.counts[0], first.sums[0]) == (3, 183.0)
 
 
@@ -208,12 +208,12 @@ def test_a_missing_category_has_no_code_and_a_missing_indicator() -> None:
     expected = COMPLETE | {"thal=7": 0, "exang=1": 0}
     assert encode_by_name({"thal": NAN, "exang": NAN}, missing_indicators=False) == expected
     with_indicators = encode_by_name({"thal": NAN, "exang": NAN}, missing_indicators=True)
-    told = {name for name in MISSABLE if with_indicators[f"{name}=missing"] == 1}
-    assert told == {"thal", "exang"}
+    reported = {name for name in MISSABLE if with_indicators[f"{name}=missing"] == 1}
+    assert reported == {"thal", "exang"}
     assert {name: with_indicators[name] for name in COMPLETE} == expected
 
 
-def test_a_missing_number_stays_missing_in_encode_and_is_told() -> None:
+def test_a_missing_number_stays_missing_in_encode_and_has_an_indicator() -> None:
     encoded = encode_by_name({"chol": NAN}, missing_indicators=True)
     assert math.isnan(encoded.pop("chol"))
     assert encoded["chol=missing"] == 1

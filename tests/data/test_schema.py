@@ -135,7 +135,7 @@ def test_the_fingerprint_is_the_same_in_another_process_and_short_enough_to_read
     command = "from fedhealth.data.schema import schema_fingerprint; print(schema_fingerprint())"
     root = Path(__file__).parents[2]
     run = [sys.executable, "-c", command]
-    told = subprocess.run(run, cwd=root, capture_output=True, text=True, check=True, timeout=PATIENCE)
-    assert told.stdout.strip() == schema.schema_fingerprint()
+    done = subprocess.run(run, cwd=root, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert done.stdout.strip() == schema.schema_fingerprint()
     assert len(schema.schema_fingerprint()) == 12
     assert int(schema.schema_fingerprint(), 16) >= 0

@@ -30,7 +30,7 @@ NOT_DONE_FOR_LONG = Patience(tries=3, timeout=20, deadline=0.4)
 
 
 def quiet(line: str) -> None:
-    """Take a progress line and say nothing."""
+    """Ignore a progress line."""
 
 
 @pytest.fixture(autouse=True)
@@ -169,10 +169,10 @@ def test_a_socks_proxy_without_its_package_is_a_fault(monkeypatch):
 
 
 @pytest.mark.enable_socket
-def test_progress_is_told_in_bytes(web):
-    told: list[tuple[int, int | None]] = []
-    transfer(web.url("good.zip"), PATIENT, lambda num_bytes, total: told.append((num_bytes, total)))
-    assert told[-1] == (len(ARCHIVE), len(ARCHIVE))
+def test_progress_is_reported_in_bytes(web):
+    reported: list[tuple[int, int | None]] = []
+    transfer(web.url("good.zip"), PATIENT, lambda num_bytes, total: reported.append((num_bytes, total)))
+    assert reported[-1] == (len(ARCHIVE), len(ARCHIVE))
 
 
 @pytest.mark.enable_socket

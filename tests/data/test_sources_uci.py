@@ -1,4 +1,4 @@
-"""The UCI files of a folder or zip: found anywhere inside, never unpacked, and edited copies are told."""
+"""The UCI files of a folder or zip: found anywhere inside, never unpacked, and edited copies are reported."""
 
 import pytest
 from hypothesis import given, settings
@@ -39,7 +39,7 @@ def test_a_zip_is_read_without_unpacking(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["heart.zip"]
 
 
-def test_an_evil_member_name_writes_nothing(tmp_path):
+def test_a_member_name_that_leads_elsewhere_writes_nothing(tmp_path):
     members = {f"../../../{name}": content for name, content in UCI_FILES.items()}
     path = tmp_path / "deep" / "down" / "heart.zip"
     path.parent.mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_an_evil_member_name_writes_nothing(tmp_path):
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["heart.zip"]
 
 
-def test_shadow_files_of_macos_are_passed_over(tmp_path):
+def test_shadow_files_of_macos_are_ignored(tmp_path):
     shadows = {f"__MACOSX/{name}": b"\x00\x05" for name in UCI_FILES} | {f"._{name}": b"\x00" for name in UCI_FILES}
     (tmp_path / "heart.zip").write_bytes(make_zip(UCI_FILES | shadows))
     check_invented_uci_table(uci.load_path(tmp_path / "heart.zip").table)
@@ -118,7 +118,7 @@ def test_two_copies_that_differ_are_refused_and_two_that_do_not_are_one(tmp_path
         uci.load_path(tmp_path)
 
 
-def test_a_folder_without_uci_files_is_left_to_others(tmp_path):
+def test_a_folder_without_uci_files_gives_none(tmp_path):
     assert uci.load_path(tmp_path) is None
 
 

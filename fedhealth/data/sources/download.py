@@ -1,4 +1,4 @@
-"""One archive over http(s) -> its bytes, with a limit on size and on time; it does not look inside.
+"""One archive over http(s) -> its bytes, with a limit on size and on time.
 
 Every failure is a `RunError` of one line. A transfer runs in a thread of its own, because no time limit of httpx covers
 the look-up of a name, which a blocked network can stall for half a minute.
@@ -25,7 +25,7 @@ WORTH_ANOTHER_TRY = (408, 425, 429, 500, 502, 503, 504)
 
 Say = Callable[[str], None]
 Advance = Callable[[int, int | None], None]
-"""Told the bytes so far and the bytes to come in all, if the server said how many."""
+"""Called with the bytes so far and the total, if the server sent one."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def download(url: str, patience: Patience, say: Say, sleep: Callable[[float], No
 
 
 def try_once(url: str, patience: Patience) -> Outcome:
-    """One try, over by `patience.deadline` whatever the network does."""
+    """One try, which ends by `patience.deadline` at the latest."""
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     with progress_bar(url) as advance:
-        # A daemon, so that a stalled look-up of a name cannot hold up the end of the program.
+        # A daemon thread, so that a stalled look-up of a name does not delay the end of the program.
         threading.Thread(target=lambda: outcomes.put(transfer(url, patience, advance)), daemon=True).start()
         try:
             return outcomes.get(timeout=patience.deadline)
@@ -92,7 +92,7 @@ def stalled(patience: Patience) -> Outcome:
 
 
 def transfer(url: str, patience: Patience, advance: Advance) -> Outcome:
-    """Fetch `url`, following redirects to http and https only (httpx speaks nothing else)."""
+    """Fetch `url`, following redirects to http and https only (httpx has no other schemes)."""
     import httpx
 
     # "identity": a compressed transfer could swell past the limit in one step.

@@ -1,7 +1,4 @@
-"""Raw bytes out of a folder, a zip or a single file, with limits; it never unpacks anything to disk.
-
-It knows nothing of what the files hold.
-"""
+"""The bytes of the files in a folder or a zip, or of a single file, within limits; nothing is unpacked to disk."""
 
 import hashlib
 import lzma
@@ -38,7 +35,7 @@ ZIP_ERRORS = (
 )
 
 Wanted = Callable[[str], bool]
-"""Says of a file's bare name, in lower case, whether it is wanted."""
+"""Whether a file is wanted, by its bare name in lower case."""
 
 
 def sha256_of(content: bytes) -> str:

@@ -1,6 +1,6 @@
 """The four UCI files, one per hospital, from a folder, a zip or the network -> one canonical table.
 
-The download and the copies kept of it must be the pinned bytes; a user's own folder may differ, and then says so.
+The download and the copies kept of it must be the pinned bytes; a user's own folder may differ, with a warning.
 
 Source: Janosi, Steinbrunn, Pfisterer & Detrano (1988), Heart Disease, https://doi.org/10.24432/C52P4X (CC BY 4.0).
 """
