@@ -189,11 +189,11 @@ def save_model(flag: str, path: Path, model: Model) -> None:
     """Save one model as a .keras file; a `RunError` if that fails."""
     from fedhealth.models import keras_models
 
-    name, num_inputs = model.settings.model, count_inputs(model.settings)
+    num_inputs = count_inputs(model.settings)
     try:
-        keras_models.save_model(path, name, model.weights, num_inputs=num_inputs, standardisation=model.standardisation)
+        keras_models.save_model(path, model.weights, num_inputs=num_inputs, standardisation=model.standardisation)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
         which = "final" if flag == "save-model" else "personal"
         raise RunError(f"--{flag} {path}: the {which} model cannot be saved ({reason})") from None
-    say(f"saved {'it' if flag == 'save-model' else 'the personal model'} to {path}")
+    say(f"saved {'it' if flag == 'save-model' else 'the personal model'} to {path}; Keras 3.3 and later load it")

@@ -85,7 +85,7 @@ class ExportSettings:
     run: Path
     """The run folder (its model.npz), or a model.npz itself."""
     to: Path = Path("model.keras")
-    """The file to write; its ending decides: .keras, .onnx (needs pip install onnx) or .tflite."""
+    """The file to write; its ending decides: .keras (for Keras 3.3 or later), .onnx (needs pip install onnx) or .tflite."""
 
     def __post_init__(self) -> None:
         """Check the ending; a wrong one is a `UsageError`."""

@@ -96,7 +96,7 @@ class ClientSettings:
     reset_budget: bool = False
     """Start the epsilon of earlier runs (kept beside the CSV) again from 0: only if all patients are new."""
     save_model: Path | None = None
-    """Write the final model here as a self-contained .keras file."""
+    """Write the final model here as a self-contained .keras file (for Keras 3.3 or later)."""
     save_personal: Path | None = None
     """Write this hospital's personal model here (the server's --personalise), also as a .keras file."""
     share_verdict: bool = False

@@ -52,7 +52,6 @@ def _made_by_keras(model: SavedModel, name: str, write: Any) -> bytes:
     from fedhealth.models.keras_models import build_risk_model
 
     risk_model = build_risk_model(
-        name=model.about["settings"]["model"],
         weights=[array for layer in model.layers for array in layer],
         num_inputs=len(encoded_names(model.missing_indicators)),
         standardisation=model.standardisation,

@@ -17,6 +17,12 @@ from fedhealth.data.preprocessing import CODE_MEAN, CODE_STD, NUM_NUMBERS, Stand
 NUM_HIDDEN = 32
 BuildModel = Callable[[int], keras.Model]
 """Number of inputs -> a model of the caller's own: standardised inputs to log odds."""
+DENSE_KEYS = (
+    *("name", "trainable", "dtype", "units", "activation", "use_bias"),
+    *("kernel_initializer", "bias_initializer", "kernel_regularizer", "bias_regularizer"),
+    *("kernel_constraint", "bias_constraint"),
+)
+"""What Keras 3.3 knows of a dense layer."""
 
 
 def build_model(name: ModelName, num_inputs: int, seed: int, hidden: int = NUM_HIDDEN) -> keras.Sequential:
@@ -74,38 +80,50 @@ def weight_names(model: keras.Model) -> list[str]:
 
 
 def build_risk_model(
-    name: ModelName,
-    weights: list[NDArray[np.float32]],
-    num_inputs: int,
-    standardisation: Standardisation,
+    weights: list[NDArray[np.float32]], num_inputs: int, standardisation: Standardisation
 ) -> keras.Model:
     """Raw encoded features (`preprocessing.encode`) -> risk (num_patients, 1).
 
-    Standardisation and missing numbers (NaN) are handled inside, by layers that plain Keras loads without our code.
+    `weights` are the kernel and the bias of each dense layer. Standardisation and missing numbers (NaN) are handled
+    inside. The saved file needs none of our code, and Keras from version 3.3 on reads it.
     """
-    core = build_model(name=name, num_inputs=num_inputs, seed=0, hidden=weights[0].shape[1])
-    core.set_weights(weights)
     codes = num_inputs - NUM_NUMBERS
     patients = keras.Input(shape=(num_inputs,), name="patients")
-    standardised = keras.layers.Normalization(
+    values = keras.layers.Normalization(
         mean=[*standardisation.means, *[CODE_MEAN] * codes],
         variance=[*np.square(standardisation.stds).tolist(), *[CODE_STD**2] * codes],
         name="standardisation",
     )(patients)
-    log_odds = core(keras.ops.nan_to_num(standardised, nan=0.0))
+    # Not nan_to_num: its saved form has a name, which Keras before 3.11 refuses.
+    values = keras.ops.where(keras.ops.isnan(values), 0.0, values)
+    for kernel in weights[:-2:2]:
+        values = _portable_dense(kernel.shape[1], "relu", "hidden")(values)
+    log_odds = _portable_dense(1, "linear", "log_odds")(values)
     risk = keras.layers.Activation("sigmoid", name="risk")(log_odds)
-    return keras.Model(inputs=patients, outputs=risk, name="heart_disease_risk")
+    # In lists, because Keras 3.3 reads no other form; one input and one output are used as they are all the same.
+    model = keras.Model(inputs=[patients], outputs=[risk], name="heart_disease_risk")
+    for variable, array in zip(model.trainable_weights, weights, strict=True):
+        variable.assign(array)
+    return model
+
+
+def _portable_dense(units: int, activation: str, name: str) -> keras.layers.Dense:
+    """A dense layer that is saved with the keys of Keras 3.3 only: Keras refuses a key that it does not know.
+
+    Later versions save more keys (`quantization_config` since 3.13), even where they hold the default.
+    """
+    # The weights are assigned; the default initialiser is saved with keys that only Keras 3.15 knows.
+    layer = keras.layers.Dense(units, activation=activation, kernel_initializer="zeros", name=name)
+    config = layer.get_config()
+    layer.get_config = lambda: {key: config[key] for key in DENSE_KEYS}
+    return layer
 
 
 def save_model(
-    path: Path,
-    name: ModelName,
-    weights: list[NDArray[np.float32]],
-    num_inputs: int,
-    standardisation: Standardisation,
+    path: Path, weights: list[NDArray[np.float32]], num_inputs: int, standardisation: Standardisation
 ) -> None:
     """Write `build_risk_model` as a self-contained .keras file."""
-    model = build_risk_model(name, weights, num_inputs, standardisation)
+    model = build_risk_model(weights, num_inputs, standardisation)
     temporary = path.with_name(f".{path.stem}.partial.keras")
     try:
         model.save(temporary)

@@ -288,6 +288,6 @@ def test_after_the_last_message_the_requested_models_are_saved(file: Path, capsy
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert lines[0] == "the run is over; this hospital has the final model"
-    assert lines[-1] == f"saved it to {whole}"
+    assert lines[-1] == f"saved it to {whole}; Keras 3.3 and later load it"
     assert shown.err == f"warning: --save-personal {own}: there is no personal model, so nothing is saved\n"
     assert whole.is_file() and not own.exists()

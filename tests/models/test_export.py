@@ -1,5 +1,8 @@
 """Exported models give the risks of `predict`, in whatever program runs them."""
 
+import io
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,8 @@ from numpy.typing import NDArray
 
 from fedhealth.common.errors import UsageError
 from fedhealth.data.preprocessing import encode
-from fedhealth.models.export import EXPORTERS, as_onnx, export_model
+from fedhealth.models.export import EXPORTERS, as_keras, as_onnx, export_model
+from fedhealth.models.keras_models import DENSE_KEYS
 from fedhealth.models.saved_model import SavedModel, predict_risks, read_model
 from tests.support.run_folders import make_features, write_run
 
@@ -66,6 +70,18 @@ def test_the_onnx_file_names_its_inputs_and_takes_any_number_of_patients(tmp_pat
     assert properties["inputs"].split(",")[:2] == ["age", "trestbps"]
     assert properties["dataset"] == "synthetic"
     assert made.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "num_patients"
+
+
+@MODELS
+def test_a_keras_file_holds_only_what_keras_3_3_knows(choice: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    with zipfile.ZipFile(io.BytesIO(as_keras(saved_model(tmp_path, **choice)))) as file:
+        config = json.loads(file.read("config.json"))["config"]
+    assert (config["input_layers"], config["output_layers"]) == ([["patients", 0, 0]], [["risk", 0, 0]])
+    layers = [layer["config"] for layer in config["layers"] if layer["class_name"] == "Dense"]
+    assert [layer["name"] for layer in layers] == (["hidden", "log_odds"] if "model" not in choice else ["log_odds"])
+    for layer in layers:
+        assert set(layer) == set(DENSE_KEYS)
+        assert layer["kernel_initializer"]["config"] == layer["bias_initializer"]["config"] == {}
 
 
 def test_onnx_without_its_package_is_one_line_that_says_what_to_install(

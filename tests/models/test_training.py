@@ -236,7 +236,7 @@ def test_a_saved_model_is_plain_keras_and_gives_the_trainers_risks_for_raw_featu
     examples = Examples(standardise(raw, standardisation), (np.arange(60) % 2).astype(np.float32))
     weights, _ = trainer.train(trainer.initial_weights(), examples, shuffled_orders(60, 5, [0]))
     path = tmp_path / "model.keras"  # type: ignore[operator]
-    save_model(path, "mlp", weights, num_inputs, standardisation)
+    save_model(path, weights, num_inputs, standardisation)
     assert [entry.name for entry in path.parent.iterdir()] == ["model.keras"]
 
     loaded = keras.models.load_model(path)  # no custom objects
