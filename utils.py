@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from fedhealth.cli.terminal import warn
+from fedhealth.common.addresses import is_loopback
 from fedhealth.common.errors import UsageError
-from fedhealth.config.checks import is_loopback
 
 
 def require_writable(path: Path | None, flag: str) -> None:

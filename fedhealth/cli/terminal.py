@@ -32,6 +32,11 @@ REWRITES = (
         r"\1 is \2; give a number; ",
     ),
     (r"Argument helptext: .*(?=For full helptext)", ""),
+    (
+        r"( is (['\"])\d{1,3}(?:[,.'\s]\d{3})+\2; give a whole number);",
+        r"\1 without separators, such as 1000;",
+    ),
+    (r"( is '[\d.\s]*,[\d.,]*'; give a number);", r"\1 with a decimal point and no commas, such as 0.5 or 1000;"),
 )
 """Patterns of messages of Python and tyro about a wrong value, and their replacements."""
 

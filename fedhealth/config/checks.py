@@ -1,11 +1,11 @@
 """How a wrong setting is refused: one line with the flag, its value and what it should be."""
 
 import dataclasses
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from fedhealth.common.addresses import is_unspecified
 from fedhealth.common.errors import UsageError
 
 LONGEST_WAIT = 30 * 24 * 3600.0
@@ -25,13 +25,18 @@ def parse_address(address: str, flag: str) -> tuple[str, int]:
     return (parts[1], int(parts[2])) if parts else ("", 0)
 
 
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach HOST:PORT; a name that begins like a number (127.example.org) is a name."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def parse_server(address: str) -> tuple[str, int]:
+    """`parse_address` for a server that a client connects to: neither an address for listening only nor port 0."""
+    parsed = parse_address(address, "server")
+    example = "127.0.0.1:8080, or fed.example.org:8443 on another machine"
+    require(
+        not is_unspecified(address),
+        "server",
+        f"{address}, where a server only listens",
+        f"its own address, such as {example}",
+    )
+    require(parsed[1] > 0, "server", address, "the port that the server prints (listening on HOST:PORT)")
+    return parsed
 
 
 def read_values(run_config: Mapping[str, Any], fields: "Mapping[str, dataclasses.Field[Any]]") -> dict[str, Any]:

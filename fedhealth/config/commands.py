@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedhealth.common.errors import UsageError
-from fedhealth.config.checks import parse_address, require
+from fedhealth.config.checks import parse_server, require
 
 LONGEST_COMMON_NAME = 64
 """Letters that a certificate has for a name (RFC 5280, ub-common-name)."""
@@ -58,6 +58,8 @@ class CertificatesSettings:
         )
         for name in self.server_names:
             expected = "host names or addresses, without port or brackets"
+            if "_" in name:
+                expected = "a host name of letters, digits, - and . (an underscore is not valid in one), or an address"
             require(
                 re.fullmatch(HOST, name) is not None and len(name) <= LONGEST_COMMON_NAME,
                 "server-names",
@@ -95,7 +97,7 @@ class DoctorSettings:
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
-        parse_address(self.server, "server")
+        parse_server(self.server)
         require(self.data != Path(), "data", "missing", "the hospital's CSV file")
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fedhealth.common.addresses import is_loopback
 from fedhealth.common.errors import UsageError
-from fedhealth.config.checks import LONGEST_WAIT, is_loopback, parse_address, require
+from fedhealth.config.checks import LONGEST_WAIT, parse_address, parse_server, require
 from fedhealth.config.federation import FederationSettings
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/45/heart+disease.zip"
@@ -106,7 +107,7 @@ class ClientSettings:
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
-        parse_address(self.server, "server")
+        parse_server(self.server)
         require(self.min_count >= 1, "min-count", self.min_count, "1 or more")
         limit = self.max_epsilon
         require(limit is None or 0 < limit <= 1000, "max-epsilon", limit, "a number above 0, at most 1000")

@@ -45,6 +45,18 @@ def error_line(kind: type[Any], argv: Sequence[str]) -> str:
         (["--rounds", "3.5"], "--rounds is '3.5'; give a whole number; "),
         (["--learning-rate", "x"], "--learning-rate is 'x'; give a number; "),
         (["--dashboard", "on"], "--dashboard is 'on'; give a whole number; "),
+        (["--rounds", "1,000"], "--rounds is '1,000'; give a whole number without separators, such as 1000; "),
+        (["--rounds", "1 000"], "--rounds is '1 000'; give a whole number without separators, such as 1000; "),
+        (["--seed", "1'000.000"], '--seed is "1\'000.000"; give a whole number without separators, such as 1000; '),
+        (["--dashboard", "8,080"], "--dashboard is '8,080'; give a whole number without separators, such as 1000; "),
+        (
+            ["--learning-rate", "0,15"],
+            "--learning-rate is '0,15'; give a number with a decimal point and no commas, such as 0.5 or 1000; ",
+        ),
+        (
+            ["--round-timeout", "3,600"],
+            "--round-timeout is '3,600'; give a number with a decimal point and no commas, such as 0.5 or 1000; ",
+        ),
     ],
 )
 def test_a_value_that_is_not_a_number_has_a_plain_message(argv: list[str], start: str) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from experiments.settings import CompareSettings
 from fedhealth import config
 from fedhealth.common.errors import UsageError
-from fedhealth.config.checks import parse_address
+from fedhealth.config.checks import parse_address, parse_server
+from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings, fewest_hospitals
 from fedhealth.config.federation_flags import StrategyName
@@ -273,6 +274,23 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_address(address, "server")
     assert str(caught.value) == f"--server is {address}; give {PORT}"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080"])
+@pytest.mark.parametrize(("kind", "file"), [(ClientSettings, "file"), (DoctorSettings, "data")])
+def test_a_client_gives_no_address_that_is_only_for_listening(kind: type[Any], file: str, address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        kind(server=address, **{file: Path("client_1.csv")})
+    assert str(caught.value) == (
+        f"--server is {address}, where a server only listens; give its own address, such as 127.0.0.1:8080, or "
+        "fed.example.org:8443 on another machine"
+    )
+    assert ServerSettings(address=address, insecure=True).address == address
+
+
+def test_a_client_needs_the_port_that_the_system_chose() -> None:
+    with pytest.raises(UsageError, match=r"^--server is localhost:0; give the port that the server prints"):
+        parse_server("localhost:0")
 
 
 # --- the run config ---------------------------------------------------------------------------------------------------

@@ -337,6 +337,21 @@ def test_a_name_that_names_no_folder_is_one_line_and_nothing_is_made(
     assert not (tmp_path / "certs").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fed.example.org:8443", "host names or addresses, without port or brackets"),
+        ("fed_server", "a host name of letters, digits, - and . (an underscore is not valid in one), or an address"),
+    ],
+)
+def test_a_server_name_that_no_host_can_have_is_one_line(
+    name: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--out", str(tmp_path / "certs"), "--hospitals", "va", "--server-names", name]) == 2
+    assert capsys.readouterr().err == f"error: --server-names is '{name}'; give {expected}\n"
+    assert not (tmp_path / "certs").exists()
+
+
 def test_the_command_says_what_goes_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "certs"
     argv = ["--out", str(out), "--hospitals", "Zürich 病院", "--server-names", "fed.example.org", "::1"]
