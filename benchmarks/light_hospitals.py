@@ -91,7 +91,7 @@ async def _live(address: str, names: Sequence[str], contents: Sequence[Mapping[s
 
 async def _answer(address: str, name: str, contents: Mapping[str, bytes]) -> None:
     """One hospital, from joining to the end of the run."""
-    options = client_options(address)
+    options = client_options()
     metadata = (*agreement().items(), ("hospital-bin", name.encode()))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)

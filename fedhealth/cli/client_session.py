@@ -91,7 +91,8 @@ class ClientSession:
     def take_part(self, receipts: Receipts, attempt: Attempt) -> None:
         """Join, then load TensorFlow while other hospitals join, then reply to the server's messages."""
         server, name = self.settings.server, self.hospital.hospital.name
-        joining = partial(join, tls=self.identity, attempt=attempt, on_join=receipts.write_join)
+        link = partial(join, tls=self.identity, proxy=self.settings.proxy)
+        joining = partial(link, attempt=attempt, on_join=receipts.write_join)
         with joining(server, name, {}, previous=self._context) as connection:
             self._context = connection.context
             run_config = connection.context.run_config
@@ -136,7 +137,7 @@ class ClientSession:
     def say_pause(self, attempts: int, pause: float, left: float, reason: str) -> None:
         """Print the reason and the length of a pause before the next attempt to join."""
         say(
-            f"no server at {self.settings.server} (attempt {attempts}); trying again in {pause:.1f} s, "
+            f"no connection to {self.settings.server} (attempt {attempts}); trying again in {pause:.1f} s, "
             f"timeout in {left:.0f} s ({reason})"
         )
 

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from fedhealth.client.app import make_client_app
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.trainers import Trainers
+from fedhealth.common.addresses import split_address
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.common.runtime_env import silenced_stderr
-from fedhealth.config.checks import parse_address
 from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.preprocessing import reference_standardisation
+from fedhealth.transport.grpc.http_proxy import connect, explain_unused, find_proxy
 from fedhealth.transport.grpc.preflight import ServerCheck, check_server, own_facts
 from fedhealth.transport.grpc.retry import ServerLostError
 from fedhealth.transport.in_process import InProcessGrid
@@ -118,9 +119,11 @@ class Examination:
         return f"{self.identity.name}, good until {self.identity.not_after:%Y-%m-%d}"
 
     def _resolve(self) -> str:
-        host, port = parse_address(self.settings.server, "server")
+        host, port = split_address(self.settings.server)
+        if proxy := find_proxy(self.settings.server, self.settings.proxy):
+            return f"{host} is left to {proxy}, which connects to it"
         try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise RunError(
                 f"{host} is unknown here ({error.strerror}); check --server, or ask for the address as a number"
@@ -128,20 +131,24 @@ class Examination:
         return f"{host} is {found[0][4][0]}"
 
     def _connect(self) -> str:
-        host, port = parse_address(self.settings.server, "server")
+        host, port = split_address(self.settings.server)
+        proxy = find_proxy(self.settings.server, self.settings.proxy)
         try:
-            with socket.create_connection((host.strip("[]"), port), timeout=CONNECT_SECONDS):
-                return f"{port} is open"
+            with connect(self.settings.server, proxy, CONNECT_SECONDS):
+                return f"{port} is open" + (f", through {proxy}" if proxy else "")
+        except ServerLostError as error:
+            raise RunError(f"{port} at {host} is not reached: {error}; {error.advice}") from None
         except OSError as error:
+            unused = explain_unused(self.settings.server, self.settings.proxy)
             raise RunError(
                 f"{port} at {host} takes no connection ({error.strerror or error}); is the server running, "
-                "and does the firewall let this port out?"
+                f"and does the firewall let this port out?{f' {unused}' if unused else ''}"
             ) from None
 
     def _ask_server(self) -> str:
         probe = probe_arrays()
         try:
-            self.server = check_server(self.settings.server, self._name(), self.identity, probe)
+            self.server = check_server(self.settings.server, self._name(), self.identity, probe, self.settings.proxy)
         except ServerLostError as error:
             raise RunError(f"gives no answer ({error}); ask the coordinator whether it is running") from None
         for sent, came in zip(probe, self.server.arrays, strict=True):

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 DEFAULT_PROXY_PORT = 443
 """The port of a proxy whose URL has none, in gRPC (curl takes 1080, Python's urllib 80)."""
@@ -19,7 +19,14 @@ class ProxyUrl:
 
     def __str__(self) -> str:
         """The URL without user and password."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"http://{self._address()}"
+
+    def with_credentials(self) -> str:
+        """The URL with user and password: for the connection, never for a message."""
+        return f"http://{quote(self.credentials, safe=':')}@{self._address()}" if self.credentials else str(self)
+
+    def _address(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 def parse_proxy_url(text: str) -> ProxyUrl:

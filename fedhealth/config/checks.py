@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fedhealth.common.addresses import is_unspecified
+from fedhealth.common.addresses import is_unspecified, parse_proxy_url, without_credentials
 from fedhealth.common.errors import UsageError
 
 LONGEST_WAIT = 30 * 24 * 3600.0
@@ -37,6 +37,17 @@ def parse_server(address: str) -> tuple[str, int]:
     )
     require(parsed[1] > 0, "server", address, "the port that the server prints (listening on HOST:PORT)")
     return parsed
+
+
+def check_proxy(proxy: str | None) -> None:
+    """Raise a one-line `UsageError`, which shows no password, unless the value of --proxy is None, "none" or a URL."""
+    if proxy in (None, "none"):
+        return
+    try:
+        parse_proxy_url(proxy)
+    except ValueError:
+        shown = without_credentials(proxy)
+        require(False, "proxy", shown, "none, or http://HOST:PORT (http://USER:PASSWORD@HOST:PORT)")
 
 
 def read_values(run_config: Mapping[str, Any], fields: "Mapping[str, dataclasses.Field[Any]]") -> dict[str, Any]:

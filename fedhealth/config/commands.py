@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedhealth.common.errors import UsageError
-from fedhealth.config.checks import parse_server, require
+from fedhealth.config.checks import check_proxy, parse_server, require
 
 LONGEST_COMMON_NAME = 64
 """Letters that a certificate has for a name (RFC 5280, ub-common-name)."""
@@ -94,10 +94,13 @@ class DoctorSettings:
     """The hospital's CSV."""
     tls: Path | None = None
     """This hospital's folder of certificates."""
+    proxy: str | None = None
+    """none, or http://HOST:PORT of an HTTP proxy to the server (default: as gRPC reads http_proxy, docs/deployment.md)."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
         parse_server(self.server)
+        check_proxy(self.proxy)
         require(self.data != Path(), "data", "missing", "the hospital's CSV file")
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from fedhealth.common.addresses import is_loopback
 from fedhealth.common.errors import UsageError
-from fedhealth.config.checks import LONGEST_WAIT, parse_address, parse_server, require
+from fedhealth.config.checks import LONGEST_WAIT, check_proxy, parse_address, parse_server, require
 from fedhealth.config.federation import FederationSettings
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/45/heart+disease.zip"
@@ -86,6 +86,8 @@ class ClientSettings:
     """The hospital's name (default: the file's hospital column if it names one hospital, else the file's name)."""
     tls: Path | None = None
     """This hospital's folder of certificates; the name in the certificate is the hospital's name."""
+    proxy: str | None = None
+    """none, or http://HOST:PORT of an HTTP proxy to the server (default: as gRPC reads http_proxy, docs/deployment.md)."""
     max_wait: float = 300.0
     """Seconds to keep trying to reach the server before giving up."""
     receipts: Path | None = None
@@ -108,6 +110,7 @@ class ClientSettings:
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
         parse_server(self.server)
+        check_proxy(self.proxy)
         require(self.min_count >= 1, "min-count", self.min_count, "1 or more")
         limit = self.max_epsilon
         require(limit is None or 0 < limit <= 1000, "max-epsilon", limit, "a number above 0, at most 1000")

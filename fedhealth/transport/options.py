@@ -5,7 +5,7 @@ while routers and firewalls between the two still see traffic (they forget a con
 that is gone is noticed. A gRPC server that is not configured for this closes the connection ("too many pings").
 """
 
-Options = list[tuple[str, int]]
+Options = list[tuple[str, int | str]]
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """The longest message. The server lets gRPC take twice as much: gRPC itself refuses a longer one without a reason."""
@@ -16,7 +16,6 @@ IDLE_SECONDS = 300.0
 """A connection without any call is closed after this long."""
 HANDSHAKE_SECONDS = 10.0
 """How long a handshake may take."""
-LOOPBACK = ("127.", "localhost", "[::1]")
 
 
 def server_options() -> Options:
@@ -32,16 +31,14 @@ def server_options() -> Options:
     ]
 
 
-def client_options(address: str) -> Options:
-    """For a hospital's channel to the server at `address`."""
-    # A proxy between two programs on one machine is never meant.
-    no_proxy = [("grpc.enable_http_proxy", 0)] if address.startswith(LOOPBACK) else []
-    # A new attempt is a new connection, not the old one's back-off.
+def client_options(proxy: str | None = None) -> Options:
+    """For a hospital's channel to its server, through the HTTP proxy of this URL (None: directly)."""
     return [
         *_common_options(),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # A new attempt is a new connection, not the old one's back-off.
         ("grpc.use_local_subchannel_pool", 1),
-        *no_proxy,
+        ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0),
     ]
 
 

@@ -27,7 +27,7 @@ from fedhealth.config.scripts import ClientSettings
 from fedhealth.data.preprocessing import reference_standardisation
 from fedhealth.models import keras_models
 from fedhealth.transport.grpc.client import Connection
-from fedhealth.transport.grpc.retry import Attempt
+from fedhealth.transport.grpc.retry import Attempt, ServerLostError
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.tls.authority import issue_certificates
 from tests.support.hospital_apps import TRAINERS
@@ -291,3 +291,18 @@ def test_after_the_last_message_the_requested_models_are_saved(file: Path, capsy
     assert lines[-1] == f"saved it to {whole}; Keras 3.3 and later load it"
     assert shown.err == f"warning: --save-personal {own}: there is no personal model, so nothing is saved\n"
     assert whole.is_file() and not own.exists()
+
+
+def test_the_proxy_of_the_flag_is_the_links(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[object] = []
+
+    def fail(*_: object, proxy: str | None, **__: object) -> None:
+        used.append(proxy)
+        raise ServerLostError("nobody there")
+
+    monkeypatch.setattr(client_session, "join", fail)
+    for proxy in (None, "none", "http://proxy.example.org:3128"):
+        session = make_session(file, proxy=proxy)
+        with opened_receipts(file.parent, NAME) as receipts, pytest.raises(ServerLostError):
+            session.take_part(receipts, Attempt(1))
+    assert used == [None, "none", "http://proxy.example.org:3128"]

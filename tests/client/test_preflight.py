@@ -22,10 +22,12 @@ from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
 from fedhealth.transport.grpc.grid import GrpcGrid
+from fedhealth.transport.grpc.http_proxy import EXCEPTIONS, VARIABLES
 from fedhealth.transport.grpc.preflight import check_server, own_facts
 from fedhealth.transport.grpc.retry import ServerLostError
 from fedhealth.transport.tls.authority import issue_certificates
 from tests.support.asking import write_hospital
+from tests.support.connect_proxy import ConnectProxy
 
 pytestmark = pytest.mark.enable_socket
 CHECKS = [
@@ -273,6 +275,59 @@ def test_the_checks_are_not_reported_at_the_server(csv: Path, certs: Path, encry
         with pytest.raises(UsageError, match="printable"):
             check_server(address, "a\nb", load_identity(certs / "lakeside") if encrypted else None)
     assert events == []
+
+
+# --- a proxy between the two ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that names no proxy yet."""
+    for name in (*VARIABLES, *EXCEPTIONS):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+def test_a_server_behind_a_proxy_is_examined_through_it(csv: Path, address: str, variables: pytest.MonkeyPatch) -> None:
+    server = "fed.example.org:8443"
+    with ConnectProxy(int(address.rpartition(":")[2])) as proxy:
+        variables.setenv("http_proxy", proxy.url)
+        found = examine(csv, server)
+        assert bad(found) == []
+        used = f"the proxy {proxy.url} of http_proxy"
+        assert found["name"].answer == f"fed.example.org is left to {used}, which connects to it"
+        assert found["port"].answer == f"8443 is open, through {used}"
+        variables.setenv("http_proxy", "http://127.0.0.1:9")
+        found = examine(csv, server, proxy=proxy.url)
+        assert bad(found) == []
+        assert found["port"].answer == f"8443 is open, through the proxy {proxy.url} of --proxy"
+
+
+def test_a_proxy_that_takes_no_connection_is_bad_and_not_the_server(csv: Path, variables: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        variables.setenv("http_proxy", url)
+        found = examine(csv, "fed.example.org:8443")
+    assert bad(found) == ["port"]
+    assert skipped(found) == CHECKS[5:]
+    assert found["port"].answer == (
+        f"8443 at fed.example.org is not reached: the proxy {url} of http_proxy takes no connection: connection refused; "
+        "if the server can be reached without a proxy, add fed.example.org to no_proxy (in small letters), or give "
+        "--proxy none"
+    )
+
+
+def test_a_proxy_that_does_not_let_this_computer_through_is_bad(csv: Path, variables: pytest.MonkeyPatch) -> None:
+    with ConnectProxy(status=403) as proxy:
+        variables.setenv("http_proxy", proxy.url)
+        found = examine(csv, "fed.example.org:8443")
+    assert bad(found) == ["port"]
+    assert skipped(found) == CHECKS[5:]
+    assert found["port"].answer.startswith(
+        f"the proxy {proxy.url} of http_proxy does not let this computer connect to fed.example.org:8443 (HTTP 403); "
+    )
 
 
 # --- the two ends -----------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ def test_an_address_is_split_into_host_and_port_without_brackets() -> None:
 def test_the_url_of_a_proxy_is_shown_without_user_and_password(text: str, parsed: ProxyUrl, shown: str) -> None:
     assert parse_proxy_url(text) == parsed
     assert str(parsed) == shown
+    assert parse_proxy_url(parsed.with_credentials()) == parsed
     assert "p@ss" not in repr(parsed)
 
 

@@ -34,6 +34,7 @@ KERAS, INVENTED, LATER = (
     "a number from 40 to 10000000",
     "seconds, 0 or more, 30 days at most",
 )
+PROXY = "none, or http://HOST:PORT (http://USER:PASSWORD@HOST:PORT)"
 
 BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"hospitals": 0}, f"--hospitals is 0; give {WHOLE}"),
@@ -51,6 +52,9 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"dp_delta": 1.0}, "--dp-delta is 1.0; give a share above 0, below 1"),
     (FederationSettings, {"dp_clip": 0.0}, "--dp-clip is 0.0; give a number above 0, at most 10000"),
     (ClientSettings, {**CSV, "max_epsilon": 0.0}, "--max-epsilon is 0.0; give a number above 0, at most 1000"),
+    (ClientSettings, {**CSV, "proxy": ""}, f"--proxy is ; give {PROXY}"),
+    (ClientSettings, {**CSV, "proxy": "va:secret@10.0.0.1:3128"}, f"--proxy is 10.0.0.1:3128; give {PROXY}"),
+    (ClientSettings, {**CSV, "proxy": "socks5://va:secret@x"}, f"--proxy is socks5://x; give {PROXY}"),
     (EngineSettings, {"out": "runs/x"}, "--out is runs/x; give an absolute path"),
     (EngineSettings, {"data": "data"}, "--data is data; give an absolute path"),
     (EngineSettings, {"patients": 19}, "--patients is 19; give a number from 20 to 1000000"),
@@ -286,6 +290,13 @@ def test_a_client_gives_no_address_that_is_only_for_listening(kind: type[Any], f
         "fed.example.org:8443 on another machine"
     )
     assert ServerSettings(address=address, insecure=True).address == address
+
+
+@pytest.mark.parametrize("proxy", [None, "none", "http://proxy.example.org:3128", "http://va:secret@10.0.0.1:3128"])
+def test_a_proxy_is_none_or_a_url(proxy: str | None) -> None:
+    assert ClientSettings(**CSV, proxy=proxy).proxy == DoctorSettings(data=CSV["file"], proxy=proxy).proxy == proxy
+    with pytest.raises(UsageError, match=r"^--proxy is localhost:1; give none, or http://"):
+        DoctorSettings(data=CSV["file"], proxy="localhost:1")
 
 
 def test_a_client_needs_the_port_that_the_system_chose() -> None:

@@ -197,9 +197,9 @@ def test_a_client_that_finds_no_server_counts_its_attempts_and_gives_up(data: Pa
     flags = (str(data / "client_1.csv"), "--max-wait", "1.5", "--server")
     with refusing_address() as address, started("client.py", *flags, address) as client:
         assert client.end() == 1
-        assert f"no server at {address} (attempt 1); trying again in" in client.output
+        assert f"no connection to {address} (attempt 1); trying again in" in client.output
         assert "(attempt 2)" in client.output
-        assert client.lines[-1].startswith(f"error: no server at {address} within 1.5 s")
+        assert client.lines[-1].startswith(f"error: no connection to {address} within 1.5 s")
 
 
 def test_a_server_whose_hospitals_do_not_join_prints_so_and_ends(tmp_path: Path) -> None:

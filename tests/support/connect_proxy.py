@@ -6,11 +6,15 @@ import threading
 
 
 class ConnectProxy:
-    """Answers CONNECT with `status` and, if that is 200, passes bytes to and from `target`. `requests` keeps the headers."""
+    """Answers CONNECT with `status` and, if that is 200, passes bytes to and from `target`. `requests` keeps the headers.
 
-    def __init__(self, target: int = 0, status: int = 200) -> None:
+    `first` are bytes of the server that come in one piece with the answer.
+    """
+
+    def __init__(self, target: int = 0, status: int = 200, first: bytes = b"") -> None:
         self.target = target
         self.status = status
+        self.first = first
         self.requests: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(None)
@@ -42,7 +46,7 @@ class ConnectProxy:
             while not header.endswith(b"\r\n\r\n"):
                 header += client.recv(1) or b"\r\n\r\n"
             self.requests.append(header.decode())
-            client.sendall(f"HTTP/1.1 {self.status} -\r\n\r\n".encode())
+            client.sendall(f"HTTP/1.1 {self.status} -\r\n\r\n".encode() + self.first)
             if self.status != 200:
                 return
             with socket.create_connection(("127.0.0.1", self.target)) as server:

@@ -337,7 +337,7 @@ def test_trying_again_pauses_longer_each_time_and_gives_up_in_one_line(monkeypat
         raise ServerLostError("nobody there")
 
     with pytest.raises(
-        RunError, match=r"no server at host:1 within 60 s \(\d+ attempts; nobody there\); start the server"
+        RunError, match=r"no connection to host:1 within 60 s \(\d+ attempts; nobody there\); start the server"
     ):
         keep_trying(nobody, "host:1", max_wait=60, on_pause=lambda *told: pauses.append(told))
     assert [attempts for attempts, _, _, _ in pauses] == list(range(1, len(pauses) + 1))

@@ -15,7 +15,7 @@ from fedhealth.transport.grpc import diagnosis, http_proxy
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.diagnosis import Target, find_reason
 from fedhealth.transport.grpc.grid import GrpcGrid
-from fedhealth.transport.grpc.http_proxy import EXCEPTIONS, VARIABLES, explain_unused, find_proxy
+from fedhealth.transport.grpc.http_proxy import EXCEPTIONS, VARIABLES, connect, explain_unused, find_proxy
 from fedhealth.transport.grpc.preflight import check_server
 from fedhealth.transport.grpc.retry import Attempt, ServerLostError, keep_trying
 from fedhealth.transport.tls.authority import issue_certificates
@@ -253,6 +253,15 @@ def test_a_hospital_joins_through_the_proxy_of_the_flag_with_its_password_though
         assert os.environ[EXCEPTIONS[0]] == "fed.example.org", "gRPC's own switch is back where it was"
         for header in proxy.requests:
             assert "\r\nProxy-Authorization: Basic dmE6cEBzcw==\r\n" in header
+
+
+def test_what_the_server_sends_at_once_is_not_lost_behind_the_answer_of_the_proxy() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as mute,
+        ConnectProxy(mute.getsockname()[1], first=b"hello") as proxy,
+        connect(SERVER, find_proxy(SERVER, proxy.url), PATIENCE) as sock,
+    ):
+        assert sock.recv(5) == b"hello"
 
 
 def test_the_flag_none_reaches_the_server_without_the_proxy_of_the_environment(

@@ -20,9 +20,8 @@ from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.transport import messages
-from fedhealth.transport.grpc import diagnosis
 from fedhealth.transport.grpc.client import join
-from fedhealth.transport.grpc.diagnosis import HELLO
+from fedhealth.transport.grpc.diagnosis import HELLO, Target, find_reason
 from fedhealth.transport.grpc.grid import GrpcGrid
 from fedhealth.transport.grpc.preflight import check_server
 from fedhealth.transport.grpc.retry import Attempt, ServerLostError, keep_trying
@@ -572,8 +571,8 @@ def test_a_port_that_hangs_up_at_once_may_be_tried_again(certs: Path) -> None:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_when_nobody_says_why_the_last_word_is_grpcs(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "PROBE_SECONDS", 0.1)
-    monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
-    lost = ServerLostError("gRPC's own words")
-    assert diagnosis.find_reason(lost, "fed.example.org:8080", load_identity(certs / "va")) is lost
+def test_when_nobody_says_why_the_last_word_is_grpcs(certs: Path) -> None:
+    with federation(certs) as fed:
+        found = find_reason(ServerLostError("gRPC's own words"), Target(fed.address, load_identity(certs / "va")))
+        assert isinstance(found, ServerLostError)
+        assert str(found) == "gRPC's own words"

@@ -14,7 +14,8 @@ import grpc
 from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import UsageError
-from fedhealth.transport.grpc.diagnosis import find_reason, translate
+from fedhealth.transport.grpc.diagnosis import Target, find_reason, translate
+from fedhealth.transport.grpc.http_proxy import find_proxy, no_exceptions
 from fedhealth.transport.grpc.retry import WELCOME_SECONDS, Attempt, ServerLostError
 from fedhealth.transport.messages import (
     METHOD,
@@ -43,6 +44,7 @@ def join(
     node_config: Mapping[str, str | int],
     *,
     tls: Identity | None = None,
+    proxy: str | None = None,
     attempt: Attempt | None = None,
     on_join: OnJoin | None = None,
     previous: Context | None = None,
@@ -50,7 +52,8 @@ def join(
     """Join the federation at HOST:PORT once, and leave it at the end.
 
     `attempt` says how long to wait for the server's welcome message, and records that it came. `previous` is the context
-    of the connection before: its state is kept if the server's settings are the same.
+    of the connection before: its state is kept if the server's settings are the same. `proxy` is the URL of an HTTP
+    proxy or "none"; if it is None, the environment decides (`http_proxy.py`).
 
     Raises
     ------
@@ -63,13 +66,13 @@ def join(
     """
     attempt = attempt or Attempt(WELCOME_SECONDS)
     outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    with open_channel(address, tls) as channel:
+    with open_channel(address, tls, proxy) as channel:
         metadata = join_metadata(hospital)
         if on_join:
             on_join(metadata)
         stream = channel.stream_stream(METHOD)(iter(outbox.get, None), metadata=list(metadata.items()))
         try:
-            run_config = _welcome(stream, attempt, address, tls)
+            run_config = _welcome(stream, attempt, Target(address, tls, proxy))
             attempt.joined = True
             kept = previous.state if previous and previous.run_config == run_config else RecordDict()
             context = Context(
@@ -85,13 +88,17 @@ def join(
             stream.cancel()
 
 
-def open_channel(address: str, tls: Identity | None) -> grpc.Channel:
+def open_channel(address: str, tls: Identity | None, proxy: str | None = None) -> grpc.Channel:
     """A channel to the server, with this hospital's certificate if it has one (checked first)."""
-    if tls is None:
-        return grpc.insecure_channel(address, options=client_options(address))
-    tls.require_usable("client")
-    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
-    return grpc.secure_channel(address, credentials, options=client_options(address))
+    found = find_proxy(address, proxy)
+    options = client_options(found.url.with_credentials() if found else None)
+    if tls:
+        tls.require_usable("client")
+    with no_exceptions():  # find_proxy has applied them
+        if tls is None:
+            return grpc.insecure_channel(address, options=options)
+        credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+        return grpc.secure_channel(address, credentials, options=options)
 
 
 def join_metadata(hospital: str) -> dict[str, str | bytes]:
@@ -99,7 +106,7 @@ def join_metadata(hospital: str) -> dict[str, str | bytes]:
     return {**agreement(), "hospital-bin": hospital.encode()}
 
 
-def _welcome(stream: Any, attempt: Attempt, address: str, tls: Identity | None) -> dict[str, Any]:
+def _welcome(stream: Any, attempt: Attempt, target: Target) -> dict[str, Any]:
     """Wait for the welcome; the run config that is in it."""
     too_late = threading.Event()
 
@@ -114,8 +121,8 @@ def _welcome(stream: Any, attempt: Attempt, address: str, tls: Identity | None) 
         welcome = _next(stream)
     except ServerLostError as lost:
         if too_late.is_set():
-            raise ServerLostError(f"it gave no answer within {attempt.patience:g} s") from None
-        raise find_reason(lost, address, tls) from None
+            raise target.lost(f"it gave no answer within {attempt.patience:g} s") from None
+        raise find_reason(lost, target) from None
     finally:
         timer.cancel()
     if welcome is None:

@@ -5,15 +5,16 @@ after a failed attempt one more connection is made here, with the `ssl` module, 
 """
 
 import contextlib
-import os
 import socket
 import ssl
+from dataclasses import dataclass
 
 import grpc
 
+from fedhealth.common.addresses import split_address
 from fedhealth.common.errors import RunError, UsageError
-from fedhealth.transport.grpc.retry import NameTakenError, ServerLostError
-from fedhealth.transport.options import LOOPBACK
+from fedhealth.transport.grpc.http_proxy import connect, explain_unused, find_proxy
+from fedhealth.transport.grpc.retry import ADVICE, NameTakenError, ServerLostError
 from fedhealth.transport.tls.handshake import explain
 from fedhealth.transport.tls.identity import Identity
 
@@ -26,7 +27,6 @@ BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCod
 NO_SERVER = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 TOO_MANY_CALLS = "Concurrent RPC limit exceeded"
 TOO_LARGE = "message larger than max"
-PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 def translate(error: grpc.RpcError, joined: bool = False) -> Exception:
@@ -55,24 +55,51 @@ def _refusal(code: grpc.StatusCode, details: str) -> UsageError:
     return UsageError(f"the server refused: {details}")
 
 
-def find_reason(lost: Exception, address: str, tls: Identity | None) -> Exception:
-    """Why there was no connection: a `UsageError` if trying again cannot help, else `lost`, with a clearer text if found."""
-    if any(os.environ.get(name) or os.environ.get(name.upper()) for name in PROXIES) and not address.startswith(
-        LOOPBACK
-    ):
-        return lost  # gRPC goes through a proxy, which may reach what a plain connection cannot
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
+@dataclass(frozen=True)
+class Target:
+    """A server HOST:PORT, the hospital's certificate, and the value of --proxy (None: the environment decides)."""
+
+    address: str
+    tls: Identity | None = None
+    proxy: str | None = None
+
+    def lost(self, reason: str) -> ServerLostError:
+        """The error of a failed attempt; it names the proxy that was used, or the one that was set and not used."""
+        if proxy := find_proxy(self.address, self.proxy):
+            return ServerLostError(f"{reason} (through {proxy})", f"{ADVICE}; {proxy.remedy}")
+        unused = explain_unused(self.address, self.proxy)
+        return ServerLostError(f"{reason}; {unused}" if unused else reason)
+
+
+def find_reason(lost: Exception, target: Target) -> Exception:
+    """Why there was no connection: a `ServerLostError` with a clearer text than `lost` if one is found.
+
+    Raises
+    ------
+    UsageError
+        Trying again cannot help.
+    """
+    host, _ = split_address(target.address)
     try:
-        with socket.create_connection((host, int(port)), timeout=PROBE_SECONDS) as sock:
-            reason = _listen_with_tls(sock, host, tls) if tls else _listen_plainly(sock)
+        with connect(target.address, find_proxy(target.address, target.proxy), PROBE_SECONDS) as sock:
+            reason = _listen(sock, target)
+    except ServerLostError as error:  # the proxy's
+        return error
     except TimeoutError:
-        reason = "it takes connections but says nothing"
+        reason = f"no answer within {PROBE_SECONDS:g} s"
     except socket.gaierror:
         reason = f"there is no computer named {host}"
     except OSError as error:
         reason = (error.strerror or "no connection").lower()
-    return ServerLostError(reason) if reason else lost
+    return target.lost(reason or str(lost))
+
+
+def _listen(sock: socket.socket, target: Target) -> str:
+    """What is wrong with the server at the other end; "" if nothing is."""
+    try:
+        return _listen_with_tls(sock, target, target.tls) if target.tls else _listen_plainly(sock)
+    except TimeoutError:
+        return "it takes connections but says nothing"
 
 
 def _listen_plainly(sock: socket.socket) -> str:
@@ -87,12 +114,13 @@ def _listen_plainly(sock: socket.socket) -> str:
     raise UsageError("what answers there is no federation server (it speaks no HTTP/2); check --server")
 
 
-def _listen_with_tls(sock: socket.socket, host: str, tls: Identity) -> str:
+def _listen_with_tls(sock: socket.socket, target: Target, tls: Identity) -> str:
+    host, _ = split_address(target.address)
     try:
         with tls.client_context().wrap_socket(sock, server_hostname=host) as stream:
             return _listen_for_refusal(stream)
     except ssl.SSLCertVerificationError as error:
-        raise UsageError(_distrust(error, host, tls)) from None
+        raise UsageError(_distrust(error, host, target, tls)) from None
     except ssl.SSLEOFError:
         return "it closed the connection during the handshake"
     except ssl.SSLError as error:
@@ -118,7 +146,7 @@ def _listen_for_refusal(stream: ssl.SSLSocket) -> str:
         raise UsageError(f"the server closed the connection during the handshake: {reason}") from None
 
 
-def _distrust(error: ssl.SSLCertVerificationError, host: str, tls: Identity) -> str:
+def _distrust(error: ssl.SSLCertVerificationError, host: str, target: Target, tls: Identity) -> str:
     """Why this end does not trust the server's certificate, and what to do."""
     reason = explain(error)
     if "host name" in reason or "another address" in reason:
@@ -126,4 +154,7 @@ def _distrust(error: ssl.SSLCertVerificationError, host: str, tls: Identity) -> 
             f"the server's certificate is not for {host}; use the name it is for in --server, "
             f"or ask the coordinator to make one for {host} (certificates --server-names)"
         )
-    return f"the server cannot be trusted: {reason} (trusted is {tls.folder / 'ca.pem'}); check --server and --tls"
+    trusted = f"the server cannot be trusted: {reason} (trusted is {tls.folder / 'ca.pem'}); check --server and --tls"
+    proxy = find_proxy(target.address, target.proxy)
+    opened = f"; if {proxy} decrypts TLS, ask its administrator for an exception for {target.address}"
+    return trusted + (opened if proxy else "")

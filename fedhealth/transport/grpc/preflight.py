@@ -20,7 +20,7 @@ import numpy as np
 
 from fedhealth.common.errors import UsageError
 from fedhealth.common.version import __version__
-from fedhealth.transport.grpc.diagnosis import find_reason, translate
+from fedhealth.transport.grpc.diagnosis import Target, find_reason, translate
 from fedhealth.transport.messages import CHECK_METHOD, agreement
 from fedhealth.transport.tls.identity import Identity
 
@@ -86,7 +86,11 @@ def answer_check(question: bytes, run_config: Mapping[str, Any], refusal: str | 
 
 
 def check_server(
-    address: str, name: str, tls: Identity | None = None, arrays: Sequence[np.ndarray] = ()
+    address: str,
+    name: str,
+    tls: Identity | None = None,
+    arrays: Sequence[np.ndarray] = (),
+    proxy: str | None = None,
 ) -> ServerCheck:
     """Ask the server at HOST:PORT, as the hospital `name`, what it is and what it thinks of us.
 
@@ -99,14 +103,16 @@ def check_server(
 
     question = json.dumps({"arrays": [_pack(array) for array in arrays]}).encode()
     started, began = datetime.now(UTC), time.perf_counter()
-    with open_channel(address, tls) as channel:
+    with open_channel(address, tls, proxy) as channel:
         try:
             answer = channel.unary_unary(CHECK_METHOD)(
                 question, metadata=list(join_metadata(name).items()), timeout=CHECK_SECONDS
             )
         except grpc.RpcError as error:
             reason = translate(error)
-            raise (reason if isinstance(reason, UsageError) else find_reason(reason, address, tls)) from None
+            raise (
+                reason if isinstance(reason, UsageError) else find_reason(reason, Target(address, tls, proxy))
+            ) from None
     return _read_answer(answer, started, time.perf_counter() - began)
 
 

@@ -13,8 +13,15 @@ WELCOME_SECONDS, LEAST_PATIENCE = 20.0, 5.0
 """How long one attempt waits for the server's welcome: the rest of the whole wait within these bounds."""
 
 
+ADVICE = "start the server, check --server, or wait longer with --max-wait"
+
+
 class ServerLostError(Exception):
-    """The server cannot be reached, or not any more; trying again may help."""
+    """The server cannot be reached, or not any more; trying again may help, and so may what `advice` says."""
+
+    def __init__(self, reason: str, advice: str = ADVICE) -> None:
+        super().__init__(reason)
+        self.advice = advice
 
 
 class NameTakenError(UsageError):
@@ -47,7 +54,7 @@ def keep_trying(
         try:
             return take_part(attempt)
         except (ServerLostError, NameTakenError) as error:
-            reason, now = str(error), time.monotonic()
+            reason, advice, now = str(error), getattr(error, "advice", ADVICE), time.monotonic()
             was_in |= attempt.joined
             if isinstance(error, NameTakenError) and not was_in:
                 raise
@@ -55,8 +62,8 @@ def keep_trying(
             attempts, pause, deadline = 1, FIRST_PAUSE, now + max_wait
         if now >= deadline:
             raise RunError(
-                f"no server at {address} within {max_wait:g} s ({attempts} attempt{'s' * (attempts != 1)}; {reason}); "
-                "start the server, check --server, or wait longer with --max-wait"
+                f"no connection to {address} within {max_wait:g} s ({attempts} attempt{'s' * (attempts != 1)}; {reason}); "
+                f"{advice}"
             )
         pause = min(pause * random.uniform(0.8, 1.2), deadline - now)  # noqa: S311  # jitter, no secret
         on_pause(attempts, pause, deadline - now, reason)
