@@ -150,8 +150,8 @@ MOMENTS = {"moments": {"counts": (int, 6), "sums": (float, 6)}}
 COUNTS = {"train-patients": int, "test-patients": int, "test-ill": int}
 HISTOGRAM = {
     "num-examples": int,
-    "positives": (int, 200),
-    "negatives": (int, 200),
+    "positives": (int, 366),
+    "negatives": (int, 366),
     "log-loss": float,
     "squared-error": float,
 }

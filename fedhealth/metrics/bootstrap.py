@@ -8,8 +8,9 @@ on patients through their bins. All draws are computed at once: arrays are (num_
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.metrics.clinical import MOST_STEPS, STEEPEST, WANTED_SPECIFICITY, bin_log_odds
-from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
+from fedhealth.metrics.bins import BIN_LOG_ODDS, BIN_RISKS, NUM_BINS, find_edge
+from fedhealth.metrics.clinical import MOST_STEPS, STEEPEST, WANTED_SPECIFICITY
+from fedhealth.metrics.histogram import ScoreHistogram
 
 BOOTSTRAP_STREAM = 0xB007
 """Keeps these random numbers apart from every other use of the same seed."""
@@ -62,7 +63,7 @@ def resampled_metrics(ill: Counts, healthy: Counts) -> dict[str, Values]:
 
     Not the calibration error: the noise of a draw adds to its absolute values, so it has no sound percentile interval.
     """
-    middles, half = (np.arange(NUM_BINS) + 0.5) / NUM_BINS, NUM_BINS // 2
+    half = find_edge(0.5)
     num_ill, num_healthy = ill.sum(axis=1), healthy.sum(axis=1)
     total = num_ill + num_healthy
     found_ill, found_healthy = ill[:, half:].sum(axis=1), healthy[:, :half].sum(axis=1)
@@ -75,8 +76,8 @@ def resampled_metrics(ill: Counts, healthy: Counts) -> dict[str, Values]:
             "sensitivity": found_ill / num_ill,
             "specificity": found_healthy / num_healthy,
             "sensitivity_at_90": _sensitivity_at_specificity(ill, healthy),
-            "brier": (ill @ (1 - middles) ** 2 + healthy @ middles**2) / total,
-            "loss": -(ill @ np.log(middles) + healthy @ np.log(1 - middles)) / total,
+            "brier": (ill @ (1 - BIN_RISKS) ** 2 + healthy @ BIN_RISKS**2) / total,
+            "loss": -(ill @ np.log(BIN_RISKS) + healthy @ np.log(1 - BIN_RISKS)) / total,
             "calibration_slope": slope,
             "calibration_intercept": intercept,
         }
@@ -102,7 +103,7 @@ def _sensitivity_at_specificity(ill: Counts, healthy: Counts) -> Values:
 def _calibration_lines(ill: Counts, healthy: Counts) -> tuple[Values, Values]:
     """As `clinical.compute_calibration`: slopes and intercepts by Newton's method, NaN where no finite line fits."""
     used = (ill + healthy).any(axis=0)
-    ill, healthy, log_odds = ill[:, used], healthy[:, used], bin_log_odds()[used]
+    ill, healthy, log_odds = ill[:, used], healthy[:, used], BIN_LOG_ODDS[used]
     counts = ill + healthy
     slope, intercept = np.zeros(len(ill)), np.zeros(len(ill))
     step = np.full((2, len(ill)), np.inf)

@@ -1,7 +1,7 @@
 """What a doctor asks of a risk model, from the summed histogram alone: no score and no label is needed.
 
-Risks count as the middle of their bin (0.0025 off at most) where a formula needs a number; where only the order or a
-threshold on a bin's edge matters, the counts are exact.
+Risks count as the middle of their bin where a formula needs a number; where only the order or a threshold on a bin's edge
+matters, the counts are exact.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
+from fedhealth.metrics.bins import BIN_EDGES, BIN_LOG_ODDS, NUM_BINS, find_edge
+from fedhealth.metrics.histogram import ScoreHistogram
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Risks above which somebody might act; all on the edges of bins."""
@@ -101,19 +102,11 @@ def compute_calibration(histogram: ScoreHistogram) -> Calibration | None:
     ill, healthy = histogram.positives, histogram.negatives
     if not ill.sum() or not healthy.sum():
         return None
-    log_odds = bin_log_odds()
-    line = _fit_logistic(np.stack([log_odds, np.ones(NUM_BINS)], axis=1), np.zeros(NUM_BINS), histogram)
-    large = _fit_logistic(np.ones((NUM_BINS, 1)), log_odds, histogram)
+    line = _fit_logistic(np.stack([BIN_LOG_ODDS, np.ones(NUM_BINS)], axis=1), np.zeros(NUM_BINS), histogram)
+    large = _fit_logistic(np.ones((NUM_BINS, 1)), BIN_LOG_ODDS, histogram)
     if line is None or large is None:
         return None
     return Calibration(slope=float(line[0]), intercept=float(line[1]), in_the_large=float(large[0]))
-
-
-def bin_log_odds() -> NDArray[np.float64]:
-    """Log odds of the middle of each bin (NUM_BINS,)."""
-    middles = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
-    log_odds: NDArray[np.float64] = np.log(middles / (1 - middles))
-    return log_odds
 
 
 def _fit_logistic(
@@ -146,7 +139,7 @@ def sensitivity_at_specificity(
         return None
     spared = np.concatenate([[0], np.cumsum(histogram.negatives)])
     place = int(np.argmax(spared >= wanted * healthy - 1e-9))
-    return float(histogram.positives[place:].sum() / ill), place / NUM_BINS
+    return float(histogram.positives[place:].sum() / ill), float(BIN_EDGES[place])
 
 
 def youden_threshold(histogram: ScoreHistogram) -> float | None:
@@ -160,8 +153,8 @@ def youden_threshold(histogram: ScoreHistogram) -> float | None:
     missed, spared = (np.concatenate([[0], np.cumsum(part)]) for part in (histogram.positives, histogram.negatives))
     # In whole numbers, so that equals are equal: spared / healthy - missed / ill, times both.
     index = spared * ill - missed * healthy
-    best = np.flatnonzero(index == index.max())
-    return float(best[np.argmin(np.abs(best - NUM_BINS // 2))] / NUM_BINS)
+    best = BIN_EDGES[index == index.max()]
+    return float(best[np.argmin(np.round(np.abs(best - 0.5), 12))])
 
 
 def compute_decision_curve(
@@ -177,7 +170,7 @@ def compute_decision_curve(
         return ()
     curve = []
     for threshold in thresholds:
-        place, odds = round(threshold * NUM_BINS), threshold / (1 - threshold)
+        place, odds = find_edge(threshold), threshold / (1 - threshold)
         right, wrong = int(histogram.positives[place:].sum()), int(histogram.negatives[place:].sum())
         curve.append(NetBenefit(threshold, (right - odds * wrong) / total, (ill - odds * (total - ill)) / total))
     return tuple(curve)

@@ -1,9 +1,8 @@
 """Histograms of predicted risk: what a hospital sends, and the metrics of every round.
 
-A hospital sends no score and no label: it sends how many ill and how many healthy patients fell into each of 200 bins
-of predicted risk, and two sums. Histograms add up, so the metrics of all patients together are those of the summed
-histogram: accuracy, sensitivity, specificity, Brier score and loss exactly, AUROC up to a bound that is computed and
-kept beside it.
+A hospital sends no score and no label: it sends the numbers of ill and of healthy patients in each bin of predicted risk
+(`bins.py`), and two sums. Histograms add up, so the metrics of all patients together are those of the summed histogram:
+accuracy, sensitivity, specificity, Brier score and loss exactly, AUROC up to a bound that is computed and kept beside it.
 """
 
 from collections.abc import Iterable
@@ -13,12 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedhealth.common.risk import SMALLEST_RISK
+from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS, TENTHS, find_bins, find_edge
 
-NUM_BINS = 200
-"""Bins of predicted risk, all 0.005 wide; 0.5 is an edge, so that the counts at the usual threshold are exact."""
-NUM_CALIBRATION_BINS = 10
 MOST_PATIENTS = 10**9
-"""In one bin; more is no count of people (and far from overflowing)."""
+"""In one bin; a larger count is refused (and this one is far from overflowing)."""
 USUAL_THRESHOLD = 0.5
 
 
@@ -55,13 +52,13 @@ class Metrics:
 
 def score_histogram(risks: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
     """Histogram of `risks` (num_patients,) in [0, 1] by `labels` (num_patients,) in {0, 1}."""
-    risk = np.asarray(risks, dtype=np.float64)
-    ill = np.asarray(labels) > 0.5
+    given, ill = np.asarray(risks), np.asarray(labels) > 0.5
+    risk = given.astype(np.float64)
     if not np.all((risk >= 0) & (risk <= 1)):
         raise ValueError("a risk is not a number from 0 to 1")
     if not np.all(np.isin(labels, (0, 1))):
         raise ValueError("a label is neither 0 nor 1")
-    bins = np.minimum((risk * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    bins = find_bins(given if given.dtype == np.float32 else risk)
     clipped = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
     return ScoreHistogram(
         positives=np.bincount(bins[ill], minlength=NUM_BINS),
@@ -85,7 +82,7 @@ def add_histograms(histograms: Iterable[ScoreHistogram]) -> ScoreHistogram:
 def check_histogram(
     num_examples: int, positives: ArrayLike, negatives: ArrayLike, log_loss: float, squared_error: float
 ) -> ScoreHistogram:
-    """The histogram of these numbers, as a hospital sent them or a file holds them; a `ValueError` if they are none."""
+    """The histogram of these numbers, as sent by a hospital or held by a file; a `ValueError` if they are no histogram."""
     histogram = ScoreHistogram(_check_bins(positives), _check_bins(negatives), log_loss, squared_error)
     if histogram.num_examples != num_examples:
         raise ValueError("the bins do not add up to num-examples")
@@ -105,8 +102,8 @@ def _check_bins(values: ArrayLike) -> NDArray[np.int64]:
 
 
 def compute_metrics(histogram: ScoreHistogram, threshold: float = USUAL_THRESHOLD) -> Metrics:
-    """All metrics of the patients in `histogram`; a patient is called ill from a risk of `threshold`, an edge of bins."""
-    place = round(threshold * NUM_BINS)
+    """All metrics of the patients in `histogram`; risks from `threshold` (an edge of bins) up are predicted positive."""
+    place = find_edge(threshold)
     ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
     true_positives = int(histogram.positives[place:].sum())
     true_negatives = int(histogram.negatives[:place].sum())
@@ -141,13 +138,12 @@ def compute_auroc(histogram: ScoreHistogram) -> tuple[float | None, float | None
 
 
 def compute_calibration_error(histogram: ScoreHistogram) -> float | None:
-    """Expected calibration error over ten bins of equal width (Guo et al. 2017, equation 3).
+    """Expected calibration error over the tenths of risk (Guo et al. 2017, equation 3).
 
-    Risks count as the middle of their fine bin, which moves the result by 1 / (2 * NUM_BINS) = 0.0025 at most.
+    Risks count as the middle of their bin, which changes the result by half a bin's width at most: 0.0025.
     """
     counts = histogram.positives + histogram.negatives
-    middles = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
-    gaps = (counts * middles - histogram.positives).reshape(NUM_CALIBRATION_BINS, -1).sum(axis=1)
+    gaps = np.add.reduceat(counts * BIN_RISKS - histogram.positives, TENTHS)
     return _ratio(float(np.abs(gaps).sum()), int(counts.sum()))
 
 

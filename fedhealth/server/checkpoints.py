@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import read_array
 from fedhealth.common.atomic_files import write_file
+from fedhealth.common.errors import UsageError
 from fedhealth.data.preprocessing import Standardisation
-from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
+from fedhealth.metrics.bins import NUM_BINS
+from fedhealth.metrics.histogram import ScoreHistogram
 from fedhealth.server.records import Histograms, Member, RoundRecord
 
 CHECKPOINTS = "checkpoints"
@@ -144,13 +146,22 @@ def read_last_checkpoint(folder: Path, strategy: Strategy, warn: Callable[[str],
 
 
 def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
-    """One file; a `ValueError` if its content is not what was written."""
+    """One file.
+
+    Raises
+    ------
+    ValueError
+        Its content is not what was written.
+    UsageError
+        A version with other bins of risk wrote it.
+    """
     seal, _, content = path.read_bytes().partition(b"\n")
     if seal != FORMAT + hashlib.sha256(content).hexdigest().encode():
         raise ValueError("its checksum is wrong")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
         held = {key: arrays[key] for key in arrays.files}
+        _check_bins(path, held)
         give_state(strategy, about["strategy"], held)
     scale, best = about["standardisation"], about.get("best")
     return Checkpoint(
@@ -166,6 +177,15 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         class_weights=(weighed := about.get("class_weights")) and (weighed[0], weighed[1]),
         best=best and Best(best["round"], _arrays_below("best/", held), best["losses"], best["rounds_since"]),
     )
+
+
+def _check_bins(path: Path, arrays: Arrays) -> None:
+    sizes = {values.size for key, values in arrays.items() if key.startswith(("histograms/", "held/"))}
+    if other := sizes - {2 * NUM_BINS + 2}:
+        raise UsageError(
+            f"{path}: has histograms of {(other.pop() - 2) // 2} bins of risk, and this version has {NUM_BINS}; "
+            "go on with the version that the run was begun with"
+        )
 
 
 def _histograms_below(prefix: str, arrays: Arrays) -> dict[str, ScoreHistogram]:

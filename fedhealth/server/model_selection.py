@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import read_array
 from fedhealth.config.federation import FederationSettings
-from fedhealth.metrics.clinical import bin_log_odds, youden_threshold
+from fedhealth.metrics.bins import BIN_LOG_ODDS
+from fedhealth.metrics.clinical import youden_threshold
 from fedhealth.metrics.histogram import USUAL_THRESHOLD, ScoreHistogram, add_histograms, compute_metrics
 from fedhealth.models.recalibration import fit_temperature, temperature_scale, undo_class_weights
 from fedhealth.server.checkpoints import Best, Checkpoint
@@ -94,7 +95,7 @@ def choose_final_model(
 def calibrate(evaluate: Evaluate, weights: ArrayRecord, before: Evaluation, choices: ModelSelection) -> FinalModel:
     """The model with one temperature for all hospitals, fitted to the validation patients of all of them."""
     held = add_histograms(before.validation.values())
-    temperature = fit_temperature(held.positives, held.negatives, bin_log_odds())
+    temperature = fit_temperature(held.positives, held.negatives, BIN_LOG_ODDS)
     scaled = change_weights(weights, partial(temperature_scale, temperature=temperature))
     after = evaluate(scaled, before.record)
     uncalibrated = PooledMetrics(before.record.pooled, before.record.validation)

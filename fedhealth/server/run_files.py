@@ -20,15 +20,10 @@ from fedhealth.common.atomic_files import write_file
 from fedhealth.common.version import __version__
 from fedhealth.data.preprocessing import encoded_names
 from fedhealth.data.schema import schema_fingerprint
+from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.bootstrap import bootstrap_intervals
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
-from fedhealth.metrics.histogram import (
-    NUM_BINS,
-    Metrics,
-    ScoreHistogram,
-    add_histograms,
-    check_histogram,
-)
+from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, check_histogram
 from fedhealth.server.events import RunFinished, RunStarted
 from fedhealth.server.records import Histograms, RunDescription, RunSummary, Verdict
 
@@ -125,7 +120,7 @@ class EvaluationFile(msgspec.Struct, frozen=True):
         return cls(NUM_BINS, {name: SavedHistogram.of(histogram) for name, histogram in histograms.items()})
 
     def histograms(self) -> dict[str, ScoreHistogram]:
-        """By hospital; none if another version wrote bins of another width."""
+        """By hospital; none if a version with other bins wrote the file."""
         if self.bins != NUM_BINS:
             return {}
         return {name: check_histogram(**structs.asdict(saved)) for name, saved in self.hospitals.items()}

@@ -18,7 +18,7 @@ from fedhealth.data.schema import schema_fingerprint
 
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
-PROTOCOL = "3"
+PROTOCOL = "4"
 """Raised whenever an older client could misunderstand a newer server."""
 SERVER_NODE_ID = 1
 RUN_ID = 1

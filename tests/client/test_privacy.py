@@ -19,6 +19,7 @@ from fedhealth.client.privacy.plan import FEWEST, make_plan
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.patients import Patients, split_patients_apart
+from fedhealth.metrics.bins import BIN_EDGES, BIN_RISKS, find_edge
 from fedhealth.metrics.histogram import compute_metrics, score_histogram
 from tests.support.examples import examples
 
@@ -150,11 +151,15 @@ def test_a_noisy_histogram_holds_ten_groups_and_no_exact_sum() -> None:
     told = noisy_histogram(
         score_histogram(risks, labels), 50.0, NoiseSource(seed=1)
     )  # so little noise that there is none
-    places = {place: int(count) for place, count in enumerate(told.negatives) if count}
-    assert places == {10: 2, 90: 1}
-    assert {place: int(count) for place, count in enumerate(told.positives) if count} == {70: 1, 110: 1, 190: 1}
+    assert {BIN_EDGES[place]: told.negatives[place] for place in np.flatnonzero(told.negatives)} == {0.05: 2, 0.45: 1}
+    assert {BIN_EDGES[place]: told.positives[place] for place in np.flatnonzero(told.positives)} == {
+        0.35: 1,
+        0.55: 1,
+        0.95: 1,
+    }
+    last = 1 - BIN_RISKS[find_edge(0.95)]
     assert told.squared_error == pytest.approx(
-        2 * 0.0525**2 + 0.4525**2 + (1 - 0.3525) ** 2 + (1 - 0.5525) ** 2 + 0.0475**2
+        2 * 0.0525**2 + 0.4525**2 + (1 - 0.3525) ** 2 + (1 - 0.5525) ** 2 + last**2
     )
     assert compute_metrics(told).accuracy == pytest.approx(5 / 6)  # 0.5 is an edge of the groups
 
@@ -163,7 +168,7 @@ def test_a_noisy_histogram_holds_ten_groups_and_no_exact_sum() -> None:
 def test_the_noise_of_each_group_is_that_of_one_patient_more_or_less() -> None:
     empty = score_histogram(np.array([]), np.array([]))
     noise_source = NoiseSource(seed=5)
-    told = [noisy_histogram(empty, 1.0, noise_source).positives[10] for _ in range(4_000)]
+    told = [noisy_histogram(empty, 1.0, noise_source).positives[find_edge(0.05)] for _ in range(4_000)]
     above = math.exp(-1) / (1 + math.exp(-1))  # chance that the noise is above 0; below 0 is told as 0
     assert np.mean(np.array(told) > 0) == pytest.approx(above, abs=0.03)
 

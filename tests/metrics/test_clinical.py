@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_curve
 
+from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS
 from fedhealth.metrics.bootstrap import bootstrap_intervals, resampled_metrics
 from fedhealth.metrics.clinical import (
     compute_calibration,
@@ -18,14 +19,10 @@ from fedhealth.metrics.clinical import (
     sensitivity_at_specificity,
     youden_threshold,
 )
-from fedhealth.metrics.histogram import NUM_BINS, add_histograms, compute_metrics, score_histogram
+from fedhealth.metrics.histogram import add_histograms, compute_metrics, score_histogram
 from tests.support.examples import examples
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=examples(60))
-
-
-def middle(bins: NDArray[np.int64]) -> NDArray[np.float64]:
-    return (bins + 0.5) / NUM_BINS
 
 
 @st.composite
@@ -34,7 +31,7 @@ def patients(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     bins = draw(st.lists(st.integers(0, NUM_BINS - 1), min_size=2, max_size=60))
     labels = draw(st.lists(st.integers(0, 1), min_size=len(bins), max_size=len(bins)))
     labels[0], labels[1] = 0, 1
-    return middle(np.array(bins)), np.array(labels)
+    return BIN_RISKS[bins], np.array(labels)
 
 
 def make_cohort(

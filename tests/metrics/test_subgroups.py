@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fedhealth.client.limits import LEAST_COUNT, HospitalLimits
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.schema import FEATURE_NAMES
-from fedhealth.metrics.histogram import NUM_BINS
+from fedhealth.metrics.bins import find_edge
 from fedhealth.metrics.subgroups import (
     DIVISIONS,
     GROUPS,
@@ -219,7 +219,7 @@ def test_the_told_groups_add_up_to_the_histograms_of_the_last_round(tmp_path: Pa
             if all(group in told for group in groups):
                 whole += 1
                 total = sum((told[group] for group in groups), start=Outcomes())
-                half = NUM_BINS // 2
+                half = find_edge(0.5)
                 assert total.true_positives == histogram.positives[half:].sum()
                 assert total.true_negatives == histogram.negatives[:half].sum()
                 assert (total.ill, total.healthy) == (histogram.positives.sum(), histogram.negatives.sum())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fedhealth.metrics.clinical import bin_log_odds
+from fedhealth.metrics.bins import BIN_LOG_ODDS, NUM_BINS
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.models.recalibration import (
     class_weights,
@@ -47,10 +47,10 @@ def test_a_hospital_whose_patients_are_all_ill_gets_a_finite_intercept() -> None
 def test_the_temperature_undoes_overconfidence() -> None:
     log_odds, labels = make_patients()
     histogram = score_histogram(risks_of(2 * log_odds), labels)
-    found = fit_temperature(histogram.positives, histogram.negatives, bin_log_odds())
+    found = fit_temperature(histogram.positives, histogram.negatives, BIN_LOG_ODDS)
     theirs = LogisticRegression(C=np.inf, fit_intercept=False).fit((2 * log_odds)[:, None], labels)
     assert found == pytest.approx(1 / theirs.coef_[0, 0], rel=0.05)
-    assert fit_temperature(np.zeros(200, int), np.zeros(200, int), bin_log_odds()) == 1.0
+    assert fit_temperature(np.zeros(NUM_BINS, int), np.zeros(NUM_BINS, int), BIN_LOG_ODDS) == 1.0
 
 
 def test_class_weights_make_both_classes_count_alike_and_the_mean_weight_1() -> None:

@@ -19,15 +19,9 @@ from sklearn.metrics import roc_auc_score
 
 from fedhealth.__main__ import main
 from fedhealth.common.errors import UsageError
+from fedhealth.metrics.bins import BIN_EDGES, NUM_BINS, find_edge
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
-from fedhealth.metrics.histogram import (
-    NUM_BINS,
-    Metrics,
-    ScoreHistogram,
-    add_histograms,
-    compute_metrics,
-    score_histogram,
-)
+from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.metrics.subgroups import Outcomes, Subgroups
@@ -61,12 +55,13 @@ pytestmark = pytest.mark.usefixtures("few_draws")
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{7*7}} | a", "</script><!--")
 
 
-def make_counts(positives: dict[int, int], negatives: dict[int, int]) -> ScoreHistogram:
+def make_counts(positives: dict[float, int], negatives: dict[float, int]) -> ScoreHistogram:
+    """Counts of ill and healthy patients by the lower edge of their bin."""
     ill, healthy = np.zeros(NUM_BINS, np.int64), np.zeros(NUM_BINS, np.int64)
-    for place, count in positives.items():
-        ill[place] = count
-    for place, count in negatives.items():
-        healthy[place] = count
+    for edge, count in positives.items():
+        ill[find_edge(edge)] = count
+    for edge, count in negatives.items():
+        healthy[find_edge(edge)] = count
     return ScoreHistogram(ill, healthy, 1.0, 1.0)
 
 
@@ -74,23 +69,23 @@ def make_counts(positives: dict[int, int], negatives: dict[int, int]) -> ScoreHi
 
 
 def test_neighbouring_bins_are_merged_until_no_group_is_small() -> None:
-    groups = merge_bins(make_counts({10: 3, 20: 2, 150: 9}, {10: 5, 30: 1, 150: 2, 160: 4}))
+    groups = merge_bins(make_counts({0.05: 3, 0.1: 2, 0.75: 9}, {0.05: 5, 0.15: 1, 0.75: 2, 0.8: 4}))
     assert [(g.low, g.high, g.ill, g.healthy) for g in groups] == [(0.0, 0.5, 5, 6), (0.5, 1.0, 9, 6)]
     assert groups[0].mean == pytest.approx((8 * 0.0525 + 2 * 0.1025 + 0.1525) / 11)
 
 
 def test_the_edge_at_one_half_is_dropped_if_a_half_cannot_be_grouped_alone() -> None:
-    assert [(g.ill, g.healthy) for g in merge_bins(make_counts({50: 2, 150: 9}, {50: 9, 150: 9}))] == [(11, 18)]
+    assert [(g.ill, g.healthy) for g in merge_bins(make_counts({0.25: 2, 0.75: 9}, {0.25: 9, 0.75: 9}))] == [(11, 18)]
 
 
 def test_too_few_patients_of_a_class_give_no_group() -> None:
-    assert merge_bins(make_counts({150: 29}, {150: 2})) == []
+    assert merge_bins(make_counts({0.75: 29}, {0.75: 2})) == []
     assert merge_bins(make_counts({}, {})) == []
 
 
 HISTOGRAMS = st.builds(
     lambda ill, healthy: make_counts(dict(ill), dict(healthy)),
-    *[st.lists(st.tuples(st.integers(0, NUM_BINS - 1), st.integers(0, 30)), max_size=40)] * 2,
+    *[st.lists(st.tuples(st.sampled_from(BIN_EDGES[:-1].tolist()), st.integers(0, 30)), max_size=40)] * 2,
 )
 
 
@@ -421,6 +416,14 @@ def test_undefined_metrics_are_n_a(tmp_path: Path) -> None:
     )
     page = page_of(write_run(tmp_path, ("cleveland", "va"), [record], histograms=ill))
     assert "<b>n/a</b>" in page
+
+
+def test_the_bins_of_another_version_cost_the_curves_and_the_page_says_so(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    (folder / "evaluation.json").write_text(json.dumps({**evaluation, "bins": 200}))
+    page = page_of(folder)
+    assert "No curves: this run folder has no evaluation.json (or one of a version with other bins of risk)" in page
 
 
 @pytest.mark.parametrize("name", ["settings.json", "history.jsonl", "summary.json", "evaluation.json", "model.npz"])

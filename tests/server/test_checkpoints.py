@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from fedhealth.common.errors import UsageError
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.metrics.histogram import ScoreHistogram
 from fedhealth.server.checkpoints import Checkpoint, read_last_checkpoint, take_state, write_checkpoint
 from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID, set_identity, set_message_id
@@ -231,6 +233,19 @@ def test_the_checksum_is_all_that_keeps_a_good_content_out(tmp_path: Path) -> No
     assert read_last_checkpoint(tmp_path, FedAvg(), pytest.fail) is not None
     (tmp_path / "round-00000003.ckpt").write_bytes(seal(content).replace(b"checkpoint 1", b"checkpoint 2"))
     assert read_last_checkpoint(tmp_path, FedAvg(), lambda line: None) is None
+
+
+@pytest.mark.parametrize("place", ["histograms", "validation_histograms"])
+def test_a_checkpoint_with_the_bins_of_another_version_is_refused_in_one_line(place: str, tmp_path: Path) -> None:
+    """An older version had 200 bins; going back a round would not help."""
+    old = ScoreHistogram(np.ones(200, np.int64), np.ones(200, np.int64), 1.0, 1.0)
+    write_checkpoint(tmp_path, replace(make_checkpoint(FedAvg()), **{place: {"va": old}}), keep=1)
+    with pytest.raises(UsageError) as refused:
+        read_last_checkpoint(tmp_path, FedAvg(), pytest.fail)
+    assert str(refused.value) == (
+        f"{tmp_path / 'round-00000003.ckpt'}: has histograms of 200 bins of risk, and this version has 366; go on with the "
+        "version that the run was begun with"
+    )
 
 
 @pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedhealth.data.preprocessing import NUM_NUMBERS
-from fedhealth.metrics.histogram import NUM_BINS, score_histogram
+from fedhealth.metrics.bins import NUM_BINS
+from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import (

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from fedhealth.common.errors import MISBEHAVED, RunError
 from fedhealth.config.federation import FederationSettings
+from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.server.app import federate
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import Dropped, Event, Paused, RunFinished
@@ -738,7 +739,7 @@ UNSOUND = [
     ("train", add_record),
     ("train", lambda answer: None),
     ("evaluate", claim(num_examples=1000)),
-    ("evaluate", claim(positives=[0] * 200, num_examples=3)),
+    ("evaluate", claim(positives=[0] * NUM_BINS, num_examples=3)),
     ("evaluate", claim(log_loss=math.nan)),
     ("evaluate", lambda answer: None),
 ]

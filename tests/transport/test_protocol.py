@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from fedhealth.data.preprocessing import SMALLEST_STD
 from fedhealth.data.schema import FEATURE_NAMES, NUMBERS
+from fedhealth.metrics.bins import NUM_BINS, find_edge
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.paired_comparison import METRIC_NAMES
 from fedhealth.server.run_files import SavedHistogram
@@ -70,9 +71,9 @@ def scaled(**values: Any) -> ConfigRecord:
 
 
 def histogram_record() -> MetricRecord:
-    """Risks 0.9 of an ill patient (bin 180) and 0.2 and 0.1 of two healthy ones (bins 40 and 20)."""
-    positives, negatives = [0] * 200, [0] * 200
-    positives[180], negatives[40], negatives[20] = 1, 1, 1
+    """Risks 0.9 of an ill patient and 0.2 and 0.1 of two healthy ones."""
+    positives, negatives = [0] * NUM_BINS, [0] * NUM_BINS
+    positives[find_edge(0.9)], negatives[find_edge(0.2)], negatives[find_edge(0.1)] = 1, 1, 1
     loss, error = HISTOGRAM.log_loss, HISTOGRAM.squared_error
     return metrics(num_examples=3, positives=positives, negatives=negatives, log_loss=loss, squared_error=error)
 
@@ -730,7 +731,11 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
     ),
     ("evaluate reply", RecordDict({"metrics": MetricRecord()}), "a histogram has num-examples, positives,"),
     ("evaluate reply", change("evaluate reply", "metrics", age=61), "a histogram has num-examples, positives,"),
-    ("evaluate reply", change("evaluate reply", "metrics", positives=[0.5] * 200), "a bin is not a count of patients"),
+    (
+        "evaluate reply",
+        change("evaluate reply", "metrics", positives=[0.5] * NUM_BINS),
+        "a bin is not a count of patients",
+    ),
     ("evaluate reply", change("evaluate reply", "metrics", positives=3), "a bin is not a count of patients"),
     ("evaluate reply", change("evaluate reply", "metrics", num_examples=3.0), "its num-examples is no whole number"),
     (

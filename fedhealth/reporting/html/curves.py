@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedhealth.metrics.histogram import NUM_BINS, ScoreHistogram
+from fedhealth.metrics.bins import BIN_EDGES, BIN_RISKS, NUM_BINS, find_edge
+from fedhealth.metrics.histogram import ScoreHistogram
 
 SMALL_COUNT = 5
 """Counts of patients from 1 to one less than this are not shown."""
@@ -29,7 +30,7 @@ class Group:
     low: float
     high: float
     mean: float
-    """Mean risk of its patients, each at the middle of its bin (0.005 wide)."""
+    """Mean risk of its patients, each at the middle of its bin (0.005 wide at most)."""
     ill: int
     healthy: int
 
@@ -65,7 +66,8 @@ def merge_bins(histogram: ScoreHistogram) -> list[Group]:
 
     0.5 stays an edge if possible, since metrics are reported at this threshold.
     """
-    halves = [_merge(histogram, 0, NUM_BINS // 2), _merge(histogram, NUM_BINS // 2, NUM_BINS)]
+    middle = find_edge(0.5)
+    halves = [_merge(histogram, 0, middle), _merge(histogram, middle, NUM_BINS)]
     if all(half is not None for half in halves):
         return [group for half in halves for group in half or []]
     return _merge(histogram, 0, NUM_BINS) or []
@@ -93,9 +95,8 @@ def _is_disclosable(histogram: ScoreHistogram, low: int, high: int) -> bool:
 
 def _group(histogram: ScoreHistogram, low: int, high: int) -> Group:
     ill, healthy = histogram.positives[low:high], histogram.negatives[low:high]
-    middles = (np.arange(low, high) + 0.5) / NUM_BINS
-    mean = float(((ill + healthy) * middles).sum() / (ill + healthy).sum())
-    return Group(low / NUM_BINS, high / NUM_BINS, mean, int(ill.sum()), int(healthy.sum()))
+    mean = float(((ill + healthy) * BIN_RISKS[low:high]).sum() / (ill + healthy).sum())
+    return Group(float(BIN_EDGES[low]), float(BIN_EDGES[high]), mean, int(ill.sum()), int(healthy.sum()))
 
 
 def find_outcomes(groups: Sequence[Group]) -> list[Outcome]:
@@ -110,7 +111,7 @@ def find_outcomes(groups: Sequence[Group]) -> list[Outcome]:
 
 def count_outcomes(histogram: ScoreHistogram, thresholds: Sequence[float]) -> list[Outcome]:
     """The confusion matrix at each threshold; thresholds must be edges of bins."""
-    edges = [round(threshold * NUM_BINS) for threshold in thresholds]
+    edges = [find_edge(threshold) for threshold in thresholds]
     counts = [
         (
             histogram.positives[e:].sum(),
@@ -133,7 +134,7 @@ def roc_points(histogram: ScoreHistogram) -> list[Point]:
     ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
     if min(ill, healthy) < FEWEST_FOR_ROC:
         return []
-    outcomes = count_outcomes(histogram, (np.arange(NUM_BINS, -1, -1) / NUM_BINS).tolist())
+    outcomes = count_outcomes(histogram, BIN_EDGES[::-1].tolist())
     most_ill, most_healthy = round_count(ill), round_count(healthy)
     points = [
         (round_count(o.false_positives) / most_healthy, round_count(o.true_positives) / most_ill) for o in outcomes
