@@ -18,7 +18,7 @@ from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import split_patients
 from fedhealth.data.preprocessing import Moments
 from fedhealth.data.schema import TARGET
-from fedhealth.metrics.clinical import compute_calibration
+from fedhealth.metrics.calibration import compute_calibration
 from fedhealth.metrics.histogram import add_histograms
 from fedhealth.metrics.subgroups import GROUPS
 from fedhealth.server.app import make_server_app

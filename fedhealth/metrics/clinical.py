@@ -1,7 +1,7 @@
-"""What a doctor asks of a risk model, from the summed histogram alone: no score and no label is needed.
+"""Clinical metrics of a risk model, from the summed histogram alone: no score and no label is needed.
 
-Risks count as the middle of their bin where a formula needs a number; where only the order or a threshold on a bin's edge
-matters, the counts are exact.
+At a threshold on a bin's edge the counts are exact. Where the order within a bin matters, a bound on what the bins can change
+is computed beside the value.
 """
 
 from collections.abc import Sequence
@@ -10,32 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.metrics.bins import BIN_EDGES, BIN_LOG_ODDS, NUM_BINS, find_edge
+from fedhealth.metrics.bins import BIN_EDGES, find_edge
+from fedhealth.metrics.calibration import Calibration, Counts, Values, compute_calibration
 from fedhealth.metrics.histogram import ScoreHistogram
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Risks above which somebody might act; all on the edges of bins."""
+"""Risks of the decision curve; all are edges of bins."""
 WANTED_SPECIFICITY = 0.9
-MOST_STEPS = 50
-STEEPEST = 100.0
-"""A calibration slope or intercept beyond this means that no finite one fits: the bins are separated."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """`log odds of disease = intercept + slope * predicted log odds`: (1, 0) is perfect, a slope below 1 overconfident.
-
-    `in_the_large` is the intercept with the slope held at 1: above 0, risks are too low on the whole.
-    """
-
-    slope: float
-    intercept: float
-    in_the_large: float
 
 
 @dataclass(frozen=True)
 class NetBenefit:
-    """What acting on risks from `threshold` up is worth, in true positives per patient; beside it, acting on everybody."""
+    """Net benefit of treating patients with risks from `threshold` up, in true positives per patient, and of treating all."""
 
     threshold: float
     model: float
@@ -43,116 +29,136 @@ class NetBenefit:
 
 
 @dataclass(frozen=True)
+class OperatingPoint:
+    """Sensitivity at the lowest edge of bins that has the wanted specificity.
+
+    The lowest of all risks with that specificity can be lower, within the bin below: sensitivity is then higher, by `bound`
+    at most.
+    """
+
+    sensitivity: float
+    threshold: float
+    bound: float
+
+
+@dataclass(frozen=True)
 class ClinicalMetrics:
     """The clinical metrics of some patients; None where undefined."""
 
     pr_auc: float | None
+    pr_auc_bound: float | None
     calibration: Calibration | None
-    sensitivity_at_90: float | None
-    """Sensitivity at the lowest threshold that is at least 90 % specific."""
-    threshold_at_90: float | None
+    at_90: OperatingPoint | None
+    """At a specificity of 90 %."""
     decision_curve: tuple[NetBenefit, ...]
 
 
 def compute_clinical_metrics(histogram: ScoreHistogram) -> ClinicalMetrics:
     """All clinical metrics."""
-    sensitivity, threshold = sensitivity_at_specificity(histogram) or (None, None)
+    pr_auc, bound = compute_pr_auc(histogram)
     return ClinicalMetrics(
-        pr_auc=compute_pr_auc(histogram),
+        pr_auc=pr_auc,
+        pr_auc_bound=bound,
         calibration=compute_calibration(histogram),
-        sensitivity_at_90=sensitivity,
-        threshold_at_90=threshold,
+        at_90=sensitivity_at_specificity(histogram),
         decision_curve=compute_decision_curve(histogram),
     )
 
 
 def flat_metrics(metrics: ClinicalMetrics) -> dict[str, float | None]:
-    """All but the decision curve by the names that files and tables have for them."""
-    line = metrics.calibration
+    """All but the decision curve, by their names in files and tables."""
+    line, point = metrics.calibration, metrics.at_90
     return {
         "pr_auc": metrics.pr_auc,
-        "sensitivity_at_90": metrics.sensitivity_at_90,
-        "threshold_at_90": metrics.threshold_at_90,
+        "pr_auc_bound": metrics.pr_auc_bound,
+        "sensitivity_at_90": point.sensitivity if point else None,
+        "sensitivity_at_90_bound": point.bound if point else None,
+        "threshold_at_90": point.threshold if point else None,
         "calibration_slope": line.slope if line else None,
+        "calibration_slope_bound": line.slope_bound if line else None,
         "calibration_intercept": line.intercept if line else None,
+        "calibration_intercept_bound": line.intercept_bound if line else None,
         "calibration_in_the_large": line.in_the_large if line else None,
+        "calibration_in_the_large_bound": line.in_the_large_bound if line else None,
     }
 
 
-def compute_pr_auc(histogram: ScoreHistogram) -> float | None:
-    """Average precision over the bins from the highest risk down; None without an ill and a healthy patient.
+def compute_pr_auc(histogram: ScoreHistogram) -> tuple[float | None, float | None]:
+    """Average precision and the largest error that the bins can have caused; (None, None) if a class is missing.
 
-    Davis & Goadrich 2006, "The relationship between precision-recall and ROC curves"; in steps, as scikit-learn does it.
+    Davis & Goadrich 2006, "The relationship between precision-recall and ROC curves"; in steps, as in scikit-learn. All
+    patients of a bin share its precision. At most they share that of its ill alone; at least the ill of a bin come one by one
+    and after its healthy.
     """
-    ill = int(histogram.positives.sum())
-    if ill in (0, histogram.num_examples):
-        return None
-    found = histogram.positives[::-1]
-    called = np.cumsum((histogram.positives + histogram.negatives)[::-1])
-    precision = np.divide(np.cumsum(found), called, out=np.zeros(NUM_BINS), where=called > 0)
-    return float((precision * found).sum() / ill)
+    ill, healthy = histogram.positives, histogram.negatives
+    value = float(pr_aucs(ill, healthy))
+    if np.isnan(value):
+        return None, None
+    ill, healthy = ill[::-1], healthy[::-1]
+    found, false_positives = np.cumsum(ill), np.cumsum(healthy)
+    before = false_positives - healthy
+    highest = np.divide(ill * found, found + before, out=np.zeros(len(ill)), where=ill > 0).sum()
+    # The ill one by one: the sum of 1 - f / k for k patients so far, f of them healthy; 1 / k < log((k + .5) / (k - .5)).
+    first = found - ill + false_positives + 0.5
+    one_by_one = np.where(ill == 1, 1 / (first + 0.5), np.log((first + ill) / first))
+    lowest = (ill - false_positives * one_by_one).sum()
+    return value, float(max(highest / ill.sum() - value, value - lowest / ill.sum()))
 
 
-def compute_calibration(histogram: ScoreHistogram) -> Calibration | None:
-    """Logistic recalibration fitted on the bins; None if a class is missing or no finite line fits.
+def pr_aucs(ill: Counts, healthy: Counts) -> Values:
+    """Average precision (...,) of histograms (..., NUM_BINS), from the highest bin down; NaN where a class is missing."""
+    ill, healthy = ill[..., ::-1], healthy[..., ::-1]
+    found, positive = np.cumsum(ill, axis=-1), np.cumsum(ill + healthy, axis=-1)
+    precision = np.divide(found, positive, out=np.zeros(ill.shape), where=positive > 0)
+    return _ratio((precision * ill).sum(axis=-1), ill, healthy)
 
-    Cox 1958, "Two further applications of a model for binary regression"; Van Calster et al. 2019, "Calibration: the Achilles
-    heel of predictive analytics".
-    """
+
+def sensitivity_at_specificity(histogram: ScoreHistogram, wanted: float = WANTED_SPECIFICITY) -> OperatingPoint | None:
+    """Sensitivity at the lowest bin edge with a specificity of at least `wanted`; None if a class is missing."""
     ill, healthy = histogram.positives, histogram.negatives
     if not ill.sum() or not healthy.sum():
         return None
-    line = _fit_logistic(np.stack([BIN_LOG_ODDS, np.ones(NUM_BINS)], axis=1), np.zeros(NUM_BINS), histogram)
-    large = _fit_logistic(np.ones((NUM_BINS, 1)), BIN_LOG_ODDS, histogram)
-    if line is None or large is None:
-        return None
-    return Calibration(slope=float(line[0]), intercept=float(line[1]), in_the_large=float(large[0]))
+    place = int(find_specific(healthy, wanted))
+    bound = ill[place - 1] / ill.sum() if place else 0.0
+    return OperatingPoint(float(sensitivities_at(ill, healthy, wanted)), float(BIN_EDGES[place]), float(bound))
 
 
-def _fit_logistic(
-    design: NDArray[np.float64], offset: NDArray[np.float64], histogram: ScoreHistogram
-) -> NDArray[np.float64] | None:
-    """Most likely coefficients of `design` (NUM_BINS, k) by Newton's method; None if they run away."""
-    counts = histogram.positives + histogram.negatives
-    coefficients = np.zeros(design.shape[1])
-    for _ in range(MOST_STEPS):
-        risks = 1 / (1 + np.exp(-np.clip(design @ coefficients + offset, -500, 500)))
-        gradient = design.T @ (histogram.positives - counts * risks)
-        curvature = (design * (counts * risks * (1 - risks))[:, np.newaxis]).T @ design
-        if np.linalg.cond(curvature) > 1e12:
-            return None
-        step = np.linalg.solve(curvature, gradient)
-        coefficients = coefficients + step
-        if np.abs(coefficients).max() > STEEPEST:
-            return None
-        if np.abs(step).max() < 1e-10:
-            return coefficients
-    return None
+def find_specific(healthy: Counts, wanted: float) -> NDArray[np.int64]:
+    """Place (...,) of the lowest edge with at least that specificity, of histograms (..., NUM_BINS)."""
+    below = _below_edges(healthy)
+    places: NDArray[np.int64] = np.argmax(below >= wanted * below[..., -1:] - 1e-9, axis=-1)
+    return places
 
 
-def sensitivity_at_specificity(
-    histogram: ScoreHistogram, wanted: float = WANTED_SPECIFICITY
-) -> tuple[float, float] | None:
-    """(sensitivity, threshold) at the lowest bin edge with a specificity of at least `wanted`; None if a class is missing."""
-    ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
-    if not ill or not healthy:
-        return None
-    spared = np.concatenate([[0], np.cumsum(histogram.negatives)])
-    place = int(np.argmax(spared >= wanted * healthy - 1e-9))
-    return float(histogram.positives[place:].sum() / ill), float(BIN_EDGES[place])
+def sensitivities_at(ill: Counts, healthy: Counts, wanted: float = WANTED_SPECIFICITY) -> Values:
+    """Sensitivity (...,) at the lowest edge with at least that specificity; NaN where a class is missing."""
+    place = find_specific(healthy, wanted)[..., np.newaxis]
+    missed = np.take_along_axis(_below_edges(ill), place, axis=-1)[..., 0]
+    return _ratio(ill.sum(axis=-1) - missed, ill, healthy)
+
+
+def _below_edges(counts: Counts) -> Counts:
+    """Patients below each edge (..., NUM_BINS + 1)."""
+    nobody = np.zeros((*counts.shape[:-1], 1), np.int64)
+    return np.concatenate([nobody, np.cumsum(counts, axis=-1)], axis=-1)
+
+
+def _ratio(part: NDArray[np.generic], ill: Counts, healthy: Counts) -> Values:
+    """`part` per ill patient; NaN where a class is missing."""
+    num_ill, num_healthy = ill.sum(axis=-1), healthy.sum(axis=-1)
+    return np.where((num_ill > 0) & (num_healthy > 0), part / np.maximum(num_ill, 1), np.nan)
 
 
 def youden_threshold(histogram: ScoreHistogram) -> float | None:
-    """The bin edge with the largest sensitivity + specificity, of several the one nearest to 0.5; None if a class is missing.
+    """The bin edge with the largest sensitivity + specificity, of several the nearest to 0.5; None if a class is missing.
 
     Youden 1950, "Index for rating diagnostic tests".
     """
     ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
     if not ill or not healthy:
         return None
-    missed, spared = (np.concatenate([[0], np.cumsum(part)]) for part in (histogram.positives, histogram.negatives))
-    # In whole numbers, so that equals are equal: spared / healthy - missed / ill, times both.
-    index = spared * ill - missed * healthy
+    # In whole numbers, so that equals are equal: specificity - (1 - sensitivity), times both numbers of patients.
+    index = _below_edges(histogram.negatives) * ill - _below_edges(histogram.positives) * healthy
     best = BIN_EDGES[index == index.max()]
     return float(best[np.argmin(np.round(np.abs(best - 0.5), 12))])
 
@@ -160,10 +166,10 @@ def youden_threshold(histogram: ScoreHistogram) -> float | None:
 def compute_decision_curve(
     histogram: ScoreHistogram, thresholds: Sequence[float] = THRESHOLDS
 ) -> tuple[NetBenefit, ...]:
-    """Net benefit at each threshold (on an edge of bins); empty for nobody.
+    """Net benefit at each threshold (on an edge of bins); empty for no patient.
 
-    Vickers & Elkin 2006, "Decision curve analysis": true positives less false positives, each false one weighed by the odds
-    of the threshold, per patient. Acting on nobody is worth 0.
+    Vickers & Elkin 2006, "Decision curve analysis": true positives minus false positives, each multiplied by the odds of the
+    threshold, per patient. Treating nobody has a net benefit of 0.
     """
     total, ill = histogram.num_examples, int(histogram.positives.sum())
     if not total:

@@ -5,13 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS
 from fedhealth.metrics.bootstrap import bootstrap_intervals, resampled_metrics
 from fedhealth.metrics.clinical import (
-    compute_calibration,
+    OperatingPoint,
     compute_clinical_metrics,
     compute_decision_curve,
     compute_pr_auc,
@@ -19,7 +18,8 @@ from fedhealth.metrics.clinical import (
     sensitivity_at_specificity,
     youden_threshold,
 )
-from fedhealth.metrics.histogram import add_histograms, compute_metrics, score_histogram
+from fedhealth.metrics.histogram import add_histograms, compute_auroc, compute_metrics, score_histogram
+from tests.support.cohorts import RARE_AND_OVERCONFIDENT, Cohort, make_cohort
 from tests.support.examples import examples
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=examples(60))
@@ -34,59 +34,31 @@ def patients(draw: st.DrawFn) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return BIN_RISKS[bins], np.array(labels)
 
 
-def make_cohort(
-    num_patients: int = 3000, slope: float = 1.0, intercept: float = 0.0, seed: int = 0
-) -> tuple[NDArray[np.float64], ...]:
-    """Risks, and labels drawn with log odds `intercept + slope * predicted log odds`."""
-    generator = np.random.default_rng(seed)
-    log_odds = generator.normal(scale=1.5, size=num_patients)
-    true_risks = 1 / (1 + np.exp(-(intercept + slope * log_odds)))
-    return 1 / (1 + np.exp(-log_odds)), (generator.random(num_patients) < true_risks).astype(float)
-
-
 @repeatable
 @given(patients())
 def test_pr_auc_equals_sklearns_average_precision_on_binned_risks(cohort: tuple[NDArray, NDArray]) -> None:
     risks, labels = cohort
-    assert compute_pr_auc(score_histogram(risks, labels)) == pytest.approx(average_precision_score(labels, risks))
+    assert compute_pr_auc(score_histogram(risks, labels))[0] == pytest.approx(average_precision_score(labels, risks))
 
 
 def test_pr_auc_by_hand() -> None:
     # From the top: ill (precision 1), healthy, ill (2 of 3): (1 + 2/3) / 2.
-    assert compute_pr_auc(score_histogram([0.9, 0.7, 0.5, 0.1], [1, 0, 1, 0])) == pytest.approx((1 + 2 / 3) / 2)
+    # No bin holds two patients, so that the bins change nothing.
+    assert compute_pr_auc(score_histogram([0.9, 0.7, 0.5, 0.1], [1, 0, 1, 0])) == pytest.approx(((1 + 2 / 3) / 2, 0.0))
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.8), (1.6, -0.5)])
-def test_calibration_finds_the_line_that_the_labels_were_drawn_from_as_sklearn_does(
-    slope: float, intercept: float
-) -> None:
-    risks, labels = make_cohort(slope=slope, intercept=intercept)
-    found = compute_calibration(score_histogram(risks, labels))
-    assert found is not None
-    log_odds = np.log(risks / (1 - risks))[:, None]
-    theirs = LogisticRegression(C=np.inf, tol=1e-10).fit(log_odds, labels)
-    assert found.slope == pytest.approx(theirs.coef_[0, 0], abs=0.02)
-    assert found.intercept == pytest.approx(theirs.intercept_[0], abs=0.02)
-    assert (found.slope, found.intercept) == pytest.approx((slope, intercept), abs=0.15)
-
-
-def test_calibration_in_the_large_is_the_shift_that_makes_mean_risk_the_prevalence() -> None:
-    risks, labels = make_cohort(intercept=0.8)
-    found = compute_calibration(score_histogram(risks, labels))
-    assert found is not None
-    shifted = 1 / (1 + np.exp(-(np.log(risks / (1 - risks)) + found.in_the_large)))
-    assert shifted.mean() == pytest.approx(labels.mean(), abs=0.003)
-
-
-def test_a_slope_below_one_means_overconfident() -> None:
-    risks, labels = make_cohort()
-    bolder = 1 / (1 + np.exp(-2 * np.log(risks / (1 - risks))))
-    found = compute_calibration(score_histogram(bolder, labels))
-    assert found is not None and found.slope == pytest.approx(0.5, abs=0.07)
-
-
-def test_risks_that_separate_the_classes_have_no_finite_calibration_line() -> None:
-    assert compute_calibration(score_histogram([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])) is None
+@pytest.mark.parametrize(
+    ("ill", "healthy", "value", "bound"),
+    [
+        # An ill and a healthy patient in one bin: 1/2, but 1 if the ill one has the higher risk.
+        ([0.701], [0.702], 0.5, 0.5),
+        # Below a healthy patient, two ill ones: 2/3 each, but 1/2 and 2/3 one by one; 1/2 + 1/3 is at most log(3.5 / 1.5).
+        ([0.701, 0.702], [0.9], 2 / 3, 2 / 3 - (2 - np.log(3.5 / 1.5)) / 2),
+    ],
+)
+def test_the_bound_of_pr_auc_by_hand(ill: list[float], healthy: list[float], value: float, bound: float) -> None:
+    labels = [1] * len(ill) + [0] * len(healthy)
+    assert compute_pr_auc(score_histogram(ill + healthy, labels)) == pytest.approx((value, bound))
 
 
 @repeatable
@@ -98,8 +70,28 @@ def test_sensitivity_at_a_specificity_is_the_best_on_sklearns_roc_curve(
     false_positive_rate, true_positive_rate, _ = roc_curve(labels, risks, drop_intermediate=False)
     found = sensitivity_at_specificity(score_histogram(risks, labels), wanted)
     assert found is not None
-    assert found[0] == pytest.approx(true_positive_rate[1 - false_positive_rate >= wanted - 1e-9].max())
-    assert np.mean(risks[labels == 0] < found[1]) >= wanted - 1e-9
+    assert found.sensitivity == pytest.approx(true_positive_rate[1 - false_positive_rate >= wanted - 1e-9].max())
+    assert np.mean(risks[labels == 0] < found.threshold) >= wanted - 1e-9
+
+
+def test_sensitivity_at_a_specificity_and_its_bound_by_hand() -> None:
+    """Nine of ten healthy patients have 0.101, as one of four ill has: their bin ends at 0.105."""
+    histogram = score_histogram([0.101] * 9 + [0.9] + [0.102, 0.2, 0.3, 0.05], [0] * 10 + [1] * 4)
+    assert sensitivity_at_specificity(histogram) == OperatingPoint(0.5, 0.105, 0.25)
+
+
+@pytest.mark.parametrize("shape", RARE_AND_OVERCONFIDENT)
+def test_the_bins_change_no_figure_by_more_than_its_bound(shape: Cohort) -> None:
+    risks, labels = shape.draw()
+    histogram = score_histogram(risks, labels)
+    false_positive_rate, true_positive_rate, _ = roc_curve(labels, risks, drop_intermediate=False)
+    auroc, auroc_bound = compute_auroc(histogram)
+    pr_auc, pr_auc_bound = compute_pr_auc(histogram)
+    point = sensitivity_at_specificity(histogram)
+    assert auroc is not None and auroc_bound is not None and pr_auc is not None and pr_auc_bound is not None and point
+    assert abs(auroc - roc_auc_score(labels, risks)) <= min(auroc_bound, 0.005)
+    assert abs(pr_auc - average_precision_score(labels, risks)) <= min(pr_auc_bound, 0.01)
+    assert 0 <= true_positive_rate[false_positive_rate <= 0.1 + 1e-9].max() - point.sensitivity <= point.bound + 1e-9
 
 
 @repeatable
@@ -109,8 +101,8 @@ def test_youdens_threshold_is_the_best_of_sklearns_roc_curve(cohort: tuple[NDArr
     false_positive_rate, true_positive_rate, _ = roc_curve(labels, risks, drop_intermediate=False)
     threshold = youden_threshold(score_histogram(risks, labels))
     assert threshold is not None
-    called = risks >= threshold
-    found = np.mean(called[labels == 1]) - np.mean(called[labels == 0])
+    positive = risks >= threshold
+    found = np.mean(positive[labels == 1]) - np.mean(positive[labels == 0])
     assert found == pytest.approx((true_positive_rate - false_positive_rate).max(), abs=1e-9)
 
 
@@ -145,7 +137,7 @@ def test_at_the_prevalence_acting_on_everybody_is_worth_nothing() -> None:
 def test_with_one_class_or_nobody_all_that_needs_both_is_undefined(labels: list[int]) -> None:
     histogram = score_histogram([0.2, 0.5, 0.7][: len(labels)], labels)
     found = compute_clinical_metrics(histogram)
-    assert (found.pr_auc, found.calibration, found.sensitivity_at_90, found.threshold_at_90) == (None,) * 4
+    assert (found.pr_auc, found.pr_auc_bound, found.calibration, found.at_90) == (None,) * 4
     assert bool(found.decision_curve) == bool(labels)
     intervals = bootstrap_intervals(histogram, num_draws=20)
     assert intervals["auroc"] is None
@@ -165,9 +157,9 @@ def test_the_metrics_of_many_draws_at_once_are_those_of_each_by_itself(seed: int
     at_once = resampled_metrics(ill, healthy)
     for place, histogram in enumerate(histograms):
         alone = {**vars(compute_metrics(histogram)), **flat_metrics(compute_clinical_metrics(histogram))}
-        for name in set(at_once) - {"brier", "loss"}:
-            assert at_once[name][place] == pytest.approx(alone[name], abs=1e-9), name
-        assert at_once["brier"][place] == pytest.approx(alone["brier"], abs=0.0051)
+        by_middles = {"brier": 0.0051, "loss": 0.0051, "calibration_slope": 0.02, "calibration_intercept": 0.02}
+        for name in at_once:
+            assert at_once[name][place] == pytest.approx(alone[name], abs=by_middles.get(name, 1e-9)), name
 
 
 def test_separated_classes_have_no_calibration_line_in_any_draw() -> None:

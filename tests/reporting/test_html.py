@@ -21,12 +21,19 @@ from fedhealth.__main__ import main
 from fedhealth.common.errors import UsageError
 from fedhealth.metrics.bins import BIN_EDGES, NUM_BINS, find_edge
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
-from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, compute_metrics, score_histogram
+from fedhealth.metrics.histogram import (
+    Metrics,
+    ScoreHistogram,
+    add_histograms,
+    compute_auroc,
+    compute_metrics,
+    score_histogram,
+)
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.metrics.subgroups import Outcomes, Subgroups
 from fedhealth.reporting.html.charts import NUM_STYLES
-from fedhealth.reporting.html.clinical import MANY, benefit_rows, clinical_rows
+from fedhealth.reporting.html.clinical import MANY, benefit_rows, bound_line, clinical_rows
 from fedhealth.reporting.html.curves import (
     Group,
     count_outcomes,
@@ -197,6 +204,31 @@ def test_every_hospital_has_figures_with_intervals_unless_a_class_is_small(tmp_p
         value, low, high = (float(number) for number in re.findall(r"-?\d\.\d{3}", text))
         assert low < value < high
         assert not key or value == pytest.approx(exact[key], abs=5e-4)
+
+
+def test_page_and_card_say_by_how_much_the_bins_can_change_the_figures(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    run = read_run(folder)
+    assert run.pooled is not None
+    auroc_bound, clinical = compute_auroc(run.pooled)[1], flat_metrics(compute_clinical_metrics(run.pooled))
+    assert bound_line(run) == (
+        "Risks are counted in bins. Risks without bins would change these figures by at most: "
+        f"AUROC by {auroc_bound:.2g}, PR-AUC by {clinical['pr_auc_bound']:.2g}, "
+        f"sensitivity at 90 % specificity by {clinical['sensitivity_at_90_bound']:.2g}, "
+        f"calibration slope by {clinical['calibration_slope_bound']:.2g}, "
+        f"calibration intercept by {clinical['calibration_intercept_bound']:.2g}."
+    )
+    assert bound_line(run) in page_of(folder)
+    assert bound_line(run) in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_no_bound_is_given_without_an_ill_patient_nor_for_noisy_counts(tmp_path: Path) -> None:
+    """Under differential privacy the bins are ten, and the noise is larger than what they change."""
+    run = read_run(write_run(tmp_path))
+    hospitals = tuple(replace(member, epsilon=3.0) for member in run.settings.hospitals)
+    assert bound_line(replace(run, settings=structs.replace(run.settings, hospitals=hospitals))) == ""
+    healthy = {"va": score_histogram([0.2, 0.3], [0, 0])}
+    assert bound_line(replace(run, histograms=healthy)) == bound_line(replace(run, histograms={})) == ""
 
 
 def test_many_hospitals_have_no_intervals_of_their_own(tmp_path: Path) -> None:

@@ -51,6 +51,18 @@ def _figure(
     return f"{value:.{digits}f}{between}"
 
 
+def bound_line(run: RunRecord) -> str:
+    """By how much the bins can change the figures of all together; empty without histograms and with noisy ones."""
+    if run.pooled is None or any(member.epsilon for member in run.settings.hospitals):
+        return ""
+    values = {"auroc_bound": compute_auroc(run.pooled)[1], **flat_metrics(compute_clinical_metrics(run.pooled))}
+    bounds = [(name, values[f"{key}_bound"]) for key, name in COLUMNS.items()]
+    found = [f"{name} by {bound:.2g}" for name, bound in bounds if bound is not None]
+    if not found:
+        return ""
+    return f"Risks are counted in bins. Risks without bins would change these figures by at most: {', '.join(found)}."
+
+
 def benefit_rows(run: RunRecord) -> list[Row]:
     """Net benefit per 100 patients at a few thresholds, as whole numbers, so that no single patient can be inferred."""
     pooled = run.pooled

@@ -8,8 +8,10 @@ merged until none holds 1 to 4 ill or healthy patients. Metrics are computed fro
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedhealth.metrics.bins import BIN_EDGES, BIN_RISKS, NUM_BINS, find_edge
 from fedhealth.metrics.histogram import ScoreHistogram
@@ -21,6 +23,7 @@ FEWEST_FOR_ROC = 20
 """The least number of ill, and of healthy, test patients; with fewer, a curve of rounded counts has under four steps."""
 RELIABILITY_GROUPS = 10
 Point = tuple[float, float]
+Count = TypeVar("Count", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -112,34 +115,23 @@ def find_outcomes(groups: Sequence[Group]) -> list[Outcome]:
 def count_outcomes(histogram: ScoreHistogram, thresholds: Sequence[float]) -> list[Outcome]:
     """The confusion matrix at each threshold; thresholds must be edges of bins."""
     edges = [find_edge(threshold) for threshold in thresholds]
-    counts = [
-        (
-            histogram.positives[e:].sum(),
-            histogram.negatives[e:].sum(),
-            histogram.positives[:e].sum(),
-            histogram.negatives[:e].sum(),
-        )
-        for e in edges
-    ]
-    return [Outcome(threshold, *map(int, each)) for threshold, each in zip(thresholds, counts, strict=True)]
+    parts = histogram.positives, histogram.negatives
+    counts = [[int(part[start:stop].sum()) for start, stop in ((e, None), (0, e)) for part in parts] for e in edges]
+    return [Outcome(threshold, *each) for threshold, each in zip(thresholds, counts, strict=True)]
 
 
-def round_count(count: int) -> int:
+def round_count(count: Count) -> Count:
     """The nearest multiple of 5: 0 and 2 become equal, and so do 113 and 117."""
     return ROUNDING * ((count + ROUNDING // 2) // ROUNDING)
 
 
 def roc_points(histogram: ScoreHistogram) -> list[Point]:
     """(1 - specificity, sensitivity) from (0, 0) to (1, 1), of rounded counts; empty with under 20 patients of a class."""
-    ill, healthy = int(histogram.positives.sum()), int(histogram.negatives.sum())
-    if min(ill, healthy) < FEWEST_FOR_ROC:
+    positive = [np.cumsum(np.append(0, part[::-1])) for part in (histogram.negatives, histogram.positives)]
+    if min(counts[-1] for counts in positive) < FEWEST_FOR_ROC:
         return []
-    outcomes = count_outcomes(histogram, BIN_EDGES[::-1].tolist())
-    most_ill, most_healthy = round_count(ill), round_count(healthy)
-    points = [
-        (round_count(o.false_positives) / most_healthy, round_count(o.true_positives) / most_ill) for o in outcomes
-    ]
-    return list(dict.fromkeys(points))
+    shares = [(round_count(counts) / round_count(int(counts[-1]))).tolist() for counts in positive]
+    return list(dict.fromkeys(zip(*shares, strict=True)))
 
 
 def reliability_groups(groups: Sequence[Group]) -> list[Group]:
