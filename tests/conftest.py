@@ -9,7 +9,7 @@ import pytest
 from _pytest.terminal import TerminalReporter
 
 from fedhealth.common.runtime_env import quiet_libraries
-from fedhealth.metrics.bootstrap import bootstrap_intervals
+from fedhealth.metrics.intervals import confidence_intervals
 from tests.support.examples import examples
 
 quiet_libraries()  # as the scripts do, before any test file imports Flower or TensorFlow
@@ -54,6 +54,6 @@ def uci_folder() -> Path:
 @pytest.fixture
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals of 50 bootstrap draws on pages and in run folders, for tests of something else."""
-    few = functools.partial(bootstrap_intervals, num_draws=50)
+    few = functools.partial(confidence_intervals, num_draws=50)
     for module in ("reporting.html.clinical", "reporting.html.tables", "server.run_files"):
-        monkeypatch.setattr(f"fedhealth.{module}.bootstrap_intervals", few)
+        monkeypatch.setattr(f"fedhealth.{module}.confidence_intervals", few)

@@ -21,9 +21,9 @@ from fedhealth.common.version import __version__
 from fedhealth.data.preprocessing import encoded_names
 from fedhealth.data.schema import schema_fingerprint
 from fedhealth.metrics.bins import NUM_BINS
-from fedhealth.metrics.bootstrap import bootstrap_intervals
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, check_histogram
+from fedhealth.metrics.intervals import confidence_intervals
 from fedhealth.server.events import RunFinished, RunStarted
 from fedhealth.server.records import Histograms, RunDescription, RunSummary, Verdict
 
@@ -136,7 +136,7 @@ def summarize(finished: RunFinished) -> RunSummary:
         rounds=len(finished.rounds),
         seconds=finished.seconds,
         metrics={**_summary_metrics(last.pooled), **flat_metrics(clinical)},
-        intervals=bootstrap_intervals(pooled),
+        intervals=confidence_intervals(pooled),
         decision_curve=clinical.decision_curve,
         hospitals={
             name: {**_summary_metrics(metrics), **_clinical(finished, name), "patients": patients[name]}

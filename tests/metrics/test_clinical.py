@@ -8,17 +8,15 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS
-from fedhealth.metrics.bootstrap import bootstrap_intervals, resampled_metrics
 from fedhealth.metrics.clinical import (
     OperatingPoint,
     compute_clinical_metrics,
     compute_decision_curve,
     compute_pr_auc,
-    flat_metrics,
     sensitivity_at_specificity,
     youden_threshold,
 )
-from fedhealth.metrics.histogram import add_histograms, compute_auroc, compute_metrics, score_histogram
+from fedhealth.metrics.histogram import add_histograms, compute_auroc, score_histogram
 from tests.support.cohorts import RARE_AND_OVERCONFIDENT, Cohort, make_cohort
 from tests.support.examples import examples
 
@@ -139,63 +137,9 @@ def test_with_one_class_or_nobody_all_that_needs_both_is_undefined(labels: list[
     found = compute_clinical_metrics(histogram)
     assert (found.pr_auc, found.pr_auc_bound, found.calibration, found.at_90) == (None,) * 4
     assert bool(found.decision_curve) == bool(labels)
-    intervals = bootstrap_intervals(histogram, num_draws=20)
-    assert intervals["auroc"] is None
-    assert (intervals["accuracy"] is None) == (not labels)
 
 
 def test_clinical_metrics_of_hospitals_together_are_those_of_the_pooled_patients() -> None:
     risks, labels = make_cohort(400)
     parts = [score_histogram(risks[part], labels[part]) for part in np.array_split(np.arange(400), 3)]
     assert compute_clinical_metrics(add_histograms(parts)) == compute_clinical_metrics(score_histogram(risks, labels))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_metrics_of_many_draws_at_once_are_those_of_each_by_itself(seed: int) -> None:
-    histograms = [score_histogram(*make_cohort(size, seed=seed)) for size in (40, 90, 400)]
-    ill, healthy = (np.stack([getattr(each, name) for each in histograms]) for name in ("positives", "negatives"))
-    at_once = resampled_metrics(ill, healthy)
-    for place, histogram in enumerate(histograms):
-        alone = {**vars(compute_metrics(histogram)), **flat_metrics(compute_clinical_metrics(histogram))}
-        by_middles = {"brier": 0.0051, "loss": 0.0051, "calibration_slope": 0.02, "calibration_intercept": 0.02}
-        for name in at_once:
-            assert at_once[name][place] == pytest.approx(alone[name], abs=by_middles.get(name, 1e-9)), name
-
-
-def test_separated_classes_have_no_calibration_line_in_any_draw() -> None:
-    histogram = score_histogram([0.1] * 20 + [0.9] * 20, [0] * 20 + [1] * 20)
-    intervals = bootstrap_intervals(histogram, num_draws=50)
-    assert intervals["calibration_slope"] is intervals["calibration_intercept"] is None
-    assert intervals["auroc"] == (1.0, 1.0)
-
-
-def test_an_interval_of_brier_score_and_loss_is_about_their_exact_values() -> None:
-    histogram = score_histogram(*make_cohort(600))
-    metrics, intervals = compute_metrics(histogram), bootstrap_intervals(histogram)
-    for name in ("brier", "loss"):
-        interval, value = intervals[name], getattr(metrics, name)
-        assert interval is not None
-        assert interval[0] < value < interval[1]
-        assert sum(interval) / 2 == pytest.approx(value, abs=0.003)
-
-
-def test_bootstrap_intervals_are_repeatable_hold_the_estimate_and_narrow_with_patients() -> None:
-    small, large = (score_histogram(*make_cohort(size)) for size in (100, 3000))
-    first, again, other = (bootstrap_intervals(large, num_draws=60, seed=seed) for seed in (0, 0, 1))
-    assert first == again != other
-    for name, value in (("auroc", 0.83), ("pr_auc", 0.83), ("calibration_slope", 1.0)):
-        interval = first[name]
-        assert interval is not None and interval[0] < value + 0.05 and interval[1] > value - 0.05
-    few, many = (bootstrap_intervals(each, num_draws=60)["auroc"] for each in (small, large))
-    assert few is not None and many is not None
-    assert few[1] - few[0] > 3 * (many[1] - many[0])
-
-
-def test_a_bootstrap_over_bins_is_as_wide_as_one_over_patients() -> None:
-    risks, labels = make_cohort(300)
-    interval = bootstrap_intervals(score_histogram(risks, labels), num_draws=400)["accuracy"]
-    right = (risks >= 0.5) == (labels > 0.5)
-    # Stratified by label, each class's count of right calls is binomial.
-    spread = np.sqrt(sum(right[labels == k].var() * (labels == k).sum() for k in (0, 1))) / 300
-    assert interval is not None
-    assert interval[1] - interval[0] == pytest.approx(2 * 1.96 * spread, rel=0.15)

@@ -43,7 +43,6 @@ from fedhealth.reporting.html.curves import (
     reliability_groups,
     roc_points,
     round_count,
-    wilson_interval,
 )
 from fedhealth.reporting.html.disclosures import disclosure_rows
 from fedhealth.reporting.html.importance import feature_parts
@@ -149,11 +148,6 @@ def test_net_benefit_by_hand() -> None:
     assert dict(everybody)[0.2] == pytest.approx((50 - 50 * 0.25) / 100)
 
 
-def test_a_wilson_interval_is_the_textbooks() -> None:
-    assert wilson_interval(5, 10) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
-    assert wilson_interval(0, 10)[0] == 0.0
-
-
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +198,14 @@ def test_every_hospital_has_figures_with_intervals_unless_a_class_is_small(tmp_p
         value, low, high = (float(number) for number in re.findall(r"-?\d\.\d{3}", text))
         assert low < value < high
         assert not key or value == pytest.approx(exact[key], abs=5e-4)
+
+
+def test_perfectly_ordered_patients_have_intervals_with_a_width(tmp_path: Path) -> None:
+    risks = [*np.linspace(0.05, 0.45, 27), *np.linspace(0.55, 0.95, 20)]
+    histograms = {"va": score_histogram(risks, [0] * 27 + [1] * 20)}
+    rows = clinical_rows(read_run(write_run(tmp_path, ("va",), [make_record(1, ("va",))], histograms=histograms)))
+    perfect = ("1.00 (0.92 to 1.00)", "1.00 (0.84 to 1.00)", "1.00 (0.84 to 1.00)")
+    assert rows[0] == ("va", *perfect, "n/a", "n/a")
 
 
 def test_page_and_card_say_by_how_much_the_bins_can_change_the_figures(tmp_path: Path) -> None:

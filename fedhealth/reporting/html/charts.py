@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram
+from fedhealth.metrics.intervals import wilson_interval
 from fedhealth.reporting.format import POOLED
 from fedhealth.reporting.html.curves import (
     decision_points,
@@ -13,7 +14,6 @@ from fedhealth.reporting.html.curves import (
     merge_bins,
     reliability_groups,
     roc_points,
-    wilson_interval,
 )
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.html.svg import Point, Series, draw_chart, find_range

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from fedhealth.metrics.bootstrap import bootstrap_intervals
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import ScoreHistogram, compute_auroc
+from fedhealth.metrics.intervals import confidence_intervals
 from fedhealth.reporting.format import POOLED
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, is_small
 from fedhealth.reporting.html.run_reader import RunRecord
@@ -37,7 +37,7 @@ def _figures(histogram: ScoreHistogram, digits: int) -> Sequence[str]:
     if any(is_small(int(counts.sum())) for counts in (histogram.positives, histogram.negatives)):
         return ["few"] * len(COLUMNS)
     values = {"auroc": compute_auroc(histogram)[0], **flat_metrics(compute_clinical_metrics(histogram))}
-    intervals = bootstrap_intervals(histogram)
+    intervals = confidence_intervals(histogram)
     return [_figure(values, intervals, key, digits) for key in COLUMNS]
 
 

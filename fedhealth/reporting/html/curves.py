@@ -154,15 +154,6 @@ def _join(one: Group, other: Group) -> Group:
     return Group(one.low, other.high, mean, one.ill + other.ill, one.healthy + other.healthy)
 
 
-def wilson_interval(part: int, whole: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927, "Probable inference, the law of succession, and statistical inference")."""
-    z = 1.959964
-    share, spread = part / whole, z**2 / whole
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * float(np.sqrt(share * (1 - share) / whole + spread / (4 * whole))) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def decision_points(outcomes: Sequence[Outcome]) -> tuple[list[Point], list[Point]]:
     """(threshold, net benefit per patient) of the model, and of treating all patients.
 

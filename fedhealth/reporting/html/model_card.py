@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from fedhealth.reporting.html.curves import merge_bins, reliability_groups, wilson_interval
+from fedhealth.metrics.intervals import wilson_interval
+from fedhealth.reporting.html.curves import merge_bins, reliability_groups
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.html.tables import describe_link
 

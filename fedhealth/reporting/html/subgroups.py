@@ -6,8 +6,9 @@ shows sensitivity and specificity.
 
 from collections.abc import Callable, Sequence
 
+from fedhealth.metrics.intervals import wilson_interval
 from fedhealth.metrics.subgroups import DIVISIONS, Outcomes, Subgroups, add_subgroups, suppress_small_cells
-from fedhealth.reporting.html.curves import SMALL_COUNT, wilson_interval
+from fedhealth.reporting.html.curves import SMALL_COUNT
 from fedhealth.reporting.html.run_reader import RunRecord
 
 Row = tuple[str, ...]

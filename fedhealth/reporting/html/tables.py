@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from fedhealth.metrics.bootstrap import bootstrap_intervals
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import Metrics
+from fedhealth.metrics.intervals import confidence_intervals
 from fedhealth.reporting.format import POOLED, number
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, count_outcomes, is_small, round_count, shown
 from fedhealth.reporting.html.run_reader import RunRecord
@@ -66,7 +66,7 @@ def metric_rows(run: RunRecord) -> list[MetricRow]:
     pooled, last = run.pooled, asdict(run.final.pooled)
     if pooled:
         last |= flat_metrics(compute_clinical_metrics(pooled))
-    intervals = bootstrap_intervals(pooled) if pooled else {}
+    intervals = confidence_intervals(pooled) if pooled else {}
     rows = []
     for key, (name, meaning) in METRICS.items():
         low_high = intervals.get(key)
