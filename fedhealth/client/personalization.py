@@ -18,7 +18,7 @@ from fedhealth.config.federation import ADAPTIVE, PLAIN_TO_ADAPTIVE, FederationS
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
-from fedhealth.metrics.paired_comparison import PairedComparison, choose_metric, judge
+from fedhealth.metrics.paired_comparison import PairedComparison, choose_metric, compare_paired
 from fedhealth.models.recalibration import fit_intercept, shift_log_odds
 from fedhealth.transport.protocol.finalization import FinalRequest
 
@@ -95,7 +95,8 @@ def compare_models(final: Model, split: PatientSplit, fewest: int) -> Outcome:
     for name in risks if "alone" in risks else ():
         same_order = name == "personal" and final.settings.personalise == "intercept"
         if name != "alone":
-            verdicts[name] = judge(risks[name], risks["alone"], labels, choose_metric(labels, fewest, same_order))
+            metric = choose_metric(labels, fewest, same_order)
+            verdicts[name] = compare_paired(risks[name], risks["alone"], labels, metric)
     return Outcome({name: models[name] for name in risks}, labels, risks, verdicts)
 
 

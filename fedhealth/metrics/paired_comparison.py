@@ -1,8 +1,8 @@
-"""Is it worth joining? One model against the one that a hospital would have alone, on the hospital's own test patients.
+"""Comparison of a model with a local one, trained on the hospital's own patients only, on its own test patients.
 
-A paired bootstrap over the patients (Efron 1979, "Bootstrap methods: another look at the jackknife"): in every draw the same
-patients are drawn anew for both models, and the interval is that of their difference. It says what other patients of the same
-hospital might have shown, not what another training would.
+A paired bootstrap over the patients (Efron 1979, "Bootstrap methods: another look at the jackknife"): every draw has the same
+patients for both models, and the interval is that of their difference. It says what other patients of the same hospital would
+change, not what another training would.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from fedhealth.metrics.ranking import exact_auroc, weighted_auroc
 MetricName = Literal["auroc", "brier"]
 METRIC_NAMES: dict[MetricName, str] = {"auroc": "AUROC", "brier": "Brier score"}
 DIGITS: dict[MetricName, int] = {"auroc": 2, "brier": 3}
-"""What is told is rounded, and judged as it is told: more digits say more of single patients than of models."""
+"""Decimals of what is sent; conclusions are drawn from the rounded values. More digits depend on single patients."""
 NUM_DRAWS = 2000
 LEVEL = 0.95
 COMPARISON_STREAM = 0x3E2D1C7
 MOST_VALUES = 1_000_000
-"""Patients times draws that are looked at together."""
+"""Patients times draws that are computed at once."""
 
 Values = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A model's metric, that of the model alone, and their difference with its 95 % interval; all rounded."""
+    """A model's metric, that of the local model, and their difference with its 95 % interval; all rounded."""
 
     metric: MetricName
     value: float
@@ -39,33 +39,32 @@ class PairedComparison:
 
     @property
     def words(self) -> str:
-        """What follows: the interval leaves no doubt, or it does."""
+        """The conclusion: which model is better, if the interval leaves out 0."""
         better, worse = (self.low > 0, self.high < 0) if self.metric == "auroc" else (self.high < 0, self.low > 0)
-        return "worth it" if better else "yours alone is better" if worse else "no clear difference"
+        return "better than the local model" if better else "local model is better" if worse else "no clear difference"
 
 
 def choose_metric(labels: Values, fewest: int, same_order: bool = False) -> MetricName:
-    """AUROC, if `fewest` patients are ill, and as many healthy; else, or if their order is the same, the Brier score."""
+    """AUROC for at least `fewest` ill and as many healthy patients; else, or if the order is the same, the Brier score."""
     ill = int((labels > 0.5).sum())
     return "brier" if same_order or min(ill, len(labels) - ill) < max(1, fewest) else "auroc"
 
 
-def judge(risks: Values, alone: Values, labels: Values, metric: MetricName) -> PairedComparison:
-    """The model that gave `risks` against the one that gave the risks `alone`, to the same patients (num_patients,)."""
+def compare_paired(risks: Values, alone: Values, labels: Values, metric: MetricName) -> PairedComparison:
+    """The model that predicted `risks` compared with the one that predicted `alone`, of the same patients (num_patients,)."""
     one, other = _measure(risks, labels, metric), _measure(alone, labels, metric)
     draws = _draw_differences(risks, alone, labels, metric)
     low, high = np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    told = (round(float(value), DIGITS[metric]) + 0.0 for value in (one, other, one - other, low, high))
-    return PairedComparison(metric, *told)
+    rounded = (round(float(value), DIGITS[metric]) + 0.0 for value in (one, other, one - other, low, high))
+    return PairedComparison(metric, *rounded)
 
 
-def comparison_sentence(model: str, verdict: PairedComparison, alone: str = "yours alone") -> str:
-    """The verdict in one line, such as `global model: AUROC 0.74, yours alone 0.67, ...: worth it`."""
-    digits = DIGITS[verdict.metric]
-    words = verdict.words.replace("yours alone", alone)
+def comparison_sentence(model: str, found: PairedComparison) -> str:
+    """The comparison in one line: `global model: AUROC 0.74, local model 0.67, ...: better than the local model`."""
+    digits = DIGITS[found.metric]
     return (
-        f"{model} model: {METRIC_NAMES[verdict.metric]} {verdict.value:.{digits}f}, {alone} {verdict.alone:.{digits}f}, "
-        f"difference {verdict.difference:+.{digits}f} [{verdict.low:.{digits}f}, {verdict.high:.{digits}f}]: {words}"
+        f"{model} model: {METRIC_NAMES[found.metric]} {found.value:.{digits}f}, local model {found.alone:.{digits}f}, "
+        f"difference {found.difference:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]: {found.words}"
     )
 
 

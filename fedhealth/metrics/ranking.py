@@ -1,4 +1,4 @@
-"""AUROC from the risks themselves, where they are at hand: inside a hospital and in studies. It never travels with them."""
+"""AUROC from the risks themselves: inside a hospital and in studies. The risks are not sent."""
 
 from typing import Any
 

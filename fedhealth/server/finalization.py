@@ -91,7 +91,7 @@ class FinalQuestions:
                 finalization.decode_subgroups(content), member, least
             ),
         )
-        return Subgroups(told=told, silent=silent)
+        return Subgroups(disclosed=told, missing=silent)
 
     def ask_importance(self, final: RecordDict) -> Importance:
         """Permutation importance in each hospital that sends it and in all of them together."""

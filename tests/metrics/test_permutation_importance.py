@@ -119,10 +119,10 @@ def test_all_together_is_the_drop_in_the_share_of_ordered_pairs_within_hospitals
         drops[name], pairs[name] = [before - after] * 13, ill * healthy
         ordered["whole"] += sum(one > other for one in risks[:ill] for other in risks[ill:])
         ordered["shuffled"] += sum(one > other for one in shuffled[:ill] for other in shuffled[ill:])
-    told = combine_importance(drops, pairs, {"d": "not here"})
+    combined = combine_importance(drops, pairs, {"d": "not here"})
     expected = (ordered["whole"] - ordered["shuffled"]) / sum(pairs.values())
-    assert told.together == pytest.approx(dict.fromkeys(FEATURE_NAMES, expected), abs=0.0005)
-    assert told.not_told == {"d": "not here"}
+    assert combined.together == pytest.approx(dict.fromkeys(FEATURE_NAMES, expected), abs=0.0005)
+    assert combined.missing == {"d": "not here"}
 
 
 def test_of_nobodys_answer_nothing_is_made() -> None:

@@ -1,4 +1,4 @@
-"""Counts by sex and age band: what is counted, what stays untold, and what somebody who knows the rule could find out."""
+"""Counts by sex and age band: what is counted, what is suppressed, and what a recipient who knows the rule can find out."""
 
 import itertools
 import json
@@ -63,14 +63,14 @@ def make_patients(*patients: tuple[int, float, int, float, int]) -> tuple[np.nda
 
 
 def test_counts_by_hand() -> None:
-    told = count_subgroups(
+    disclosed = count_subgroups(
         *make_patients(
             *((0, 49.9, 1, 0.9, 6), (0, 50.0, 0, 0.2, 5), (1, 59.9, 1, 0.49, 3), (1, 60.0, 0, 0.5, 4)),
             *((1, 77.0, 1, 0.5, 2), (1, 18.0, 0, 0.1, 7)),
         ),
         least=5,
     )
-    assert told == {
+    assert disclosed == {
         "female": Outcomes(6, 0, 5, 0),
         "male": Outcomes(2, 4, 7, 3),
         "under 50": Outcomes(6, 0, 7, 0),
@@ -79,11 +79,11 @@ def test_counts_by_hand() -> None:
     }
 
 
-def test_few_women_leave_men_untold_too_and_age_as_it_is() -> None:
-    told = count_subgroups(*make_patients((0, 40, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=4)
-    assert set(told) == set(GROUPS)
-    told = count_subgroups(*make_patients((0, 52, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=5)
-    assert set(told) == {"under 50", "50 to 59", "60 and over"}
+def test_few_women_suppress_men_too_and_leave_age_as_it_is() -> None:
+    disclosed = count_subgroups(*make_patients((0, 40, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=4)
+    assert set(disclosed) == set(GROUPS)
+    disclosed = count_subgroups(*make_patients((0, 52, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=5)
+    assert set(disclosed) == {"under 50", "50 to 59", "60 and over"}
 
 
 def test_hospitals_add_up_to_all_together() -> None:
@@ -93,11 +93,11 @@ def test_hospitals_add_up_to_all_together() -> None:
     assert add_subgroups([])["60 and over"] == Outcomes()
 
 
-# --- what stays untold ------------------------------------------------------------------------------------------------
+# --- what is suppressed -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("sizes", "tellable"),
+    ("sizes", "kept"),
     [
         ([20, 30], [True, True]),
         ([3, 30], [False, False]),
@@ -106,37 +106,37 @@ def test_hospitals_add_up_to_all_together() -> None:
         ([20, 30, 40], [True, True, True]),
         ([3, 30, 40], [False, False, True]),
         ([40, 30, 3], [True, False, False]),
-        ([3, 5, 40], [False, False, False]),  # 8 could be 4 and 4: the rule would tell that it is not
+        ([3, 5, 40], [False, False, False]),  # 8 could be 4 and 4: the rule would reveal that it is not
         ([3, 4, 40], [False, False, False]),
         ([4, 30, 30], [False, False, False]),
         ([0, 3, 40], [True, False, False]),
     ],
 )
-def test_a_small_group_takes_the_smallest_other_with_it(sizes: list[int], tellable: list[bool]) -> None:
-    assert suppress_small_cells(sizes, least=5) == tellable
+def test_a_small_group_takes_the_smallest_other_with_it(sizes: list[int], kept: list[bool]) -> None:
+    assert suppress_small_cells(sizes, least=5) == kept
 
 
 @settings(max_examples=examples(300), deadline=None)
 @given(SIZES, st.integers(1, 12))
-def test_no_told_group_is_small_and_no_subtraction_leaves_a_small_one(sizes: list[int], least: int) -> None:
-    tellable = suppress_small_cells(sizes, least)
-    told = [size for size, yes in zip(sizes, tellable, strict=True) if yes]
-    assert not any(0 < size < least for size in told)
+def test_no_disclosed_group_is_small_and_no_subtraction_leaves_a_small_one(sizes: list[int], least: int) -> None:
+    kept = suppress_small_cells(sizes, least)
+    disclosed = [size for size, yes in zip(sizes, kept, strict=True) if yes]
+    assert not any(0 < size < least for size in disclosed)
     if sum(sizes) >= least:  # the total itself is no secret
-        for number in range(len(told) + 1):
-            for some in itertools.combinations(told, number):
+        for number in range(len(disclosed) + 1):
+            for some in itertools.combinations(disclosed, number):
                 assert not 0 < sum(sizes) - sum(some) < least
 
 
 @pytest.mark.parametrize("num_groups", [2, 3])
 @pytest.mark.parametrize("least", [2, 3, 5, 6])
 def test_who_knows_total_and_rule_cannot_tell_how_many_are_in_a_small_group(num_groups: int, least: int) -> None:
-    """Every division of up to 15 patients: whatever is told, another division would have told the same."""
+    """Every division of up to 15 patients: whatever is disclosed, another division would disclose the same."""
     worlds: dict[object, list[tuple[int, ...]]] = defaultdict(list)
     for sizes in itertools.product(range(LARGEST), repeat=num_groups):
         if 5 <= sum(sizes) < LARGEST and sum(sizes) >= least:
-            tellable = suppress_small_cells(sizes, least)
-            seen = tuple(size if yes else None for size, yes in zip(sizes, tellable, strict=True))
+            kept = suppress_small_cells(sizes, least)
+            seen = tuple(size if yes else None for size, yes in zip(sizes, kept, strict=True))
             worlds[sum(sizes), seen].append(sizes)
     assert len(worlds) > 20
     for possible in worlds.values():
@@ -153,12 +153,12 @@ def test_what_a_hospital_tells_passes_the_servers_check(rows: list[tuple[int, in
     least = data.draw(st.integers(1, 8))
     risks = data.draw(st.lists(st.floats(0, 1), min_size=len(rows), max_size=len(rows)))
     patients = make_patients(*((*row, risk, 1) for row, risk in zip(rows, risks, strict=True)))
-    told = count_subgroups(*patients, least)
-    check_subgroups(told, len(rows), sum(row[2] for row in rows), least)
+    disclosed = count_subgroups(*patients, least)
+    check_subgroups(disclosed, len(rows), sum(row[2] for row in rows), least)
     for groups in DIVISIONS.values():
-        if all(group in told for group in groups):
-            called = sum(told[group].true_positives + told[group].false_positives for group in groups)
-            assert called == sum(risk >= 0.5 for risk in risks)
+        if all(group in disclosed for group in groups):
+            positive = sum(disclosed[group].true_positives + disclosed[group].false_positives for group in groups)
+            assert positive == sum(risk >= 0.5 for risk in risks)
 
 
 # --- at the server ----------------------------------------------------------------------------------------------------
@@ -184,12 +184,12 @@ def test_an_honest_answer_is_taken_whole_or_in_part() -> None:
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"rich": [3, 1, 3, 0]}, "it told of a subgroup that there is not"),
+        ({"rich": [3, 1, 3, 0]}, "it sent a subgroup that does not exist"),
         ({"female": [3, 1, 3]}, "its female are not four counts"),
         ({"female": 3}, "its female are not four counts"),
         ({"female": [3.0, 1.0, 3.0, 0.0]}, "its female are not four counts"),
         ({"female": [9, -1, 3, 0]}, "its female are not four counts"),
-        ({"female": [1, 1, 1, 1], "male": [6, 2, 8, 0]}, "it told a subgroup of fewer than 5 patients"),
+        ({"female": [1, 1, 1, 1], "male": [6, 2, 8, 0]}, "it sent a subgroup of fewer than 5 patients"),
         ({"male": [4, 20, 6, 1]}, "its subgroups are not those of the 20 patients (8 ill) that it declared"),
         ({"male": [9, 2, 6, 1]}, "its subgroups are not those of the 20 patients (8 ill) that it declared"),
         ({"male": [1, 10, 4, 0]}, "its subgroups are not those of the 20 patients (8 ill) that it declared"),
@@ -209,16 +209,16 @@ def run_federation(hospitals: dict[str, Path], **choice: Any) -> RunFinished:
     return events[-1]
 
 
-def test_the_told_groups_add_up_to_the_histograms_of_the_last_round(tmp_path: Path) -> None:
+def test_the_disclosed_groups_add_up_to_the_histograms_of_the_last_round(tmp_path: Path) -> None:
     finished = run_federation(write_hospitals(tmp_path, num_patients=800))
-    assert finished.subgroups is not None and finished.subgroups.silent == {}
+    assert finished.subgroups is not None and finished.subgroups.missing == {}
     whole = 0
-    for name, told in finished.subgroups.told.items():
+    for name, disclosed in finished.subgroups.disclosed.items():
         histogram = finished.histograms[name]
         for groups in DIVISIONS.values():
-            if all(group in told for group in groups):
+            if all(group in disclosed for group in groups):
                 whole += 1
-                total = sum((told[group] for group in groups), start=Outcomes())
+                total = sum((disclosed[group] for group in groups), start=Outcomes())
                 half = find_edge(0.5)
                 assert total.true_positives == histogram.positives[half:].sum()
                 assert total.true_negatives == histogram.negatives[:half].sum()
@@ -233,17 +233,19 @@ def test_without_subgroups_nobody_is_asked_and_a_hospital_that_is_asked_all_the_
     assert reply.error.reason == "the server asks for subgroups, which its own settings exclude (--no-subgroups)"
 
 
-@pytest.mark.parametrize(("server", "own", "told"), [(5, None, 5), (1, None, 5), (200, None, 0), (5, 200, 0)])
-def test_the_larger_limit_of_server_and_hospital_holds(tmp_path: Path, server: int, own: int | None, told: int) -> None:
+@pytest.mark.parametrize(("server", "own", "disclosed"), [(5, None, 5), (1, None, 5), (200, None, 0), (5, 200, 0)])
+def test_the_larger_limit_of_server_and_hospital_holds(
+    tmp_path: Path, server: int, own: int | None, disclosed: int
+) -> None:
     path = write_hospital(tmp_path / "one.csv", 400)
     ask = make_ask(path, HospitalLimits(LEAST_COUNT if own is None else own), min_count=server)
     weights: ArrayRecord = ask("query.initial_weights").content.array_records["arrays"]
     reply = ask("query.subgroups", weights, means=[50.0, 130.0, 200.0, 140.0, 1.0, 1.0], stds=[10.0] * 6)
-    assert len(reply.content.metric_records["subgroups"]) == told
+    assert len(reply.content.metric_records["subgroups"]) == disclosed
 
 
 @pytest.mark.parametrize(("groups", "words"), [(["male"], "male"), ([], "none, every group is too small")])
-def test_the_hospital_reads_what_it_told(groups: list[str], words: str) -> None:
+def test_the_hospital_reads_what_it_disclosed(groups: list[str], words: str) -> None:
     set_identity(SERVER_NODE_ID)
     question = Message(RecordDict({"config": ConfigRecord()}), dst_node_id=7, message_type="query.subgroups")
     set_message_id(question, "1")
@@ -285,7 +287,7 @@ def write_subgroups(folder: Path, subgroups: Subgroups | None) -> Path:
     return write_run(folder, subgroups=subgroups)
 
 
-def test_the_table_tells_of_groups_and_of_who_told_of_them(tmp_path: Path) -> None:
+def test_the_table_has_the_groups_and_how_many_hospitals_disclosed_them(tmp_path: Path) -> None:
     folder = write_subgroups(tmp_path, Subgroups({"cleveland": LARGE, "hungary": {}, "va": LARGE}, {"x|y": "gone"}))
     rows = {row[0]: row[1:] for row in subgroup_rows(read_run(folder))}
     assert rows["female"] == (*("40", "0.80 (0.58 to 0.92)", "0.80 (0.58 to 0.92)", "0.80 (0.65 to 0.90)", "2 of 4"),)
@@ -322,15 +324,15 @@ def test_the_page_says_why_there_is_no_table(subgroups: Subgroups | None, words:
 
 
 @pytest.mark.uci
-def test_of_the_real_hospitals_only_those_tell_that_tested_enough_women(uci_folder: Path, tmp_path: Path) -> None:
+def test_of_the_real_hospitals_only_those_disclose_women_that_tested_enough(uci_folder: Path, tmp_path: Path) -> None:
     import create_dataset
 
     assert create_dataset.main(["--source", str(uci_folder), "--out", str(tmp_path)]) == 0
     finished = run_federation({name: tmp_path / f"client_{place}.csv" for place, name in enumerate(NAMES, start=1)})
     assert finished.subgroups is not None
-    women = {name: "female" in told for name, told in finished.subgroups.told.items()}
+    women = {name: "female" in disclosed for name, disclosed in finished.subgroups.disclosed.items()}
     # Switzerland tested 3 women; VA none, which is no patient's secret.
     assert women == {"cleveland": True, "hungary": True, "switzerland": False, "va": True}
-    assert "male" not in finished.subgroups.told["switzerland"]
-    assert finished.subgroups.told["va"]["female"] == Outcomes()
+    assert "male" not in finished.subgroups.disclosed["switzerland"]
+    assert finished.subgroups.disclosed["va"]["female"] == Outcomes()
     assert finished.members[2].test_patients == 31

@@ -469,8 +469,8 @@ UNCLEAR = PairedComparison("brier", 0.12, 0.121, -0.001, -0.01, 0.008)
 def test_a_shared_comparison_is_printed_with_the_hospitals_name() -> None:
     finished = make_finished(verdicts={"va": {"global": BETTER, "personal": UNCLEAR}})
     assert show(make_began(), finished)[-3:-1] == [
-        "va reports: global model: AUROC 0.74, its local model 0.67, difference +0.07 [0.01, 0.12]: worth it",
-        "va reports: personal model: Brier score 0.120, its local model 0.121, difference -0.001 [-0.010, 0.008]: no clear "
+        "va reports: global model: AUROC 0.74, local model 0.67, difference +0.07 [0.01, 0.12]: better than the local model",
+        "va reports: personal model: Brier score 0.120, local model 0.121, difference -0.001 [-0.010, 0.008]: no clear "
         "difference",
     ]
 
@@ -478,7 +478,7 @@ def test_a_shared_comparison_is_printed_with_the_hospitals_name() -> None:
 def test_the_comparisons_of_very_many_hospitals_are_counted() -> None:
     comparisons = {str(number): {"global": BETTER if number < 8 else UNCLEAR} for number in range(30)}
     assert comparison_lines(comparisons) == [
-        "30 hospitals compared the global model with their local one: no clear difference 22, worth it 8"
+        "30 hospitals compared the global model with their local one: no clear difference 22, better than the local model 8"
     ]
 
 

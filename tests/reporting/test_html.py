@@ -336,7 +336,7 @@ def test_the_page_shows_the_comparisons_that_hospitals_shared_and_no_heading_wit
     comparisons = {HOSTILE[0]: {"global": PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
     folder = write_run(tmp_path / "shared", verdicts=comparisons)
     assert comparison_rows(read_run(folder)) == [
-        (HOSTILE[0], "global", "AUROC", "0.60", "0.67", "-0.07", "-0.12 to -0.01", "alone is better"),
+        (HOSTILE[0], "global", "AUROC", "0.60", "0.67", "-0.07", "-0.12 to -0.01", "local model is better"),
     ]
     page = page_of(folder)
     assert "<h2>Comparison with local models</h2>" in page and HOSTILE[0] not in page

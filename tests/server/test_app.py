@@ -332,7 +332,7 @@ def test_what_the_model_goes_by_is_asked_once_and_weighted_by_pairs_of_an_ill_an
     assert told is not None
     assert told.together["cp"] == pytest.approx(0.375)
     assert told.hospitals["va"]["cp"] == 0.25
-    assert told.not_told == {"hungary": "too few ill or too few healthy patients to test on (--min-count)"}
+    assert told.missing == {"hungary": "too few ill or too few healthy patients to test on (--min-count)"}
     assert len(toy.configs("query.importance")) == 3
 
 

@@ -56,7 +56,7 @@ def test_the_summary_keeps_what_hospitals_said_of_the_models_worth(tmp_path: Pat
     verdict = PairedComparison("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
     keep_in(tmp_path, make_finished(verdicts={"va": {"global": verdict}}))
     told = read_json(tmp_path / "summary.json")["verdicts"]["va"]["global"]
-    assert (told["metric"], told["difference"], told["words"]) == ("auroc", 0.07, "worth it")
+    assert (told["metric"], told["difference"], told["words"]) == ("auroc", 0.07, "better than the local model")
     keep_in(tmp_path, make_finished())
     assert "verdicts" not in read_json(tmp_path / "summary.json")
 

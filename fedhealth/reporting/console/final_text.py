@@ -19,7 +19,7 @@ def importance_lines(importance: Importance | None) -> list[str]:
     if importance is None:
         return []
     absent = [
-        f"permutation importance excludes {name}: {reason}" for name, reason in sorted(importance.not_told.items())
+        f"permutation importance excludes {name}: {reason}" for name, reason in sorted(importance.missing.items())
     ]
     if len(absent) > MANY:
         absent = [f"permutation importance excludes {len(absent):,} hospitals (reasons: summary.json)"]
@@ -32,11 +32,11 @@ def importance_lines(importance: Importance | None) -> list[str]:
 def comparison_lines(comparisons: Mapping[str, Mapping[str, PairedComparison]]) -> list[str]:
     """The comparisons with a local model that hospitals shared (client.py --share-verdict); many are only counted."""
     if len(comparisons) > MANY:
-        words = Counter(each["global"].words.replace("yours ", "") for each in comparisons.values())
+        words = Counter(each["global"].words for each in comparisons.values())
         counts = ", ".join(f"{word} {number:,}" for word, number in words.most_common())
         return [f"{len(comparisons):,} hospitals compared the global model with their local one: {counts}"]
     return [
-        f"{name} reports: {comparison_sentence(model, comparison, 'its local model')}"
+        f"{name} reports: {comparison_sentence(model, comparison)}"
         for name, each in sorted(comparisons.items())
         for model, comparison in each.items()
     ]

@@ -32,7 +32,7 @@ def _final_rows(run: RunRecord) -> list[Row]:
         return rows
     if run.summary.subgroups:
         what = "confusion matrix at 0.5 by sex and age group, without small groups"
-        rows.append(("subgroups", what, "20 at most", f"{len(run.summary.subgroups.told):,}"))
+        rows.append(("subgroups", what, "20 at most", f"{len(run.summary.subgroups.disclosed):,}"))
     if importance := run.summary.importance:
         what = "drop in AUROC of the final model when a feature is permuted; number of test patients"
         rows.append(("importance", what, "14", f"{len(importance.hospitals):,}"))

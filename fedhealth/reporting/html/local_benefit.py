@@ -31,5 +31,5 @@ def comparison_rows(run: RunRecord) -> list[Row]:
                 f"{found.difference:+.{digits}f}",
                 f"{found.low:.{digits}f} to {found.high:.{digits}f}",
             )
-            rows.append((name, model, metric, *values, difference, interval, found.words.replace("yours ", "")))
+            rows.append((name, model, metric, *values, difference, interval, found.words))
     return rows

@@ -18,9 +18,9 @@ HEADINGS = ("group", "patients", "sensitivity", "specificity", "accuracy", "hosp
 def subgroup_rows(run: RunRecord) -> list[Row]:
     """A row per group: patients, three rates with 95 % Wilson intervals, and how many hospitals disclosed the group."""
     found = run.summary.subgroups if run.summary else None
-    if found is None or not any(found.told.values()):
+    if found is None or not any(found.disclosed.values()):
         return []
-    pooled = add_subgroups(found.told.values())
+    pooled = add_subgroups(found.disclosed.values())
     rows: list[Row] = []
     for division, groups in DIVISIONS.items():
         outcomes = [pooled[group] for group in groups]
@@ -52,8 +52,8 @@ def _share(part: int, whole: int) -> str:
 
 def _disclosed_by(subgroups: Subgroups, group: str) -> str:
     """How many hospitals have test patients of this group and disclosed them."""
-    disclosed = sum(group in each and each[group].patients > 0 for each in subgroups.told.values())
-    return f"{disclosed} of {len(subgroups.told) + len(subgroups.silent)}"
+    disclosed = sum(group in each and each[group].patients > 0 for each in subgroups.disclosed.values())
+    return f"{disclosed} of {len(subgroups.disclosed) + len(subgroups.missing)}"
 
 
 def subgroup_notes(run: RunRecord) -> list[str]:
@@ -61,8 +61,8 @@ def subgroup_notes(run: RunRecord) -> list[str]:
     found = run.summary.subgroups if run.summary else None
     if found is None:
         return ["Subgroups (sex, age group) were not requested in this run (--no-subgroups), or the run has not ended."]
-    notes = [f"No results by subgroup from {name}: {reason}." for name, reason in found.silent.items()]
-    if not any(found.told.values()):
+    notes = [f"No results by subgroup from {name}: {reason}." for name, reason in found.missing.items()]
+    if not any(found.disclosed.values()):
         return ["No hospital's subgroups (sex, age group) were large enough to be disclosed.", *notes]
     return [
         "The final model on test patients: risk threshold 0.5, 95 % Wilson intervals. Hospitals suppress groups of fewer "
