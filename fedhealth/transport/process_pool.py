@@ -41,7 +41,7 @@ def working_grid(
                 process.start()
             theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
             workers.append(Worker(process, ours, frozenset(map(node_id_of, share))))
-        yield WorkersGrid(workers, in_order, run_config)
+        yield WorkersGrid(workers, run_config, in_order)
     finally:
         for worker in workers:
             worker.end()
@@ -86,7 +86,7 @@ class Worker:
 class WorkersGrid(BaseGrid):
     """See `working_grid`; `context` is what a `ServerApp` is called with on this grid."""
 
-    def __init__(self, workers: Sequence[Worker], names: Iterable[str], run_config: Mapping[str, Any]) -> None:
+    def __init__(self, workers: Sequence[Worker], run_config: Mapping[str, Any], names: Iterable[str] = ()) -> None:
         super().__init__()
         self.context = server_context(run_config)
         self._workers = workers

@@ -55,7 +55,7 @@ def test_the_states_of_a_hospital_are_joined_working_late_left_and_done() -> Non
 
 def test_a_hospital_that_can_take_no_part_is_shown_with_the_reason() -> None:
     run = LiveRun("")
-    run.hear(replace(BEGAN, left_out={"zurich": "could not reply to query.describe: MemoryError"}))
+    run.on_event(replace(BEGAN, left_out={"zurich": "could not reply to query.describe: MemoryError"}))
     assert run.states()[-1] == ("zurich", "refused", "could not reply to query.describe: MemoryError")
     assert len(run.states()) == len(NAMES) + 1
 
