@@ -1,1 +1,1 @@
-"""Speed, measured: each module is a script with --help that prints a table and writes benchmarks/results/<name>.json."""
+"""Benchmarks: each module is a script with --help that prints a table and writes benchmarks/results/<name>.json."""

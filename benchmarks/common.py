@@ -1,4 +1,4 @@
-"""What the benchmarks share: how a result is shown and kept, and how the machine is named."""
+"""Shared by the benchmarks: printing and saving results, and the description of the machine."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ def report(
 ) -> None:
     """Print `rows` as a table and write them to benchmarks/results/<name>.json; `headings` are keys of the rows.
 
-    `note` says below the table what its reader should know; the module that ran is found out.
+    `note` is printed below the table; the name of the running module is determined automatically.
     """
     print(f"\n{title}\n{describe_machine()}")
     lines = [[format_cell(row.get(heading)) for heading in headings] for row in rows]
@@ -48,7 +48,7 @@ def report(
 
 
 def describe_machine() -> str:
-    """Cores and memory, and nothing else."""
+    """Cores and memory of this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} cores, {memory:.0f} GiB memory, Python {sys.version_info.major}.{sys.version_info.minor}"
 
@@ -63,7 +63,7 @@ def summarise(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def format_cell(value: object) -> str:
-    """A table's cell: three digits for small numbers, whole numbers otherwise."""
+    """A table's cell: three significant digits for small numbers, integers otherwise."""
     return "" if value is None else f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else _whole(value)
 
 
@@ -72,7 +72,7 @@ def _whole(value: object) -> str:
 
 
 def family(pid: int) -> list[int]:
-    """A process that is there, and all that it has started and those have, and so on."""
+    """A process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
@@ -86,7 +86,7 @@ def family(pid: int) -> list[int]:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on just now."""
+    """A port of this machine on which no program listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,8 +1,8 @@
 """Many light hospitals in one process: real gRPC streams and real messages, but no training, no data, no TensorFlow.
 
-What they do takes as little time as can be (a reply is encoded once and numbered anew each time), so that on a machine
-that they share with the server the server is what is measured. They speak the protocol of
-`fedhealth.transport.grpc.client`, each over a TCP connection of its own, on one event loop instead of one thread each.
+They use as little time as possible (a reply is encoded once, and only its metadata are new each time), so that the
+server is measured although both run on the same machine. They use the protocol of `fedhealth.transport.grpc.client`,
+each over a TCP connection of its own, on one event loop instead of one thread each.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ BIG_SHAPES = {f"layer_{number}/kernel": (1000, 1250) for number in range(4)}
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """Processes full of hospitals that wait for the word to join."""
+class HospitalProcesses:
+    """Processes with hospitals that wait for `join`."""
 
     processes: Sequence[SpawnProcess]
     pipes: Sequence["Connection[str, str]"]
@@ -50,8 +50,8 @@ class Crowd:
 
 
 @contextmanager
-def light_hospitals(address: str, count: int, big: bool = False, num_processes: int = 1) -> Iterator[Crowd]:
-    """`count` hospitals in `num_processes` processes, ready to join the server at `address`; all are gone at the end."""
+def light_hospitals(address: str, count: int, big: bool = False, num_processes: int = 1) -> Iterator[HospitalProcesses]:
+    """`count` hospitals in `num_processes` processes, ready to join the server at `address`; all are ended at the end."""
     spawn = multiprocessing.get_context("spawn")
     shares = [list(range(count))[first::num_processes] for first in range(num_processes)]
     with ExitStack() as stack:
@@ -61,11 +61,11 @@ def light_hospitals(address: str, count: int, big: bool = False, num_processes: 
             processes.append(spawn.Process(target=_run, args=(address, share, big, theirs), daemon=True))
             processes[-1].start()
             stack.callback(_end, processes[-1])
-            theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
+            theirs.close()  # so that the pipe ends if the process dies
             pipes.append(ours)
         for pipe in pipes:
             pipe.recv()
-        yield Crowd(processes, pipes)
+        yield HospitalProcesses(processes, pipes)
 
 
 def _end(process: SpawnProcess) -> None:
@@ -74,7 +74,7 @@ def _end(process: SpawnProcess) -> None:
 
 
 def _run(address: str, numbers: Sequence[int], big: bool, pipe: "Connection[str, str]") -> None:
-    """What a process of hospitals does: get ready, wait for the word, answer until the server ends the run."""
+    """Main function of a process of hospitals: get ready, wait for `join`, reply until the server ends the run."""
     common = encode_contents(big_weights() if big else default_weights())
     hospitals = [common | {setup.DESCRIBE: _encode(description(f"hospital {number}"))} for number in numbers]
     pipe.send("ready")
@@ -82,7 +82,7 @@ def _run(address: str, numbers: Sequence[int], big: bool, pipe: "Connection[str,
         pipe.recv()
         asyncio.run(_live(address, [f"hospital {number}" for number in numbers], hospitals))
     except (EOFError, KeyboardInterrupt, grpc.aio.AioRpcError):
-        return  # whoever started us is gone, or the server is: nothing is left to do
+        return  # the parent process or the server has ended
 
 
 async def _live(address: str, names: Sequence[str], contents: Sequence[Mapping[str, bytes]]) -> None:
@@ -110,7 +110,7 @@ def _metadata(payload: bytes) -> ProtoMetadata | None:
 
 
 def reply_to(request: ProtoMetadata, content: bytes) -> bytes:
-    """An encoded reply: fresh metadata, then the content as it was encoded once."""
+    """An encoded reply: new metadata, and the content that was encoded once."""
     metadata = ProtoMetadata(
         run_id=RUN_ID,
         message_id=f"{request.dst_node_id}-{request.message_id}",
@@ -125,7 +125,7 @@ def reply_to(request: ProtoMetadata, content: bytes) -> bytes:
     return encoded + content
 
 
-# --- what they say -----------------------------------------------------------------------------------------------------
+# --- replies -----------------------------------------------------------------------------------------------------------
 
 
 def default_weights() -> Weights:
@@ -149,7 +149,7 @@ def _random_weights(shapes: Mapping[str, tuple[int, ...]]) -> Weights:
 
 
 def contents(weights: Weights) -> dict[str, RecordDict]:
-    """What a hospital answers to each type of message (but `DESCRIBE`, whose reply holds its name)."""
+    """A hospital's reply to each type of message (except `DESCRIBE`, whose reply contains its name)."""
     generator = np.random.default_rng(0)
     labels = np.arange(TEST_PATIENTS) % 2
     histogram = score_histogram(np.clip(generator.normal(0.35 + 0.3 * labels, 0.2), 0, 1), labels)
@@ -173,7 +173,7 @@ def encode_contents(weights: Weights) -> dict[str, bytes]:
 
 
 def description(name: str) -> RecordDict:
-    """What a hospital of that name answers to `DESCRIBE`."""
+    """The reply to `DESCRIBE` of a hospital with that name."""
     counts = (TRAIN_PATIENTS, TEST_PATIENTS, TEST_PATIENTS // 2)
     return setup.encode_description(setup.Description(name, "synthetic", *counts))
 

@@ -1,7 +1,7 @@
-"""Local training without any federation: our one traced call against Keras's own two ways, on the same batches.
+"""Local training without a federation: our one traced call compared with Keras's two methods, on the same batches.
 
-Every repetition is what one round asks of a hospital: global weights in, one epoch (or one evaluation), weights (or risks)
-out. Where the weights go in and out by `set_weights` and `get_weights`, these count.
+Every repetition is the work of one round in a hospital: global weights in, one epoch (or one evaluation), weights (or
+risks) out. `set_weights` and `get_weights` are included where they are needed.
 """
 
 import time
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NUM_TRAIN, NUM_TEST = 200, 60
 TARGETS = {"train, ours": 3.0, "evaluate, ours": 1.5}
-"""Milliseconds that the project set itself."""
+"""The project's target in milliseconds."""
 LARGEST_DIFFERENCE = 1e-5
 """Between weights or risks that should be equal, in float32."""
 
@@ -40,13 +40,13 @@ class LocalTrainingSettings:
     """
 
     repetitions: int = 100
-    """How often each way is taken, in turns."""
+    """Repetitions of each method, in turns."""
     quick: bool = False
     """Only 20 repetitions."""
 
 
 def main() -> None:
-    """Check that all ways give the same numbers, take them in turns, report."""
+    """Check that all methods give the same numbers, run them in turns, report."""
     settings = tyro.cli(LocalTrainingSettings)
     quiet_libraries()
     with silenced_stderr():
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def make_examples() -> tuple["Examples", "Examples"]:
-    """Model input of 200 training and 60 test patients, invented."""
+    """Model input of 200 training and 60 test patients, synthetic."""
     from fedhealth.data import preprocessing
     from fedhealth.data.schema import FEATURE_NAMES, TARGET
     from fedhealth.data.sources.synthetic import sample_patients
@@ -78,7 +78,7 @@ def make_examples() -> tuple["Examples", "Examples"]:
 
 
 def stock_model(settings: FederationSettings, num_inputs: int) -> "keras.Model":
-    """The very model that our trainer builds, compiled as Keras's tutorials do; accuracy at log odds 0 is risk 0.5."""
+    """The model that our trainer builds, compiled as in Keras's tutorials; accuracy at log odds 0 is risk 0.5."""
     import keras
 
     from fedhealth.models.keras_models import build_model
@@ -93,7 +93,7 @@ def stock_model(settings: FederationSettings, num_inputs: int) -> "keras.Model":
 
 
 def training_ways(examples: "Examples") -> dict[str, Way]:
-    """One epoch in one fixed order, from the same weights: name -> what gives the new weights."""
+    """One epoch in one fixed order, from the same weights: name -> function that returns the new weights."""
     from fedhealth.client.privacy.noise import NoiseSource
     from fedhealth.models.dp_sgd import DpSgdTrainer
     from fedhealth.models.local_training import DpSgdBatches, shuffled_orders
@@ -162,7 +162,7 @@ def evaluation_ways(train: "Examples", test: "Examples") -> dict[str, Way]:
 
 
 def check_equal(ways: Mapping[str, Way]) -> None:
-    """A `RunError` unless the ways that should give the same numbers do: else the times compare different things."""
+    """Raise a `RunError` if the methods give different numbers, since their times could not be compared."""
     pairs = [(f"train, {peer}", "train, ours") for peer in ("train_on_batch", "model.fit")]
     for peer, ours in [*pairs, ("evaluate, predict_on_batch", "evaluate, ours")]:
         for theirs, own in zip(ways[peer](), ways[ours](), strict=True):
@@ -178,7 +178,7 @@ def measure(way: Way) -> float:
 
 
 def show(first: Mapping[str, float], later: Mapping[str, list[float]]) -> None:
-    """One row per way; the first call (tracing, in ms) stands apart."""
+    """One row per method; the first call (tracing, in ms) is a separate column."""
     rows: list[dict[str, Any]] = []
     for name, seconds in later.items():
         times = summarise(seconds)

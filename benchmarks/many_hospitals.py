@@ -1,7 +1,7 @@
 """One server, 10 to 1,000 hospitals: time of a round, CPU and memory of the server; then 50 hospitals and a 20 MB model.
 
-The server is the real one (`GrpcGrid`, `federate`, FedAvg) in a fresh process for every row; the hospitals are light
-(`light_hospitals.py`), in another process, each with a TCP connection of its own, and all answer at once.
+The server is the real one (`GrpcGrid`, `federate`, FedAvg) in a new process for every row; the hospitals are light
+(`light_hospitals.py`), in another process, each with a TCP connection of its own, and all reply at once.
 """
 
 import gc
@@ -34,7 +34,7 @@ ESTABLISHED = "01"
 
 @dataclass(frozen=True)
 class Settings:
-    """How one server copes with 10, 100 and 1,000 hospitals, and with 50 of a 20 MB model.
+    """Load of one server with 10, 100 and 1,000 hospitals, and with 50 hospitals and a 20 MB model.
 
     Example: python -m benchmarks.many_hospitals --hospitals 10 100 1000 --repeats 2
     """
@@ -42,7 +42,7 @@ class Settings:
     hospitals: tuple[int, ...] = (10, 100, 1000)
     """How many hospitals, one row each; the first is what the others are compared with."""
     messages: int = 10_000
-    """Rounds are chosen so that about this many trainings are asked for per row (at least 8, at most 200 rounds)."""
+    """Rounds are chosen so that each row has about this many trainings (at least 8, at most 200 rounds)."""
     repeats: int = 2
     """How often each row is measured, in turns."""
     client_processes: int = 1
@@ -101,7 +101,7 @@ def measure_hospitals(settings: Settings) -> list[dict[str, Any]]:
 
 
 def run_server(count: int, rounds: int, big: bool, client_processes: int) -> dict[str, Any]:
-    """A whole run in this process; what it took, per round."""
+    """A whole run in this process; returns its costs per round."""
     from benchmarks.light_hospitals import light_hospitals
     from fedhealth.config.federation import FederationSettings
     from fedhealth.server.app import federate
@@ -136,7 +136,7 @@ def run_server(count: int, rounds: int, big: bool, client_processes: int) -> dic
         idle = read_memory("idle")
         connections = count_connections(int(address.rpartition(":")[2]))
         federate(grid, settings, on_event, max_wait=LONGEST_RUN)
-        # The first round carries what happens only once: it warms up.
+        # The first round includes one-time costs and is left out.
     return {
         "joined": joined,
         "idle_bytes": idle.now - before.now,
@@ -149,7 +149,7 @@ def run_server(count: int, rounds: int, big: bool, client_processes: int) -> dic
 
 
 def count_connections(port: int) -> int:
-    """Established TCP connections whose near end is `port`."""
+    """Number of established TCP connections with the local port `port`."""
     lines = [line.split() for table in ("tcp", "tcp6") for line in _lines(Path("/proc/self/net") / table)]
     return sum(int(line[1].rpartition(":")[2], 16) == port and line[3] == ESTABLISHED for line in lines)
 
@@ -164,7 +164,7 @@ def cpu_seconds_of(pid: int) -> float:
 
 
 def raise_open_files() -> None:
-    """As many open files as the system lets us have."""
+    """Raise the limit of open files to the system's maximum."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -190,7 +190,7 @@ def read_memory(when: str) -> Reading:
 
 
 def measured_grid(run_config: Mapping[str, Any], capacity: int, memory: list[Reading]) -> "GrpcGrid":
-    """The real grid; it reads the memory before and after each training and evaluation, while all replies are held."""
+    """The real grid, which reads the memory before and after each training and evaluation, while it holds all replies."""
     from fedhealth.transport.grpc.grid import GrpcGrid
 
     class MeasuredGrid(GrpcGrid):
@@ -260,7 +260,7 @@ def aggregate_alone(count: int) -> tuple[int, int]:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What `function` returns in a process of its own, which is gone afterwards, whatever happens."""
+    """The result of `function` in a process of its own, which is always ended afterwards."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     # Not a daemon: it starts the hospitals, which end with their streams.
@@ -283,7 +283,7 @@ def _send_result(pipe: "Connection[Any, Any]", function: Callable[..., Any], arg
 
 
 def differences(values: Sequence[float]) -> list[float]:
-    """From each to the next."""
+    """Differences of successive values."""
     return [after - before for before, after in itertools.pairwise(values)]
 
 

@@ -1,7 +1,7 @@
-"""Does memory stay flat? The real server and one real client over TLS, for 2,000 rounds (`make chaos` says it of 8,000).
+"""Memory over time: the real server and one real client over TLS, for 2,000 rounds (`make chaos` checks 8,000).
 
-Keras loops are known to leak (keras-team/tf-keras#286). What grows on purpose, at the server, are the figures of every round,
-which the report at the end is made of.
+Keras loops are known to leak (keras-team/tf-keras#286). At the server, only the records of the rounds may grow, which
+the report at the end needs.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ from fedhealth.common.errors import RunError
 from fedhealth.common.runtime_env import quiet_libraries
 
 READINGS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Parts of the run after which memory is read: once all that happens once has happened, and before anybody ends."""
+"""Parts of the run after which memory is read: after all one-time costs, and before the end."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def start_federation(
     stack: ExitStack, folder: Path, rounds: int
 ) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
-    """Server and client as a user starts them; what the client says goes to a log."""
+    """Server and client as a user starts them; the client's output goes to a log."""
     from benchmarks.our_processes import issue_for, make_hospitals
 
     file, address = make_hospitals(folder)[0], f"127.0.0.1:{free_port()}"
@@ -68,7 +68,7 @@ def start_federation(
 
 @contextmanager
 def running(command: Sequence[str], log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """A script of ours, which never outlives the block; without a log its words are ours to read."""
+    """One of our scripts as a process, which is ended with the block; without a log, its output is a pipe."""
     with ExitStack() as stack:
         output = subprocess.PIPE if log is None else stack.enter_context(log.open("wb"))
         process = subprocess.Popen(

@@ -1,6 +1,6 @@
-"""Our side of `round_latency`: the server's process, a hospital that only answers, and training without any link.
+"""Our side of `round_latency`: the server's process, a hospital that only replies, and training without a network.
 
-The hospitals that do train are `client.py` itself. Also what all contestants train on: four invented hospitals.
+The hospitals that train are `client.py` itself. Also the data of all contestants: four synthetic hospitals.
 """
 
 import time
@@ -36,7 +36,7 @@ LONGEST_WAIT = 60.0
 
 
 def make_hospitals(folder: Path) -> list[Path]:
-    """Write a CSV for each of the four invented hospitals, and beside it the model input that it becomes (.npz)."""
+    """Write a CSV for each of the four synthetic hospitals, and its model input (.npz)."""
     from fedhealth.data.dataset_writer import client_file, csv_bytes
     from fedhealth.data.hospital import load_hospital
     from fedhealth.data.patients import split_patients
@@ -71,7 +71,7 @@ def issue_for(files: Sequence[Path], folder: Path) -> Path:
 
 
 def serve(orders: Connection, address: str, num_hospitals: int, certificates: Path | None = None) -> None:
-    """For each number of rounds on `orders`, run a federation of so many; send back when its rounds ended."""
+    """For each number of rounds received on `orders`, run that many rounds and send back the times when they ended."""
     from fedhealth.server.app import make_server_app
     from fedhealth.server.records import RoundRecord
     from fedhealth.transport.grpc.grid import GrpcGrid
@@ -97,7 +97,7 @@ def serve(orders: Connection, address: str, num_hospitals: int, certificates: Pa
 
 
 def run_client(address: str, file: Path, certificates: Path | None = None) -> None:
-    """A hospital that trains: the script itself. Each keeps its receipts apart, for here a hospital joins twice."""
+    """A hospital that trains: the script itself. Each has its own receipts folder, since here a hospital joins twice."""
     import client
 
     tls = ["--tls", str(certificates / file.stem)] if certificates else []
@@ -118,11 +118,11 @@ def run_light_client(address: str, examples: Path, certificates: Path | None = N
         with join(address, examples.stem, {}, tls=tls, attempt=attempt) as connection:
             connection.serve(app, on_reply=lambda message, reply: None, on_failure=lambda error: None)
 
-    keep_trying(take_part, address, max_wait=LONGEST_WAIT, on_pause=lambda *told: None)
+    keep_trying(take_part, address, max_wait=LONGEST_WAIT, on_pause=lambda *args: None)
 
 
 def light_app(examples: Path) -> ClientApp:
-    """Answers with records of the real ones' names and sizes, made anew for every message; nothing is computed."""
+    """Replies with records of the real names and sizes, created for every message; nothing is computed."""
     from benchmarks.light_hospitals import contents, default_weights
 
     data = dict(np.load(examples))
@@ -152,13 +152,13 @@ def light_app(examples: Path) -> ClientApp:
 
 
 def describe(name: str, data: dict[str, Any]) -> RecordDict:
-    """Who this is and how many patients it has."""
+    """The hospital's description."""
     train, test = data["train_labels"], data["test_labels"]
     return encode_description(Description(name, "synthetic", len(train), len(test), int(test.sum())))
 
 
 def train_alone(orders: Connection, files: list[Path]) -> None:
-    """What all hospitals compute in a round, one after the other, with nothing around it: rounds in, ends out."""
+    """The computation of all hospitals in a round, one after the other, without messages: rounds in, end times out."""
     from fedhealth.models.local_training import Examples, shuffled_orders
     from fedhealth.models.training import Trainer
 

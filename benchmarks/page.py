@@ -17,7 +17,7 @@ ratios within one table, which is from one run, rather than single milliseconds.
 
 
 def main() -> None:
-    """Write the page from every result that is there."""
+    """Write the page from all existing results."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     PAGE.write_text("\n".join([INTRODUCTION, *map(describe, results)]), encoding="utf-8")
 

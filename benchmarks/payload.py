@@ -1,7 +1,7 @@
 """Bytes on the wire against bytes of weights, for each kind of message; and how often the weights are serialised.
 
-The server (`GrpcGrid`, `federate`) and the hospital's end (`link.join`) are the real ones; between them stands a small
-TCP proxy that counts, so the framing of HTTP/2 is included. Bytes are counted, not times.
+The server (`GrpcGrid`, `federate`) and the client side (`client.join`) are the real ones; a small TCP proxy between
+them counts bytes, so the framing of HTTP/2 is included. Times are not measured.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from benchmarks.light_hospitals import Weights
 
 QUIET_SECONDS = 0.03
-"""Without a byte for so long, a message and what HTTP/2 says of it (window updates) are through."""
+"""If no byte has passed for this long, a message and its HTTP/2 frames (window updates) are complete."""
 KINDS = ("train", "evaluate")
 ALLOWED_FACTOR, ALLOWED_BYTES = 1.5, 1024
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How many bytes a message takes on the wire, for the default model and for one of 20 MB.
+    """Bytes of a message on the wire, for the default model and for one of 20 MB.
 
     Example: python -m benchmarks.payload --rounds 10
     """
 
     rounds: int = 10
-    """Rounds of which the median message is shown."""
+    """Number of rounds; the median message size is shown."""
     hospitals: tuple[int, ...] = (1, 4, 50)
     """Numbers of hospitals with which serialisations are counted."""
     quick: bool = False
@@ -66,7 +66,7 @@ def main(settings: Settings) -> None:
 
 
 def require_same_model(weights: "Weights") -> None:
-    """The light hospitals' idea of the default model must be the real one's, built here by Keras."""
+    """Check that the light hospitals' weights have the shapes of the default model, built here by Keras."""
     from fedhealth.config.federation import FederationSettings
     from fedhealth.data.preprocessing import encoded_names
 
@@ -84,7 +84,7 @@ def require_same_model(weights: "Weights") -> None:
 
 @dataclass(eq=False)
 class Wire:
-    """Bytes that went through the proxy so far."""
+    """Bytes that have passed the proxy so far."""
 
     port: int = 0
     down: int = 0  # from the server to the hospital
@@ -133,14 +133,14 @@ async def _proxy(wire: Wire, port: int, ready: threading.Event, stop: asyncio.Ev
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wire: Wire, direction: str) -> None:
-    """Copy and count one direction of a connection until either end hangs up."""
+    """Copy and count one direction of a connection until either end closes it."""
     try:
         while data := await reader.read(1 << 20):
             setattr(wire, direction, getattr(wire, direction) + len(data))
             writer.write(data)
             await writer.drain()
     except ConnectionError:
-        pass  # one end hung up; the other hears of it now
+        pass  # one end closed the connection; close the other one
     finally:
         writer.close()
 
@@ -154,7 +154,7 @@ class Counts:
     back: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, kind: str, encoded: int, there: int, back: int) -> None:
-        """Keep one message."""
+        """Add one message."""
         self.encoded[kind].append(encoded)
         self.there[kind].append(there)
         self.back[kind].append(back)
@@ -216,7 +216,7 @@ def count_bytes(weights: "Weights", rounds: int) -> Counts:
     grid = CountingGrid(settings.to_run_config(), 1, lambda what, who: None)
     with grid.listening("127.0.0.1:0") as address, proxy_to(int(address.rpartition(":")[2])) as wires[0]:
         hospital = threading.Thread(
-            target=be_a_hospital, args=(f"127.0.0.1:{wires[0].port}", light_app(weights, on_request)), daemon=True
+            target=run_hospital, args=(f"127.0.0.1:{wires[0].port}", light_app(weights, on_request)), daemon=True
         )
         hospital.start()
         federate(grid, settings, lambda event: None, max_wait=60)
@@ -224,7 +224,7 @@ def count_bytes(weights: "Weights", rounds: int) -> Counts:
 
 
 def light_app(weights: "Weights", on_request: Any) -> "ClientApp":
-    """A `ClientApp` that answers at once, with real messages."""
+    """A `ClientApp` that replies at once, with real messages."""
     from flwr.app import Message
     from flwr.clientapp import ClientApp
 
@@ -248,8 +248,8 @@ def light_app(weights: "Weights", on_request: Any) -> "ClientApp":
     return app
 
 
-def be_a_hospital(address: str, app: "ClientApp") -> None:
-    """The hospital's end, as the client script has it."""
+def run_hospital(address: str, app: "ClientApp") -> None:
+    """The client side, as in the client script."""
     from fedhealth.common.errors import RunError
     from fedhealth.transport.grpc.client import join
     from fedhealth.transport.grpc.retry import ServerLostError

@@ -1,10 +1,10 @@
-"""One federated round with four hospitals, train one epoch + evaluate: ours, stock Flower's, and what each is made of.
+"""One federated round with four hospitals, train one epoch + evaluate: ours, stock Flower's, and the parts of each.
 
-Ours comes twice, in plain text and through the TLS door.
+Ours is measured twice, in plain text and through the TLS proxy.
 
-Every contestant is a server process and one process per hospital, all started before the first block and idle while another
-one runs. Blocks of rounds are run in turns; a round is the time between the ends of two rounds at the server, so the first
-round of a block, which starts from idle, counts for nobody.
+Every contestant is a server process and one process per hospital, all started before the first block and idle while
+another one runs. Blocks of rounds are run in turns; a round is the time between the ends of two rounds at the server,
+so the first round of a block, which starts from idle, is never counted.
 """
 
 import multiprocessing
@@ -31,7 +31,7 @@ from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 Start = SpawnContext | ForkServerContext
 SPAWN = multiprocessing.get_context("spawn")
 PRELOADED = multiprocessing.get_context("forkserver")
-"""For the processes that train: TensorFlow, not used yet, is imported once for all of them, which saves half a minute."""
+"""TensorFlow is imported once for all processes that train, which saves half a minute."""
 OURS, PEER = "ours", "Flower start_server, model.fit"
 SUPERLINK = "Flower SuperLink + SuperNodes, our apps"
 LINK, PEER_LINK = "our link, no training", "Flower start_server, no training"
@@ -39,9 +39,9 @@ OURS_TLS, LINK_TLS = "ours, TLS", "our link, TLS, no training"
 ALONE, BOUND = "training alone, in a row", "training alone, on 2 cores (half of that)"
 COMPARED = {OURS_TLS: OURS, PEER: OURS, SUPERLINK: OURS, LINK_TLS: LINK, PEER_LINK: LINK}
 TARGETS = {OURS: "median <= 30 ms", PEER: ">= 12 times ours", LINK: "median <= 10 ms"}
-"""What the project set itself."""
+"""The project's target."""
 LONGEST_WAIT = 120.0
-"""Seconds for a block of rounds, starting included."""
+"""Seconds for a block of rounds, including the start."""
 WARM_UP_ROUNDS = 3
 
 
@@ -53,7 +53,7 @@ class RoundLatencySettings:
     """
 
     blocks: int = 3
-    """How often it is each contestant's turn."""
+    """Number of blocks of each contestant."""
     rounds: int = 20
     """Rounds that are timed in each turn."""
     quick: bool = False
@@ -64,14 +64,14 @@ class RoundLatencySettings:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A server process that runs as many rounds as it is sent, and answers with the times when they ended."""
+    """A server process that runs as many rounds as it is sent, and returns the times when they ended."""
 
     name: str
     orders: "Connection[int, list[float]]"
     seconds: list[float] = field(default_factory=list)
 
     def run_block(self, rounds: int) -> None:
-        """One round to get going and `rounds` that are timed."""
+        """One warm-up round and `rounds` timed rounds."""
         self.seconds.extend(np.diff(self.run(rounds + 1)).tolist())
 
     def run(self, rounds: int) -> list[float]:
@@ -87,13 +87,13 @@ class Contestant:
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Start everybody, warm everybody up, let them run in turns, report."""
+    """Start all contestants, warm them up, run them in turns, report."""
     settings = tyro.cli(RoundLatencySettings, args=argv)
     blocks, rounds = (2, 5) if settings.quick else (settings.blocks, settings.rounds)
     quiet_libraries()
     from benchmarks import our_processes
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody outlives us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process ends with this one
     with tempfile.TemporaryDirectory(prefix="fedhealth-rounds-") as folder, ExitStack() as stack:
         try:
             files = our_processes.make_hospitals(Path(folder))
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for contestant in contestants:
                     contestant.run_block(rounds)
         except RunError as error:
-            raise RunError(f"{error}\n{last_words(Path(folder))}") from None
+            raise RunError(f"{error}\n{log_ends(Path(folder))}") from None
     show({contestant.name: contestant.seconds for contestant in contestants} | slow)
 
 
@@ -129,7 +129,7 @@ def start_contestants(stack: ExitStack, folder: Path, files: Sequence[Path]) -> 
     for name, address in addresses.items():
         serve = stock_flower.serve if name in (PEER, PEER_LINK) else our_processes.serve
         contestants.append(start_server(stack, SPAWN, folder, name, serve, address, len(files), *shown.get(name, ())))
-    with silenced_stderr():  # TensorFlow talks when it is imported
+    with silenced_stderr():  # TensorFlow logs when it is imported
         PRELOADED.set_forkserver_preload(["keras"])
         contestants.append(start_server(stack, PRELOADED, folder, ALONE, our_processes.train_alone, examples))
     for file, example in zip(files, examples, strict=True):
@@ -153,15 +153,15 @@ def start_server(
     """`serve(orders, *arguments)` in a process of its own."""
     ours, theirs = SPAWN.Pipe()
     stack.enter_context(process(start, folder / f"{name}.log", serve, theirs, *arguments))
-    theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
+    theirs.close()  # so that the pipe ends if the process dies
     return Contestant(name, ours)
 
 
 @contextmanager
 def process(start: Start, log: Path, target: Callable[..., None], *arguments: object) -> Iterator[None]:
-    """`target(*arguments)` in a process of its own that writes to `log` and never outlives the block."""
+    """`target(*arguments)` in a process of its own that writes to `log` and is ended with the block."""
     started = start.Process(target=run_quietly, args=(log, target, *arguments), daemon=True)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited: Ctrl-C is our business, not the child's
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # inherited, so that Ctrl-C does not stop the child
     started.start()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
@@ -172,7 +172,7 @@ def process(start: Start, log: Path, target: Callable[..., None], *arguments: ob
 
 
 def run_quietly(log: Path, target: Callable[..., None], *arguments: object) -> None:
-    """What such a process does."""
+    """Main function of such a process."""
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -180,7 +180,7 @@ def run_quietly(log: Path, target: Callable[..., None], *arguments: object) -> N
     target(*arguments)
 
 
-def last_words(folder: Path) -> str:
+def log_ends(folder: Path) -> str:
     """The end of every log that has one."""
     logs = {path.stem: path.read_text(errors="replace").splitlines()[-1:] for path in sorted(folder.rglob("*.log"))}
     return "\n".join(f"{name}: {lines[0]}" for name, lines in logs.items() if lines)

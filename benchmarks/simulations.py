@@ -1,7 +1,7 @@
 """Many virtual hospitals on one machine: `python -m fedhealth simulate` beside `flwr run` on Ray, with the same two apps.
 
-Each is started as a user starts it, and what it took stands in its own run folder: one line of history.jsonl per round. The
-first round of each counts for nobody: hospitals are invented and functions are traced in it.
+Each is started as a user starts it, and its times are read from its run folder: one line of history.jsonl per round.
+The first round is not counted, since it includes sampling the hospitals and tracing functions.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class SimulationsSettings:
-    """Hospital-rounds per second and memory: our simulation and Flower's, the same apps, settings and invented hospitals.
+    """Hospital-rounds per second and memory: our simulation and Flower's, with the same apps, settings and hospitals.
 
     Example: python -m benchmarks.simulations --hospitals 200 --rounds 20
     """
@@ -56,7 +56,7 @@ class SimulationsSettings:
 
 @dataclass(frozen=True)
 class Measured:
-    """A run: seconds of its rounds and of all; memory (MB) and CPU seconds of its processes after so many rounds."""
+    """A run: seconds of its rounds and in total; memory (MB) and CPU seconds of its processes after some rounds."""
 
     seconds: list[float]
     use: dict[int, tuple[float, float]]
@@ -65,7 +65,7 @@ class Measured:
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run each engine with evaluation off (but after the last round) and in every round, report."""
+    """Run each engine with evaluation only after the last round and in every round, report."""
     settings = tyro.cli(SimulationsSettings, args=argv)
     if settings.quick:
         settings = SimulationsSettings(hospitals=40, rounds=5, ray_rounds=5 if settings.ray_rounds else 0)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def make_row(name: str, evaluate_every: int, hospitals: int, measured: Measured) -> dict[str, Any]:
-    """Only rounds that are like the others count: neither the first nor, where it alone evaluates, the last."""
+    """The first round is left out, and the last one if it is the only one with an evaluation."""
     usual = measured.seconds[1:-1] if evaluate_every == 0 else measured.seconds[1:]
     early, late = min(measured.use), max(measured.use)
     (early_mb, early_cpu), (late_mb, late_cpu) = measured.use[early], measured.use[late]
@@ -156,7 +156,7 @@ def measure_use(pid: int) -> tuple[float, float]:
     """(MB, CPU seconds) of a process and all that it started; memory that several share counts once (Pss)."""
     kib, ticks = 0, 0
     for each in family(pid):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # it has ended in the meantime
             folder = Path(f"/proc/{each}")
             kib += int((folder / "smaps_rollup").read_text(encoding="utf-8").partition("\nPss:")[2].split()[0])
             ticks += sum(map(int, (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]))

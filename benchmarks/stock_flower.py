@@ -1,7 +1,7 @@
-"""The peer: Flower's own `start_server` and `start_client`, used as its users use them, each end a process of its own.
+"""The comparison: Flower's `start_server` and `start_client`, used as in its documentation, each in a process of its own.
 
-The server's loop, FedAvg and the gRPC stream are Flower's; the only thing added is a strategy that looks at the clock and
-waits between blocks of rounds. What a client computes is Keras's own `model.fit` and `model.evaluate`, or nothing.
+The server's loop, FedAvg and the gRPC stream are Flower's; the only addition is a strategy that records the time and
+waits between blocks of rounds. A client runs Keras's `model.fit` and `model.evaluate`, or computes nothing.
 """
 
 import time
@@ -22,11 +22,11 @@ from fedhealth.config.federation import FederationSettings
 LONGEST_WAIT = 60.0
 """Seconds that a client looks for its server."""
 ENDLESS = 10**9
-"""Rounds; the benchmark ends the process when it has enough of them."""
+"""Rounds; the benchmark ends the process after enough of them."""
 
 
 def serve(orders: Connection, address: str, num_clients: int) -> None:
-    """For each number of rounds on `orders`, run so many; send back when they ended."""
+    """For each number of rounds received on `orders`, run that many and send back the times when they ended."""
     strategy = TimedFedAvg(
         orders,
         min_fit_clients=num_clients,
@@ -49,7 +49,7 @@ class TimedFedAvg(FedAvg):
     def configure_fit(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, FitIns]]:
-        """Wait for word if a block begins."""
+        """Wait for an order if a block begins."""
         if not self._ends:
             self._rounds = self._orders.recv()
         return super().configure_fit(server_round, parameters, client_manager)
@@ -72,7 +72,7 @@ class TimedFedAvg(FedAvg):
 
 
 def weighted_accuracy(replies: list[tuple[int, Metrics]]) -> Metrics:
-    """Accuracy of all patients together, as Flower's tutorials aggregate it."""
+    """Pooled accuracy, aggregated as in Flower's tutorials."""
     total = sum(num_examples for num_examples, _ in replies)
     return {"accuracy": sum(num_examples * float(metrics["accuracy"]) for num_examples, metrics in replies) / total}
 
@@ -88,7 +88,7 @@ def run_light_client(address: str, examples: Path) -> None:
 
 
 class KerasClient(NumPyClient):
-    """What Flower's TensorFlow tutorials show, with our model and data."""
+    """The client of Flower's TensorFlow tutorials, with our model and data."""
 
     def __init__(self, examples: Path) -> None:
         from benchmarks.local_training import stock_model
@@ -118,7 +118,7 @@ class KerasClient(NumPyClient):
 
 
 class LightClient(NumPyClient):
-    """Answers at once with arrays of the model's shapes: what is left is Flower's path."""
+    """Replies at once with arrays of the model's shapes, so that only Flower's own time remains."""
 
     def __init__(self, examples: Path) -> None:
         from benchmarks.light_hospitals import default_weights
@@ -132,7 +132,7 @@ class LightClient(NumPyClient):
         return self._weights
 
     def fit(self, parameters: NDArrays, config: dict[str, Scalar]) -> tuple[NDArrays, int, dict[str, Scalar]]:
-        """The weights that came."""
+        """The received weights."""
         return parameters, self._num_train, {}
 
     def evaluate(self, parameters: NDArrays, config: dict[str, Scalar]) -> tuple[float, int, dict[str, Scalar]]:

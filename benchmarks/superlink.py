@@ -1,7 +1,7 @@
 """The slow row of `round_latency`: our two apps on Flower's own runtime, one SuperLink and one SuperNode per hospital.
 
-Everything is stock but for the installation of the app's dependencies, which is switched off: they are here already. Flower
-starts a process for every message, so every message waits for an import of TensorFlow.
+Everything is stock except that the installation of the app's dependencies is switched off, since they are installed.
+Flower starts a process for every message, so every message waits for an import of TensorFlow.
 """
 
 import contextlib
@@ -83,7 +83,7 @@ def time_rounds(folder: Path, files: Sequence[Path]) -> list[float]:
 
 @contextmanager
 def running(command: Sequence[str], folder: Path, environment: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
-    """A program from where Python is; at the end of the block it is gone, with all that it started."""
+    """A program beside the Python interpreter; at the end of the block it is ended, with all that it started."""
     with (folder / f"{command[0]}.log").open("ab") as log:
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name(command[0])), *command[1:]],
@@ -114,7 +114,7 @@ def submit(environment: dict[str, str], *arguments: str) -> None:
 
 
 def wait_for_rounds(times: Path) -> list[float]:
-    """The seconds of all rounds, once they are there."""
+    """The seconds of all rounds, as soon as they are written."""
     deadline = time.monotonic() + LONGEST_RUN
     while time.monotonic() < deadline:
         lines = times.read_text(encoding="utf-8").split() if times.exists() else []

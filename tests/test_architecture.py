@@ -1,4 +1,4 @@
-"""What an import must not do, and how short a script is. Who may import whom: the contracts in pyproject.toml."""
+"""Rules for imports and scripts; which wing may import which is in the contracts of pyproject.toml."""
 
 import ast
 import subprocess
@@ -24,7 +24,7 @@ def parse(file: Path) -> ast.Module:
 
 
 def run_python(program: str, folder: Path) -> str:
-    """What a fresh interpreter prints that finds our files but starts in another folder."""
+    """The output of a new interpreter that finds our files but starts in another folder."""
     run = [sys.executable, "-B", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"]
     done = subprocess.run(run, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")

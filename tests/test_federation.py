@@ -42,7 +42,7 @@ def final_weights(events: list[Event]) -> list[np.ndarray]:
     return [array.numpy() for array in finished.weights.values()]
 
 
-def test_a_run_tells_its_story_in_order(hospitals: dict[str, Path]) -> None:
+def test_a_run_reports_its_events_in_order(hospitals: dict[str, Path]) -> None:
     events = run_federation(hospitals)
     assert [type(event) for event in events] == [RunStarted, *[RoundRecord] * 3, RunFinished]
     began = events[0]
@@ -52,7 +52,7 @@ def test_a_run_tells_its_story_in_order(hospitals: dict[str, Path]) -> None:
     assert began.dataset == "synthetic"
 
 
-def test_the_union_metrics_equal_sklearns_on_pooled_scores(hospitals: dict[str, Path]) -> None:
+def test_the_pooled_metrics_equal_sklearns_on_pooled_scores(hospitals: dict[str, Path]) -> None:
     events = run_federation(hospitals, rounds=5)
     finished = events[-1]
     assert isinstance(finished, RunFinished)
@@ -107,8 +107,8 @@ def test_every_choice_runs_and_changes_the_weights(hospitals: dict[str, Path], c
 
 
 @pytest.mark.slow
-def test_a_model_trained_with_class_weights_tells_risks_that_mean_what_they_say(tmp_path: Path) -> None:
-    """Where few are ill, risks would be far too high on the whole; corrected, they are what they are without weights."""
+def test_a_model_trained_with_class_weights_predicts_calibrated_risks(tmp_path: Path) -> None:
+    """With few ill patients, uncorrected risks would be far too high; corrected, they equal those without weights."""
     hospitals = write_hospitals(tmp_path, num_patients=1500)
     for path in hospitals.values():
         table = pd.read_csv(path)
@@ -167,12 +167,12 @@ MAY_LEAVE: dict[str, dict[str, object]] = {
     "query.finish": {},
     "error": {"error": {"code": int, "reason": str}},
 }
-"""Everything that leaves a hospital, to the last number; what is not listed must not leave (docs/what-leaves.md)."""
+"""Everything that a hospital may send; anything else is a failure (docs/what-leaves.md)."""
 VERDICT = dict.fromkeys(("value", "alone", "difference", "low", "high"), float)
 SHARED = ("global-auroc", "global-brier", "personal-brier")
-"""What `finish` may say of a hospital that shares its verdict."""
+"""Contents of the reply to `finish` of a hospital that shares its comparisons."""
 KEPT: dict[str, dict[str, object]] = {"query.importance": {}}
-"""What a hospital answers that has too few patients to say more."""
+"""Contents of the reply of a hospital with too few patients to send more."""
 
 
 def form_of(reply: Message) -> tuple[str, dict[str, object]]:
@@ -204,12 +204,12 @@ MAY_LEAVE_FOR_CHOICES = {
     "query.label_counts": {"labels": {"healthy": int, "ill": int}},
     "evaluate": {"metrics": HISTOGRAM, "validation": HISTOGRAM},
 }
-"""The same in a run that chooses something."""
+"""The same in a run with validation patients."""
 
 
 @pytest.fixture
 def replies(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
-    """All that the hospitals answer from here on."""
+    """All replies of the hospitals from here on."""
     kept: list[Message] = []
     original = InProcessGrid._deliver
 
@@ -222,7 +222,7 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
     return kept
 
 
-def test_nothing_leaves_a_hospital_but_what_is_on_the_list(hospitals: dict[str, Path], replies: list[Message]) -> None:
+def test_a_hospital_sends_only_what_is_on_the_list(hospitals: dict[str, Path], replies: list[Message]) -> None:
     run_federation(hospitals)
     met = set()
     for reply in replies:
@@ -234,7 +234,7 @@ def test_nothing_leaves_a_hospital_but_what_is_on_the_list(hospitals: dict[str, 
     assert met == set(MAY_LEAVE) - {"error"}
 
 
-def test_nothing_more_leaves_a_hospital_for_a_choice_than_is_on_the_list(
+def test_with_model_selection_a_hospital_sends_only_what_is_on_the_list(
     hospitals: dict[str, Path], replies: list[Message]
 ) -> None:
     run_federation(hospitals, patience=2, validation=0.35, class_weights=True)
@@ -250,13 +250,14 @@ def test_nothing_more_leaves_a_hospital_for_a_choice_than_is_on_the_list(
     assert met == set(MAY_LEAVE_FOR_CHOICES) - {"error"}
 
 
-def test_a_verdict_leaves_only_the_hospital_that_wants_to_share_it(
+def test_only_a_hospital_that_shares_its_comparisons_sends_them(
     hospitals: dict[str, Path], replies: list[Message]
 ) -> None:
     config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **QUICK}
     sharing = sorted(hospitals)[0]
     apps = {
-        name: make_app(path, name, HospitalLimits(share_verdict=name == sharing)) for name, path in hospitals.items()
+        name: make_app(path, name, HospitalLimits(share_comparisons=name == sharing))
+        for name, path in hospitals.items()
     }
     events: list[Event] = []
     grid = InProcessGrid(apps, config)
@@ -264,18 +265,18 @@ def test_a_verdict_leaves_only_the_hospital_that_wants_to_share_it(
     finals = [reply for reply in replies if reply.metadata.message_type == "query.finish"]
     silent = [message_to_proto(reply).content.ByteSize() for reply in finals if not reply.content]
     assert silent == [0] * (len(hospitals) - 1), "not a byte of it leaves the others"
-    (told,) = (reply for reply in finals if reply.content)
-    assert told.metadata.src_node_id == node_id_of(sharing)
-    form = form_of(told)[1]
+    (shared,) = (reply for reply in finals if reply.content)
+    assert shared.metadata.src_node_id == node_id_of(sharing)
+    form = form_of(shared)[1]
     assert form and set(form) <= set(SHARED)
     assert all(numbers == VERDICT for numbers in form.values())
     finished = events[-1]
     assert isinstance(finished, RunFinished)
-    assert set(finished.verdicts) == {sharing}
-    assert set(finished.verdicts[sharing]) == {"global", "personal"}
+    assert set(finished.comparisons) == {sharing}
+    assert set(finished.comparisons[sharing]) == {"global", "personal"}
 
 
-def test_the_envelope_of_an_answer_holds_ids_and_times_only(hospitals: dict[str, Path], replies: list[Message]) -> None:
+def test_a_replys_metadata_contain_only_ids_and_times(hospitals: dict[str, Path], replies: list[Message]) -> None:
     run_federation(hospitals, rounds=1)
     for reply in replies:
         proto = message_to_proto(reply)
@@ -287,7 +288,7 @@ def test_the_envelope_of_an_answer_holds_ids_and_times_only(hospitals: dict[str,
         assert proto.metadata.group_id == ""
 
 
-def test_an_error_leaves_as_a_code_and_one_line(
+def test_an_error_is_sent_as_a_code_and_one_line(
     hospitals: dict[str, Path], replies: list[Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fedhealth.models.training import Trainer

@@ -101,7 +101,7 @@ class ClientSession:
             say(f"joined the federation at {server} as {name}; loading TensorFlow")
             with silenced_stderr():
                 self.hospital.trainers.load()
-            app = receipts.hearing(make_client_app(self.hospital))
+            app = receipts.note_rounds(make_client_app(self.hospital))
             show = partial(self.show_reply, run_config)
             connection.serve(app, show, on_failure=self.warn_of_failure, on_send=receipts.write_message)
 

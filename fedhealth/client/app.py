@@ -1,10 +1,10 @@
-"""A hospital as Flower sees it: a `ClientApp` that answers with counts, sums, weights and histograms, never with a row.
+"""A hospital's Flower `ClientApp`: replies contain counts, sums, weights and histograms, never a patient's row.
 
-What the server sends is checked before it is used, and the hospital's own limits decide what may leave. The text of a
-`RunError` is sent to the server, so those raised here quote the server's own words at most, never a patient.
+Every message is validated before it is used, and the hospital's own limits decide what is sent. The text of a
+`RunError` is sent to the server, so the errors raised here never contain a patient's values.
 
-Every message carries all that its answer needs, so a hospital that comes back after a cut connection goes on at once.
-TensorFlow is imported by the first message that needs it.
+Every message contains all that its reply needs, so a hospital that reconnects continues at once. TensorFlow is imported
+by the first message that needs it.
 """
 
 import zlib
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedhealth.client.dp_mod import answer_privately
-from fedhealth.client.error_mod import answer_in_own_words
+from fedhealth.client.dp_mod import dp_mod
+from fedhealth.client.error_mod import error_mod
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.local_model import read_request, require_finite, require_risks
 from fedhealth.client.participation import Participation
@@ -34,27 +34,27 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Answer = Callable[[HospitalData, Participation, RecordDict], RecordDict]
-"""Makes the content of a reply out of that of a request."""
+Handler = Callable[[HospitalData, Participation, RecordDict], RecordDict]
+"""Content of a message -> content of the reply."""
 
 
 def make_client_app(hospital: HospitalData) -> ClientApp:
-    """The app that answers for this hospital."""
-    app = ClientApp(mods=[answer_in_own_words, partial(answer_privately, hospital)])
-    for message_type, answer in QUERIES.items():
-        app.query(action(message_type))(partial(_answer, answer, hospital))
-    app.train()(partial(_answer, train, hospital))
-    app.evaluate()(partial(_answer, evaluate, hospital))
+    """The hospital's app."""
+    app = ClientApp(mods=[error_mod, partial(dp_mod, hospital)])
+    for message_type, handler in QUERIES.items():
+        app.query(action(message_type))(partial(_reply, handler, hospital))
+    app.train()(partial(_reply, train, hospital))
+    app.evaluate()(partial(_reply, evaluate, hospital))
     return app
 
 
-def _answer(answer: Answer, hospital: HospitalData, message: Message, context: Context) -> Message:
+def _reply(handler: Handler, hospital: HospitalData, message: Message, context: Context) -> Message:
     part = hospital.participation(context.run_config)
-    return Message(answer(hospital, part, message.content), reply_to=message)
+    return Message(handler(hospital, part, message.content), reply_to=message)
 
 
 def describe(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """Name, source of the data and counts of patients; the answer also means: ready to train."""
+    """Name, source of the data and counts of patients; the reply also means that the hospital is ready to train."""
     part.model.trainer.warm_up()
     known, split, held = hospital.hospital, part.split, part.split.validation
     counts = (len(split.train), len(split.test), count_ill(split.test))
@@ -63,20 +63,20 @@ def describe(hospital: HospitalData, part: Participation, content: RecordDict) -
 
 
 def first_moments(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """Counts and sums of the numbers over the training patients."""
+    """Counts and sums of the numeric features over the training patients."""
     moments = preprocessing.first_moments(part.split.train.features, part.min_count)
     return setup.encode_moments(setup.MomentSums(**vars(moments)))
 
 
 def second_moments(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """Counts and sums of squared distances from the federation's means, over the training patients."""
+    """Counts and sums of squared deviations from the federation's means, over the training patients."""
     means = read_request(setup.decode_second_moments_request, content)
     moments = preprocessing.second_moments(part.split.train.features, means, part.min_count)
     return setup.encode_moments(setup.MomentSums(**vars(moments)))
 
 
 def label_counts(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """How many healthy and ill patients are trained on; zeros if one of the two is too small to be disclosed."""
+    """Counts of healthy and ill training patients; zeros if either is too small to be disclosed."""
     ill = count_ill(part.split.train)
     healthy = len(part.split.train) - ill
     disclosed = (healthy, ill) if min(healthy, ill) >= part.min_count else (0, 0)
@@ -84,12 +84,12 @@ def label_counts(hospital: HospitalData, part: Participation, content: RecordDic
 
 
 def initial_weights(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """The seeded weights; every hospital would give the same."""
+    """The seeded initial weights, which are the same in every hospital."""
     return setup.encode_initial_weights(part.model.name_weights(part.model.trainer.initial_weights()))
 
 
 def train(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """The local weights after training the global ones on the training patients, and the loss on the way."""
+    """The local weights after training the global weights on the training patients, and the training loss."""
     settings, model, patients = part.settings, part.model, part.split.train
     request = read_request(training.decode_train_request, content)
     examples = model.prepare(patients, part.standardisation(request.scale))
@@ -102,7 +102,7 @@ def train(hospital: HospitalData, part: Participation, content: RecordDict) -> R
 
 
 def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """Histograms of the global weights' risks by label: of the test patients, and of the validation patients."""
+    """Histograms of predicted risk by label under the global weights, for the test and the validation patients."""
     request = read_request(evaluation.decode_evaluate_request, content)
     standardisation, weights = part.standardisation(request.scale), part.model.order_weights(request.weights)
 
@@ -119,7 +119,7 @@ def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -
 
 
 def subgroups(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """How many test patients are predicted positive, by sex and age band; small cells are suppressed."""
+    """True and false positives and negatives among the test patients by sex and age band; small cells are suppressed."""
     if not part.settings.subgroups:
         raise RunError("the server asks for subgroups, which its own settings exclude (--no-subgroups)")
     request, test = read_request(finalization.decode_final_request, content), part.split.test
@@ -130,7 +130,10 @@ def subgroups(hospital: HospitalData, part: Participation, content: RecordDict) 
 
 
 def importance(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """What the AUROC of the test patients loses when a feature is shuffled; nothing if few of them are ill, or healthy."""
+    """Permutation importance on the test patients: the AUROC drop per feature.
+
+    The reply is empty if fewer than `min_count` of them are ill, or healthy.
+    """
     request, test = read_request(finalization.decode_final_request, content), part.split.test
     weights, standardisation = part.model.order_weights(request.weights), part.standardisation(request.scale)
     if min(count_ill(test), len(test) - count_ill(test)) < part.min_count:
@@ -145,21 +148,21 @@ def importance(hospital: HospitalData, part: Participation, content: RecordDict)
 
 
 def finish(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """Keep the final model; nothing is sent, or what the model is worth here if this hospital shares that."""
+    """Keep the final model; the reply is empty unless the hospital shares its comparisons with the local-only model."""
     final = part.keep_final(read_request(finalization.decode_final_request, content))
-    is_shared = hospital.limits.share_verdict and len(part.split.test) >= part.min_count
-    verdicts = final.outcome.verdicts if is_shared else {}
+    is_shared = hospital.limits.share_comparisons and len(part.split.test) >= part.min_count
+    comparisons = final.outcome.comparisons if is_shared else {}
     return finalization.encode_finish_reply(
-        {model: finalization.Comparison(**vars(verdict)) for model, verdict in verdicts.items()}
+        {model: finalization.Comparison(**vars(comparison)) for model, comparison in comparisons.items()}
     )
 
 
 def count_ill(patients: Patients) -> int:
-    """How many of these patients are ill."""
+    """Number of ill patients."""
     return int(patients.labels.sum())
 
 
-QUERIES: dict[str, Answer] = {
+QUERIES: dict[str, Handler] = {
     setup.DESCRIBE: describe,
     setup.FIRST_MOMENTS: first_moments,
     setup.SECOND_MOMENTS: second_moments,

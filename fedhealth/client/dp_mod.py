@@ -1,8 +1,8 @@
-"""A mod of the hospital's app that answers under differential privacy.
+"""A Flower mod of the hospital's app that replies under differential privacy.
 
-Under `--dp-epsilon` three answers are made here, with noise and charged to the hospital's own ledger; those that hold
-nothing of a patient pass; every other question is refused. An answer is charged before it is sent, and the same question
-gets the same answer again, at no cost.
+In a run with `--dp-epsilon` or `--dp-noise` this mod handles the messages in `HANDLERS`: it adds noise and charges the
+hospital's privacy ledger. Replies without patient data pass through unchanged; every other message is refused. A reply
+is charged before it is sent; a repeated message gets the same reply again at no cost.
 """
 
 import hashlib
@@ -31,14 +31,18 @@ from fedhealth.transport.protocol.finalization import FINISH, decode_final_reque
 from fedhealth.transport.protocol.setup import DESCRIBE, INITIAL_WEIGHTS, Description, encode_description
 from fedhealth.transport.protocol.training import TRAIN, TrainReply, decode_train_request, encode_train_reply
 
-HARMLESS = frozenset({INITIAL_WEIGHTS})
-"""Its answer holds nothing of any patient."""
+WITHOUT_PATIENT_DATA = frozenset({INITIAL_WEIGHTS})
+"""Messages whose reply does not depend on any patient."""
 
 
-def answer_privately(
-    hospital: HospitalData, message: Message, context: Context, call_next: ClientAppCallable
-) -> Message:
-    """The mod of one hospital's app."""
+def dp_mod(hospital: HospitalData, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """The reply under differential privacy, or the app's own reply in a run without it.
+
+    Raises
+    ------
+    RunError
+        The message is not allowed under differential privacy, or the hospital requires it and the run is without it.
+    """
     part, kind = hospital.participation(context.run_config), message.metadata.message_type
     if not part.settings.private:
         if hospital.limits.max_epsilon is not None:
@@ -46,23 +50,23 @@ def answer_privately(
                 "this hospital takes part under differential privacy only (--max-epsilon); the server needs --dp-epsilon"
             )
         return call_next(message, context)
-    if kind in HARMLESS:
+    if kind in WITHOUT_PATIENT_DATA:
         return call_next(message, context)
-    if kind not in ANSWERS:
-        raise RunError(f"under differential privacy this hospital does not answer {kind}")
+    if kind not in HANDLERS:
+        raise RunError(f"under differential privacy this hospital does not reply to {kind}")
     hospital.open_dp_session(part)
-    return Message(ANSWERS[kind](hospital, part, message.content), reply_to=message)
+    return Message(HANDLERS[kind](hospital, part, message.content), reply_to=message)
 
 
 def describe(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """Name and source, about how many patients are trained on, and the epsilon of their guarantee."""
+    """Name, source, a noisy count of training patients, and the epsilon of their (epsilon, delta) guarantee."""
     plan, known = hospital.open_dp_session(part).plan, hospital.hospital
     part.model.dp_trainer.warm_up()
     return encode_description(Description(known.name, known.source, plan.patients, epsilon=plan.epsilon))
 
 
 def train(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """The weights after a round's noisy steps from the global ones; the loss is not sent."""
+    """The weights after one round of DP-SGD from the global weights; no loss is sent."""
     session, model, request = hospital.open_dp_session(part), part.model, read_request(decode_train_request, content)
     standardisation = part.standardisation(request.scale)
     sent, objective = model.order_weights(request.weights), model.objective(request)
@@ -73,14 +77,14 @@ def train(hospital: HospitalData, part: Participation, content: RecordDict) -> R
         batches = session.draw_batches(model.dp_trainer.num_weights)
         return model.dp_trainer.train(sent, examples, batches, objective)
 
-    question = (request.round_num, standardisation, _digest(sent), _describe(objective))
-    weights = session.once(TRAIN, question, take_steps)
+    key = (request.round_num, standardisation, _digest(sent), _describe(objective))
+    weights = session.reply_once(TRAIN, key, take_steps)
     require_finite(*weights)
     return encode_train_reply(TrainReply(model.name_weights(weights), session.plan.patients))
 
 
 def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """A coarse, noisy histogram of the test patients' risks by label."""
+    """A coarse, noisy histogram of the test patients' predicted risks by label."""
     session, model, request = hospital.open_dp_session(part), part.model, read_request(decode_evaluate_request, content)
     standardisation, sent = part.standardisation(request.scale), model.order_weights(request.weights)
 
@@ -90,12 +94,12 @@ def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -
         exact = score_histogram(risks, part.split.test.labels)
         return noisy_histogram(exact, session.plan.test_epsilon, session.noise_source)
 
-    noisy = session.once(EVALUATE, (standardisation, _digest(sent)), count)
+    noisy = session.reply_once(EVALUATE, (standardisation, _digest(sent)), count)
     return encode_evaluate_reply(EvaluateReply(Histogram(noisy.num_examples, **vars(noisy))))
 
 
 def finish(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """Keep the final model; what it is worth here is not sent, even if the hospital shares its comparisons."""
+    """Keep the final model; no comparison is sent, even if the hospital shares its comparisons."""
     part.keep_final(read_request(decode_final_request, content))
     return encode_finish_reply({})
 
@@ -108,10 +112,10 @@ def _digest(weights: Sequence[NDArray[np.float32]]) -> bytes:
     return hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).digest()
 
 
-ANSWERS: dict[str, Callable[[HospitalData, Participation, RecordDict], RecordDict]] = {
+HANDLERS: dict[str, Callable[[HospitalData, Participation, RecordDict], RecordDict]] = {
     DESCRIBE: describe,
     TRAIN: train,
     EVALUATE: evaluate,
     FINISH: finish,
 }
-"""All that is sent under differential privacy, beside `HARMLESS`."""
+"""All messages that get a reply under differential privacy, besides `WITHOUT_PATIENT_DATA`."""

@@ -1,4 +1,4 @@
-"""What one hospital answers in one run under differential privacy: each answer is charged once, before it is sent."""
+"""One hospital's replies in one run under differential privacy: each is charged to the ledger once, before it is sent."""
 
 from collections.abc import Callable, Hashable
 from typing import TypeVar, cast
@@ -17,13 +17,14 @@ T = TypeVar("T")
 
 
 class DpSession:
-    """The plan of a run, and the answers that it has had.
+    """The privacy plan of one run and the replies already sent.
 
-    Opening a session charges the ledger for a noisy count of the training patients, unless the same split has been counted.
+    Opening a session charges the ledger for a noisy count of the training patients, unless this split was counted
+    before.
 
     Attributes
     ----------
-    plan : how many patients a step visits, how often, with how much noise.
+    plan : sampling rate, number of steps and noise.
     """
 
     def __init__(
@@ -42,27 +43,27 @@ class DpSession:
         self.plan: PrivatePlan = make_plan(settings, *counted)
         ledger.require_enough(self._split, self.plan, settings.rounds)
         self._left = {TRAIN: settings.rounds, EVALUATE: 1}
-        self._answered: dict[str, tuple[Hashable, object]] = {}
+        self._last_replies: dict[str, tuple[Hashable, object]] = {}
 
     @property
     def max_epsilon(self) -> float | None:
-        """The hospital's own limit."""
+        """The hospital's own limit on epsilon."""
         return self._ledger.limit
 
     def spent(self) -> Spent:
-        """What all runs have disclosed of each patient so far."""
+        """The privacy loss of each patient in all runs so far."""
         return self._ledger.spent()
 
     def charge_steps(self) -> None:
-        """Charge the ledger for a round's noisy steps, which are about to be taken."""
+        """Charge the ledger for one round of noisy steps, before they are taken."""
         self._ledger.charge_steps(self._split, self.plan)
 
     def charge_test(self) -> None:
-        """Charge the ledger for the noisy counts of an evaluation, which are about to be sent."""
+        """Charge the ledger for the noisy counts of an evaluation, before they are sent."""
         self._ledger.charge_test(self._split, self.plan.test_epsilon)
 
     def draw_batches(self, num_weights: int) -> DpSgdBatches:
-        """The patients that a round's steps visit, and the steps' noise."""
+        """The batches of one round's steps and the steps' noise."""
         plan, draw = self.plan, self.noise_source
         return DpSgdBatches(
             batches=[draw.choose(self._train_patients, plan.rate) for _ in range(plan.steps)],
@@ -72,20 +73,20 @@ class DpSession:
             expected=plan.rate * plan.patients,
         )
 
-    def once(self, kind: str, question: Hashable, answer: Callable[[], T]) -> T:
-        """The answer to this question; if it was the last of its kind, the same answer as before, at no cost.
+    def reply_once(self, kind: str, key: Hashable, compute: Callable[[], T]) -> T:
+        """The reply computed by `compute`; the previous reply, at no cost, if `key` equals that of the last `kind` message.
 
         Raises
         ------
         RunError
-            The run has had all the answers of this kind that its guarantee covers.
+            The run has had all the replies of this kind that its guarantee covers.
         """
-        before = self._answered.get(kind)
-        if before is None or before[0] != question:
+        before = self._last_replies.get(kind)
+        if before is None or before[0] != key:
             if not self._left[kind]:
                 raise RunError(
-                    f"this run has had all its answers to {kind}; another would exceed the guarantee to the patients"
+                    f"all planned replies to {kind} have been sent; another would exceed the (epsilon, delta) guarantee"
                 )
-            before = self._answered[kind] = (question, answer())
+            before = self._last_replies[kind] = (key, compute())
             self._left[kind] -= 1
         return cast(T, before[1])

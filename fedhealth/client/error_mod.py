@@ -1,6 +1,6 @@
-"""A mod of the hospital's app: which words of an error are sent to the server.
+"""A Flower mod of the hospital's app: limits what an error discloses to the server.
 
-Flower's engines send the text of any error to the server, and that of ours may quote a patient's values.
+Flower's engines send the text of any error to the server, and an error text may contain a patient's values.
 """
 
 import logging
@@ -13,10 +13,10 @@ from fedhealth.common.runtime_env import quiet_tensorflow
 from fedhealth.transport.messages import RUN_ID, failure_reply
 
 
-def answer_in_own_words(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """The mod: an error is logged here in full, and sent to the server as on our own link.
+def error_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """The app's reply; an error is logged here in full, and the server gets `failure_reply`.
 
-    Our own engines (which number their only run) do the same themselves.
+    Our own engines, whose run id is `RUN_ID`, do the same themselves; there the error is raised again.
     """
     quiet_tensorflow()  # Flower may have started this process; our scripts have done it before
     try:

@@ -1,4 +1,4 @@
-"""A hospital as its client knows it: patients, own limits, privacy ledger, source of noise, trainers."""
+"""One hospital's data in its client: patients, limits, privacy ledger, noise source and trainers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +18,17 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
 
 KEPT_PARTICIPATIONS = 4
-"""How many federations' settings a hospital keeps its patients prepared for."""
+"""Number of run configs for which a hospital keeps its prepared patients."""
 
 
 class HospitalData:
-    """One hospital, and what it has derived for the federations that it takes part in. For one thread.
+    """One hospital and its participations in federations. Not thread-safe.
 
     Parameters
     ----------
-    hospital : its checked patients, name and source.
+    hospital : its validated patients, name and source.
     trainers : may be shared with other hospitals of the process.
-    ledger : the file of its privacy ledger; without one the ledger is kept in memory.
+    ledger : the file of its privacy ledger; None keeps the ledger in memory.
     fixed_split : training and test patients, for a study that splits the patients itself.
     """
 
@@ -58,18 +58,18 @@ class HospitalData:
         return cls(load_hospital(path, name), trainers, limits, ledger=ledger_path(path))
 
     def participation(self, run_config: Mapping[str, Any]) -> Participation:
-        """The hospital's part in the federation of this run config.
+        """The hospital's participation in the federation with this run config.
 
         Raises
         ------
         RunError
-            The settings make no sense, or leave too few patients to train or to test on.
+            The settings are invalid, or leave too few patients to train or to test on.
         """
-        # With types: to Python 1, 1.0 and True are one key, to the settings they are not.
+        # The types are part of the key: Python's 1, 1.0 and True are equal, but not as settings.
         entries = tuple((key, type(value), value) for key, value in run_config.items())
         try:
             hash(entries)
-        except TypeError:  # a list is no setting's value, and parsing says which setting it is
+        except TypeError:  # no setting is a list; parsing raises an error that names the setting
             return self._take_part(run_config)
         return self._participations.get(entries, lambda: self._take_part(run_config))
 
@@ -77,7 +77,7 @@ class HospitalData:
         try:
             settings = FederationSettings.from_run_config(run_config)
         except UsageError as error:
-            raise RunError(f"the server's settings make no sense: {error}") from None
+            raise RunError(f"the server's settings are invalid: {error}") from None
         if self._fixed_split:
             split = hold_out(settings, self._fixed_split.train, self._fixed_split.test)
         else:
@@ -86,7 +86,7 @@ class HospitalData:
         return Participation(model, split, min_count=max(self.limits.min_count, settings.min_count))
 
     def open_dp_session(self, part: Participation) -> DpSession:
-        """The session that answers under differential privacy; the first call charges the ledger for a noisy count.
+        """The participation's session under differential privacy; the first call charges the ledger for a noisy count.
 
         Raises
         ------

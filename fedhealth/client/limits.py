@@ -1,4 +1,4 @@
-"""A hospital's own limits, which no server can loosen."""
+"""A hospital's own limits, which the server's settings cannot override."""
 
 import difflib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from fedhealth.common.errors import UsageError
 
 LEAST_COUNT = 5
-"""Sums over fewer patients stay in a hospital that has no limit of its own."""
+"""Sums over fewer patients are not sent, unless the hospital sets another limit."""
 NODE_KEYS = (
     "data",
     "name",
@@ -19,7 +19,7 @@ NODE_KEYS = (
     "partition-id",
     "num-partitions",
 )
-"""What a Flower node config may have; the last two are of Flower's simulation."""
+"""The valid keys of a Flower node config; Flower's simulation sets the last two."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class HospitalLimits:
     """What a hospital allows, whatever the server asks for."""
 
     min_count: int = LEAST_COUNT
-    """Sums over fewer patients than this stay in the hospital."""
+    """Sums over fewer patients than this are not sent."""
     max_epsilon: float | None = None
-    """The most that all runs together may disclose of a patient; with it, only runs under differential privacy are joined."""
-    share_verdict: bool = False
-    """Whether the server is sent what the run was worth to the hospital."""
+    """Limit on a patient's epsilon over all runs together; with it, only runs under differential privacy are joined."""
+    share_comparisons: bool = False
+    """Whether the comparisons of the final model with the local-only model are sent to the server (--share-verdict)."""
 
 
 USUAL_LIMITS = HospitalLimits()
@@ -43,7 +43,7 @@ def read_limits(node_config: Mapping[str, Any]) -> HospitalLimits:
     Raises
     ------
     UsageError
-        A value is none, a key is unknown, or `require-dp` is true and `max-epsilon` is missing.
+        A value is invalid, a key is unknown, or `require-dp` is true and `max-epsilon` is missing.
     """
     for key in node_config:
         require_known(key)
@@ -64,19 +64,19 @@ def read_limits(node_config: Mapping[str, Any]) -> HospitalLimits:
 
 
 def require_known(key: str) -> None:
-    """Raise a `UsageError` if a node config has no such key: a limit that is spelt wrong would be no limit."""
+    """Raise a `UsageError` if `key` is not a key of a node config: a misspelt limit would have no effect."""
     if key in NODE_KEYS:
         return
     near = difflib.get_close_matches(key.replace("_", "-").lower(), NODE_KEYS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(NODE_KEYS)}"
-    raise UsageError(f"{key} is no key of a node config; {hint}")
+    raise UsageError(f"{key} is not a key of a node config; {hint}")
 
 
 def describe_node_config(node_config: Mapping[str, Any], limits: HospitalLimits) -> str:
-    """What was understood of a SuperNode's node config, on one line."""
+    """The parsed node config of a SuperNode, as one line for its log."""
     name = node_config.get("name", "as in the file")
     limit = "none, so no limit" if limits.max_epsilon is None else f"{limits.max_epsilon:g}"
     return (
         f"node config: file {node_config['data']}, name {name}, min-count {limits.min_count}, max-epsilon {limit}, "
-        f"share-verdict {str(limits.share_verdict).lower()}"
+        f"share-verdict {str(limits.share_comparisons).lower()}"
     )

@@ -1,4 +1,4 @@
-"""The model of one federation at one hospital: requests to weights, patients to inputs, inputs to risks."""
+"""The model of one federation at one hospital: converts requests to weights, patients to inputs, and inputs to risks."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 KEPT_EXAMPLES = 8
-"""Patients to train, choose and test on, by the federation's standardisation and by the hospital's own, and two more."""
+"""Training, validation and test patients under two standardisations (the federation's, the hospital's), and two more."""
 
 
 class LocalModel:
-    """A model, its trainer, and the patients' inputs that were prepared for it last."""
+    """A model, its trainer, and a cache of prepared inputs."""
 
     def __init__(self, settings: FederationSettings, trainers: Trainers) -> None:
         self.settings = settings
@@ -37,17 +37,17 @@ class LocalModel:
         self._prepared = BoundedCache[tuple[Patients, Standardisation], Examples](KEPT_EXAMPLES)
 
     def with_settings(self, settings: FederationSettings) -> "LocalModel":
-        """The model of other settings, by the same trainers."""
+        """The model with other settings and the same trainers."""
         return LocalModel(settings, self._trainers)
 
     @cached_property
     def trainer(self) -> Trainer:
-        """The trainer, made when it is first needed."""
+        """The trainer, created when first needed."""
         return self._trainers.trainer(self.settings)
 
     @cached_property
     def dp_trainer(self) -> "DpSgdTrainer":
-        """The trainer with noisy steps."""
+        """The DP-SGD trainer."""
         return self._trainers.dp_trainer(self.settings)
 
     @cached_property
@@ -57,7 +57,7 @@ class LocalModel:
         return {name: weight.shape for name, weight in zip(self.trainer.weight_names, weights, strict=True)}
 
     def prepare(self, patients: Patients, standardisation: Standardisation) -> Examples:
-        """The patients as the model takes them."""
+        """The patients' standardised inputs and labels."""
         return self._prepared.get((patients, standardisation), lambda: self._encode(patients, standardisation))
 
     def _encode(self, patients: Patients, standardisation: Standardisation) -> Examples:
@@ -65,37 +65,37 @@ class LocalModel:
         return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
 
     def predict(self, weights: Weights, patients: Patients, standardisation: Standardisation) -> NDArray[np.float32]:
-        """Risks (num_patients,) by a model with these weights."""
+        """Predicted risks (num_patients,) under these weights."""
         return self.trainer.predict(weights, self.prepare(patients, standardisation).inputs)
 
     def predict_rows(
         self, weights: Weights, features: NDArray[np.float64], standardisation: Standardisation
     ) -> NDArray[np.float32]:
-        """Risks (num_rows,) of `features` (num_rows, 13) that are no hospital's, such as shuffled ones; nothing is kept."""
+        """Predicted risks (num_rows,) of `features` (num_rows, 13), such as shuffled ones; the inputs are not cached."""
         encoded = preprocessing.encode(features, self.settings.missing_indicators)
         return require_risks(self.trainer.predict(weights, preprocessing.standardise(encoded, standardisation)))
 
     def train_further(
         self, weights: Weights, patients: Patients, standardisation: Standardisation, epochs: int
     ) -> Weights:
-        """Weights after some more epochs on these patients."""
+        """Weights after `epochs` more epochs on these patients."""
         orders = shuffled_orders(num_patients=len(patients), num_epochs=epochs, seed=[self.settings.seed])
         return self.trainer.train(weights, self.prepare(patients, standardisation), orders)[0]
 
     def order_weights(self, named: fields.Weights) -> Weights:
-        """The weights of a request in the model's order; a `RunError` if they are not this model's."""
+        """The weights of a request in the model's order; raises a `RunError` if they do not fit this model."""
         if set(named) != set(self.shapes):
-            raise RunError("the server's weights make no sense: they are not those of this model")
+            raise RunError("the server's weights are invalid: they are not those of this model")
         if any(named[name].dtype != np.float32 or named[name].shape != shape for name, shape in self.shapes.items()):
-            raise RunError("the server's weights make no sense: their types or shapes are not those of this model")
+            raise RunError("the server's weights are invalid: their types or shapes are not those of this model")
         return [named[name] for name in self.shapes]
 
     def name_weights(self, weights: Weights) -> fields.Weights:
-        """The weights as a message holds them."""
+        """The weights by name, as in a message."""
         return dict(zip(self.trainer.weight_names, weights, strict=True))
 
     def standardisation(self, scale: Scale | None, train: Patients) -> Standardisation:
-        """The standardisation of a request, or (scaling local) that of the hospital's training patients."""
+        """The standardisation of a request, or with `--scaling local` that of the hospital's training patients."""
         if self.settings.scaling == "local":
             return preprocessing.local_standardisation(train.features)
         if scale is None:
@@ -103,7 +103,7 @@ class LocalModel:
         return Standardisation(**vars(scale))
 
     def objective(self, request: TrainRequest) -> LocalObjective | None:
-        """What the strategy asks for beside plain descent, if anything."""
+        """The changes to the local objective that the strategy requests; None for plain gradient descent."""
         proximal_mu = request.proximal_mu
         correction = None if request.correction is None else self.order_weights(request.correction)
         if request.class_weights:
@@ -112,7 +112,7 @@ class LocalModel:
 
 
 def read_request(decode: Callable[[RecordDict], T], content: RecordDict) -> T:
-    """The decoded request; a `RunError` with the decoder's text, which the server may read, if it makes no sense."""
+    """The decoded request; raises a `RunError` with the decoder's text if it is invalid."""
     try:
         return decode(content)
     except ValueError as error:
@@ -120,13 +120,13 @@ def read_request(decode: Callable[[RecordDict], T], content: RecordDict) -> T:
 
 
 def require_finite(*trained: ArrayLike) -> None:
-    """Raise a `RunError` if training gave weights or a loss that are not finite."""
+    """Raise a `RunError` if weights or loss are not finite after training."""
     if not all(np.all(np.isfinite(each)) for each in trained):
         raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
 
 
 def require_risks(risks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The risks, if they are numbers: finite weights may be too large to give any."""
+    """The risks; raises a `RunError` if one is NaN, as very large finite weights can cause."""
     if not np.all(np.isfinite(risks)):
-        raise RunError("the server's weights make no sense: they give risks that are no numbers")
+        raise RunError("the server's weights are invalid: the risks they predict are not numbers")
     return risks

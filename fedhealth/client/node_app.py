@@ -1,4 +1,4 @@
-"""The hospitals' app for Flower's own engines (`flwr run`), which start processes and hand over a node config only."""
+"""The hospitals' app for Flower's own engines (`flwr run`), which start processes and pass only a node config."""
 
 import logging
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fedhealth.client.app import make_client_app
-from fedhealth.client.error_mod import answer_in_own_words
+from fedhealth.client.error_mod import error_mod
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import describe_node_config, read_limits
 from fedhealth.client.trainers import Trainers
@@ -21,12 +21,12 @@ from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
 
 KEPT_SOURCES = 4
-"""How many simulations' sources of patients one process keeps."""
+"""Number of simulations whose patient sources one process keeps."""
 Key = tuple[Any, ...]
 
 
 class NodeApp(ClientApp):
-    """Answers for whichever node Flower names; builds a node's hospital at its first message and keeps those used last.
+    """Replies for the node that Flower names; builds its hospital at the first message and caches recent hospitals.
 
     A SuperNode's node config has `data`, the path of a CSV, and may have `name`, `min-count`, `max-epsilon`, `require-dp` and
     `share-verdict`; a node of a simulation has `partition-id`. Any other key is refused.
@@ -39,12 +39,12 @@ class NodeApp(ClientApp):
         self._sources = BoundedCache[tuple[EngineSettings, int], VirtualSource](KEPT_SOURCES)
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """Answer for the context's node; if its hospital cannot be built, the reply is an error."""
-        return answer_in_own_words(message, context, self._answer)
+        """The reply of the context's node; an error reply if its hospital cannot be built."""
+        return error_mod(message, context, self._reply)
 
-    def _answer(self, message: Message, context: Context) -> Message:
+    def _reply(self, message: Message, context: Context) -> Message:
         node_config = context.node_config
-        # With types: to Python 1 and True are one key, to a limit they are not.
+        # The types are part of the key: Python's 1 and True are equal, but not as limits.
         key: Key = tuple((name, type(value), value) for name, value in sorted(node_config.items()))
         if "data" in node_config:
             app = self._apps.get(key, lambda: self._make_app(node_config))
@@ -62,14 +62,14 @@ class NodeApp(ClientApp):
         return make_client_app(HospitalData.from_csv(path, self._trainers, shown, limits))
 
     def _source_of(self, run_config: Mapping[str, Any]) -> VirtualSource:
-        """The source of a simulation's patients; a `RunError` if the run config makes no sense."""
+        """The source of a simulation's patients; raises a `RunError` if the run config is invalid."""
         try:
             seed = FederationSettings.from_run_config(run_config).seed
             engine = EngineSettings.from_run_config(run_config)
         except UsageError as error:
-            raise RunError(f"the server's settings make no sense: {error}") from None
+            raise RunError(f"the server's settings are invalid: {error}") from None
         return self._sources.get((engine, seed), partial(VirtualSource, engine, seed, self._trainers))
 
 
 app = NodeApp()
-"""What pyproject.toml names as the clientapp."""
+"""The clientapp named in pyproject.toml."""

@@ -1,4 +1,4 @@
-"""One hospital's part in one federation: its patients as the settings split them, and what is made of them."""
+"""One hospital's participation in one federation: the split of its patients, its model and its privacy session."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,12 @@ from fedhealth.transport.protocol.finalization import FinalRequest
 
 @dataclass(eq=False)
 class Participation:
-    """One hospital's part in one federation.
+    """One hospital's participation in one federation.
 
     Attributes
     ----------
-    min_count : sums over fewer patients stay in the hospital.
-    dp_session : the answers under differential privacy, once `HospitalData.open_dp_session` has opened it.
+    min_count : sums over fewer patients are not sent.
+    dp_session : the session under differential privacy, once `HospitalData.open_dp_session` has opened it.
     final : the final model, once the server has sent it.
     """
 
@@ -36,10 +36,10 @@ class Participation:
         return self.model.settings
 
     def standardisation(self, scale: Scale | None) -> Standardisation:
-        """The standardisation of a request, or (scaling local) the hospital's own."""
+        """The standardisation of a request, or with `--scaling local` the hospital's own."""
         return self.model.standardisation(scale, self.split.train)
 
     def keep_final(self, request: FinalRequest) -> FinalModel:
-        """Keep the final model that the server has sent; it is compared when that is first asked for."""
+        """Keep the final model that the server has sent; comparisons are computed when first needed."""
         self.final = FinalModel(self.model, self.split, request, fewest=max(LEAST_COUNT, self.min_count))
         return self.final

@@ -1,6 +1,6 @@
-"""Models that a hospital makes for itself after the run: the global one made personal, and one of its own patients alone.
+"""Models that a hospital trains for itself after the run: a personalized global model, and a local-only model.
 
-They never leave it. What they are worth is measured on its own test patients, on whom none of them was trained.
+They are not sent. All are compared on the hospital's test patients, none of whom was used in training.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from fedhealth.models.recalibration import fit_intercept, shift_log_odds
 from fedhealth.transport.protocol.finalization import FinalRequest
 
 FASTEST = 100.0
-"""The largest learning rate that there is."""
+"""The largest allowed learning rate."""
 FINETUNE_EPOCHS = 5
 
 
@@ -37,11 +37,11 @@ class Model:
 
     @property
     def settings(self) -> FederationSettings:
-        """The settings that it was trained with."""
+        """The settings it was trained with."""
         return self.local.settings
 
     def risks(self, patients: Patients) -> NDArray[np.float32]:
-        """Risks of disease (num_patients,)."""
+        """Predicted risks of disease (num_patients,)."""
         return self.local.predict(self.weights, patients, self.standardisation)
 
     def log_odds(self, patients: Patients) -> NDArray[np.float64]:
@@ -51,20 +51,20 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run has brought one hospital.
+    """A hospital's models after a run, and their comparison on its test patients.
 
-    `models` are named global, personal (unless there is none) and alone; one that diverged is left out. `risks` are those of
-    the test patients by each, `verdicts` compare the first two with the last.
+    `models` are named global, personal (if there is one) and alone (local-only); one that diverged is left out. `risks`
+    holds each model's predicted risks of the test patients; `comparisons` compares global and personal with alone.
     """
 
     models: Mapping[str, Model]
     labels: NDArray[np.float32]
     risks: Mapping[str, NDArray[np.float32]]
-    verdicts: Mapping[str, PairedComparison]
+    comparisons: Mapping[str, PairedComparison]
 
 
 class FinalModel:
-    """The final model as the server sent it, and what it is worth to the hospital."""
+    """The final model that the server sent, and its comparison with the hospital's own models."""
 
     def __init__(self, local: LocalModel, split: PatientSplit, request: FinalRequest, fewest: int) -> None:
         self.threshold = request.threshold
@@ -75,33 +75,33 @@ class FinalModel:
 
     @cached_property
     def outcome(self) -> Outcome:
-        """The hospital's models and their comparison, made when first asked for and kept; a `RunError` for wrong weights."""
+        """The hospital's models and their comparison, computed once; raises a `RunError` if the weights do not fit."""
         weights = self._local.order_weights(self._request.weights)
         standardisation = self._local.standardisation(self._request.scale, self._split.train)
         return compare_models(Model(weights, standardisation, self._local), self._split, self._fewest)
 
 
 def compare_models(final: Model, split: PatientSplit, fewest: int) -> Outcome:
-    """Make the hospital's own models, and compare all on its test patients.
+    """Train the hospital's own models and compare all models on its test patients.
 
-    An AUROC counts only if `fewest` of them are ill, and as many healthy. An intercept leaves their order as it is, so its
-    worth is judged by the Brier score.
+    The AUROC is compared only if at least `fewest` of them are ill and as many healthy, else the Brier score. An
+    intercept does not change the ranking, so a model personalized by it is compared by the Brier score.
     """
     models = {"global": final, **make_personal(final, split.train), "alone": train_alone(final.local, split.train)}
     risks = {name: model.risks(split.test) for name, model in models.items()}
     require_risks(risks["global"])
     risks = {name: each for name, each in risks.items() if np.all(np.isfinite(each))}
-    labels, verdicts = split.test.labels, dict[str, PairedComparison]()
+    labels, comparisons = split.test.labels, dict[str, PairedComparison]()
     for name in risks if "alone" in risks else ():
         same_order = name == "personal" and final.settings.personalise == "intercept"
         if name != "alone":
             metric = choose_metric(labels, fewest, same_order)
-            verdicts[name] = compare_paired(risks[name], risks["alone"], labels, metric)
-    return Outcome({name: models[name] for name in risks}, labels, risks, verdicts)
+            comparisons[name] = compare_paired(risks[name], risks["alone"], labels, metric)
+    return Outcome({name: models[name] for name in risks}, labels, risks, comparisons)
 
 
 def make_personal(final: Model, train: Patients) -> dict[str, Model]:
-    """The global model made personal by the training patients, under the name `personal`; nothing if that is not wanted."""
+    """The global model personalized on the training patients, under the key `personal`; empty with `--personalise none`."""
     if final.settings.personalise == "none":
         return {}
     if final.settings.personalise == "finetune":
@@ -111,13 +111,13 @@ def make_personal(final: Model, train: Patients) -> dict[str, Model]:
 
 
 def finetune(model: Model, patients: Patients) -> Model:
-    """The model after a few more epochs on one hospital's own patients."""
+    """The model after `FINETUNE_EPOCHS` more epochs on the hospital's patients."""
     weights = model.local.train_further(model.weights, patients, model.standardisation, FINETUNE_EPOCHS)
     return dataclasses.replace(model, weights=weights)
 
 
 def train_alone(local: LocalModel, train: Patients) -> Model:
-    """The model that a hospital would have without the others: same start, as many epochs, its own means."""
+    """The local-only model: same initial weights and number of epochs, standardised by the hospital's own means."""
     settings = alone_settings(local.settings)
     alone = local.with_settings(settings)
     standardisation = preprocessing.local_standardisation(train.features)
@@ -127,6 +127,6 @@ def train_alone(local: LocalModel, train: Patients) -> Model:
 
 
 def alone_settings(settings: FederationSettings) -> FederationSettings:
-    """The settings of a federation of one, with the learning rate that suits it."""
+    """The settings of a federation of one hospital, with a learning rate for plain FedAvg."""
     rate = settings.local_learning_rate * (PLAIN_TO_ADAPTIVE if settings.strategy in ADAPTIVE else 1.0)
     return dataclasses.replace(settings, strategy="fedavg", hospitals=1, learning_rate=min(rate, FASTEST))

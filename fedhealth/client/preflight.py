@@ -1,7 +1,7 @@
-"""Before round 1, from a hospital's own computer: whether this client could take part, and if not, what is to be done.
+"""Preflight checks on a hospital's computer before a run: whether this client can take part, and if not, what to do.
 
-Each step is a question with a one-line answer. Nothing of a patient leaves: the probe arrays that are sent to the
-server and back are toy numbers in the shape of the model's weights.
+Each check gives one line. No patient data is sent: the probe arrays sent to the server and back are made-up numbers in
+the shape of the model's weights.
 """
 
 import dataclasses
@@ -37,24 +37,24 @@ from fedhealth.transport.tls.identity import Identity, load_identity
 
 CONNECT_SECONDS = 10.0
 LARGEST_SKEW = 60.0
-"""Seconds between the two clocks from which certificates' dates and logs become hard to compare."""
+"""Seconds; with a larger difference between the clocks, valid certificates may be rejected."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer to one question. `skipped`: it was not asked, and is not `good`."""
+    """The result of one check, as one line of text; a `skipped` check has not `passed`."""
 
-    question: str
-    answer: str
-    good: bool
+    check: str
+    text: str
+    passed: bool
     warnings: tuple[str, ...] = ()
     skipped: bool = False
 
 
-class Examination:
-    """Asks everything that can be asked; what one step finds the next ones use, and what depends on a failure is left out.
+class Preflight:
+    """Runs the checks in order; later checks use earlier results, and a check that depends on a failed one is skipped.
 
-    `hospital`, `identity` and `server` are None until their step succeeded.
+    `hospital`, `identity` and `server` are None until their check has passed.
     """
 
     def __init__(self, settings: DoctorSettings, trainers: Trainers | None = None) -> None:
@@ -66,57 +66,59 @@ class Examination:
         self._warnings: list[str] = []
 
     def findings(self) -> Iterator[Finding]:
-        """All answers, one by one."""
+        """The results of all checks, as each is finished."""
         steps: Mapping[str, Callable[[], str]] = {
             "file": self._read_file,
-            "receipts": self._try_receipts,
+            "receipts": self._check_receipts,
             "certificate": self._load_identity,
             "name": self._resolve,
             "port": self._connect,
-            "server": self._ask_server,
+            "server": self._check_server,
             "versions": self._compare_versions,
             "code": self._compare_code,
             "clock": self._compare_clocks,
-            "admission": self._ask_admission,
+            "admission": self._check_admission,
             "training": self._train,
         }
         failed = set[str]()
         needs = {
             "port": {"name"},
             "server": {"port", "certificate"},
-            **{question: {"server"} for question in ("versions", "code", "clock", "admission")},
+            **{check: {"server"} for check in ("versions", "code", "clock", "admission")},
             "training": {"file", "server"},
         }
-        for question, step in steps.items():
-            if missing := needs.get(question, set()) & failed:
-                failed.add(question)
-                yield Finding(question, f"needs the {min(missing)} check", good=False, skipped=True)
+        for check, step in steps.items():
+            if missing := needs.get(check, set()) & failed:
+                failed.add(check)
+                yield Finding(check, f"needs the {min(missing)} check", passed=False, skipped=True)
                 continue
             self._warnings = []
             try:
-                yield Finding(question, step(), good=True, warnings=tuple(self._warnings))
+                yield Finding(check, step(), passed=True, warnings=tuple(self._warnings))
             except FedHealthError as error:
-                failed.add(question)
-                yield Finding(question, str(error), good=False)
+                failed.add(check)
+                yield Finding(check, str(error), passed=False)
 
     def _read_file(self) -> str:
         self.hospital = load_hospital(self.settings.data)
         self._warnings += self.hospital.warnings
         ill = int(self.hospital.patients.labels.sum())
-        return f"{self.settings.data}: {len(self.hospital.patients)} patients, {ill} ill, in the schema's columns and units"
+        return (
+            f"{self.settings.data}: {len(self.hospital.patients)} patients, {ill} ill; columns and units fit the schema"
+        )
 
-    def _try_receipts(self) -> str:
+    def _check_receipts(self) -> str:
         folder = self.settings.data.parent
         if not os.access(folder, os.W_OK):
-            raise RunError(f"{folder} cannot be written to; give client.py another place for its --receipts")
+            raise RunError(f"{folder} cannot be written to; give client.py another folder with --receipts")
         return f"{folder} can be written to"
 
     def _load_identity(self) -> str:
         if self.settings.tls is None:
-            return "none given (--tls); without one only a server on this machine can be joined"
+            return "none given (--tls); without one, only a server on this machine can be joined"
         self.identity = load_identity(self.settings.tls)
         self._warnings += self.identity.warnings
-        return f"{self.identity.name}, good until {self.identity.not_after:%Y-%m-%d}"
+        return f"{self.identity.name}, valid until {self.identity.not_after:%Y-%m-%d}"
 
     def _resolve(self) -> str:
         host, port = split_address(self.settings.server)
@@ -126,7 +128,7 @@ class Examination:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise RunError(
-                f"{host} is unknown here ({error.strerror}); check --server, or ask for the address as a number"
+                f"{host} cannot be resolved ({error.strerror}); check --server, or ask the coordinator for the IP address"
             ) from None
         return f"{host} is {found[0][4][0]}"
 
@@ -141,21 +143,21 @@ class Examination:
         except OSError as error:
             unused = explain_unused(self.settings.server, self.settings.proxy)
             raise RunError(
-                f"{port} at {host} takes no connection ({error.strerror or error}); is the server running, "
-                f"and does the firewall let this port out?{f' {unused}' if unused else ''}"
+                f"{port} at {host} does not accept connections ({error.strerror or error}); is the server running, "
+                f"and does the firewall allow outgoing connections to this port?{f' {unused}' if unused else ''}"
             ) from None
 
-    def _ask_server(self) -> str:
+    def _check_server(self) -> str:
         probe = probe_arrays()
         try:
             self.server = check_server(self.settings.server, self._name(), self.identity, probe, self.settings.proxy)
         except ServerLostError as error:
-            raise RunError(f"gives no answer ({error}); ask the coordinator whether it is running") from None
-        for sent, came in zip(probe, self.server.arrays, strict=True):
-            if not np.array_equal(sent + 1, came):
-                raise RunError("toy weights came back changed; something between here and the server alters messages")
+            raise RunError(f"does not reply ({error}); ask the coordinator whether it is running") from None
+        for sent, received in zip(probe, self.server.arrays, strict=True):
+            if not np.array_equal(sent + 1, received):
+                raise RunError("probe arrays came back changed; something between here and the server alters messages")
         size = sum(array.nbytes for array in probe)
-        return f"answers; {size} bytes of toy weights went there and came back whole in {self.server.seconds * 1000:.0f} ms"
+        return f"replies; {size} bytes of probe arrays came back intact in {self.server.seconds * 1000:.0f} ms"
 
     def _name(self) -> str:
         if self.identity:
@@ -163,7 +165,7 @@ class Examination:
         return self.hospital.name if self.hospital else self.settings.data.stem
 
     def _compare_versions(self) -> str:
-        ours, theirs = own_facts(), self._answer().facts
+        ours, theirs = own_facts(), self._reply().facts
         for package in ("fedhealth", "flwr"):
             if ours.versions[package] != theirs.versions.get(package):
                 raise RunError(
@@ -172,27 +174,30 @@ class Examination:
                 )
         if ours.versions["python"] != theirs.versions.get("python"):
             there = theirs.versions.get("python")
-            self._warnings.append(f"Python is {ours.versions['python']} here and {there} there; that may be well")
+            self._warnings.append(f"Python is {ours.versions['python']} here and {there} there; this may work")
         return ", ".join(f"{package} {number}" for package, number in ours.versions.items())
 
     def _compare_code(self) -> str:
-        ours, theirs = own_facts().sources, self._answer().facts.sources
-        if different := [room for room in ours if ours[room] != theirs.get(room)]:
+        ours, theirs = own_facts().sources, self._reply().facts.sources
+        if different := [source for source in ours if ours[source] != theirs.get(source)]:
             raise RunError(
                 f"{', '.join(different)} is not the same code here and there; install the same version on both"
             )
         return f"the same on both ends: {', '.join(ours)}"
 
     def _compare_clocks(self) -> str:
-        ahead = self._answer().ahead.total_seconds()
+        ahead = self._reply().ahead.total_seconds()
         if abs(ahead) > LARGEST_SKEW:
-            raise RunError(f"the server's clock is {ahead:+.0f} s from this one; certificates may fail: set it (NTP)")
+            raise RunError(
+                f"the server's clock is {ahead:+.0f} s from this one, so valid certificates may be rejected; "
+                "synchronise both clocks (NTP)"
+            )
         return f"within {max(abs(ahead), 1):.0f} s of the server's"
 
-    def _ask_admission(self) -> str:
-        if refusal := self._answer().refusal:
+    def _check_admission(self) -> str:
+        if refusal := self._reply().refusal:
             raise RunError(f"the server would refuse {self._name()}: {refusal}")
-        return f"the server would let {self._name()} in"
+        return f"the server would admit {self._name()}"
 
     def _train(self) -> str:
         started = time.perf_counter()
@@ -202,30 +207,30 @@ class Examination:
         if self.hospital is None:
             raise RunError("the file could not be read")
         hospital = dataclasses.replace(self.hospital, name=self._name())
-        train_once(hospital, FederationSettings.from_run_config(self._answer().run_config), self.trainers)
+        train_once(hospital, FederationSettings.from_run_config(self._reply().run_config), self.trainers)
         return (
-            f"TensorFlow is here ({imported - started:.0f} s to load); one local round on this file took "
-            f"{time.perf_counter() - imported:.1f} s, and its result stays here"
+            f"TensorFlow is installed ({imported - started:.0f} s to load); one local round on this file took "
+            f"{time.perf_counter() - imported:.1f} s; nothing of it was sent"
         )
 
-    def _answer(self) -> ServerCheck:
+    def _reply(self) -> ServerCheck:
         if self.server is None:
-            raise RunError("the server gave no answer")
+            raise RunError("the server did not reply")
         return self.server
 
 
 def probe_arrays() -> list[NDArray[np.float32]]:
-    """Toy weights of about a model's size."""
+    """Made-up arrays in the shapes of a model's weights."""
     return [np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for shape in ((32, 16), (16,), (16, 1), (1,))]
 
 
 def train_once(hospital: Hospital, settings: FederationSettings, trainers: Trainers) -> None:
-    """One round of the hospital's own app in this process, on reference scaling, with its result thrown away.
+    """Run one round of the hospital's app in this process, with reference scaling; the result is discarded.
 
     Raises
     ------
     RunError
-        The hospital could not answer a message; with which message and why.
+        The app failed; the text says at which message and why.
     """
     # Nothing is sent, so nothing is charged to the patients' privacy ledger.
     plain = dataclasses.replace(settings, dp_epsilon=0.0, dp_noise=0.0)
@@ -233,14 +238,14 @@ def train_once(hospital: Hospital, settings: FederationSettings, trainers: Train
     grid = InProcessGrid({hospital.name: app}, plain.to_run_config())
     (node,) = grid.get_node_ids()
 
-    def ask(kind: str, content: RecordDict) -> RecordDict:
+    def send(kind: str, content: RecordDict) -> RecordDict:
         (reply,) = grid.send_and_receive([Message(content, dst_node_id=node, message_type=kind)])
         if reply.has_error():
             raise RunError(f"{kind} fails here: {reply.error.reason}")
         return reply.content
 
     scale = Scale(**vars(reference_standardisation()))
-    ask(DESCRIBE, encode_empty_request())
-    weights = decode_initial_weights(ask(INITIAL_WEIGHTS, encode_empty_request()))
-    trained = decode_train_reply(ask(TRAIN, encode_train_request(TrainRequest(weights, 1, scale))))
-    ask(EVALUATE, encode_evaluate_request(EvaluateRequest(trained.weights, 1, scale)))
+    send(DESCRIBE, encode_empty_request())
+    weights = decode_initial_weights(send(INITIAL_WEIGHTS, encode_empty_request()))
+    trained = decode_train_reply(send(TRAIN, encode_train_request(TrainRequest(weights, 1, scale))))
+    send(EVALUATE, encode_evaluate_request(EvaluateRequest(trained.weights, 1, scale)))

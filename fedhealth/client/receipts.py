@@ -1,11 +1,11 @@
-"""Receipts: a line for everything that leaves a hospital, written before it leaves, so that nobody has to take our word.
+"""Receipts: one line for everything that a hospital sends, written before it is sent, so that the hospital can verify it.
 
-One JSON object per line in `<hospital>.jsonl`. Each line holds the SHA-256 of the line before it (without its line break;
-the first refers to 64 zeros), so that a line which is changed, removed or moved later breaks the chain. What the chain alone
-cannot show: its end cut off, or all of it written anew; for that, note its last hash elsewhere.
+One JSON object per line in `<hospital>.jsonl`. Each line contains the SHA-256 of the line before it (without its line
+break; the first refers to 64 zeros), so changing, removing or moving a line later breaks the chain. The chain alone
+does not show that its end was cut off or that all of it was rewritten; to detect that, note its last hash elsewhere.
 
-Each line goes to the operating system at once (flush, no fsync): it outlives this program, whatever kills it, but a power
-failure may cost the last lines.
+Each line is passed to the operating system at once (flush, no fsync): it survives a crash of this program, but a power
+failure may lose the last lines.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ App = TypeVar("App", bound=Callable[..., Any])
 
 NOTHING_BEFORE = "0" * 64
 LONGEST_LINE = 64 * 1024 * 1024
-"""Bytes; what is longer is no receipt."""
+"""Bytes; a longer line is not a receipt."""
 BLOCK = 64 * 1024
 
 
 class Receipts:
-    """One hospital's chain, open for writing by this process alone.
+    """One hospital's chain of receipts, open for writing.
 
     Attributes
     ----------
     path : the file.
-    last_hash : what the next line will refer to.
+    last_hash : SHA-256 of the last line, which the next line will contain.
     """
 
     def __init__(self, path: Path, file: io.FileIO, echo: Callable[[str], None] | None = None) -> None:
@@ -50,30 +50,30 @@ class Receipts:
         self._file = file
         self._echo = echo
         self._number, self._run, self._round = 0, 1, 0
-        self._just_told: dict[str, str] = {}
-        self._take_up()
+        self._last_join: dict[str, str] = {}
+        self._continue_chain()
 
-    def hearing(self, app: App) -> App:
-        """The same app, overheard: a question tells which round its answer belongs to, the answer does not."""
+    def note_rounds(self, app: App) -> App:
+        """The same app; each message's round is noted for the receipt of its reply, which does not contain it."""
         from fedhealth.transport.protocol.fields import find_round
 
-        def answer(question: "Message", context: "Context") -> "Message":
-            self._round = find_round(question.content) if question.has_content() else 0
-            reply: Message = app(question, context)
+        def noting_app(message: "Message", context: "Context") -> "Message":
+            self._round = find_round(message.content) if message.has_content() else 0
+            reply: Message = app(message, context)
             return reply
 
-        return cast(App, answer)
+        return cast(App, noting_app)
 
     def write_join(self, metadata: Mapping[str, str | bytes]) -> None:
-        """What the join tells the server of this hospital; attempts in a row that say the same have one line."""
-        told = {key: value if isinstance(value, str) else value.decode() for key, value in metadata.items()}
-        if told == self._just_told:
+        """Write a receipt of the metadata sent at joining; repeated attempts with the same metadata get one line."""
+        sent = {key: value if isinstance(value, str) else value.decode() for key, value in metadata.items()}
+        if sent == self._last_join:
             return
-        self._write("join", bytes=sum(len(key) + len(value) for key, value in metadata.items()), told=told)
-        self._just_told = told
+        self._write("join", bytes=sum(len(key) + len(value) for key, value in metadata.items()), told=sent)
+        self._last_join = sent
 
     def write_message(self, message: "Message", payload: bytes) -> None:
-        """What is about to leave: `payload` is the message as it goes to the network."""
+        """Write a receipt of a message that is about to be sent; `payload` is its encoded form."""
         self._write(
             message.metadata.message_type,
             **({"round": self._round} if self._round else {}),
@@ -89,7 +89,7 @@ class Receipts:
         self._append(line + b"\n")
         self._number += 1
         self.last_hash = hashlib.sha256(line).hexdigest()
-        self._just_told = {}
+        self._last_join = {}
         if self._echo:
             self._echo(line.decode())
 
@@ -104,12 +104,12 @@ class Receipts:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._file.seek(end))
             raise RunError(
-                f"{self.path}: a receipt cannot be written ({error.strerror}), and nothing leaves without one; "
-                "make room there, or give another folder with --receipts"
+                f"{self.path}: a receipt cannot be written ({error.strerror}), and nothing is sent without one; "
+                "free space there, or give another folder with --receipts"
             ) from None
 
-    def _take_up(self) -> None:
-        """Go on after the last line. One that was cut short by a power failure is kept inside a line of its own."""
+    def _continue_chain(self) -> None:
+        """Continue after the last line. A line that a power failure cut short is kept inside a new line."""
         line, rest = read_end(self._file)
         if line is None and not rest.startswith(b'{"number":'[: len(rest)]):
             raise _NotOursError(self.path)
@@ -121,12 +121,12 @@ class Receipts:
             self.last_hash = hashlib.sha256(line).hexdigest()
         self._file.seek(-len(rest), os.SEEK_END)
         if rest:
-            # Longer than what it replaces, and written in one piece: there is no moment at which anything is lost.
+            # The new line is longer than the cut one and written at once, so nothing is lost at any moment.
             self._write("repair", cut=rest.decode("utf-8", "backslashreplace"))
 
 
 class _NotOursError(UsageError):
-    """A file that stands where the receipts should."""
+    """The file at this path is not a file of receipts."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path}: does not end in a receipt; move it away or give another folder with --receipts")
@@ -134,12 +134,16 @@ class _NotOursError(UsageError):
 
 @contextmanager
 def opened_receipts(folder: Path, hospital: str, echo: Callable[[str], None] | None = None) -> Iterator[Receipts]:
-    """The hospital's chain in `folder`, taken up where it ended, locked until the block ends; `echo` hears each line.
+    """The hospital's chain in `folder`, continued at its end and locked while the block runs.
+
+    Parameters
+    ----------
+    echo : called with each line that is written.
 
     Raises
     ------
     UsageError
-        The file cannot be opened, is no chain of receipts, or another process writes it.
+        The file cannot be opened, is not a chain of receipts, or another process writes it.
     """
     path = folder / file_name(hospital)
     try:
@@ -147,11 +151,11 @@ def opened_receipts(folder: Path, hospital: str, echo: Callable[[str], None] | N
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise UsageError(
-            f"{path}: receipts cannot be kept there ({error.strerror}); give another folder with --receipts"
+            f"{path}: receipts cannot be written there ({error.strerror}); give another folder with --receipts"
         ) from None
     with io.FileIO(handle, "r+") as file, contextlib.ExitStack() as stack:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UsageError(f"{path}: is no regular file; give another folder with --receipts")
+            raise UsageError(f"{path}: is not a regular file; give another folder with --receipts")
         try:
             stack.enter_context(locked(path, wait=False))
         except BlockingIOError:
@@ -167,7 +171,7 @@ def opened_receipts(folder: Path, hospital: str, echo: Callable[[str], None] | N
 
 
 def file_name(hospital: str) -> str:
-    """A file name for any name; different names have different files. A plain name is kept, others carry a hash."""
+    """The file name for a hospital's name, unique per name: a plain name is kept, any other gets a hash appended."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", hospital).strip("._-")[:60]
     if plain != hospital:
         plain = f"{plain}~{hashlib.sha256(hospital.encode()).hexdigest()[:16]}"
@@ -175,7 +179,7 @@ def file_name(hospital: str) -> str:
 
 
 def describe_message(message: "Message") -> dict[str, Any]:
-    """Arrays by name, shape and type; all other records, and an error, in full."""
+    """A message's content for its receipt: arrays by name, shape and type; all other records, and an error, in full."""
     if message.has_error():
         return {"error": {"code": message.error.code, "reason": message.error.reason}}
     content, described = message.content, dict[str, Any]()
@@ -196,7 +200,7 @@ def encode_line(receipt: Mapping[str, Any]) -> bytes:
 
 
 def decode_line(line: bytes) -> dict[str, Any] | None:
-    """A line back to its receipt; None if it is none."""
+    """The receipt of a line; None if the line is not a receipt."""
     try:
         receipt = json.loads(line)
     except (ValueError, RecursionError):
@@ -207,7 +211,7 @@ def decode_line(line: bytes) -> dict[str, Any] | None:
 
 
 def read_end(file: io.FileIO) -> tuple[bytes | None, bytes]:
-    """The last whole line (None if there is none) and what stands after it; reads no more than it must."""
+    """The last whole line (None if there is none) and the bytes after it; reads only the end of the file."""
     end = file.seek(0, os.SEEK_END)
     size = min(end, BLOCK)
     while True:

@@ -1,6 +1,7 @@
-"""A chain of receipts read back: whether it is whole, and what has ever left the hospital.
+"""Audit of a chain of receipts: whether it is intact, and what the hospital has sent.
 
-The file is read line by line, whatever its size. It may come from anywhere, so nothing in it is believed or shown raw.
+The file is read line by line, so its size does not matter. Its content is untrusted: it is validated, and escaped when
+shown.
 """
 
 import hashlib
@@ -16,12 +17,12 @@ from fedhealth.common.safe_text import printable
 from fedhealth.common.text_table import Line, format_table
 
 Place = tuple[str, str]
-"""A kind of message, and what in it."""
+"""(kind of message, name of an item in it)."""
 
 
 @dataclass
 class Audit:
-    """What a whole chain says. Each counter counts messages, unless it says otherwise."""
+    """Summary of a chain. Each counter counts messages unless noted otherwise."""
 
     path: Path
     lines: int = 0
@@ -35,19 +36,19 @@ class Audit:
     arrays: Counter[Place] = field(default_factory=Counter)
     statistics: Counter[Place] = field(default_factory=Counter)
     numbers: Counter[Place] = field(default_factory=Counter)
-    """How many numbers, over all messages."""
+    """Count of numbers over all messages."""
     words: Counter[Place] = field(default_factory=Counter)
 
 
 def audit_receipts(path: Path, noted: str | None = None) -> Audit:
-    """Check every line of a chain and sum it up.
+    """Check every line of a chain and summarise it.
 
     Raises
     ------
     UsageError
-        The file cannot be read or is no chain of receipts.
+        The file cannot be read or is not a chain of receipts.
     RunError
-        The chain is broken (the first broken line is named), or no line has the hash that somebody noted.
+        The chain is broken (the first broken line is named), or no line has the hash `noted`.
     """
     audit, seen = Audit(path), noted is None
     for receipt, line_hash in read_chain(path):
@@ -58,14 +59,14 @@ def audit_receipts(path: Path, noted: str | None = None) -> Audit:
         raise UsageError(f"{path}: is empty; give a file of receipts, such as receipts/<hospital>.jsonl")
     if not seen:
         raise RunError(
-            f"{path}: no line has the noted hash {noted}: after it was noted, the chain was cut off before that line or "
-            "written anew"
+            f"{path}: no line has the noted hash {noted}: since it was noted, the chain was cut off before that line or "
+            "rewritten"
         )
     return audit
 
 
 def read_chain(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
-    """Each receipt with its hash, as long as the chain holds."""
+    """Each receipt with its hash; raises a `RunError` at the first broken line."""
     previous, line_num = NOTHING_BEFORE, 0
     try:
         with path.open("rb") as file:
@@ -73,7 +74,7 @@ def read_chain(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
                 line_num += 1
                 receipt = decode_line(line)
                 if receipt is None and line_num == 1:
-                    raise UsageError(f"{path}: is no file of receipts; give one, such as receipts/<hospital>.jsonl")
+                    raise UsageError(f"{path}: is not a file of receipts; give one, such as receipts/<hospital>.jsonl")
                 if fault := find_fault(receipt, whole=line.endswith(b"\n"), line_num=line_num, previous=previous):
                     intact = f"; the {line_num - 1} before it are intact" if line_num > 1 else ""
                     raise RunError(f"{path}: line {line_num} {fault}{intact}")
@@ -84,23 +85,23 @@ def read_chain(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def find_fault(receipt: dict[str, Any] | None, *, whole: bool, line_num: int, previous: str) -> str:
-    """What is wrong with a line after `previous`, or nothing."""
+    """The fault of a line that follows a line with hash `previous`; empty if there is none."""
     if not whole:
-        return "is cut short (the client keeps what is left of it inside a line of its own when it starts next)"
+        return "is cut short (the client keeps the rest of it inside a new line when it next starts)"
     if receipt is None:
-        return "is no receipt: it was altered"
+        return "is not a receipt: it was altered"
     number = receipt["number"]
     if number > line_num:
-        return f"is receipt {number}: what stood here is missing or was moved"
+        return f"is receipt {number}: an earlier receipt is missing or was moved"
     if number < line_num:
         return f"is receipt {number}: it was moved or copied here"
     if receipt["previous"] != previous:
-        return "does not refer to the line before it as that stands: one of the two was altered"
+        return "does not contain the hash of the line before it: one of the two was altered"
     return ""
 
 
 def add_receipt(audit: Audit, receipt: dict[str, Any]) -> None:
-    """Count what is in one receipt."""
+    """Add one receipt to the summary."""
     kind = printable(receipt["kind"])
     audit.lines += 1
     audit.runs.add(receipt["run"])
@@ -120,7 +121,7 @@ def add_receipt(audit: Audit, receipt: dict[str, Any]) -> None:
 
 
 def entries(records: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Name and value of everything in nested records, down to arrays and values."""
+    """Name and value of every item in nested records, down to arrays and values."""
     for key, value in records.items() if isinstance(records, dict) else ():
         name = f"{before}{printable(key)}"
         if isinstance(value, dict) and "dtype" not in value:
@@ -130,13 +131,13 @@ def entries(records: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def audit_text(audit: Audit, terminal: bool) -> str:
-    """All of it on one screen."""
+    """The summary as text."""
     kinds = [(kind, str(count), str(audit.bytes[kind])) for kind, count in audit.kinds.items()]
     arrays = [(*place, str(count)) for place, count in audit.arrays.items()]
     statistics = [(*place, str(count), str(audit.numbers[place])) for place, count in audit.statistics.items()]
     words = [(*place, str(count)) for place, count in audit.words.items()]
     tables: list[tuple[int, Line, Sequence[Line]]] = [
-        (1, ("what left", "messages", "bytes"), kinds),
+        (1, ("sent", "messages", "bytes"), kinds),
         (2, ("message", "array", "messages"), arrays),
         (2, ("message", "numbers in clear", "messages", "numbers"), statistics),
         (2, ("message", "words in clear", "messages"), words),
@@ -151,6 +152,6 @@ def audit_text(audit: Audit, terminal: bool) -> str:
                 if lines
             ),
             f"last hash: {audit.last_hash}\n"
-            "Note it elsewhere: an end cut off and a chain written anew show only against a noted hash (--noted).",
+            "Note it elsewhere: only a noted hash (--noted) can show that the end was cut off or the chain rewritten.",
         ]
     )

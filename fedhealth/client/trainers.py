@@ -1,4 +1,4 @@
-"""The trainers of a process, made once for each model; hospitals of one process may share them."""
+"""The trainers of a process, one for each model; the hospitals of one process may share them."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from fedhealth.models.local_training import Examples, LocalObjective, Weights
 
 KEPT_TRAINERS = 16
-"""How many trainers of each kind are kept."""
+"""Number of trainers of each kind that are kept."""
 
 
 class Trainer(Protocol):
-    """What trains one model: `models.training.Trainer` (Keras), or another with the same methods."""
+    """Interface of a model's trainer: `models.training.Trainer` (Keras), or another with the same methods."""
 
     weight_names: list[str]
 
@@ -27,7 +27,7 @@ class Trainer(Protocol):
         ...
 
     def warm_up(self) -> None:
-        """Make the first round cost what every round costs."""
+        """Run once, so that the first round takes no longer than later ones."""
         ...
 
     def train(
@@ -37,11 +37,11 @@ class Trainer(Protocol):
         orders: "NDArray[np.int32]",
         objective: "LocalObjective | None" = None,
     ) -> "tuple[Weights, float]":
-        """New weights and the mean loss on the way."""
+        """New weights and the mean training loss."""
         ...
 
     def predict(self, weights: "Weights", inputs: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        """Risks (num_patients,)."""
+        """Predicted risks (num_patients,)."""
         ...
 
 
@@ -64,9 +64,9 @@ class TrainerFactory(Protocol):
 
 
 class Trainers:
-    """Trainers by the settings that they depend on: federations that differ in other settings share what was compiled.
+    """Trainers by the settings they depend on: federations that differ only in other settings share a compiled trainer.
 
-    `factory` makes the trainers; without one they are Keras', and TensorFlow is imported when the first is needed.
+    `factory` makes the trainers; the default is Keras, and TensorFlow is imported when the first trainer is needed.
     """
 
     def __init__(self, factory: TrainerFactory | None = None) -> None:
@@ -75,7 +75,7 @@ class Trainers:
         self._dp_trainers = BoundedCache[Any, "DpSgdTrainer"](KEPT_TRAINERS)
 
     def load(self) -> TrainerFactory:
-        """Import what the trainers need, if that has not been done yet; returns the factory."""
+        """The factory; imports TensorFlow if that is needed and has not been done."""
         if self._factory is None:
             from fedhealth.models.training import Trainer as KerasTrainer
 
@@ -96,13 +96,13 @@ class Trainers:
         return self._trainers.get(tuple(choices.items()), lambda: self.load()(**choices))
 
     def dp_trainer(self, settings: FederationSettings) -> "DpSgdTrainer":
-        """The same model with the noisy steps of differential privacy; Keras only."""
+        """The DP-SGD trainer of the same model; Keras only."""
         trainer: Any = self.trainer(settings)
         return self._dp_trainers.get(trainer, lambda: _make_dp_trainer(trainer))
 
 
 def count_inputs(settings: FederationSettings) -> int:
-    """How many inputs the model has."""
+    """The model's number of inputs."""
     return len(encoded_names(settings.missing_indicators))
 
 

@@ -1,4 +1,4 @@
-"""The hospitals of a simulation: each has a number, and a CSV of a folder or synthetic patients."""
+"""The hospitals of a simulation: each has a number, and its patients are one CSV of a folder or synthetic."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,11 +20,11 @@ from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital
 from fedhealth.data.patients import Patients
 
 KEPT_HOSPITALS = 1024
-"""How many hospitals of a simulation one process keeps prepared."""
+"""Number of prepared hospitals that one process keeps."""
 
 
 class VirtualSource:
-    """Where the patients of a simulation's hospitals come from: the CSV files of a folder, or the generator."""
+    """The source of the patients of a simulation's hospitals: the CSV files of a folder, or the generator."""
 
     def __init__(self, engine: EngineSettings, seed: int, trainers: Trainers) -> None:
         self._engine = engine
@@ -32,19 +32,19 @@ class VirtualSource:
         self._trainers = trainers
 
     def make(self, number: int, limits: HospitalLimits = USUAL_LIMITS) -> HospitalData:
-        """The hospital of this number (from 0); its ledger is in memory.
+        """The hospital with this number (from 0); its ledger is in memory.
 
         Raises
         ------
         RunError
-            There is no hospital of that number, or its file is not sound.
+            There is no hospital with that number, or its file is invalid.
         """
-        # The patients of a file deserve noise that nobody can foresee; synthetic ones are nobody, and their noise repeats.
+        # Patients of a file may be real and need unpredictable noise; for synthetic patients the noise is reproducible.
         noise_source = NoiseSource(None if self._engine.data else [self._seed, number])
         return HospitalData(self.load(number), self._trainers, limits, noise_source=noise_source)
 
     def load(self, number: int) -> Hospital:
-        """The patients, name and source of the hospital of this number; errors as in `make`."""
+        """The patients, name and source of the hospital with this number; errors as in `make`."""
         if not self._engine.data:
             return sample_hospital(number, self._engine.patients, self._seed)
         try:
@@ -58,9 +58,9 @@ class VirtualSource:
             )
         try:
             return load_hospital(files[number])
-        except DataError as error:  # it quotes patients, and this text is sent to the server
+        except DataError as error:  # its text contains patients' values, and ours is sent to the server
             raise RunError(
-                f"{files[number]}: has {len(error.faults)} faults; python client.py FILE names them"
+                f"{files[number]}: has {len(error.faults)} faults; python client.py FILE lists them"
             ) from None
         except UsageError as error:
             raise RunError(str(error)) from None
@@ -71,7 +71,7 @@ class VirtualSource:
 
 
 class VirtualHospitals(Mapping[str, ClientApp]):
-    """Hospital name -> its app; made when first asked for, and the `KEPT_HOSPITALS` asked for last are kept."""
+    """Hospital name -> its app; created when first used, and the `KEPT_HOSPITALS` used last are kept."""
 
     def __init__(self, count: int, source: VirtualSource) -> None:
         self._source = source
@@ -79,7 +79,7 @@ class VirtualHospitals(Mapping[str, ClientApp]):
         self._apps = BoundedCache[str, ClientApp](KEPT_HOSPITALS)
 
     def __getitem__(self, name: str) -> ClientApp:
-        """The app of this hospital; a `RunError` if its file is not sound."""
+        """The app of this hospital; raises a `RunError` if its file is invalid."""
         number = self._numbers[name]
         return self._apps.get(name, lambda: make_client_app(self._source.make(number)))
 
@@ -88,17 +88,17 @@ class VirtualHospitals(Mapping[str, ClientApp]):
         return iter(self._numbers)
 
     def __len__(self) -> int:
-        """How many hospitals there are."""
+        """Number of hospitals."""
         return len(self._numbers)
 
 
 def virtual_names(count: int) -> list[str]:
-    """The names by which a grid knows the hospitals of a simulation."""
+    """The names of a simulation's hospitals in a grid."""
     return [f"hospital {number}" for number in range(count)]
 
 
 def read_partition(node_config: Mapping[str, Any]) -> int:
-    """The number of a node of Flower's simulation; a `RunError` if it is a node of no simulation, and has no data either."""
+    """The number of a node of Flower's simulation; raises a `RunError` if the node has neither a number nor data."""
     number = node_config.get("partition-id")
     if type(number) is not int:
         raise RunError("""a SuperNode has no data; start it with --node-config 'data="/absolute/path/of/its.csv"'""")
@@ -114,7 +114,7 @@ def sample_hospital(number: int, num_patients: int, seed: int) -> Hospital:
 
 
 def list_hospital_files(folder: Path) -> list[Path]:
-    """The hospitals' CSV files of a folder, client_2 before client_10; never the file that holds them all.
+    """The hospitals' CSV files of a folder, client_2 before client_10, without the file of the full data set.
 
     Raises
     ------
@@ -126,10 +126,10 @@ def list_hospital_files(folder: Path) -> list[Path]:
     except OSError as error:
         raise UsageError(f"--data {folder}: cannot be read ({error.strerror}); give a folder of CSV files") from None
     if not files:
-        raise UsageError(f"--data {folder}: holds no hospital's CSV; make some with python create_dataset.py")
+        raise UsageError(f"--data {folder}: contains no hospital's CSV; make some with python create_dataset.py")
     return sorted(files, key=_natural)
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:
-    """Text and numbers apart, so that numbers are in the order of numbers."""
+    """Sort key that compares numbers in a name by value."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", file.name)]

@@ -1,1 +1,1 @@
-"""What every wing may use: errors, atomic files, safe text, text tables, log odds, arrays and the runtime environment."""
+"""Helpers for every wing: errors, atomic files, safe text, text tables, log odds, arrays and the runtime environment."""

@@ -1,4 +1,4 @@
-"""Flower's `Array` -> NumPy without the copy and the parsing of `numpy.load`, which are slow and not safe with strangers."""
+"""Flower's `Array` -> NumPy without `numpy.load`, which copies, is slow and is not safe on untrusted bytes."""
 
 import io
 import math
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 def read_array(array: Array) -> NDArray[Any]:
     """The array's values, read-only and without a copy.
 
-    Bytes that another program sent are taken only if they begin as NumPy begins an array of the type and shape that the
-    array says it has, and are as many. Nothing is parsed and no memory is taken on their word: a header of a hundred bytes
-    can claim a petabyte, or be an archive.
+    The bytes are accepted only if they start with exactly the header that NumPy writes for the array's declared type
+    and shape, and have the matching length. Nothing is parsed and no memory is allocated for untrusted bytes: a header
+    of a hundred bytes can claim a petabyte, or be an archive.
 
     Raises
     ------
     ValueError
-        The bytes are not the array that they are said to be.
+        The bytes do not match the declared type and shape.
     """
     shape = tuple(array.shape)
     for order in ("C", "F"):
@@ -30,17 +30,17 @@ def read_array(array: Array) -> NDArray[Any]:
             dtype = np.dtype(array.dtype)
             if len(array.data) - len(header) == dtype.itemsize * math.prod(shape) and dtype.subdtype is None:
                 return np.frombuffer(array.data, dtype=dtype, offset=len(header)).reshape(shape, order=order)
-    raise ValueError(f"its bytes are not what they say they are (type {array.dtype}, shape {shape})")
+    raise ValueError(f"its bytes do not match the declared type {array.dtype} and shape {shape}")
 
 
 def read_arrays(arrays: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
-    """The values of all arrays by name, as `read_array` gives them."""
+    """The values of all arrays by name (see `read_array`)."""
     return {name: read_array(array) for name, array in arrays.items()}
 
 
 @lru_cache(maxsize=256)
 def _header(dtype: str, shape: tuple[int, ...], order: str) -> bytes:
-    """What `numpy.save` writes before the values of such an array; nothing if there is no such."""
+    """The header that `numpy.save` writes for an array of this type and shape; empty if there is no such array."""
     try:
         header = io.BytesIO()
         description = np.lib.format.dtype_to_descr(np.dtype(dtype))

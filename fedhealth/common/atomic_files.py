@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, lines that do, and files that one process has to itself."""
+"""Atomic writes of files and lines, and locks between processes."""
 
 import contextlib
 import errno
@@ -13,12 +13,12 @@ BINARY: int = getattr(os, "O_BINARY", 0)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write under a temporary name beside `path`, then rename: a reader sees the old file or the new, never half of one.
+    """Write under a temporary name beside `path`, then rename: a reader sees the old file or the new, never part of one.
 
     Raises
     ------
     UsageError
-        The folder cannot be made or written to.
+        The folder cannot be created or written to.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,12 +36,12 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """One line at the end of the file, whole or not at all, and on the disk.
+    """Append one line, whole or not at all, and flush it to disk.
 
     Raises
     ------
     RunError
-        There is no room for it, or the file cannot be written to.
+        The disk is full, or the file cannot be written to.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | BINARY, 0o644)
@@ -62,7 +62,7 @@ def append_line(path: Path, line: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of `path` against other processes while the block runs; it ends with the process, however that ends.
+    """Lock `path` against other processes while the block runs; the lock ends with the process, however that ends.
 
     The lock is a hidden file beside `path`, not `path` itself: on Windows a locked file cannot be read.
 
@@ -71,11 +71,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     BlockingIOError
         Another process holds it, and `wait` is False.
     OSError
-        The file system does not let us write or lock there.
+        The file system does not allow writing or locking there.
     """
     from filelock import FileLock, Timeout
 
-    path.parent.stat()  # raises if there is no such folder; the library would make it
+    path.parent.stat()  # raises if the folder does not exist; the library would create it
     lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=wait)
     try:
         lock.acquire()
@@ -84,6 +84,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file; there the library does, on release
+        with contextlib.suppress(
+            OSError
+        ):  # Windows cannot remove an open file; there the library removes it on release
             Path(lock.lock_file).unlink()
         lock.release()

@@ -1,4 +1,4 @@
-"""A cache that an object owns: the values that were asked for last, by key."""
+"""A cache of the least-recently-used kind, owned by an object."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -9,18 +9,18 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Key, Value]):
-    """At most `size` values; a new one replaces the value that was asked for longest ago. For one thread."""
+    """At most `size` values by key; a new one replaces the least recently used. Not thread-safe."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._values: OrderedDict[Key, Value] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many values are kept."""
+        """Number of cached values."""
         return len(self._values)
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """The value of `key`, which `make` gives if it is not kept; what `make` raises is not kept."""
+        """The value of `key`; calls `make` if it is not cached. An exception of `make` is not cached."""
         if key in self._values:
             self._values.move_to_end(key)
             return self._values[key]

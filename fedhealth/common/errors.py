@@ -1,17 +1,17 @@
-"""The two ways to end badly, each carrying the one line that its reader needs.
+"""The errors of the package, each with a message of one line for the user.
 
 Raised anywhere, caught once around a script's `main` (`terminal.script`).
 """
 
 
 class FedHealthError(Exception):
-    """What went wrong, with which value, and what to do: one line for a person."""
+    """Base class. The message is one line: what is wrong, which value, what to do."""
 
     exit_code = 1
 
 
 class UsageError(FedHealthError):
-    """A flag, a file or its content is wrong: exit code 2."""
+    """A flag, a file or its content is invalid: exit code 2."""
 
     exit_code = 2
 
@@ -26,8 +26,8 @@ class DataError(UsageError):
 
 
 class RunError(FedHealthError):
-    """The run was well asked for and failed all the same: exit code 1."""
+    """The run failed although its flags and files are valid: exit code 1."""
 
 
-MISBEHAVED = 100
-"""Code of the error reply that stands in for a hospital which broke the link's rules; Flower's own codes are below 10."""
+PROTOCOL_VIOLATION = 100
+"""Code of the error reply for a hospital that violated the protocol; Flower's own codes are below 10."""

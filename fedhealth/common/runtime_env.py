@@ -1,4 +1,4 @@
-"""The environment of a process: switches of the libraries, set before their first import."""
+"""Environment variables and log levels of the libraries, set before their first import."""
 
 import contextlib
 import logging
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 
 def quiet_tensorflow() -> None:
-    """No word about missing GPUs, and sums in the same order everywhere: one thread per operation, no oneDNN.
+    """Silence TensorFlow's messages about missing GPUs, and make it sum in a fixed order: one thread, no oneDNN.
 
-    The models are tiny, and four clients may share two cores. Keras reads no keras.json: a user's `floatx` or backend would
-    give this hospital another model than the others have.
+    One thread is also faster: the models are small, and several clients may share two cores. Keras must not read keras.json,
+    since a user's `floatx` or backend would give this hospital another model than the others.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["KERAS_HOME"] = __file__  # a file: Keras finds no keras.json in it, and can write none
@@ -23,7 +23,7 @@ def quiet_tensorflow() -> None:
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Close the mouth of native libraries: TensorFlow logs about missing GPUs before any of its switches can be read."""
+    """Discard stderr of native libraries: TensorFlow logs about missing GPUs before its log level can be set."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -36,13 +36,10 @@ def silenced_stderr() -> Iterator[None]:
 
 
 def quiet_libraries(verbose: bool = False) -> None:
-    """Keep the libraries from calling home and from talking; before the first import of flwr, grpc or TensorFlow.
-
-    Flower reads `FLWR_TELEMETRY_ENABLED` when it is imported.
-    """
+    """Turn off telemetry, update checks and log output of flwr, grpc and TensorFlow; call before they are imported."""
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
     quiet_tensorflow()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Flower sets the level of its logger when it is imported, but leaves this switch alone.
+    # Flower sets its logger's level when it is imported, but does not change `disabled`.
     logging.getLogger("flwr").disabled = not verbose

@@ -1,4 +1,4 @@
-"""Tables for people: ruled in a terminal, plain aligned lines (for grep and awk) when piped or too wide."""
+"""Text tables: with rules in a terminal; plain aligned lines (for grep and awk) when piped or too wide."""
 
 import io
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ Line = Sequence[str]
 def format_table(
     headings: Line, lines: Sequence[Line], *, text_columns: int, terminal: bool, total: bool = False
 ) -> str:
-    """A table; the first `text_columns` are words and aligned left, the rest numbers and aligned right.
+    """A table; the first `text_columns` columns are aligned left, the others (numbers) right.
 
-    `total` sets the last line apart (in a terminal).
+    `total` separates the last line from the others (in a terminal).
     """
     ruled = _ruled(headings, lines, text_columns, total) if terminal else None
     return ruled or _aligned([headings, *lines], text_columns)
 
 
 def _aligned(lines: Sequence[Line], text_columns: int) -> str:
-    """Columns padded to equal width, two blanks apart."""
+    """Columns padded to equal width, separated by two blanks."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     padded = (
         "  ".join(
@@ -31,7 +31,7 @@ def _aligned(lines: Sequence[Line], text_columns: int) -> str:
 
 
 def _ruled(headings: Line, lines: Sequence[Line], text_columns: int, total: bool) -> str | None:
-    """The same as a rich table; None if the terminal is too narrow, where rich would cut digits off."""
+    """The table drawn by rich; None if the terminal is too narrow, where rich would cut off digits."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

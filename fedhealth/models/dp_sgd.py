@@ -1,7 +1,7 @@
-"""Local training that tells almost nothing of any one patient: DP-SGD, compiled once, one call per round.
+"""Local training with differential privacy: DP-SGD, compiled once, one call per round.
 
-Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1. Whom each step visits and its noise come from
-outside (`privacy.NoiseSource`): they must not be foreseeable, and a traced function would be a poor place to hide them.
+Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1. Batches and noise are arguments: they must be
+unpredictable, so they come from `client.privacy.noise.NoiseSource` and not from TensorFlow's generators.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from fedhealth.models.training import Trainer, to_tensors, to_vector
 
 
 class DpSgdTrainer:
-    """A trainer's model and optimiser, with noisy steps traced for them."""
+    """A trainer's model and optimiser with traced DP-SGD steps."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -34,8 +34,8 @@ class DpSgdTrainer:
     def train(
         self, weights: Weights, examples: Examples, steps: DpSgdBatches, objective: LocalObjective | None = None
     ) -> Weights:
-        """The weights after `steps` from `weights`; the loss on the way is a patient's business and is not computed."""
-        # One invented patient stands at the end: in every batch, so that none is empty, and with no weight in any.
+        """The weights after `steps`, starting at `weights`; no loss is computed, since it would not be private."""
+        # A dummy patient with weight 0 is appended to the patients and to every batch, so that no batch is empty.
         inputs = np.concatenate([examples.inputs, np.zeros((1, examples.inputs.shape[1]), dtype=np.float32)])
         labels = np.append(examples.labels, np.float32(0))
         batches = [np.append(batch, np.int32(len(examples.labels))) for batch in steps.batches]
@@ -55,7 +55,7 @@ class DpSgdTrainer:
         return self._trainer.to_weights(trained)
 
     def warm_up(self) -> None:
-        """Run once, on one invented patient, so that the first round costs what every round costs."""
+        """Run once on a dummy patient, so that the first round takes no longer than later ones."""
         examples = Examples(np.zeros((1, self._trainer.model.input_shape[1]), np.float32), np.zeros(1, np.float32))
         noise = np.zeros((1, self.num_weights), dtype=np.float32)
         self.train(
@@ -70,7 +70,7 @@ class DpSgdTrainer:
         steps: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
         objective: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     ) -> tf.Tensor:
-        """`steps` are all batches one after the other, where each begins, the noise of each, and (clip, expected)."""
+        """The weights after all steps. `steps`: concatenated batches, where each begins, noise per step, (clip, expected)."""
         trainer, (order, splits, noise, scale) = self._trainer, steps
         clip, expected = scale[0], scale[1]
         trainer.assign(vector)
@@ -85,27 +85,28 @@ class DpSgdTrainer:
         return tf.concat([tf.reshape(weight, [-1]) for weight in trainer.model.weights], axis=0)
 
     def _sum_clipped(self, inputs: tf.Tensor, labels: tf.Tensor, counted: tf.Tensor, clip: tf.Tensor) -> tf.Tensor:
-        """The sum over patients of their own gradients, each at most `clip` long: (num_weights,).
+        """The sum (num_weights,) of the patients' gradients, each clipped to L2 norm `clip`.
 
-        A patient's gradient for a dense layer is the outer product of what went in and the loss's slope at what came out, so
-        its length is known without building it (Goodfellow 2015, "Efficient per-example gradient computations").
+        A patient's gradient for a dense layer is the outer product of the layer's input and the loss's gradient at the
+        layer's output, so its norm is known without computing it (Goodfellow 2015, "Efficient per-example gradient
+        computations").
         """
-        layers, went_in, came_out, now = self._trainer.model.layers, [], [], inputs
+        layers, layer_inputs, outputs, now = self._trainer.model.layers, [], [], inputs
         with tf.GradientTape() as tape:
             for layer in layers:
-                went_in.append(now)
-                came_out.append(tf.matmul(now, layer.kernel) + layer.bias)
-                now = layer.activation(came_out[-1])
+                layer_inputs.append(now)
+                outputs.append(tf.matmul(now, layer.kernel) + layer.bias)
+                now = layer.activation(outputs[-1])
             losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=now[:, 0])
-        slopes = tape.gradient(losses, came_out)
+        gradients = tape.gradient(losses, outputs)
         squares = [
-            tf.reduce_sum(slope**2, axis=1) * (1.0 + tf.reduce_sum(into**2, axis=1))
-            for slope, into in zip(slopes, went_in, strict=True)
+            tf.reduce_sum(gradient**2, axis=1) * (1.0 + tf.reduce_sum(values**2, axis=1))
+            for gradient, values in zip(gradients, layer_inputs, strict=True)
         ]
-        lengths = tf.sqrt(tf.add_n(squares))
-        shares = counted * tf.minimum(1.0, clip / tf.maximum(lengths, 1e-12))
+        norms = tf.sqrt(tf.add_n(squares))
+        factors = counted * tf.minimum(1.0, clip / tf.maximum(norms, 1e-12))
         parts = []
-        for slope, into in zip(slopes, went_in, strict=True):
-            cut = slope * shares[:, tf.newaxis]
-            parts += [tf.reshape(tf.matmul(into, cut, transpose_a=True), [-1]), tf.reduce_sum(cut, axis=0)]
+        for gradient, values in zip(gradients, layer_inputs, strict=True):
+            clipped = gradient * factors[:, tf.newaxis]
+            parts += [tf.reshape(tf.matmul(values, clipped, transpose_a=True), [-1]), tf.reduce_sum(clipped, axis=0)]
         return tf.concat(parts, axis=0)

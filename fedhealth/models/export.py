@@ -1,7 +1,7 @@
-"""A run's model as a file for other programs: raw encoded features (num_patients, inputs) in, risk (num_patients, 1) out.
+"""Export of a run's model: raw encoded features (num_patients, num_inputs) in, risk (num_patients, 1) out.
 
-Keras writes its own format and LiteRT's (.tflite); the ONNX graph is built here, node by node, from the same weights: seven
-kinds of nodes, no TensorFlow and no converter. All give the risks of `model_file.predict_risks` to within 1e-5 (tested).
+Keras writes its own format and LiteRT's (.tflite); the ONNX graph is built here from the same weights, without
+TensorFlow or a converter. All predict the risks of `saved_model.predict_risks` to within 1e-5 (tested).
 """
 
 import tempfile
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import onnx
 
 ONNX_OPSET = 17
-"""Understood by ONNX Runtime since 1.12 (2022)."""
+"""Supported by ONNX Runtime since 1.12 (2022)."""
 ONNX_IR_VERSION = 8
-"""The file format of that time."""
+"""The file format version of that opset."""
 
 
 def export_model(model: SavedModel, to: Path) -> None:
-    """Write the format that the ending of `to` names.
+    """Write the model to `to`, in the format of its file name extension.
 
     Raises
     ------
@@ -37,12 +37,12 @@ def export_model(model: SavedModel, to: Path) -> None:
 
 
 def as_keras(model: SavedModel) -> bytes:
-    """The same self-contained file that a hospital keeps with --save-model."""
+    """A self-contained .keras file, as a hospital saves with --save-model."""
     return _made_by_keras(model, "model.keras", lambda risk_model, path: risk_model.save(path))
 
 
 def as_tflite(model: SavedModel) -> bytes:
-    """For phones and other small devices: Keras's own LiteRT export, 32-bit numbers."""
+    """A LiteRT file for phones and other small devices, exported by Keras, with 32-bit floats."""
     return _made_by_keras(
         model, "model.tflite", lambda risk_model, path: risk_model.export(path, format="litert", verbose=False)
     )
@@ -63,7 +63,7 @@ def _made_by_keras(model: SavedModel, name: str, write: Any) -> bytes:
 
 
 def as_onnx(model: SavedModel) -> bytes:
-    """An ONNX graph; its metadata names the inputs in order."""
+    """An ONNX file; its metadata lists the inputs in order."""
     try:
         import onnx
     except ImportError:
@@ -84,7 +84,7 @@ def as_onnx(model: SavedModel) -> bytes:
 
 
 def _onnx_graph(model: SavedModel, num_inputs: int) -> "onnx.GraphProto":
-    """(patients - means) / stds, 0 for NaN, then the layers."""
+    """The graph: (patients - means) / stds, NaN replaced by 0, then the layers."""
     from onnx import TensorProto, helper, numpy_helper
 
     codes = num_inputs - NUM_NUMBERS
@@ -117,11 +117,11 @@ def _onnx_graph(model: SavedModel, num_inputs: int) -> "onnx.GraphProto":
 
 
 def _code_scale(model: SavedModel, num_inputs: int) -> tuple[float, float]:
-    """By which mean and deviation `standardise` moves a 0/1 column: asked of itself, so that the two cannot differ."""
+    """Mean and standard deviation of `standardise` for a 0/1 column, computed with it, so that the two cannot differ."""
     zero_and_one = np.repeat(np.array([[0], [1]], dtype=np.float32), num_inputs, axis=1)
     zero, one = standardise(zero_and_one, model.standardisation)[:, -1].tolist()
     return -zero / (one - zero), 1 / (one - zero)
 
 
 EXPORTERS = {".keras": as_keras, ".onnx": as_onnx, ".tflite": as_tflite}
-"""Ending -> what makes the file's bytes."""
+"""File name extension -> function that makes the file's bytes."""

@@ -1,6 +1,6 @@
-"""The Keras models, and the file that a hospital keeps: one model from raw encoded features to risk.
+"""The Keras models, and the saved model from raw encoded features to risk.
 
-Only this module and `training` import Keras.
+Only this module, `training` and `dp_sgd` import Keras or TensorFlow.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from fedhealth.data.preprocessing import CODE_MEAN, CODE_STD, NUM_NUMBERS, Stand
 
 NUM_HIDDEN = 32
 BuildModel = Callable[[int], keras.Model]
-"""Number of inputs -> a model of the caller's own: standardised inputs to log odds."""
+"""Number of inputs -> the caller's own model, from standardised inputs to log odds."""
 DENSE_KEYS = (
     *("name", "trainable", "dtype", "units", "activation", "use_bias"),
     *("kernel_initializer", "bias_initializer", "kernel_regularizer", "bias_regularizer"),
     *("kernel_constraint", "bias_constraint"),
 )
-"""What Keras 3.3 knows of a dense layer."""
+"""The settings of a dense layer that Keras 3.3 can read."""
 
 
 def build_model(name: ModelName, num_inputs: int, seed: int, hidden: int = NUM_HIDDEN) -> keras.Sequential:
@@ -35,13 +35,13 @@ def build_model(name: ModelName, num_inputs: int, seed: int, hidden: int = NUM_H
     if name == "mlp":
         initializer = keras.initializers.GlorotUniform(seed=seed)
         layers.append(keras.layers.Dense(hidden, activation="relu", kernel_initializer=initializer, name="hidden"))
-    # From zero, the first risks are 0.5 for everybody and no hospital starts with an opinion.
+    # With zero weights in the last layer, every patient's risk is 0.5 before training.
     layers.append(keras.layers.Dense(1, kernel_initializer="zeros", name="log_odds"))
     return keras.Sequential(layers, name=name)
 
 
 def require_usable(model: keras.Model, num_inputs: int) -> keras.Model:
-    """The model, built, if it can be trained here.
+    """The built model, if this package can train it.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def build_risk_model(
 ) -> keras.Model:
     """Raw encoded features (`preprocessing.encode`) -> risk (num_patients, 1).
 
-    `weights` are the kernel and the bias of each dense layer. Standardisation and missing numbers (NaN) are handled
-    inside. The saved file needs none of our code, and Keras from version 3.3 on reads it.
+    `weights` are the kernel and the bias of each dense layer. Standardisation and missing numbers (NaN) are part of
+    the model. Keras 3.3 or later reads the saved file, without our code.
     """
     codes = num_inputs - NUM_NUMBERS
     patients = keras.Input(shape=(num_inputs,), name="patients")

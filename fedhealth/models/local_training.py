@@ -1,4 +1,4 @@
-"""What any trainer takes: examples, orders and an objective. NumPy alone; Keras' trainer is in `training.py`."""
+"""The arguments of every trainer: examples, orders and an objective. NumPy only; the Keras trainer is in `training.py`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class LocalObjective:
-    """What turns local training away from plain gradient descent on a hospital's own patients."""
+    """Changes to the plain log loss on a hospital's own patients."""
 
     proximal_mu: float = 0.0
-    """Weight of the pull back to where training began, mu / 2 * |w - w_start|^2 (FedProx: Li et al. 2020, equation 2)."""
+    """Weight of the proximal term, mu / 2 * |w - w_start|^2 (FedProx: Li et al. 2020, equation 2)."""
     correction: Weights | None = None
-    """Added to every gradient (SCAFFOLD: the federation's direction less the hospital's own)."""
+    """Added to every gradient (SCAFFOLD: the federation's control variate minus the hospital's own)."""
     class_weights: tuple[float, float] = (1.0, 1.0)
     """Weight of a healthy and of an ill patient in the loss, the same in every hospital."""
 
@@ -35,11 +35,11 @@ class DpSgdBatches:
 
     Attributes
     ----------
-    batches : places of the patients that each step visits; a batch may be empty.
+    batches : indices of the patients in each step's batch, which may be empty.
     noise : (num_steps, num_weights) standard normals.
-    clip : longest gradient (L2 norm) of one patient; a longer one is cut to it.
-    multiplier : standard deviation of the noise on a sum of gradients, in units of `clip`.
-    expected : how many patients a batch is expected to hold; sums are divided by it, whatever came.
+    clip : clipping norm: the largest L2 norm of one patient's gradient.
+    multiplier : noise multiplier: standard deviation of the noise on a sum of gradients, in units of `clip`.
+    expected : expected batch size; sums are divided by it, whatever the batch's actual size.
     """
 
     batches: Sequence[NDArray[np.int32]]
@@ -50,7 +50,7 @@ class DpSgdBatches:
 
 
 def shuffled_orders(num_patients: int, num_epochs: int, seed: Sequence[int]) -> NDArray[np.int32]:
-    """Orders (num_epochs, num_patients) in which to visit the patients; the same `seed` words give the same orders."""
+    """One random order of the patients per epoch (num_epochs, num_patients); the same `seed` gives the same orders."""
     generator = np.random.default_rng(list(seed))
     orders = [generator.permutation(num_patients) for _ in range(num_epochs)]
     return np.stack(orders).astype(np.int32)

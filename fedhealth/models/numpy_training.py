@@ -1,6 +1,6 @@
-"""Local training in NumPy: the steps that `training.py` takes with Keras, for programs that import no TensorFlow.
+"""Local training in NumPy: the same steps as `training.py`, for programs that do not import TensorFlow.
 
-Weights stand in Keras' order: kernel (num_inputs, num_outputs) and bias (num_outputs,) of each dense layer, in float32.
+Weights are in Keras' order: kernel (num_inputs, num_outputs) and bias (num_outputs,) of each dense layer, in float32.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,10 @@ Floats = NDArray[np.float32]
 
 
 class NumpyTrainer:
-    """A model and its stochastic gradient descent, with the interface of `training.Trainer`; no state outlives a call.
+    """A model and its stochastic gradient descent, with the interface of `training.Trainer`; calls share no state.
 
-    The weights of the mlp are drawn from the distribution that Keras draws from (Glorot and Bengio 2010, equation 16), but
-    with NumPy's generator: the same seed gives other initial weights than in Keras.
+    The mlp's initial weights follow the same distribution as in Keras (Glorot and Bengio 2010, equation 16), but come
+    from NumPy's generator, so the same seed gives other initial weights than Keras.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class NumpyTrainer:
         return [weight.copy() for weight in self._initial_weights]
 
     def warm_up(self) -> None:
-        """Do nothing: the first round costs what every round costs."""
+        """Do nothing: there is nothing to compile."""
 
     def train(
         self,
@@ -60,11 +60,11 @@ class NumpyTrainer:
 
         Returns
         -------
-        The new weights, and the mean loss (nats per patient, with class weights if there are any, without penalties) over all
-        batches as they were met. Training that diverges raises nothing: the weights are infinite or NaN.
+        The new weights, and the mean loss (nats per patient, with class weights if there are any, without penalties)
+        over all batches, each before its step. Training that diverges does not raise: the weights are infinite or NaN.
         """
-        asked = objective or LocalObjective()
-        patient_weights = np.array(asked.class_weights, dtype=np.float32)[examples.labels.astype(np.int32)]
+        objective = objective or LocalObjective()
+        patient_weights = np.array(objective.class_weights, dtype=np.float32)[examples.labels.astype(np.int32)]
         now, summed = [np.array(weight, dtype=np.float32) for weight in weights], np.float32(0)
         with np.errstate(over="ignore", invalid="ignore"):
             for batch in split_batches(orders, self._batch_size):
@@ -72,7 +72,7 @@ class NumpyTrainer:
                     now, examples.inputs[batch], examples.labels[batch], patient_weights[batch]
                 )
                 summed += loss
-                self._step(now, gradients, weights, asked)
+                self._step(now, gradients, weights, objective)
         return now, float(summed / np.float32(orders.size))
 
     def predict(self, weights: Sequence[Floats], inputs: Floats) -> Floats:
@@ -81,7 +81,7 @@ class NumpyTrainer:
             return sigmoid(forward(weights, inputs)[-1][:, 0])
 
     def _step(self, now: Weights, gradients: Weights, start: Sequence[Floats], objective: LocalObjective) -> None:
-        """Move the weights `now`, in place, one step down `gradients`; kernels decay (L2), biases do not."""
+        """One gradient step on the weights `now`, in place; weight decay (L2) applies to kernels only."""
         for place, weight in enumerate(now):
             gradient = gradients[place]
             if self._weight_decay and weight.ndim == 2:
@@ -94,7 +94,7 @@ class NumpyTrainer:
 
 
 def draw_weights(layers: Sequence[tuple[int, int]], seed: int) -> Weights:
-    """Zero biases, a zero kernel in the last layer (all first risks are 0.5), Glorot's uniform draw in the layers before."""
+    """Initial weights: zero biases, a zero kernel in the last layer (all risks are 0.5), Glorot uniform kernels before it."""
     generator = np.random.default_rng(seed)
     weights: Weights = []
     for num_inputs, num_outputs in layers[:-1]:
@@ -105,14 +105,14 @@ def draw_weights(layers: Sequence[tuple[int, int]], seed: int) -> Weights:
 
 
 def split_batches(orders: NDArray[np.int32], batch_size: int) -> Iterator[NDArray[np.int32]]:
-    """The batches of every epoch, each at most `batch_size` places of patients; the last one of an epoch may be smaller."""
+    """The batches of every epoch, each with at most `batch_size` patient indices; an epoch's last one may be smaller."""
     for order in orders:
         for start in range(0, len(order), batch_size):
             yield order[start : start + batch_size]
 
 
 def forward(weights: Sequence[Floats], inputs: Floats) -> list[Floats]:
-    """What goes into each layer (num_patients, ...), and last the log odds of disease (num_patients, 1)."""
+    """The input of each layer (num_patients, ...), and last the log odds of disease (num_patients, 1)."""
     values = [inputs]
     for place in range(0, len(weights) - 2, 2):
         values.append(np.maximum(values[-1] @ weights[place] + weights[place + 1], 0))
@@ -122,7 +122,7 @@ def forward(weights: Sequence[Floats], inputs: Floats) -> list[Floats]:
 def differentiate(
     weights: Sequence[Floats], inputs: Floats, labels: Floats, patient_weights: Floats
 ) -> tuple[np.float32, Weights]:
-    """Summed log loss (nats, each patient times `patient_weights`) of a batch, and the gradients of its mean."""
+    """Summed log loss (nats, each patient weighted by `patient_weights`) of a batch, and the gradients of its mean."""
     *values, log_odds = forward(weights, inputs)
     errors = (sigmoid(log_odds) - labels[:, np.newaxis]) * (patient_weights / np.float32(len(labels)))[:, np.newaxis]
     gradients: Weights = []
@@ -134,13 +134,13 @@ def differentiate(
 
 
 def log_losses(log_odds: Floats, labels: Floats) -> Floats:
-    """Log loss (num_patients,) in nats; large log odds overflow nowhere."""
+    """Log loss (num_patients,) in nats, without overflow for large log odds."""
     losses: Floats = np.maximum(log_odds, 0) - log_odds * labels + np.log1p(np.exp(-np.abs(log_odds)))
     return losses
 
 
 def sigmoid(log_odds: Floats) -> Floats:
-    """Risks of these log odds; large ones overflow nowhere."""
+    """Risks of these log odds, without overflow for large ones."""
     small = np.exp(-np.abs(log_odds))
     risks: Floats = np.where(log_odds >= 0, 1, small) / (1 + small)
     return risks

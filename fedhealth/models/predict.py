@@ -1,6 +1,6 @@
-"""Risks of new patients as a table: what was predicted, what was missing, what the model has hardly seen.
+"""Risks of new patients as a table: predicted risk, missing features, unusual values.
 
-Knows neither files nor flags; the numbers come from `model_file.py`.
+The risks are computed by `saved_model.py`.
 """
 
 import csv
@@ -22,34 +22,34 @@ from fedhealth.models.recalibration import fit_prevalence
 from fedhealth.models.saved_model import SavedModel, predict_risks
 
 FAR_STDS = 4.0
-"""So many deviations from the training mean, and a value is worth a warning."""
+"""Values further from the training mean than this many standard deviations are reported as unusual."""
 HEADINGS = ("row", "risk", "missing", "unusual")
 NOT_A_DEVICE = "research software, not a medical device: no diagnosis or treatment may rest on these risks"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One patient's risk and what it rests on."""
+    """One patient's risk, and which of their values are missing or unusual."""
 
     row: int
-    """The spreadsheet's row; 1 for a patient by flags."""
+    """The spreadsheet's row; 1 for a patient given by flags."""
     risk: float
     missing: tuple[str, ...]
-    """Features without a value; the model goes on with the federation's mean or without the category."""
+    """Features without a value: a number is replaced by the training mean, a category gets no indicator."""
     unusual: tuple[str, ...]
-    """Numbers further than `FAR_STDS` deviations from the mean: outside what the model was trained on."""
+    """Numbers further than `FAR_STDS` standard deviations from the training mean."""
 
 
 @dataclass(frozen=True)
 class Prevalence:
-    """How many of the patients are ill: of those the model learnt from, and here (estimated)."""
+    """Share of ill patients: in the data that the model was trained on, and here (estimated)."""
 
     trained: float
     here: float
 
 
 def predict(model: SavedModel, patients: NewPatients, prevalence: Prevalence | None = None) -> list[Prediction]:
-    """One `Prediction` per patient, in their order; for another `prevalence` than the model's, if one is given."""
+    """One `Prediction` per patient, in order; risks are adapted to `prevalence` if it is given."""
     known = predict_risks(model, patients.features)
     risks = (known if prevalence is None else move_risks(known, prevalence)).tolist()
     missing = _names_where(np.isnan(patients.features), FEATURE_NAMES)
@@ -59,22 +59,22 @@ def predict(model: SavedModel, patients: NewPatients, prevalence: Prevalence | N
 
 
 def find_prevalence(model: SavedModel, patients: NewPatients) -> Prevalence:
-    """How many of these patients are ill, estimated from their features alone (`recalibration.fit_prevalence`).
+    """The prevalence among these patients, estimated without labels (`recalibration.fit_prevalence`).
 
     Raises
     ------
     UsageError
-        It is not known how many ill patients the model learnt from.
+        The model file does not contain the training prevalence.
     """
     trained = model.about.get("prevalence")
     if not isinstance(trained, float) or not 0 < trained < 1:
-        raise UsageError("--adapt-prevalence: the model does not say how many of its patients were ill; leave it out")
+        raise UsageError("--adapt-prevalence: the model file has no training prevalence; leave the flag out")
     here, _ = fit_prevalence(log_odds(predict_risks(model, patients.features)), trained)
     return Prevalence(trained, here)
 
 
 def move_risks(risks: NDArray[np.float32], prevalence: Prevalence) -> NDArray[np.float64]:
-    """Risks of a model that learnt at one prevalence, for patients with another (Elkan 2001, theorem 2)."""
+    """Risks of a model trained at one prevalence, adapted to another (Elkan 2001, theorem 2)."""
     here, trained = prevalence.here, prevalence.trained
     odds = log_odds(risks) + np.log(here / (1 - here)) - np.log(trained / (1 - trained))
     moved: NDArray[np.float64] = 1 / (1 + np.exp(-odds))
@@ -82,10 +82,10 @@ def move_risks(risks: NDArray[np.float32], prevalence: Prevalence) -> NDArray[np
 
 
 def find_unusual(features: NDArray[np.float64], training: Standardisation) -> NDArray[np.bool_]:
-    """Which numbers (num_patients, 6) lie further than `FAR_STDS` deviations from the mean; a missing one does not.
+    """Whether each number (num_patients, 6) is further than `FAR_STDS` standard deviations from the mean; False if missing.
 
-    Means and deviations are all that the federation knows of its patients: smallest and largest values would be single
-    patients' values, and never leave a hospital.
+    Only means and standard deviations are available: minima and maxima would be single patients' values, which
+    hospitals do not send.
     """
     values = features[:, [FEATURE_NAMES.index(column.name) for column in NUMBERS]]
     distances = np.abs(values - np.asarray(training.means))
@@ -94,21 +94,21 @@ def find_unusual(features: NDArray[np.float64], training: Standardisation) -> ND
 
 
 def _names_where(mask: NDArray[np.bool_], names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Per row, the names of the true columns; each pattern is spelt out once, for there are few."""
+    """Per row, the names of the true columns; names are joined once per distinct pattern, of which there are few."""
     patterns, which = np.unique(mask, axis=0, return_inverse=True)
-    told = [tuple(name for name, true in zip(names, pattern, strict=True) if true) for pattern in patterns]
-    return [told[place] for place in which.ravel()]
+    named = [tuple(name for name, true in zip(names, pattern, strict=True) if true) for pattern in patterns]
+    return [named[index] for index in which.ravel()]
 
 
 def describe_training(model: SavedModel) -> str:
-    """Whose means the warning about unusual values is measured by."""
+    """Whose mean and standard deviation the warning about unusual values uses."""
     if model.about["settings"]["scaling"] == "reference":
         return "fixed clinical constants (--scaling reference), not this federation's patients"
     return "the federation's training patients"
 
 
 def find_notes(model: SavedModel, predictions: Sequence[Prediction]) -> list[str]:
-    """What the reader of these risks should know, a line each."""
+    """Warnings about these risks, one line each."""
     notes = []
     total = len(predictions)
     if "synthetic" in str(model.about["dataset"]):
@@ -118,27 +118,27 @@ def find_notes(model: SavedModel, predictions: Sequence[Prediction]) -> list[str
     if strange := [each.unusual for each in predictions if each.unusual]:
         notes.append(
             f"numbers lie more than {FAR_STDS:g} standard deviations from the mean of {describe_training(model)}"
-            f"{_of_whom(strange, total, 'unusual')}: the model guesses there"
+            f"{_of_whom(strange, total, 'unusual')}: predictions there are extrapolation"
         )
     return notes
 
 
 def _of_whom(found: Sequence[tuple[str, ...]], total: int, column: str) -> str:
-    """Which values, of one patient; else how many patients, and where to look."""
+    """The affected values of a single patient; for several patients, how many and in which column."""
     return f": {', '.join(found[0])}" if total == 1 else f" in {len(found)} of {total} patients (column {column})"
 
 
 def prevalence_note(prevalence: Prevalence, patients: int) -> str:
-    """What was done to the risks, and when that is right."""
+    """How the risks were adapted, and under which assumption that is valid."""
     return (
-        f"risks are those for a hospital where {prevalence.here:.0%} are ill, as is estimated of these {patients} patients "
-        f"from their features alone (the model learnt where {prevalence.trained:.0%} were); right if illness looks the same "
-        "here"
+        f"risks are adapted to a prevalence of {prevalence.here:.0%}, estimated from the features of these {patients} "
+        f"patients (training prevalence {prevalence.trained:.0%}); valid only if ill patients are alike in both places, "
+        "and healthy ones too"
     )
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:
-    """A line per patient; names within a cell are separated by blanks."""
+    """CSV with one line per patient; names within a cell are separated by blanks."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(HEADINGS)
@@ -149,7 +149,7 @@ def as_csv(predictions: Sequence[Prediction]) -> str:
 
 
 def as_json(model: SavedModel, predictions: Sequence[Prediction]) -> str:
-    """The same, with what the model is."""
+    """JSON with the model's description and one entry per patient."""
     about: dict[str, Any] = {
         "dataset": model.about["dataset"],
         "version": model.about["version"],

@@ -1,6 +1,6 @@
-"""Corrections of a trained model's log odds: one number that moves them, or one that stretches them.
+"""Recalibration of a trained model's log odds by an intercept or a temperature.
 
-Both live in the weights of the last layer (kernel, bias), so a corrected model is still a model of the same shape.
+Both are applied to the weights of the last layer (kernel, bias), so the shapes of the model do not change.
 """
 
 from collections.abc import Sequence
@@ -9,22 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 INTERCEPT_PRIOR = 0.3
-"""Precision of the belief that a hospital needs no intercept of its own: a normal with standard deviation 1.8 log odds."""
-PREVALENCE_BELIEF = 100.0
-"""So many patients' worth of belief that a new hospital's prevalence is the federation's; found by leaving each training
-hospital out in turn (log loss without any belief is worse than without the correction: the estimate then runs to 0 or 1)."""
+"""Precision of the normal prior on a hospital's intercept: mean 0, standard deviation 1.8 log odds."""
+PREVALENCE_PRIOR = 100.0
+"""Weight, in patients, of the prior that a new hospital's prevalence is the training prevalence. Chosen by leave-one-out over
+the training hospitals; without a prior the estimate runs to 0 or 1, and the log loss is worse than without correction."""
 MOST_STEPS = 50
 MOST_ITERATIONS = 1000
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4), 161))
-"""The temperatures that are tried: a quarter to four, each 1.7 % more than the last."""
+"""The temperatures that are tried: 0.25 to 4 in steps of 1.7 %."""
 
 
 def fit_intercept(
     log_odds: NDArray[np.floating], labels: NDArray[np.floating], prior: float = INTERCEPT_PRIOR
 ) -> float:
-    """The most probable intercept on top of `log_odds` (num_patients,), by Newton's method.
+    """The posterior mode of an intercept added to `log_odds` (num_patients,), by Newton's method.
 
-    The prior keeps it finite in a hospital whose patients are all ill, and small in one with few patients.
+    The prior keeps it finite if all patients are ill, and small if there are few patients.
     """
     intercept = 0.0
     for _ in range(MOST_STEPS):
@@ -38,9 +38,9 @@ def fit_intercept(
 
 
 def fit_temperature(positives: NDArray[np.int64], negatives: NDArray[np.int64], log_odds: NDArray[np.float64]) -> float:
-    """The temperature with the least log loss on a histogram (counts per bin, log odds of the bins); 1 for nobody.
+    """The temperature with the smallest log loss on a histogram (counts per bin, log odds of the bins); 1 if it is empty.
 
-    Guo et al. 2017, "On calibration of modern neural networks", section 4.2; here from summed bins, never from scores.
+    Guo et al. 2017, "On calibration of modern neural networks", section 4.2; here from binned counts instead of scores.
     """
     if not positives.sum() + negatives.sum():
         return 1.0
@@ -50,32 +50,32 @@ def fit_temperature(positives: NDArray[np.int64], negatives: NDArray[np.int64], 
 
 
 def fit_prevalence(
-    log_odds: NDArray[np.floating], trained: float, belief: float = PREVALENCE_BELIEF
+    log_odds: NDArray[np.floating], trained: float, prior: float = PREVALENCE_PRIOR
 ) -> tuple[float, float]:
-    """How many of some patients are ill, from their `log_odds` (num_patients,) alone: no label is needed.
+    """The prevalence among patients, estimated from their `log_odds` (num_patients,) without labels.
 
-    Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities", section 2.2
-    (EM), here with a Beta prior at the prevalence `trained` of those the model learnt from. Right as far as the ill look
-    alike here and there, and so do the healthy.
+    Saerens, Latinne & Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities", section
+    2.2 (EM), here with a Beta prior at the training prevalence `trained` that weighs as much as `prior` patients. Valid
+    if, given the label, the features have the same distribution here as in training.
 
     Returns
     -------
-    The prevalence, and what to add to every log odds so that risks fit it.
+    The prevalence, and the shift of all log odds that adapts risks to it.
     """
     base, prevalence = np.log(trained / (1 - trained)), trained
     for _ in range(MOST_ITERATIONS):
         move = float(np.log(prevalence / (1 - prevalence)) - base)
         risks = 1 / (1 + np.exp(-(np.asarray(log_odds, dtype=np.float64) + move)))
-        before, prevalence = prevalence, float(risks.sum() + belief * trained) / (len(risks) + belief)
+        before, prevalence = prevalence, float(risks.sum() + prior * trained) / (len(risks) + prior)
         if abs(prevalence - before) < 1e-9:
             break
     return prevalence, float(np.log(prevalence / (1 - prevalence)) - base)
 
 
 def class_weights(num_healthy: int, num_ill: int) -> tuple[float, float]:
-    """Weights (healthy, ill) that make both classes count alike and the mean weight 1; both 1 if a class is missing.
+    """Weights (healthy, ill) that balance the classes, with mean weight 1; both 1 if a class is missing.
 
-    Counts are the federation's sums: with each hospital's own, each would train for another prevalence.
+    Counts are summed over the federation: with its own counts, each hospital would train for another prevalence.
     """
     if not num_healthy or not num_ill:
         return 1.0, 1.0
@@ -84,7 +84,7 @@ def class_weights(num_healthy: int, num_ill: int) -> tuple[float, float]:
 
 
 def undo_class_weights(weights: Sequence[NDArray[np.float32]], used: tuple[float, float]) -> list[NDArray[np.float32]]:
-    """The model with its log odds moved back to the true prevalence (Elkan 2001, theorem 2)."""
+    """The model with its log odds shifted back to the true prevalence (Elkan 2001, theorem 2)."""
     return shift_log_odds(weights, by=float(np.log(used[0] / used[1])))
 
 

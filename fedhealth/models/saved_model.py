@@ -1,6 +1,6 @@
-"""A run's `model.npz` -> the model in memory, and its risks by plain NumPy: no TensorFlow, no Keras, no pickle.
+"""Reads a run's `model.npz` and predicts risks with NumPy: no TensorFlow, no Keras, no pickle.
 
-Reads what `run_folder.write_model` writes. What the risks mean to a reader stands in `predict.py`.
+The file is written by `server.run_files.write_model`.
 """
 
 import json
@@ -22,7 +22,7 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Kernel (num_inputs, num_outputs) and bias (num_outputs,) of a dense layer."""
 WEIGHTS = "weights/"
 CHUNK = 65_536
-"""Patients at a time, so that a long file needs no more memory than a short one."""
+"""Patients predicted at a time, so that memory does not grow with the number of patients."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +33,17 @@ class SavedModel:
     standardisation: Standardisation
     missing_indicators: bool
     about: Mapping[str, Any] = field(repr=False)
-    """What `settings.json` says of the run."""
+    """The content of the run's `settings.json`."""
 
     def __post_init__(self) -> None:
-        """Check that the layers fit; a `ValueError` says which does not."""
+        """Raise a `ValueError` if the layers do not fit together."""
         width = len(encoded_names(self.missing_indicators))
         for number, (kernel, bias) in enumerate(self.layers, start=1):
             if kernel.shape != (width, len(bias)):
                 raise ValueError(f"layer {number} is {kernel.shape}, not ({width}, {len(bias)})")
             width = len(bias)
         if width != 1 or not self.layers:
-            raise ValueError("it does not end in one log odds")
+            raise ValueError("its last layer does not have exactly one output")
 
 
 def find_model(run: Path) -> Path:
@@ -62,20 +62,20 @@ def read_model(run: Path) -> SavedModel:
     Raises
     ------
     UsageError
-        There is none, it is damaged, made for other columns, or cannot be used without a hospital's own means.
+        The file is missing, damaged, made for another schema, or has no means because the run used --scaling local.
     """
     path = find_model(run)
     try:
         with np.load(path, allow_pickle=False) as file:
             return _model_of({name: file[name] for name in file.files}, path)
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, AttributeError) as error:
-        raise UsageError(f"{path}: is no model that a run has written ({error}); give another run folder") from None
+        raise UsageError(f"{path}: is not a run's model ({error}); give another run folder") from None
 
 
 def _model_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> SavedModel:
     about = json.loads(str(arrays["about"]))
     if about["schema"] != schema_fingerprint():
-        raise UsageError(f"{path}: was made for other columns than this version's; use version {about['version']}")
+        raise UsageError(f"{path}: was made for another schema than this version's; use version {about['version']}")
     if (model := about["settings"]["model"]) not in get_args(ModelName):
         raise UsageError(
             f"{path}: the model ({model}) was built by the caller of simulate(); only that program can use its weights"
@@ -90,26 +90,26 @@ def _model_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> SavedModel:
         raise ValueError("its inputs are not the encoded columns")
     means, stds = arrays["means"], arrays["stds"]
     if means.shape != (NUM_NUMBERS,) or stds.shape != (NUM_NUMBERS,) or not np.all(stds > 0):
-        raise ValueError("its means or deviations make no sense")
+        raise ValueError("its means or deviations are invalid")
     standardisation = Standardisation(tuple(means.tolist()), tuple(stds.tolist()))
     weights = {name.removeprefix(WEIGHTS): array for name, array in arrays.items() if name.startswith(WEIGHTS)}
     return SavedModel(dense_layers(weights), standardisation, missing_indicators, about)
 
 
 def dense_layers(weights: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
-    """The layers in the order in which the model holds them; a `ValueError` if they are not dense and finite."""
+    """The layers in the model's order; raises a `ValueError` if they are not dense and finite."""
     kernels = [name.removesuffix("/kernel") for name in weights if name.endswith("/kernel")]
     if {f"{layer}/{part}" for layer in kernels for part in ("kernel", "bias")} != set(weights):
         raise ValueError("it has weights of layers that are not dense")
     layers = tuple((weights[f"{layer}/kernel"], weights[f"{layer}/bias"]) for layer in kernels)
     for array in weights.values():
         if array.dtype != np.float32 or not np.all(np.isfinite(array)):
-            raise ValueError("its weights are not finite 32-bit numbers")
+            raise ValueError("its weights are not finite 32-bit floats")
     return layers
 
 
 def predict_risks(model: SavedModel, features: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Risk (num_patients,) from 0 to 1 of `features` (num_patients, 13), computed as Keras does, in 32-bit numbers."""
+    """Predicted risks (num_patients,), from 0 to 1, of `features` (num_patients, 13), in float32 as Keras does."""
     starts = range(0, len(features), CHUNK)
     parts = [_risks(model, features[start : start + CHUNK]) for start in starts]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

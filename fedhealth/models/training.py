@@ -1,6 +1,6 @@
-"""Local training and evaluation inside one hospital: compiled once, one call per round.
+"""Local training and prediction in one hospital: compiled once, one call per round.
 
-`model.fit` spends 70 ms on an epoch of 200 patients, nearly all of it overhead; here all batches of all epochs run in
+`model.fit` takes 70 ms for an epoch of 200 patients, nearly all of it overhead; here all batches of all epochs run in
 one traced function that takes weights and returns weights.
 """
 
@@ -20,10 +20,10 @@ AdjustGradients = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 
 
 class Trainer:
-    """A model, its optimiser and the two functions traced for them; any number of hospitals may share one.
+    """A model, its optimiser and their traced functions; several hospitals may share one trainer.
 
-    The traced functions take and give all weights as one vector: TensorFlow charges for every argument of a call.
-    `build` makes another model than those of `model_name`; a `UsageError` if it is not of their form.
+    The traced functions take and return all weights as one vector, since every argument of a TensorFlow call takes time.
+    `build` makes a model instead of `model_name`; raises a `UsageError` if the model is not of the same form.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class Trainer:
         inputs = tf.TensorSpec(shape=(None, num_inputs), dtype=tf.float32)
         labels = tf.TensorSpec(shape=(None,), dtype=tf.float32)
         orders = tf.TensorSpec(shape=(None, None), dtype=tf.int32)
-        # Traced once, here, for open lengths: nothing can be traced again, whatever the size of a hospital.
+        # Traced once, with open lengths, so that a hospital of another size causes no retracing.
         self._train = tf.function(self._train_batches).get_concrete_function(vector, inputs, labels, orders)
         self._is_warm = False
         self._adjusted: tf.types.experimental.ConcreteFunction | None = None
         self._predict = tf.function(self._predict_risks).get_concrete_function(vector, inputs)
 
     def initial_weights(self) -> Weights:
-        """The seeded weights that the model was built with (before any training)."""
+        """The seeded weights, before any training."""
         return [weight.copy() for weight in self._initial_weights]
 
     def warm_up(self) -> None:
-        """Run both functions once, on one invented patient, so that the first round costs what every round costs."""
+        """Run both functions once on a dummy patient, so that the first round takes no longer than later ones."""
         if self._is_warm:
             return
         self._is_warm = True
@@ -87,8 +87,8 @@ class Trainer:
 
         Returns
         -------
-        The new weights, and the mean loss (nats per patient, with class weights if there are any, without penalties) over all
-        batches as they were met.
+        The new weights, and the mean loss (nats per patient, with class weights if there are any, without penalties)
+        over all batches, each before its step.
         """
         start, inputs, labels = to_vector(weights), tf.constant(examples.inputs), tf.constant(examples.labels)
         if objective is None:
@@ -100,27 +100,27 @@ class Trainer:
         return self.to_weights(trained), float(loss)
 
     def to_weights(self, vector: tf.Tensor) -> Weights:
-        """All weights out of their one vector."""
+        """The weights of a vector, in the model's shapes."""
         parts = np.split(vector.numpy(), np.cumsum(self._sizes)[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def predict(self, weights: Sequence[NDArray[np.float32]], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Risk (num_patients,) of each row of standardised `inputs`."""
+        """Predicted risks (num_patients,) of standardised `inputs` (num_patients, num_inputs)."""
         risks: NDArray[np.float32] = self._predict(to_vector(weights), tf.constant(inputs)).numpy()
         return risks
 
     def split(self, vector: tf.Tensor) -> list[tf.Tensor]:
-        """The same inside a traced function."""
+        """As `to_weights`, for use inside a traced function."""
         parts = tf.split(vector, self._sizes)
         return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def assign(self, vector: tf.Tensor) -> None:
-        """Let the model have these weights."""
+        """Set the model's weights."""
         for variable, part in zip(self.model.weights, self.split(vector), strict=True):
             variable.assign(part)
 
     def _trace_adjusted(self) -> "tf.types.experimental.ConcreteFunction":
-        """Traced when first needed, apart from the plain function, which stays as light as it is."""
+        """The function for an objective, traced when first needed; the plain function stays without its cost."""
         if self._adjusted is None:
             vector, inputs, labels, orders = self._train.structured_input_signature[0]
             pair = tf.TensorSpec(shape=(2,), dtype=tf.float32)
@@ -142,7 +142,7 @@ class Trainer:
         orders: tf.Tensor,
         objective: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`objective` is what `to_tensors` gives."""
+        """Train with an `objective` as returned by `to_tensors`."""
         class_weights, adjust_gradients = objective[2], self.adjust_from(vector, objective)
 
         def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -151,7 +151,7 @@ class Trainer:
         return self._visit(vector, inputs, labels, orders, step)
 
     def adjust_from(self, vector: tf.Tensor, objective: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> AdjustGradients:
-        """What turns gradients as `objective` asks for, from the weights in `vector` on."""
+        """A function that adds the terms of `objective` to gradients; `vector` holds the weights before training."""
         proximal_mu, correction, _ = objective
         starts, extras = self.split(vector), self.split(correction)
 
@@ -169,7 +169,7 @@ class Trainer:
         orders: tf.Tensor,
         step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Take `step` on every batch of every epoch, from the weights in `vector`: the new vector and the mean loss."""
+        """Call `step` on every batch of every epoch, starting at the weights in `vector`: the new vector and mean loss."""
         self.assign(vector)
         num_epochs, num_patients = tf.shape(orders)[0], tf.shape(orders)[1]
         summed = tf.constant(0.0)
@@ -195,7 +195,7 @@ class Trainer:
         return loss
 
     def apply(self, gradients: list[tf.Tensor], adjust_gradients: AdjustGradients | None) -> None:
-        """A step down these gradients; kernels decay (L2), biases do not, so that nobody's prevalence is pulled to 0.5."""
+        """One gradient step. Weight decay (L2) applies to kernels only: on the bias it would pull the mean risk to 0.5."""
         variables = self.model.trainable_variables
         if self.weight_decay:
             gradients = [
@@ -210,7 +210,7 @@ class Trainer:
 
 
 def to_tensors(objective: LocalObjective, start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`objective` as the traced functions take it."""
+    """`objective` as tensors for the traced functions."""
     correction = tf.zeros_like(start) if objective.correction is None else to_vector(objective.correction)
     class_weights = tf.constant(objective.class_weights, dtype=tf.float32)
     return tf.constant(objective.proximal_mu, dtype=tf.float32), correction, class_weights

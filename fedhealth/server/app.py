@@ -1,6 +1,6 @@
-"""The federation as a Flower `ServerApp` that asks hospitals for sums, weights and histograms, never for rows.
+"""The federation as a Flower `ServerApp` that receives sums, weights and histograms from hospitals, never patients' rows.
 
-It imports no TensorFlow and has no model. What a run looks like on a screen or on disk is elsewhere.
+It does not import TensorFlow and has no model of its own.
 """
 
 import time
@@ -16,7 +16,7 @@ from fedhealth.config.federation import FederationSettings, fewest_flags, fewest
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
-from fedhealth.server.finalization import FinalQuestions
+from fedhealth.server.finalization import FinalQueries
 from fedhealth.server.model_selection import choose_final_model, find_best, is_enough
 from fedhealth.server.participation import OPEN, Admission, Roster, RoundPolicy
 from fedhealth.server.records import Evaluation, RoundRecord
@@ -33,19 +33,19 @@ from fedhealth.transport.protocol.training import encode_train_config
 MAX_WAIT = 3600.0
 """Seconds to wait for missing hospitals."""
 GRACE_SECONDS = 10.0
-"""How long the final model waits for a hospital that is away when the rounds are over."""
-NOWHERE = RunWriter()
+"""How long to wait, after the rounds, for absent hospitals before the final model is sent for the last time."""
+NO_WRITER = RunWriter()
 NO_OBJECTS: Mapping[str, str] = {}
 
 
 def make_server_app(
     *listeners: OnEvent,
-    writer: RunWriter = NOWHERE,
+    writer: RunWriter = NO_WRITER,
     admission: Admission = OPEN,
     max_wait: float = MAX_WAIT,
     past: ResumeState | None = None,
 ) -> ServerApp:
-    """The app; see `federate`."""
+    """The ServerApp; its parameters are those of `federate`."""
     server_app = ServerApp()
 
     @server_app.main()
@@ -60,29 +60,29 @@ def federate(
     grid: Grid,
     settings: FederationSettings,
     *listeners: OnEvent,
-    writer: RunWriter = NOWHERE,
+    writer: RunWriter = NO_WRITER,
     admission: Admission = OPEN,
     max_wait: float = MAX_WAIT,
     past: ResumeState | None = None,
     strategy: Strategy | None = None,
     objects: Mapping[str, str] = NO_OBJECTS,
 ) -> None:
-    """One run, from the first hospital that joins, or from where it was interrupted, to the final model in all of them.
+    """Run the federation: wait for the hospitals, run the rounds, and send the final model to every hospital.
 
     Parameters
     ----------
-    listeners : informed of everything that happens, on this thread; none of them can change the run.
-    writer : keeps the run.
-    admission : from the first round on admits the members only, and none that was dropped.
-    max_wait : seconds to wait for missing hospitals, before the rounds and in each of them.
-    past : what an interrupted run has behind it.
-    strategy : combines the weights; without one the settings name it.
-    objects : setting -> name of the object in its place, for the record.
+    listeners : called with each event of the run, on this thread; they cannot change the run.
+    writer : writes the records and checkpoints of the run.
+    admission : decides who may join; once the rounds begin, only members that have not been dropped.
+    max_wait : seconds to wait for missing hospitals, before the rounds and in each round.
+    past : state of the interrupted run that is resumed; None for a new run.
+    strategy : aggregates the weights; None: the strategy of the settings.
+    objects : setting -> name of the object that replaces it, for the record.
 
     Raises
     ------
     RunError
-        Hospitals are missing after `max_wait` seconds, two have one name, or too few can take part or train in a round.
+        Hospitals are missing after `max_wait` seconds, two have the same name, or too few can take part or train in a round.
     """
     inform = Listeners(*listeners).inform
     dropped = past.checkpoint.dropped if past else {}
@@ -105,14 +105,14 @@ def federate(
     inform(started)
     roster = make_roster(settings, start, admission, inform, max_wait)
     checkpoint, rounds = run_rounds(grid, settings, past, roster, writer=writer, inform=inform)
-    finished = close_run(grid, started, checkpoint, rounds, grace=min(GRACE_SECONDS, max_wait))
+    finished = finalize_run(grid, started, checkpoint, rounds, grace=min(GRACE_SECONDS, max_wait))
     finished = replace(finished, seconds=time.perf_counter() - begun)
     writer.run_finished(finished)
     inform(finished)
 
 
 def first_checkpoint(setup: Setup, settings: FederationSettings, strategy: Strategy | None) -> Checkpoint:
-    """Where a new run starts: what the hospitals agree on before the first round, and who is left out of the run."""
+    """The state of a new run before its first round, including the hospitals that are left out."""
     standardisation, class_weights, weights = setup.agree()
     return Checkpoint(
         round_num=0,
@@ -129,7 +129,7 @@ def first_checkpoint(setup: Setup, settings: FederationSettings, strategy: Strat
 def make_roster(
     settings: FederationSettings, start: Checkpoint, admission: Admission, inform: OnEvent, max_wait: float
 ) -> Roster:
-    """The members of the run, with what is held against them at this checkpoint."""
+    """The members of the run, with their strikes at this checkpoint."""
     policy = RoundPolicy(
         settings.min_hospitals,
         settings.strikes,
@@ -148,7 +148,7 @@ def make_roster(
 def run_rounds(
     grid: Grid, settings: FederationSettings, past: ResumeState, roster: Roster, *, writer: RunWriter, inform: OnEvent
 ) -> tuple[Checkpoint, list[RoundRecord]]:
-    """The rounds that are still to run; the last checkpoint and the records of all rounds."""
+    """Run the remaining rounds; returns the last checkpoint and the records of all rounds."""
     checkpoint, rounds = past.checkpoint, list(past.rounds)
     strategy = GuardedStrategy(checkpoint, roster)
     scale = to_scale(checkpoint.standardisation)
@@ -167,7 +167,7 @@ def run_rounds(
 def next_checkpoint(
     before: Checkpoint, strategy: GuardedStrategy, roster: Roster, evaluation: Evaluation, patience: int
 ) -> Checkpoint:
-    """Where the run stands after a round."""
+    """The state of the run after a round."""
     return replace(
         before,
         round_num=evaluation.record.round_num,
@@ -180,22 +180,22 @@ def next_checkpoint(
     )
 
 
-def close_run(
+def finalize_run(
     grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: Sequence[RoundRecord], grace: float = 0.0
 ) -> RunFinished:
-    """After the rounds: choose the final model, ask what it is worth, and give it to every hospital.
+    """Choose the final model, collect its subgroup counts and permutation importance, and send it to every hospital.
 
-    It waits `grace` seconds for one that is away.
+    Waits at most `grace` seconds for absent hospitals.
     """
     settings, scale = started.settings, to_scale(checkpoint.standardisation)
-    staying = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
-    hospitals = FinalQuestions(grid, staying, scale, settings.round_timeout, grace)
-    model = choose_final_model(hospitals.evaluate, settings, checkpoint, rounds)
+    remaining = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
+    queries = FinalQueries(grid, remaining, scale, settings.round_timeout, grace)
+    model = choose_final_model(queries.evaluate, settings, checkpoint, rounds)
     threshold = model.choices.threshold if model.choices else None
     final = encode_final_request(FinalRequest(read_arrays(model.weights), scale, threshold))
-    subgroups = hospitals.ask_subgroups(final, settings.min_count) if settings.subgroups else None
-    importance = hospitals.ask_importance(final) if settings.importance else None
-    verdicts, unreached = hospitals.hand_out(final)
+    subgroups = queries.query_subgroups(final, settings.min_count) if settings.subgroups else None
+    importance = queries.query_importance(final) if settings.importance else None
+    comparisons, unreached = queries.send_final_model(final)
     return RunFinished(
         settings,
         started.members,
@@ -208,7 +208,7 @@ def close_run(
         choices=model.choices,
         subgroups=subgroups,
         importance=importance,
-        verdicts=verdicts,
+        comparisons=comparisons,
         unreached=unreached,
         objects=started.objects,
         left_out=started.left_out,
@@ -216,5 +216,5 @@ def close_run(
 
 
 def to_scale(standardisation: Standardisation | None) -> Scale | None:
-    """The standardisation as the protocol has it; None if each hospital uses its own."""
+    """The standardisation in the protocol's form; None if each hospital uses its own."""
     return Scale(**vars(standardisation)) if standardisation else None

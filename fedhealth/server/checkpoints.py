@@ -1,7 +1,7 @@
-"""A whole round on disk, so that a killed server can go on as if nothing had happened.
+"""Checkpoints: the state after a round on disk, so that an interrupted run can be resumed with the same result.
 
-A file is a line with the SHA-256 of the rest, and the rest: an npz without pickles (weights, what the strategy remembers,
-and `about`, JSON). It appears whole or not at all; one that was damaged since is noticed and the one before is used.
+A file is one line with the SHA-256 of the rest, then an npz without pickles (weights, the strategy's state, and
+`about`, JSON). It is written atomically; if its checksum is wrong, the checkpoint before it is used.
 """
 
 import hashlib
@@ -30,43 +30,43 @@ CHECKPOINTS = "checkpoints"
 """The folder within a run folder."""
 FORMAT = b"fedhealth checkpoint 1 "
 ARRAY = (np.ndarray, np.generic)
-"""NumPy makes a scalar of an array without dimensions as soon as it computes with it."""
+"""NumPy turns an array without dimensions into a scalar when it computes with it."""
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best round so far: the one with the least loss on the validation patients."""
+    """The best round so far: the one with the smallest loss on the validation patients."""
 
     round_num: int
     weights: ArrayRecord
     losses: Mapping[str, float]
     """Hospital -> log loss (nats) summed over its validation patients."""
     rounds_since: int = 0
-    """Evaluated rounds that came after it."""
+    """Number of evaluated rounds after it."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that the server needs to go on after a whole round."""
+    """All that the server needs to continue after a completed round."""
 
     round_num: int
     weights: ArrayRecord
     standardisation: Standardisation | None
     strategy: Strategy
-    """With all that it remembers from round to round."""
+    """With its state."""
     members: Sequence[Member]
     strikes: Mapping[str, int]
     dropped: Mapping[str, str]
-    """Hospital -> why it is out of the run; also of those that never were members, because they could not take part."""
+    """Hospital -> why it is out of the run, including hospitals that never were members."""
     best: Best | None = None
-    """Kept with --patience only."""
+    """None without --patience."""
     class_weights: tuple[float, float] | None = None
-    """Of a healthy and an ill patient in training, with --class-weights; the model of `weights` is not corrected for them."""
+    """Of a healthy and an ill patient in training, with --class-weights; `weights` are not corrected for them."""
     histograms: Histograms = field(default_factory=dict, repr=False)
-    """What each hospital sent in this round: after the last one, the metrics of the final model come from it."""
+    """Test patients' histograms of this round; after the last round, the metrics of the final model come from them."""
     validation_histograms: Histograms = field(default_factory=dict, repr=False)
-    """The same of the validation patients, if there are any."""
+    """Validation patients' histograms of this round, if there are any."""
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -77,7 +77,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class ResumeState:
-    """What a run has behind it: its last checkpoint and all its rounds up to there."""
+    """The state of an interrupted run: its last checkpoint and the records of all rounds up to it."""
 
     checkpoint: Checkpoint
     rounds: Sequence[RoundRecord] = ()
@@ -88,14 +88,14 @@ class ResumeState:
         return [member.name for member in self.checkpoint.members if member.name not in self.checkpoint.dropped]
 
     def without(self, dropped: Mapping[str, str]) -> "ResumeState":
-        """The same, with these hospitals dropped."""
+        """A copy with these hospitals dropped."""
         return replace(self, checkpoint=replace(self.checkpoint, dropped={**self.checkpoint.dropped, **dropped}))
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
     """Write `folder/round-<number>.ckpt`, and remove all but the last `keep` up to it.
 
-    Later ones are of a past that did not come to pass: damaged, or a run would have gone on from there.
+    Checkpoints of later rounds are removed, too: they are damaged, since a resumed run would have started from them.
 
     Raises
     ------
@@ -133,27 +133,27 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
 
 
 def read_last_checkpoint(folder: Path, strategy: Strategy, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is whole (None if there is none), its state given to the fresh `strategy`.
+    """The newest undamaged checkpoint (None if there is none); its state is restored in the new `strategy`.
 
-    `warn` hears a line about each file that is damaged.
+    `warn` is called with one line for each damaged file.
     """
     for path in sorted(folder.glob("round-*.ckpt"), reverse=True):
         try:
             return read_checkpoint(path, strategy)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as problem:
-            warn(f"{path}: is damaged ({problem}); going back to the round before")
+            warn(f"{path}: is damaged ({problem}); using the checkpoint before it")
     return None
 
 
 def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
-    """One file.
+    """The checkpoint in a file.
 
     Raises
     ------
     ValueError
-        Its content is not what was written.
+        Its checksum is wrong, or its content is invalid.
     UsageError
-        A version with other bins of risk wrote it.
+        It was written by a version with other bins of risk.
     """
     seal, _, content = path.read_bytes().partition(b"\n")
     if seal != FORMAT + hashlib.sha256(content).hexdigest().encode():
@@ -195,30 +195,30 @@ def _histograms_below(prefix: str, arrays: Arrays) -> dict[str, ScoreHistogram]:
 
 
 def _arrays_below(prefix: str, arrays: Arrays) -> ArrayRecord:
-    """The arrays whose names begin so, without that."""
+    """The arrays whose names start with `prefix`, under their names without it."""
     return ArrayRecord(
         {key.removeprefix(prefix): Array(values) for key, values in arrays.items() if key.startswith(prefix)}
     )
 
 
 def pack_histogram(histogram: ScoreHistogram) -> NDArray[np.float64]:
-    """Counts and sums as one array; a count of people is exact in it."""
+    """Counts and sums as one float64 array, in which counts are exact."""
     return np.concatenate(
         [histogram.positives, histogram.negatives, [histogram.log_loss, histogram.squared_error]], dtype=np.float64
     )
 
 
 def unpack_histogram(values: NDArray[np.float64]) -> ScoreHistogram:
-    """Back from `pack_histogram`."""
+    """The histogram that `pack_histogram` packed."""
     positives, negatives = values[: 2 * NUM_BINS].astype(np.int64).reshape(2, NUM_BINS)
     return ScoreHistogram(positives, negatives, float(values[-2]), float(values[-1]))
 
 
 def take_state(strategy: Strategy) -> tuple[dict[str, str], Arrays]:
-    """What a strategy remembers from round to round: kind by attribute, and the arrays of all of them.
+    """A strategy's state between rounds: the kind of each attribute, and the arrays of all of them.
 
-    Flower's strategies remember in attributes that are None before the first round, and then arrays, lists or
-    dictionaries of arrays, or an `ArrayRecord`; all else that they hold are settings.
+    The state of Flower's strategies is in attributes that are None before the first round, and then arrays, lists or
+    dictionaries of arrays, or an `ArrayRecord`; all other attributes are settings.
     """
     kinds, arrays = {}, dict[str, NDArray[Any]]()
     for name, value in vars(strategy).items():
@@ -238,10 +238,10 @@ def take_state(strategy: Strategy) -> tuple[dict[str, str], Arrays]:
 
 
 def give_state(strategy: Strategy, kinds: Mapping[str, str], arrays: Arrays) -> None:
-    """Give a fresh strategy what `take_state` took from another one."""
+    """Restore in a new strategy the state that `take_state` returned."""
     for name, kind in kinds.items():
         if name not in vars(strategy):
-            raise ValueError(f"{type(strategy).__name__} remembers no {name}")
+            raise ValueError(f"{type(strategy).__name__} has no attribute {name}")
         prefix = f"strategy/{name}/"
         parts = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
         match kind:

@@ -1,4 +1,4 @@
-"""What happens in a run, for those who show it or pass it on. Events inform; nothing that a listener does changes the run."""
+"""The events of a run, for listeners that show or forward them. A listener cannot change the run."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,9 @@ from fedhealth.server.records import Histograms, Member, ModelSelection, RoundRe
 
 @dataclass(frozen=True)
 class Waiting:
-    """Not all hospitals are here, or not all who are have answered the question that comes before the rounds.
+    """During setup: hospitals are not connected yet, or connected hospitals have not replied yet.
 
-    `answered` names those who have, once they have said who they are.
+    `answered` lists the known names of those that have replied.
     """
 
     here: int
@@ -29,21 +29,21 @@ class Waiting:
 
 @dataclass(frozen=True)
 class RunStarted:
-    """All who take part are ready; the rounds begin, or go on after round `done` of a run that was interrupted."""
+    """All hospitals that take part are ready; the rounds begin, or continue after round `done` of an interrupted run."""
 
     settings: FederationSettings
     members: Sequence[Member]
     dataset: str
     done: int = 0
     objects: Mapping[str, str] = field(default_factory=dict)
-    """Setting -> name of the object that was given in its place (api.simulate: a strategy or a model of the caller's)."""
+    """Setting -> name of the object that replaces it (a strategy or a model passed to `api.simulate`)."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Hospital -> why it takes no part, of those that could not from the beginning; none of them is a member."""
+    """Hospital -> why it could not take part from the beginning; these are not members."""
 
 
 @dataclass(frozen=True)
 class Paused:
-    """Too few hospitals trained in this round: it is finished when those who are missing have come back."""
+    """Too few hospitals trained in this round, which waits for missing hospitals to come back."""
 
     round_num: int
     trained: int
@@ -52,12 +52,12 @@ class Paused:
     """Hospital -> why it is missing."""
     seconds_left: float
     needed_for: str = "--min-hospitals"
-    """The flags that ask for so many."""
+    """The flags that require this number."""
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """A hospital is out of the run: it could not take part, or it gave unsound answers once too often."""
+    """A hospital is out of the run: it could not take part, or it sent too many invalid replies."""
 
     name: str
     reason: str
@@ -65,7 +65,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run is over, and every hospital that was here has the final model."""
+    """The run is over, and the final model has been sent to every connected hospital."""
 
     settings: FederationSettings
     members: Sequence[Member]
@@ -75,20 +75,20 @@ class RunFinished:
     rounds: Sequence[RoundRecord]
     seconds: float
     histograms: Histograms = field(default_factory=dict, repr=False)
-    """Of the tested patients under the final model."""
+    """Of the test patients under the final model."""
     choices: ModelSelection | None = None
-    """None where the final model is simply that of the last round."""
+    """None if the final model is that of the last round, uncorrected."""
     subgroups: Subgroups | None = None
-    """Counts by sex and age band, if they were asked for."""
+    """Counts by sex and age band; None if they were not requested."""
     importance: Importance | None = None
-    """Permutation importance; None if nobody was asked."""
-    verdicts: Mapping[str, Mapping[str, PairedComparison]] = field(default_factory=dict)
-    """Hospital -> model (global, personal) -> what it is worth there, of the hospitals that sent it."""
+    """Permutation importance; None if it was not requested."""
+    comparisons: Mapping[str, Mapping[str, PairedComparison]] = field(default_factory=dict)
+    """Hospital -> model (global, personal) -> its comparison with the local-only model, of hospitals that share it."""
     objects: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Both as in `RunStarted`."""
     unreached: Sequence[str] = ()
-    """The hospitals that were away at the end, and have no final model."""
+    """The hospitals that were absent at the end and have not received the final model."""
 
     @property
     def final(self) -> RoundRecord:
@@ -101,9 +101,9 @@ OnEvent = Callable[[Event], None]
 
 
 class Listeners:
-    """Those who are informed of a run, one after the other.
+    """The listeners of a run, called one after the other.
 
-    A listener that raises is named in the log once; the others are informed, and the run goes on.
+    A listener that raises is logged once; the other listeners are still called, and the run continues.
     """
 
     def __init__(self, *listeners: OnEvent) -> None:
@@ -111,11 +111,11 @@ class Listeners:
         self._failed: set[OnEvent] = set()
 
     def inform(self, event: Event) -> None:
-        """Pass the event on to all of them."""
+        """Call all listeners with the event."""
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception as error:  # noqa: BLE001  # whatever a screen or another project's package raises
+            except Exception as error:  # noqa: BLE001  # no error of a listener may end the run
                 self._log_once(listener, error)
 
     def _log_once(self, listener: OnEvent, error: Exception) -> None:
@@ -123,5 +123,5 @@ class Listeners:
             self._failed.add(listener)
             name = getattr(listener, "__qualname__", type(listener).__name__)
             logging.getLogger(__name__).warning(
-                "%s failed (%s: %s); the run goes on", name, type(error).__name__, error
+                "%s failed (%s: %s); the run continues", name, type(error).__name__, error
             )

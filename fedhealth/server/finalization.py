@@ -1,4 +1,4 @@
-"""After the rounds: what the hospitals are asked of the final model, and the model itself for each of them."""
+"""Finalization after the rounds: queries about the final model, and sending it to every hospital."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,14 +24,14 @@ POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class FinalQuestions:
-    """Asks every member that is still here, once: the run is over, so no answer is waited for beyond `timeout` seconds.
+class FinalQueries:
+    """Sends each query once to every connected member and waits at most `timeout` seconds for the replies.
 
     Parameters
     ----------
-    members : those who have not been dropped.
+    members : the members that have not been dropped.
     scale : the standardisation; None if each hospital has its own.
-    grace : seconds that the final model waits for a hospital that is away.
+    grace : seconds to wait for absent hospitals before the final model is sent for the last time.
     """
 
     grid: Grid
@@ -40,88 +40,88 @@ class FinalQuestions:
     timeout: float
     grace: float = 0.0
 
-    def ask(
-        self, question: str, content: RecordDict, read: Callable[[RecordDict, Member], T]
+    def query(
+        self, message_type: str, content: RecordDict, read: Callable[[RecordDict, Member], T]
     ) -> tuple[dict[str, T], dict[str, str]]:
-        """The replies by hospital, and for each other hospital why there is none.
+        """The replies by hospital, and for each other hospital the reason why there is none.
 
-        `read` raises a `ValueError` if the content of a reply makes no sense.
+        `read` raises a `ValueError` if the content of a reply is invalid.
         """
         here, by_node = set(self.grid.get_node_ids()), {member.node_id: member for member in self.members}
-        messages = [Message(content, dst_node_id=node, message_type=question) for node in by_node if node in here]
-        answers: dict[str, T] = {}
-        silent = {member.name: "not here" for member in self.members}
+        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in by_node if node in here]
+        replies: dict[str, T] = {}
+        silent = {member.name: "not connected" for member in self.members}
         for reply in self.grid.send_and_receive(messages, timeout=self.timeout):
             member = by_node[reply.metadata.src_node_id]
             if reply.has_error():
                 silent[member.name] = readable(reply.error.reason)
                 continue
             try:
-                answers[member.name] = read(reply.content, member)
+                replies[member.name] = read(reply.content, member)
             except ValueError as problem:
                 silent[member.name] = readable(problem)
                 continue
             del silent[member.name]
-        return answers, silent
+        return replies, silent
 
     def evaluate(self, weights: ArrayRecord, record: RoundRecord) -> Evaluation:
-        """The evaluation of `weights`, the model that came of the round of this record.
+        """The evaluation of `weights`, a model made in the round of `record`.
 
-        Who gives no reply, or one that makes no sense, is left out.
+        Hospitals without a valid reply are left out.
         """
         request = evaluation.EvaluateRequest(read_arrays(weights), record.round_num, self.scale, final=True)
-        answers, silent = self.ask(
+        replies, silent = self.query(
             evaluation.EVALUATE,
             evaluation.encode_evaluate_request(request),
             lambda content, member: reply_validation.check_evaluation(
                 evaluation.decode_evaluate_reply(content), member
             ),
         )
-        tested, held_out = split_histograms(answers)
+        tested, held_out = split_histograms(replies)
         left_out = {**record.left_out, **silent}
         measured = structs.replace(record, left_out=left_out, **pooled_metrics(tested, held_out))
         return Evaluation(measured, tested, held_out)
 
-    def ask_subgroups(self, final: RecordDict, least: int) -> Subgroups:
-        """The outcomes by sex and age band, of groups of `least` patients or more."""
-        told, silent = self.ask(
+    def query_subgroups(self, final: RecordDict, least: int) -> Subgroups:
+        """The outcomes by sex and age band, of groups of at least `least` patients."""
+        disclosed, silent = self.query(
             finalization.SUBGROUPS,
             final,
             lambda content, member: reply_validation.check_disclosed(
                 finalization.decode_subgroups(content), member, least
             ),
         )
-        return Subgroups(disclosed=told, missing=silent)
+        return Subgroups(disclosed=disclosed, missing=silent)
 
-    def ask_importance(self, final: RecordDict) -> Importance:
-        """Permutation importance in each hospital that sends it and in all of them together."""
-        drops, silent = self.ask(
+    def query_importance(self, final: RecordDict) -> Importance:
+        """Permutation importance in each hospital that sends it, and combined over these hospitals."""
+        drops, silent = self.query(
             finalization.IMPORTANCE,
             final,
             lambda content, member: reply_validation.check_importance(finalization.decode_importance(content), member),
         )
         return combine_importance(drops, {member.name: member.test_pairs for member in self.members}, silent)
 
-    def hand_out(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
-        """Send every member the final model, those who are away when they are back.
+    def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
+        """Send the final model to every member, to absent members when they are back.
 
         Returns
         -------
-        By hospital, what the model is worth there, of those that say so; and the names of those who stayed away.
+        The comparisons of the hospitals that share them, and the names of the hospitals that stayed absent.
         """
-        told, away, deadline = dict[str, dict[str, PairedComparison]](), self.members, time.monotonic() + self.grace
+        shared, away, deadline = dict[str, dict[str, PairedComparison]](), self.members, time.monotonic() + self.grace
         while True:
             here = set(self.grid.get_node_ids())
-            told |= self._send_final(final, [member for member in away if member.node_id in here])
+            shared |= self._send_final(final, [member for member in away if member.node_id in here])
             away = [member for member in away if member.node_id not in here]
             if not away or time.monotonic() >= deadline:
-                return told, tuple(member.name for member in away)
+                return shared, tuple(member.name for member in away)
             time.sleep(POLL_SECONDS)
 
     def _send_final(self, final: RecordDict, members: Sequence[Member]) -> dict[str, dict[str, PairedComparison]]:
-        told, _ = replace(self, members=members).ask(
+        shared, _ = replace(self, members=members).query(
             finalization.FINISH,
             final,
             lambda content, _: reply_validation.check_comparisons(finalization.decode_finish_reply(content)),
         )
-        return {name: verdicts for name, verdicts in told.items() if verdicts}
+        return {name: comparisons for name, comparisons in shared.items() if comparisons}

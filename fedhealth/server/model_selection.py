@@ -1,6 +1,6 @@
-"""What a run chooses on validation patients, who are neither trained nor tested on.
+"""Model selection on validation patients, who are used neither for training nor for testing.
 
-When to stop, which round's weights to keep, and how to correct the risks that come of them; from histograms alone.
+Early stopping, the best round, calibration and the threshold; all computed from histograms.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,13 +31,13 @@ from fedhealth.server.records import (
 from fedhealth.transport.protocol.fields import encode_arrays
 
 Evaluate = Callable[[ArrayRecord, RoundRecord], Evaluation]
-"""Lets the hospitals evaluate the weights that came of the round of this record."""
+"""(weights, record of the round that they come from) -> the hospitals' evaluation of these weights."""
 Change = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
 class FinalModel:
-    """The weights to keep, the evaluation of just these weights, and what was chosen, if anything was."""
+    """The final weights, their evaluation, and how they were selected (None if they are those of the last round)."""
 
     weights: ArrayRecord
     evaluation: Evaluation
@@ -45,9 +45,9 @@ class FinalModel:
 
 
 def find_best(best: Best | None, evaluation: Evaluation, weights: ArrayRecord) -> Best | None:
-    """The best round so far, after the round of this evaluation came to these weights.
+    """The best round so far, given the evaluation of a new round and its weights.
 
-    A round without an evaluation, or without any hospital that evaluated the best one, neither wins nor counts.
+    A round without an evaluation, or without any hospital in common with the best round's, is ignored.
     """
     losses = {name: histogram.log_loss for name, histogram in sorted(evaluation.validation.items())}
     if not losses or (best and not losses.keys() & best.losses.keys()):
@@ -58,20 +58,20 @@ def find_best(best: Best | None, evaluation: Evaluation, weights: ArrayRecord) -
 
 
 def is_lower(losses: Mapping[str, float], before: Mapping[str, float]) -> bool:
-    """Whether the loss is lower, over those hospitals that evaluated both times: who is away must not decide it."""
+    """Whether the summed loss is lower, over the hospitals that evaluated both times."""
     both = sorted(losses.keys() & before.keys())
     return sum(losses[name] for name in both) < sum(before[name] for name in both)
 
 
 def is_enough(best: Best | None, patience: int) -> bool:
-    """Whether the rounds end here."""
+    """Whether `patience` is exhausted, so that the rounds end."""
     return best is not None and 0 < patience <= best.rounds_since
 
 
 def choose_final_model(
     evaluate: Evaluate, settings: FederationSettings, checkpoint: Checkpoint, rounds: Sequence[RoundRecord]
 ) -> FinalModel:
-    """The model to keep; `evaluate` is called where no round ended with just these weights."""
+    """The final model; `evaluate` is called if its weights differ from those of every evaluated round."""
     best = checkpoint.best
     weights, round_num = (best.weights, best.round_num) if best else (checkpoint.weights, checkpoint.round_num)
     weights = correct_weights(weights, checkpoint.class_weights)
@@ -93,7 +93,7 @@ def choose_final_model(
 
 
 def calibrate(evaluate: Evaluate, weights: ArrayRecord, before: Evaluation, choices: ModelSelection) -> FinalModel:
-    """The model with one temperature for all hospitals, fitted to the validation patients of all of them."""
+    """The model scaled by one temperature, fitted to the validation patients of all hospitals."""
     held = add_histograms(before.validation.values())
     temperature = fit_temperature(held.positives, held.negatives, BIN_LOG_ODDS)
     scaled = change_weights(weights, partial(temperature_scale, temperature=temperature))
@@ -104,7 +104,7 @@ def calibrate(evaluate: Evaluate, weights: ArrayRecord, before: Evaluation, choi
 
 
 def choose_threshold(final: FinalModel) -> FinalModel:
-    """The same model with the threshold that Youden's index has on the validation patients."""
+    """The same model with the threshold that maximises Youden's index on the validation patients."""
     found = youden_threshold(add_histograms(final.evaluation.validation.values()))
     threshold = USUAL_THRESHOLD if found is None else found
     at_threshold = measure_rates(final.evaluation.tested, threshold)
@@ -113,7 +113,7 @@ def choose_threshold(final: FinalModel) -> FinalModel:
 
 
 def measure_rates(tested: Histograms, threshold: float) -> RatesByHospital:
-    """The rates of the tested patients at a threshold."""
+    """Accuracy, sensitivity and specificity on the test patients at a threshold."""
 
     def rates(histogram: ScoreHistogram) -> Rates:
         metrics = compute_metrics(histogram, threshold)
@@ -124,7 +124,7 @@ def measure_rates(tested: Histograms, threshold: float) -> RatesByHospital:
 
 
 def correct_weights(weights: ArrayRecord, class_weights: tuple[float, float] | None) -> ArrayRecord:
-    """The weights whose risks mean what they say, of a model that was trained with class weights."""
+    """The weights, corrected if the model was trained with class weights, so that risks are calibrated to the prevalence."""
     return change_weights(weights, partial(undo_class_weights, used=class_weights)) if class_weights else weights
 
 

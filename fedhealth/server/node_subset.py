@@ -1,4 +1,4 @@
-"""A grid on which only some nodes are seen."""
+"""A grid restricted to some nodes."""
 
 from collections.abc import Collection, Iterable
 
@@ -8,7 +8,7 @@ from flwr.supercore.run import Run
 
 
 class NodeSubsetGrid(Grid):
-    """A `Grid` on which only some nodes are seen; a strategy that asks everybody asks these, now."""
+    """A `Grid` that lists only some nodes, so that a strategy that selects all nodes selects these."""
 
     def __init__(self, grid: Grid, nodes: Collection[int]) -> None:
         self._grid = grid
@@ -20,27 +20,27 @@ class NodeSubsetGrid(Grid):
 
     @property
     def run(self) -> Run:
-        """The grid's own."""
+        """As in the wrapped grid."""
         return self._grid.run
 
     def set_run(self, run: Run) -> None:
-        """As the grid does."""
+        """As in the wrapped grid."""
         self._grid.set_run(run)
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """As the grid does."""
+        """As in the wrapped grid."""
         return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """As the grid does."""
+        """As in the wrapped grid."""
         return self._grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """As the grid does."""
+        """As in the wrapped grid."""
         return self._grid.pull_messages(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """As the grid does."""
+        """As in the wrapped grid."""
         return self._grid.send_and_receive(messages, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Who takes part in a run: its members, who is here, who is drawn, what is held against whom, and who is dropped."""
+"""Participation in a run: its members, who is connected, who is sampled, strikes, and who has been dropped."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fedhealth.common.errors import MISBEHAVED, RunError
+from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError
 from fedhealth.server.events import Dropped, OnEvent, Paused
 from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import ABSENT, readable
@@ -18,21 +18,21 @@ from fedhealth.server.schedule import RoundSchedule
 T = TypeVar("T")
 POLL_SECONDS = 0.05
 REMIND_SECONDS = 10.0
-"""How often the server names again those it is waiting for."""
+"""Time between two reports of the hospitals that the server is waiting for."""
 
 
 class Admission(Protocol):
-    """What decides who may join; `GrpcGrid` is one."""
+    """Decides who may join; `GrpcGrid` is one."""
 
     def admit_only(self, hospitals: Iterable[str]) -> None:
-        """From now on only these may join (again)."""
+        """From now on only these hospitals may join or rejoin."""
 
     def expel(self, hospital: str, reason: str) -> None:
-        """Close a hospital's connection and never let it in again."""
+        """Close a hospital's connection and refuse it from now on."""
 
 
 class OpenAdmission:
-    """For grids that let anybody join: strangers and dropped hospitals are still not asked anything."""
+    """For grids that any node may join; messages are still sent only to members that have not been dropped."""
 
     def admit_only(self, hospitals: Iterable[str]) -> None:
         """Do nothing."""
@@ -46,37 +46,39 @@ OPEN = OpenAdmission()
 
 @dataclass(frozen=True)
 class RoundPolicy:
-    """When a round counts and when a hospital does not."""
+    """The conditions for a round to be complete, and for a hospital to be dropped."""
 
     min_hospitals: int = 1
-    """A round needs the weights of this many, or of all if the federation is smaller."""
+    """A round needs the weights of this many hospitals, or of all if there are fewer."""
     strikes: int = 3
+    """A hospital is dropped after this many invalid replies."""
     max_update_norm: float = 0.0
+    """Longer updates are clipped to this L2 norm; 0: no clipping."""
     round_timeout: float = 3600.0
     """Seconds."""
     max_wait: float = 3600.0
     """Seconds that a round may wait for hospitals to come back."""
     fewest: int = 1
-    """A round needs the weights of this many for its strategy, whatever `min_hospitals` is."""
+    """The strategy needs the weights of this many hospitals, whatever `min_hospitals` is."""
     fewest_flags: str = ""
-    """The flags that this follows from."""
+    """The flags that determine `fewest`."""
 
 
 @dataclass(frozen=True)
 class Replies(Generic[T]):
     """The replies of a round so far, by node id."""
 
-    sound: Mapping[int, T]
+    valid: Mapping[int, T]
     reasons: Mapping[int, str]
-    """Why there is no sound reply of a hospital."""
+    """Why a hospital has no valid reply."""
     absent: set[int]
-    """Who was asked and may still answer."""
+    """Hospitals that got a message and may still reply."""
 
     def with_late(self, late: "Replies[T]") -> "Replies[T]":
-        """These and those of hospitals that were asked again."""
+        """These replies and those of hospitals that got the message again."""
         reasons = {**self.reasons, **late.reasons}
-        still = {node: reason for node, reason in reasons.items() if node not in late.sound}
-        return Replies({**self.sound, **late.sound}, still, late.absent)
+        still = {node: reason for node, reason in reasons.items() if node not in late.valid}
+        return Replies({**self.valid, **late.valid}, still, late.absent)
 
 
 class Roster:
@@ -84,14 +86,14 @@ class Roster:
 
     Parameters
     ----------
-    strikes, dropped : what is held against whom from before an interruption, by name.
-    admission : where a dropped hospital is expelled.
-    on_event : informed of pauses and of dropped hospitals.
+    strikes, dropped : strikes and reasons for exclusion before an interruption, by name.
+    admission : expels dropped hospitals.
+    on_event : called with pauses and dropped hospitals.
 
     Attributes
     ----------
-    members, strikes, dropped : as they are by now.
-    needed, needed_for : how many hospitals must train in a round, and the flags that ask for it.
+    members, strikes, dropped : the current state.
+    needed, needed_for : number of hospitals that must train in a round, and the flags that require it.
     """
 
     def __init__(
@@ -117,15 +119,15 @@ class Roster:
         self._admission = admission
 
     def active(self) -> set[int]:
-        """All but the dropped ones."""
+        """The members that have not been dropped."""
         return {node for node, member in self.members.items() if member.name not in self.dropped}
 
     def drop_reasons(self) -> dict[int, str]:
-        """Dropped hospital -> why."""
+        """Dropped hospital -> reason."""
         return {node: self.dropped[m.name] for node, m in self.members.items() if m.name in self.dropped}
 
     def draw(self, round_num: int) -> set[int]:
-        """Who is to train in this round: all, or as many as the schedule says, drawn at random."""
+        """The hospitals that train in this round: all, or a random sample of the size that the schedule gives."""
         active = self.active()
         if self.schedule.fraction == 1:
             return active
@@ -133,37 +135,37 @@ class Roster:
         return {node for node in active if self.members[node].name in names}
 
     def list_drawn(self, asked: set[int]) -> tuple[str, ...]:
-        """Names of those who were asked to train, if they were drawn (--fraction)."""
+        """Names of the hospitals in `asked` if they were sampled (--fraction), else none."""
         return tuple(sorted(self.members[node].name for node in asked)) if self.schedule.fraction < 1 else ()
 
     def count_patients(self, nodes: Iterable[int]) -> int:
-        """Training patients of these hospitals."""
+        """Number of training patients of these hospitals."""
         return sum(self.members[node].train_patients for node in nodes)
 
     def by_name(self, reasons: Mapping[int, str]) -> dict[str, str]:
-        """The same by name, in the order of names."""
+        """The reasons by hospital name, in the order of names."""
         return {member.name: reasons[node] for node, member in self.members.items() if node in reasons}
 
     def wait_for_members(self, grid: Grid, round_num: int, replies: Replies[T], since: float) -> None:
-        """Wait until enough of the absent are here for the round to reach its number of hospitals.
+        """Wait until enough absent hospitals are connected for the round to reach its number of hospitals.
 
-        The time runs from now if they are away, and from `since` if they are here and give no answer.
+        `max_wait` counts from now if too few are connected, and from `since` if they are connected but do not reply.
 
         Raises
         ------
         RunError
-            Those who are here cannot train, or those who left do not come back within `max_wait`.
+            Connected hospitals cannot train, or those that left do not come back within `max_wait`.
         """
-        wanted, next_word = self.needed - len(replies.sound), 0.0
+        wanted, next_report = self.needed - len(replies.valid), 0.0
         here = replies.absent & set(grid.get_node_ids())
         start = time.monotonic() if len(here) < wanted else since
         while (left := start + self.policy.max_wait - time.monotonic()) > 0 and len(replies.absent) >= wanted:
             if len(here) >= wanted:
                 return
-            if time.monotonic() >= next_word:
+            if time.monotonic() >= next_report:
                 missing = self._reasons(replies, replies.absent - here)
-                self._on_event(Paused(round_num, len(replies.sound), self.needed, missing, left, self.needed_for))
-                next_word = time.monotonic() + REMIND_SECONDS
+                self._on_event(Paused(round_num, len(replies.valid), self.needed, missing, left, self.needed_for))
+                next_report = time.monotonic() + REMIND_SECONDS
             time.sleep(POLL_SECONDS)
             here = replies.absent & set(grid.get_node_ids())
         raise RunError(self._too_few(round_num, replies, here))
@@ -171,28 +173,29 @@ class Roster:
     def _too_few(self, round_num: int, replies: Replies[T], here: set[int]) -> str:
         reasons = self._reasons(replies, replies.reasons.keys() | (replies.absent - here))
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        could_return = len(replies.absent) >= self.needed - len(replies.sound)
+        could_return = len(replies.absent) >= self.needed - len(replies.valid)
         waited = f", and not enough came back within {self.policy.max_wait:g} s (--max-wait)" if could_return else ""
         return (
-            f"round {round_num}: {len(replies.sound)} of the {self.needed} hospitals that it needs ({self.needed_for}) "
+            f"round {round_num}: {len(replies.valid)} of the {self.needed} hospitals that it needs ({self.needed_for}) "
             f"trained ({listed}){waited}"
         )
 
     def _reasons(self, replies: Replies[T], nodes: set[int]) -> dict[str, str]:
-        """Name -> why it is missing, by name."""
-        return dict(sorted((self.members[node].name, replies.reasons.get(node, "not here")) for node in nodes))
+        """Name -> why it is missing, in the order of names."""
+        return dict(sorted((self.members[node].name, replies.reasons.get(node, "not connected")) for node in nodes))
 
     def sort_replies(
         self, messages: Iterable[Message], asked: set[int], read: Callable[[Message, Member], T]
     ) -> Replies[T]:
-        """What `read` makes of each sound reply; for every other hospital that was asked the reason.
+        """The valid replies, decoded by `read`, and the reason for every other hospital in `asked`.
 
-        An unsound reply (`read` raises a `ValueError`) is a strike. Strangers and second replies are ignored.
+        An invalid reply (`read` raises a `ValueError`) is a strike. Replies of other nodes and second replies are
+        ignored.
         """
-        sound, reasons, absent = dict[int, T](), dict.fromkeys(asked, "not here"), set(asked)
+        valid, reasons, absent = dict[int, T](), dict.fromkeys(asked, "not connected"), set(asked)
         for message in messages:
             node = message.metadata.src_node_id
-            if node not in asked or node in sound:
+            if node not in asked or node in valid:
                 continue
             if message.has_error():
                 reasons[node] = self._read_error(message)
@@ -201,18 +204,20 @@ class Roster:
                 continue
             absent.discard(node)
             try:
-                sound[node] = read(message, self.members[node])
+                valid[node] = read(message, self.members[node])
                 del reasons[node]
             except ValueError as problem:
                 reasons[node] = self._strike(node, readable(problem))
-        return Replies(sound, reasons, absent)
+        return Replies(valid, reasons, absent)
 
     def _read_error(self, message: Message) -> str:
         reason = readable(message.error.reason)
-        return self._strike(message.metadata.src_node_id, reason) if message.error.code == MISBEHAVED else reason
+        return (
+            self._strike(message.metadata.src_node_id, reason) if message.error.code == PROTOCOL_VIOLATION else reason
+        )
 
     def _strike(self, node: int, reason: str) -> str:
-        """Count an unsound reply; a hospital that has given too many is dropped. Returns the reason with the count."""
+        """Count an invalid reply and drop the hospital if there were too many. Returns the reason with the count."""
         name = self.members[node].name
         self.strikes[name] += 1
         if self.strikes[name] < self.policy.strikes:

@@ -1,7 +1,7 @@
-"""The record of a run, typed: its hospitals, what each round was, how the final model was chosen, how the run ended.
+"""Typed records of a run: its hospitals, rounds, model selection and summary.
 
-The same types go from the rounds to the screen, to the live page, to the run folder and to the report. What is a
-`msgspec.Struct` here is JSON on the disk (`run_files.py`), where the pooled metrics are called `union`.
+The rounds, the console, the dashboard, the run folder and the report use the same types. Each `msgspec.Struct` is JSON
+on disk (`run_files.py`), where the pooled metrics are called `union`.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Member:
-    """A hospital of the federation, as it described itself."""
+    """A hospital of the federation, from its description."""
 
     node_id: int
     name: str
@@ -33,52 +33,52 @@ class Member:
     test_patients: int
     test_ill: int
     validation_patients: int = 0
-    """Taken from those to train on, for model selection."""
+    """Held out of the training patients for model selection."""
     validation_ill: int = 0
     epsilon: float | None = None
-    """Of the (epsilon, delta) guarantee for its patients; `train_patients` then carries noise, and no other count is sent."""
+    """Of the (epsilon, delta) guarantee; `train_patients` is then a noisy count, and no other count is sent."""
 
     @property
     def patients(self) -> int:
-        """All its patients."""
+        """Number of all its patients."""
         return self.train_patients + self.validation_patients + self.test_patients
 
     @property
     def test_pairs(self) -> int:
-        """Pairs of an ill and a healthy test patient: what an AUROC is a share of."""
+        """Number of pairs of an ill and a healthy test patient, over which the AUROC is an average."""
         return self.test_ill * (self.test_patients - self.test_ill)
 
 
 class RoundRecord(
     Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"round_num": "round", "pooled": "union"}
 ):
-    """What one round was: a line of history.jsonl.
+    """The record of one round: a line of history.jsonl.
 
-    `hospitals` holds those that evaluated; `left_out` gives the reason for every other, and for those whose weights are
-    missing from this round's model.
+    `hospitals` has the metrics of those that evaluated; `left_out` has the reason for every other, and for those whose
+    weights are missing from this round's model.
     """
 
     round_num: int
     seconds: float
     train_loss: float | None
-    """None where no hospital sent one, as under differential privacy."""
+    """None if no hospital sent one, as under differential privacy."""
     pooled: Metrics
-    """Of all tested patients together."""
+    """Of the pooled test patients of all hospitals."""
     hospitals: dict[str, Metrics]
     left_out: dict[str, str]
     left_out_share: float
-    """Share of the federation's training patients that this round's weights have not seen."""
+    """Share of the federation's training patients that were not used in this round's training."""
     clipped: dict[str, float]
-    """Hospital -> L2 norm of its update, where it was longer than --max-update-norm and was clipped."""
+    """Hospital -> L2 norm of its update before clipping, if it was longer than --max-update-norm."""
     asked: tuple[str, ...] = ()
-    """Who was asked to train, where that was not everybody (--fraction)."""
+    """The hospitals sampled for training with --fraction; empty if all train."""
     validation: Metrics | None = None
-    """Of the validation patients of all hospitals; none if nothing is selected or nobody evaluated."""
+    """Of the pooled validation patients; None if there are none or no hospital evaluated."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The hospitals' evaluation of one model: the record of its round, and the histograms that its metrics come from."""
+    """The hospitals' evaluation of one model: the record of its round, and the histograms behind its metrics."""
 
     record: RoundRecord
     tested: Histograms
@@ -88,9 +88,9 @@ class Evaluation:
 def split_histograms(
     evaluated: Mapping[str, tuple[ScoreHistogram, ScoreHistogram | None]],
 ) -> tuple[Histograms, Histograms]:
-    """The histograms of the tested patients and those of the validation patients, each by hospital.
+    """The histograms of the test patients and those of the validation patients, each by hospital.
 
-    Always in the order of names: sums depend on the order in the last bit, and engines number their nodes as they like.
+    In the order of names, since floating-point sums depend on the order and node ids differ between engines.
     """
     ordered = sorted(evaluated.items(), key=lambda entry: entry[0])
     tested = {name: histogram for name, (histogram, _) in ordered}
@@ -98,7 +98,7 @@ def split_histograms(
 
 
 def pooled_metrics(tested: Histograms, validation: Histograms) -> dict[str, Any]:
-    """The fields of a `RoundRecord` that follow from histograms."""
+    """The fields of a `RoundRecord` that are computed from histograms."""
     return {
         "pooled": compute_metrics(add_histograms(tested.values())),
         "hospitals": {name: compute_metrics(histogram) for name, histogram in tested.items()},
@@ -107,14 +107,14 @@ def pooled_metrics(tested: Histograms, validation: Histograms) -> dict[str, Any]
 
 
 class PooledMetrics(Struct, frozen=True, rename={"pooled": "union"}):
-    """Of the tested patients and of the validation patients, each of all hospitals together."""
+    """Metrics of the pooled test patients and of the pooled validation patients."""
 
     pooled: Metrics
     validation: Metrics | None
 
 
 class Rates(Struct, frozen=True):
-    """What depends on the threshold; None where undefined."""
+    """The metrics that depend on the threshold; None where undefined."""
 
     accuracy: float | None
     sensitivity: float | None
@@ -122,7 +122,7 @@ class Rates(Struct, frozen=True):
 
 
 class RatesByHospital(Struct, frozen=True, rename={"pooled": "union"}):
-    """Of the tested patients, all together and by hospital."""
+    """Rates of the test patients, pooled and by hospital."""
 
     pooled: Rates
     hospitals: dict[str, Rates]
@@ -132,23 +132,23 @@ class ModelSelection(Struct, frozen=True, kw_only=True):
     """How the final model was chosen and corrected, and its evaluation."""
 
     best_round: int | None = None
-    """Whose weights the final model has; none without --patience."""
+    """The round of the final model's weights; None without --patience."""
     stopped: bool = False
-    """Whether the run ended before its last round because nothing became better."""
+    """Whether the run was stopped early."""
     class_weights: tuple[float, float] | None = None
     """Of a healthy and an ill patient in training; the final model is corrected for them."""
     temperature: float | None = None
-    """What the log odds were divided by; none without --calibrate."""
+    """The divisor of the log odds; None without --calibrate."""
     uncalibrated: PooledMetrics | None = None
-    """The metrics before that."""
+    """The metrics before calibration."""
     threshold: float | None = None
-    """The risk from which a patient is predicted positive; none without --threshold, and then it is 0.5."""
+    """A patient is predicted positive from this risk on; None without --threshold, which means 0.5."""
     at_threshold: RatesByHospital | None = None
     evaluation: RoundRecord
 
 
-class Verdict(Struct, frozen=True):
-    """What a model is worth to a hospital: a `PairedComparison` and what follows from it, in words."""
+class ModelComparison(Struct, frozen=True):
+    """The comparison of a model with a hospital's local-only model: a `PairedComparison` and its conclusion in words."""
 
     metric: MetricName
     value: float
@@ -159,8 +159,8 @@ class Verdict(Struct, frozen=True):
     words: str
 
     @classmethod
-    def of(cls, comparison: PairedComparison) -> "Verdict":
-        """With the words that the comparison has."""
+    def of(cls, comparison: PairedComparison) -> "ModelComparison":
+        """From a `PairedComparison`."""
         return cls(**asdict(comparison), words=comparison.words)
 
 
@@ -177,13 +177,13 @@ class RunDescription(Struct, frozen=True, kw_only=True, omit_defaults=True):
     settings: dict[str, Setting]
     """As in Flower's run config."""
     left_out: dict[str, str] = msgspec.field(default_factory=dict)
-    """Hospital -> why it could take no part; none of them is one of `hospitals`."""
+    """Hospital -> why it could not take part; these are not in `hospitals`."""
     environment: dict[str, str] = msgspec.field(default_factory=dict)
-    """When and with what the server ran, and how the hospitals reached it."""
+    """Start time, package versions, operating system, and the kind of connection to the hospitals."""
 
 
-class RunSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """summary.json: the metrics of the final model, pooled and by hospital, and what was asked of it."""
+class RunSummary(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"comparisons": "verdicts"}):
+    """summary.json: the metrics of the final model, pooled and by hospital, and the replies of the finalization."""
 
     dataset: str
     rounds: int
@@ -194,7 +194,7 @@ class RunSummary(Struct, frozen=True, kw_only=True, omit_defaults=True):
     hospitals: dict[str, dict[str, int | float | None]]
     left_out: dict[str, str]
     importance: Importance | None = None
-    verdicts: dict[str, dict[str, Verdict]] = msgspec.field(default_factory=dict)
+    comparisons: dict[str, dict[str, ModelComparison]] = msgspec.field(default_factory=dict)
     round_seconds: tuple[float, ...]
     subgroups: Subgroups | None = None
     choices: ModelSelection | None = None

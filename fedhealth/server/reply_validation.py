@@ -1,4 +1,4 @@
-"""Is a reply sound? The decoders check what every hospital must send; here it is held against what this one declared.
+"""Validation of decoded replies against what the hospital declared; decoders check what holds for every hospital.
 
 Each check raises a `ValueError` that says what is wrong.
 """
@@ -23,18 +23,18 @@ from fedhealth.transport.protocol.setup import Description, LabelCounts, MomentS
 from fedhealth.transport.protocol.training import TrainReply
 
 LONGEST_REASON = 200
-"""Letters of a hospital's reason that are shown."""
+"""Maximum number of characters of a hospital's reason that are shown."""
 ABSENT = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
-"""Flower's codes for: nobody there, or no answer in time. The hospital may come back."""
+"""Flower's codes for a node that is not connected or did not reply in time. The hospital may come back."""
 
 
 def readable(text: object) -> str:
-    """What another program sent, made fit for one line of a terminal."""
+    """Untrusted text, escaped for one line of a terminal."""
     return printable(str(text), LONGEST_REASON)
 
 
 def make_member(node_id: int, described: Description, *, private: bool, validates: bool) -> Member:
-    """The member that so describes itself, in a run under differential privacy (`private`) or with a validation set."""
+    """The member with this description, in a run under differential privacy (`private`) or with a validation set."""
     if (described.epsilon is not None) != private:
         raise ValueError(f"it sent {'no' if private else 'an'} epsilon")
     if (described.validation_patients is not None) != validates:
@@ -53,25 +53,25 @@ def make_member(node_id: int, described: Description, *, private: bool, validate
 
 
 def check_moments(sent: MomentSums, member: Member) -> Moments:
-    """Counts and sums per number, of no more than the declared training patients."""
+    """Counts and sums per numeric feature; no count may exceed the declared training patients."""
     if not all(0 <= count <= member.train_patients for count in sent.counts):
-        raise ValueError(f"its counts are no counts of its {member.train_patients} training patients")
+        raise ValueError(f"a count is negative or above its {member.train_patients} training patients")
     return Moments(**vars(sent))
 
 
 def check_label_counts(sent: LabelCounts, member: Member) -> LabelCounts:
-    """Healthy and ill among the declared training patients; 0 and 0 of a hospital that does not disclose them."""
+    """Healthy and ill training patients, which must add up to the declared number, or to 0 if they are not disclosed."""
     if min(sent.healthy, sent.ill) < 0 or sent.healthy + sent.ill not in (0, member.train_patients):
         raise ValueError(
-            f"{sent.healthy} healthy and {sent.ill} ill are not its {member.train_patients} training patients"
+            f"{sent.healthy} healthy and {sent.ill} ill do not add up to its {member.train_patients} training patients"
         )
     return sent
 
 
 def check_trained(sent: TrainReply, global_arrays: ArrayRecord, member: Member) -> TrainReply:
-    """Weights of the model's names, types and shapes, trained on the declared patients.
+    """Weights with the model's names, types and shapes, trained on the declared number of patients.
 
-    Under differential privacy no loss comes with them.
+    Under differential privacy no loss may be sent.
     """
     described = [(name, str(values.dtype), values.shape) for name, values in sent.weights.items()]
     if described != [(name, array.dtype, tuple(array.shape)) for name, array in global_arrays.items()]:
@@ -84,11 +84,11 @@ def check_trained(sent: TrainReply, global_arrays: ArrayRecord, member: Member) 
 
 
 def check_evaluation(sent: EvaluateReply, member: Member) -> tuple[ScoreHistogram, ScoreHistogram | None]:
-    """The score histograms of its test patients and, if it holds some out, of its validation patients."""
+    """The score histograms of its test patients and, if there are any, of its validation patients."""
     if (sent.validation is not None) != bool(member.validation_patients):
         raise ValueError(f"it sent {'a' if sent.validation else 'no'} histogram of validation patients")
     if member.epsilon is not None:
-        return check_histogram(**vars(sent.tested)), None  # noisy, and so is nobody's declared number
+        return check_histogram(**vars(sent.tested)), None  # noisy counts fit no declared number
     tested = _check_declared(sent.tested, member.test_patients, member.test_ill)
     if sent.validation is None:
         return tested, None
@@ -96,7 +96,7 @@ def check_evaluation(sent: EvaluateReply, member: Member) -> tuple[ScoreHistogra
 
 
 def _check_declared(sent: Histogram, patients: int, declared_ill: int) -> ScoreHistogram:
-    """A score histogram of as many patients as were declared."""
+    """A score histogram of the declared numbers of patients."""
     histogram = check_histogram(**vars(sent))
     ill = int(histogram.positives.sum())
     if (sent.num_examples, ill) != (patients, declared_ill):
@@ -106,25 +106,25 @@ def _check_declared(sent: Histogram, patients: int, declared_ill: int) -> ScoreH
 
 
 def check_disclosed(sent: SubgroupCounts, member: Member, least: int) -> Disclosed:
-    """Outcomes by subgroup, none of fewer than `least` of the test patients that the hospital declared."""
+    """Outcomes by subgroup of the declared test patients, each of at least `least` patients."""
     disclosed = {group: Outcomes(*counts) for group, counts in sent.items()}
     check_subgroups(disclosed, member.test_patients, member.test_ill, least)
     return disclosed
 
 
 def check_importance(sent: ImportanceDrops | None, member: Member) -> list[float]:
-    """The AUROC drop of each feature, of as many patients as the hospital declared."""
+    """The AUROC drop of each feature over the declared test patients."""
     if sent is None:
-        raise ValueError("too few ill or too few healthy patients to test on (--min-count)")
+        raise ValueError("fewer ill or healthy test patients than --min-count")
     if sent.num_examples != member.test_patients:
-        raise ValueError("it sent something else than the drops of its test patients")
+        raise ValueError(f"it sent drops of {sent.num_examples} patients but declared {member.test_patients}")
     if member.test_pairs == 0:
-        raise ValueError("it has no ill or no healthy patient to test on, and so no AUROC")
+        raise ValueError("it has no ill or no healthy test patient, so its AUROC is undefined")
     return list(sent.drops)
 
 
 def check_comparisons(sent: Comparisons) -> dict[str, PairedComparison]:
-    """What the final model, and the hospital's own one made of it, are worth there; empty if it did not say."""
+    """The comparisons of the global and the personal model with the local-only model; empty if they are not shared."""
     return {model: _check_comparison(comparison) for model, comparison in sent.items()}
 
 
@@ -136,11 +136,11 @@ def _check_comparison(sent: Comparison) -> PairedComparison:
 
 
 def clip_update(weights: Weights, global_arrays: ArrayRecord, longest: float) -> tuple[Weights, float | None]:
-    """Cut the step from the global weights to `weights` to an L2 norm of `longest` over all weights together.
+    """Clip the update from the global weights to `weights` to an L2 norm of `longest` over all weights together.
 
     Returns
     -------
-    The weights to use, and the step's norm if it was cut.
+    The clipped weights, and the update's norm before clipping; None if it was not clipped.
     """
     before = read_arrays(global_arrays)
     steps = {name: values.astype(np.float64) - before[name] for name, values in weights.items()}

@@ -1,4 +1,4 @@
-"""A run that was interrupted: its settings, its checkpoint and its history, read back from its folder."""
+"""Resumes an interrupted run: reads its settings, checkpoint and history from its folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -20,7 +20,7 @@ from fedhealth.server.strategies.registry import make_strategy
 
 @dataclass(frozen=True)
 class Run:
-    """An opened run folder, the settings of its run, and what is done already."""
+    """An opened run folder, the settings of its run, and its state if it is resumed."""
 
     folder: Path
     settings: FederationSettings
@@ -28,12 +28,12 @@ class Run:
 
 
 def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None]) -> Run:
-    """The run of this folder, from its last whole round.
+    """The run of this folder, to be continued after its last completed round.
 
     Raises
     ------
     UsageError
-        There is no run to go on with, or flags were given that are not its own.
+        There is no run to resume, or a given flag differs from the run's setting.
     """
     begun = read_description(folder)
     settings = FederationSettings.from_run_config(begun.settings)
@@ -43,33 +43,35 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
         ours, theirs = getattr(given, each.name), getattr(settings, each.name)
         if ours not in (each.default, theirs):
             flag = each.name.replace("_", "-")
-            raise UsageError(f"--{flag} is {ours}, but the run in {folder} was begun with {theirs}; leave --{flag} out")
+            raise UsageError(
+                f"--{flag} is {ours}, but the run in {folder} was started with {theirs}; leave --{flag} out"
+            )
     strategy = make_strategy(settings, len(begun.hospitals))
     checkpoint = read_last_checkpoint(folder / CHECKPOINTS, strategy, warn)
     if checkpoint is None:
-        warn(f"{folder}: holds no whole round; the run starts again, with its settings")
+        warn(f"{folder}: contains no checkpoint; the run starts again, with its settings")
         cut_history(folder, 0)
         return Run(folder, settings)
     return Run(folder, settings, ResumeState(checkpoint, cut_history(folder, checkpoint.round_num)))
 
 
 def read_description(folder: Path) -> RunDescription:
-    """What a run in this folder was begun with, if it can go on with it."""
+    """The description of the run in this folder; raises a `UsageError` if it cannot be resumed."""
     if (folder / SUMMARY).exists():
         raise UsageError(f"--resume {folder}: this run is finished; its model is {folder / MODEL}")
     try:
         begun = read_json(folder / SETTINGS, RunDescription)
     except (OSError, ValueError):
-        raise UsageError(f"--resume {folder}: holds no run that has begun; start one without --resume") from None
+        raise UsageError(f"--resume {folder}: contains no run; start one without --resume") from None
     if (begun.version, begun.schema) != (__version__, schema_fingerprint()):
         raise UsageError(
-            f"--resume {folder}: was begun with version {begun.version}, this is {__version__}; go on with that one"
+            f"--resume {folder}: was started with version {begun.version}, this is {__version__}; resume it with that version"
         )
     return begun
 
 
 def cut_history(folder: Path, rounds: int) -> list[RoundRecord]:
-    """Leave the first `rounds` lines in history.jsonl, and return them."""
+    """Cut history.jsonl to its first `rounds` lines and return their records."""
     path = folder / HISTORY
     content = path.read_bytes() if path.exists() else b""
     lines = content.splitlines()[:rounds]
@@ -78,7 +80,7 @@ def cut_history(folder: Path, rounds: int) -> list[RoundRecord]:
     except ValueError:
         records = []
     if [record.round_num for record in records] != list(range(1, rounds + 1)):
-        raise UsageError(f"--resume {folder}: history.jsonl is damaged; a run cannot go on without its past")
+        raise UsageError(f"--resume {folder}: history.jsonl is damaged, so the run cannot be resumed; start a new one")
     if content != (kept := b"".join(line + b"\n" for line in lines)):
         write_file(path, kept)
     return records

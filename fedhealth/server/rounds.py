@@ -1,4 +1,4 @@
-"""The rounds: a wrapper around any strategy that gives it sound replies only, and evaluates what it makes of them."""
+"""The rounds: a wrapper around any strategy that passes it only valid replies and evaluates the aggregated weights."""
 
 import math
 import time
@@ -22,10 +22,10 @@ from fedhealth.transport.protocol.training import TRAIN_LOSS, decode_train_reply
 
 
 class Trained(NamedTuple):
-    """A sound reply to a train message."""
+    """A valid reply to a train message."""
 
     message: Message
-    """With the clipped weights, if the update was longer than allowed."""
+    """With clipped weights, if the update was longer than allowed."""
     norm: float | None
     """L2 norm of the update before it was clipped; None if it was not."""
 
@@ -44,16 +44,16 @@ class Training:
 
 
 class GuardedStrategy:
-    """Wraps a strategy: it sees only sound replies, of members that are not dropped, and of enough of them.
+    """Wraps a strategy: it gets only valid replies of members that have not been dropped, and only if there are enough.
 
     Parameters
     ----------
-    start : where the run stands: its strategy, its weights, and its class weights if there are any.
-    roster : who is asked and whose replies count.
+    start : the state of the run, with its strategy, weights and class weights.
+    roster : the members of the run.
 
     Attributes
     ----------
-    arrays : the global weights after the last whole training.
+    arrays : the global weights after the last aggregation.
     """
 
     def __init__(self, start: Checkpoint, roster: Roster) -> None:
@@ -66,7 +66,9 @@ class GuardedStrategy:
     def run_round(
         self, grid: Grid, round_num: int, train_config: ConfigRecord, evaluate_config: ConfigRecord
     ) -> Evaluation:
-        """One pass of the loop in Flower's `Strategy.start`, which could end early by an exception only.
+        """Run one round: train, aggregate, evaluate.
+
+        This replaces one pass of the loop in Flower's `Strategy.start`, which cannot be stopped early.
 
         Raises
         ------
@@ -82,7 +84,7 @@ class GuardedStrategy:
     def configure_train(
         self, round_num: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask every hospital that is here and drawn to train, as soon as enough are."""
+        """The train messages for every connected hospital that was sampled, once enough of them are connected."""
         self.arrays = arrays
         self._training = Training(grid, config, self._roster.draw(round_num), time.perf_counter())
         nothing_yet = Replies[Trained]({}, self._roster.drop_reasons(), self._training.asked)
@@ -91,8 +93,8 @@ class GuardedStrategy:
 
     def _train_messages(self, round_num: int) -> list[Message]:
         training = self._training
-        # Flower's strategies count the nodes before they wait for `min_available_nodes` (flwr 1.42.0): of four hospitals
-        # that connect late, round 1 would train two even with `fraction_train=1.0`. They see these nodes, and no others.
+        # Flower's strategies count the nodes before they wait for `min_available_nodes` (flwr 1.42.0): if four hospitals
+        # connect late, round 1 would train two even with `fraction_train=1.0`. Therefore they get exactly these nodes.
         here = training.asked & set(training.grid.get_node_ids())
         part = NodeSubsetGrid(training.grid, here)
         return list(self._strategy.configure_train(round_num, self.arrays, training.config, part)) if here else []
@@ -100,18 +102,18 @@ class GuardedStrategy:
     def aggregate_train(
         self, round_num: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Let the strategy combine the weights of those who answered, once enough did.
+        """Let the strategy aggregate the valid replies, once there are enough.
 
         Raises
         ------
         RunError
-            Those who are here cannot train, or those who left do not come back within `max_wait`.
+            Connected hospitals cannot train, or those that left do not come back within `max_wait`.
         """
         training, roster = self._training, self._roster
-        sorted_out = self._await_trained(round_num, roster.sort_replies(replies, training.asked, self._read_trained))
-        training.left_out = {**sorted_out.reasons}
-        # By name: an engine may number its nodes anew in every run, and sums depend on the order in the last bit.
-        trained = {node: sorted_out.sound[node] for node in roster.members if node in sorted_out.sound}
+        checked = self._await_trained(round_num, roster.sort_replies(replies, training.asked, self._read_trained))
+        training.left_out = {**checked.reasons}
+        # In the order of names: floating-point sums depend on the order, and node ids may differ between runs.
+        trained = {node: checked.valid[node] for node in roster.members if node in checked.valid}
         training.clipped = {
             roster.members[node].name: each.norm for node, each in trained.items() if each.norm is not None
         }
@@ -123,21 +125,21 @@ class GuardedStrategy:
         return arrays, metrics
 
     def _await_trained(self, round_num: int, replies: Replies[Trained]) -> Replies[Trained]:
-        """These replies and, while they are too few, those of hospitals that come back; why others are left out."""
+        """These replies and, while they are too few, those of hospitals that come back."""
         training, roster, since = self._training, self._roster, time.monotonic()
-        replies = Replies(replies.sound, {**replies.reasons, **roster.drop_reasons()}, replies.absent)
-        while len(replies.sound) < roster.needed:
+        replies = Replies(replies.valid, {**replies.reasons, **roster.drop_reasons()}, replies.absent)
+        while len(replies.valid) < roster.needed:
             roster.wait_for_members(training.grid, round_num, replies, since)
             messages = [m for m in self._train_messages(round_num) if m.metadata.dst_node_id in replies.absent]
-            answers = training.grid.send_and_receive(messages, timeout=roster.policy.round_timeout)
-            late = roster.sort_replies(answers, replies.absent, self._read_trained)
+            new = training.grid.send_and_receive(messages, timeout=roster.policy.round_timeout)
+            late = roster.sort_replies(new, replies.absent, self._read_trained)
             replies = replies.with_late(late)
-            if not late.sound:
-                time.sleep(POLL_SECONDS)  # whoever is here and gives no answer is not asked in a hot loop
+            if not late.valid:
+                time.sleep(POLL_SECONDS)  # no busy loop on a hospital that is connected but does not reply
         return replies
 
     def _read_trained(self, reply: Message, member: Member) -> Trained:
-        """The reply to be aggregated; its own message is left as it came."""
+        """The validated reply, with its update clipped if that is required; `reply` itself is not changed."""
         trained = check_trained(decode_train_reply(reply.content), self.arrays, member)
         if not (longest := self._roster.policy.max_update_norm):
             return Trained(reply, None)
@@ -147,7 +149,7 @@ class GuardedStrategy:
     def configure_evaluate(
         self, round_num: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask every hospital that is here to evaluate the new global weights, if it is the round for it."""
+        """The evaluate messages for every connected hospital; none if the schedule evaluates nothing after this round."""
         here = self._roster.active() & set(grid.get_node_ids())
         if not here or not self._roster.schedule.evaluates_after(round_num):
             return []
@@ -155,16 +157,16 @@ class GuardedStrategy:
         return self._strategy.configure_evaluate(round_num, model, config, NodeSubsetGrid(grid, here))
 
     def aggregate_evaluate(self, round_num: int, replies: Iterable[Message]) -> Evaluation:
-        """What the round was, with the histograms of the replies to its evaluate messages."""
+        """The round's record and histograms, from the replies to its evaluate messages."""
         training, roster = self._training, self._roster
-        sorted_out = roster.sort_replies(
+        checked = roster.sort_replies(
             replies,
             roster.active(),
             lambda reply, member: check_evaluation(decode_evaluate_reply(reply.content), member),
         )
-        by_hospital = {roster.members[node].name: histograms for node, histograms in sorted_out.sound.items()}
+        by_hospital = {roster.members[node].name: histograms for node, histograms in checked.valid.items()}
         tested, validation = split_histograms(by_hospital)
-        silent = {**sorted_out.reasons, **roster.drop_reasons()} if roster.schedule.evaluates_after(round_num) else {}
+        silent = {**checked.reasons, **roster.drop_reasons()} if roster.schedule.evaluates_after(round_num) else {}
         asked = roster.count_patients(training.asked | training.left_out.keys())
         record = RoundRecord(
             round_num=round_num,

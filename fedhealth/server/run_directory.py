@@ -1,4 +1,4 @@
-"""The folder of a run: made, or opened to go on in, and locked against other servers."""
+"""The folder of a run: created, or opened to resume a run, and locked against other servers."""
 
 import contextlib
 import time
@@ -13,27 +13,27 @@ from fedhealth.server.resume import Run, resume_run
 from fedhealth.server.run_files import HISTORY, SETTINGS, SUMMARY
 
 LOCK = ".lock"
-"""In the run folder while a server runs in it; what a killed server leaves of it locks nobody out."""
+"""In the run folder while a server runs in it; one that a killed server leaves behind does not lock the folder."""
 
 
 @contextlib.contextmanager
 def opened_run(settings: ServerSettings, warn: Callable[[str], None]) -> Iterator[Run]:
-    """A new run folder, or with --resume the one to go on in, locked against other servers while the block runs.
+    """A new run folder, or with --resume an existing one, locked against other servers while the block runs.
 
-    A run that wrote nothing leaves no folder behind.
+    If nothing was written, the new folder is removed.
     """
     with locked(settings.resume) if settings.resume else new_run_folder(settings.out) as folder:
         try:
             yield resume_run(folder, settings, warn) if settings.resume else Run(folder, settings.federation())
         except (KeyboardInterrupt, RunError) as error:
             if (folder / SETTINGS).exists() and not (folder / SUMMARY).exists():
-                error.add_note(f"go on with: python server.py --resume {folder}")
+                error.add_note(f"resume with: python server.py --resume {folder}")
             raise
 
 
 @contextlib.contextmanager
 def new_run_folder(out: Path | None) -> Iterator[Path]:
-    """A new run folder, locked while the block runs; if nothing was written, it is gone afterwards."""
+    """A new run folder, locked while the block runs; it is removed if nothing was written."""
     folder = make_run_folder(out)
     try:
         with locked(folder):
@@ -43,7 +43,7 @@ def new_run_folder(out: Path | None) -> Iterator[Path]:
 
 
 def remove_empty(*folders: Path) -> None:
-    """Remove those folders that are empty, up to the first that is not."""
+    """Remove the empty folders among these, up to the first that is not empty."""
     with contextlib.suppress(OSError):
         for folder in folders:
             folder.rmdir()
@@ -55,37 +55,37 @@ def make_run_folder(out: Path | None) -> Path:
     Raises
     ------
     UsageError
-        It cannot be written to, or holds a run already.
+        It cannot be written to, or already contains a run.
     """
     folder = out or _unused(Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
-        probe.write_bytes(b"a full disk makes files, but takes no byte")
+        probe.write_bytes(b"a full disk creates files, but stores no byte")
         probe.unlink()
     except OSError as error:
         raise UsageError(f"--out {folder}: cannot write there ({error.strerror}); give another folder") from None
     if (folder / SUMMARY).exists() or (folder / HISTORY).exists():
         raise UsageError(
-            f"--out {folder}: already holds a run; give another folder, or go on with it: --resume {folder}"
+            f"--out {folder}: already contains a run; give another folder, or resume the run with --resume {folder}"
         )
     return folder
 
 
 def _unused(folder: Path) -> Path:
-    """The folder, with a number behind it if two runs start in one second."""
+    """The folder, with a number appended if it exists, because two runs started in the same second."""
     names = (folder, *(folder.with_name(f"{folder.name}_{i}") for i in range(2, 1000)))
     return next(name for name in names if not name.exists())
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[Path]:
-    """Keep other servers out of the folder; the lock goes with the process, however it ends.
+    """Lock the folder against other servers; the lock ends with the process, however that ends.
 
     Raises
     ------
     UsageError
-        The folder is none, cannot be written to, or another server runs in it.
+        The folder does not exist or cannot be written to, or another server runs in it.
     """
     if not folder.is_dir():
         raise UsageError(f"--resume {folder}: cannot be opened (no such folder); give a run folder")
@@ -99,6 +99,8 @@ def locked(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file, but its lock removes it on release
+        with contextlib.suppress(
+            OSError
+        ):  # Windows cannot remove an open file; there the library removes it on release
             (folder / LOCK).unlink()
         lock.release()

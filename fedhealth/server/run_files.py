@@ -1,6 +1,6 @@
 """The files of a run folder: settings.json, history.jsonl (a line per round), model.npz, evaluation.json, summary.json.
 
-Strict JSON: what is not a number (an undefined metric) is null; every number is read back as it was.
+Strict JSON: an undefined metric is null, and every number is read back exactly.
 """
 
 import io
@@ -25,7 +25,7 @@ from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, check_histogram
 from fedhealth.metrics.intervals import confidence_intervals
 from fedhealth.server.events import RunFinished, RunStarted
-from fedhealth.server.records import Histograms, RunDescription, RunSummary, Verdict
+from fedhealth.server.records import Histograms, ModelComparison, RunDescription, RunSummary
 
 T = TypeVar("T")
 SETTINGS, HISTORY, MODEL = "settings.json", "history.jsonl", "model.npz"
@@ -34,12 +34,12 @@ SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specifi
 
 
 def to_json(content: Any) -> bytes:
-    """Records, or plain values, as strict JSON on one line."""
+    """Records or plain values as strict JSON on one line."""
     return msgspec.json.encode(content, enc_hook=_plain_number)
 
 
 def _plain_number(value: Any) -> Any:
-    """What NumPy calls a number, as Python's own."""
+    """A NumPy number as a Python number."""
     if isinstance(value, np.generic):
         return value.item()
     raise NotImplementedError
@@ -51,7 +51,7 @@ def read_json(path: Path, kind: type[T]) -> T:
     Raises
     ------
     ValueError
-        The file holds no such record (a `msgspec.ValidationError`), or no JSON.
+        The file is not JSON, or does not contain such a record (`msgspec.ValidationError`).
     OSError
         The file cannot be read.
     """
@@ -59,19 +59,19 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a record for people to read: indented."""
+    """Write a record as indented JSON, for people to read."""
     write_file(path, msgspec.json.format(to_json(content), indent=2) + b"\n")
 
 
 def write_long_json(path: Path, content: Any) -> None:
-    """Write a record on one line: of 100,000 hospitals, an indented line for every bin takes 3.5 GB of memory."""
+    """Write a record as JSON on one line: indented JSON for 100,000 hospitals takes 3.5 GB of memory."""
     write_file(path, to_json(content) + b"\n")
 
 
 def describe_run(started: RunStarted, link: str) -> RunDescription:
     """settings.json: the run's settings, its data, the version, and the server's environment.
 
-    `link` is how the hospitals reached the server.
+    `link` is the kind of connection to the hospitals.
     """
     versions = {name: metadata.version(name) for name in ("flwr", "grpcio", "numpy")}
     python = f"{platform.python_implementation()} {platform.python_version()}"
@@ -81,7 +81,7 @@ def describe_run(started: RunStarted, link: str) -> RunDescription:
 
 
 def describe_settings(started: RunStarted | RunFinished) -> RunDescription:
-    """The same without the environment: equal for equal runs."""
+    """settings.json without the environment, so that equal runs have equal descriptions."""
     return RunDescription(
         version=__version__,
         schema=schema_fingerprint(),
@@ -103,31 +103,31 @@ class SavedHistogram(msgspec.Struct, frozen=True, rename="kebab"):
 
     @classmethod
     def of(cls, histogram: ScoreHistogram) -> "SavedHistogram":
-        """Of this histogram."""
+        """From a histogram."""
         bins = histogram.positives.tolist(), histogram.negatives.tolist()
         return cls(histogram.num_examples, *bins, histogram.log_loss, histogram.squared_error)
 
 
 class EvaluationFile(msgspec.Struct, frozen=True):
-    """evaluation.json: the final model's histogram of risks by hospital, from which every curve of the report is drawn."""
+    """evaluation.json: the final model's histogram of risks by hospital; the report's curves are computed from it."""
 
     bins: int
     hospitals: dict[str, SavedHistogram]
 
     @classmethod
     def of(cls, histograms: Histograms) -> "EvaluationFile":
-        """Of these histograms."""
+        """From histograms by hospital."""
         return cls(NUM_BINS, {name: SavedHistogram.of(histogram) for name, histogram in histograms.items()})
 
     def histograms(self) -> dict[str, ScoreHistogram]:
-        """By hospital; none if a version with other bins wrote the file."""
+        """The histograms by hospital; empty if the file was written by a version with other bins."""
         if self.bins != NUM_BINS:
             return {}
         return {name: check_histogram(**structs.asdict(saved)) for name, saved in self.hospitals.items()}
 
 
 def summarize(finished: RunFinished) -> RunSummary:
-    """summary.json: the metrics of the final model, pooled and by hospital, and what was asked of it."""
+    """summary.json: the metrics of the final model, pooled and by hospital, and the replies of the finalization."""
     last, pooled = finished.final, add_histograms(finished.histograms.values())
     clinical = compute_clinical_metrics(pooled)
     patients = {member.name: member.patients for member in finished.members}
@@ -144,9 +144,9 @@ def summarize(finished: RunFinished) -> RunSummary:
         },
         left_out={**finished.left_out, **last.left_out},
         importance=finished.importance,
-        verdicts={
-            name: {model: Verdict.of(comparison) for model, comparison in each.items()}
-            for name, each in finished.verdicts.items()
+        comparisons={
+            name: {model: ModelComparison.of(comparison) for model, comparison in each.items()}
+            for name, each in finished.comparisons.items()
         },
         round_seconds=tuple(record.seconds for record in finished.rounds),
         subgroups=finished.subgroups,
@@ -163,11 +163,11 @@ def _clinical(finished: RunFinished, name: str) -> Mapping[str, float | None]:
 
 
 def write_model(path: Path, finished: RunFinished) -> None:
-    """The final weights with all that is needed to use them; read with `numpy.load(path)`, no pickle inside.
+    """Write the final weights with all that is needed to use them, as an npz without pickles (`numpy.load(path)`).
 
-    Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numbers (absent with local scaling), `inputs`
-    (names of the encoded features), and `about` (JSON: settings, dataset, schema, share of ill patients, and the threshold if
-    one was chosen).
+    Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numeric features (absent with --scaling local),
+    `inputs` (names of the encoded features), and `about` (JSON: settings, dataset, schema, prevalence, and the
+    threshold if one was chosen).
     """
     arrays = {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
     if finished.standardisation:

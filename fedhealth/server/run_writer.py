@@ -1,7 +1,7 @@
-"""What a run leaves on disk.
+"""Writes a run to disk.
 
-Every file appears whole or not at all; the history grows by whole lines. A full disk stops no run: what could not be
-written is written when there is room again.
+Files are written atomically; the history grows by whole lines. A full disk does not stop a run: files that could not be
+written are written when there is space again.
 """
 
 import contextlib
@@ -33,19 +33,19 @@ TRY_AGAIN_SECONDS = 1.0
 
 
 class RunWriter:
-    """What a run hands over to be kept; this one keeps nothing. What a writer raises ends the run."""
+    """Base class that writes nothing. An exception of a writer ends the run."""
 
     def run_started(self, started: RunStarted) -> None:
-        """Keep what is run, unless it goes on after an interruption."""
+        """Write the run's settings, unless it is resumed."""
 
     def round_finished(self, record: RoundRecord) -> None:
-        """Keep a round."""
+        """Write a round's record."""
 
     def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Keep what is needed to go on after that round."""
+        """Write the state after a round."""
 
     def run_finished(self, finished: RunFinished) -> None:
-        """Keep the final model and what was found out about it."""
+        """Write the final model and its evaluation."""
 
 
 class FolderWriter(RunWriter):
@@ -53,10 +53,10 @@ class FolderWriter(RunWriter):
 
     Parameters
     ----------
-    checkpoints : how many to keep; 0 for a run that is started again rather than resumed.
-    max_wait : seconds to wait for room on the disk at the end of the run, when there is nothing else left to do.
-    warn : called when the disk takes nothing more, and when it does again.
-    link : how the hospitals reached the server, for the record.
+    checkpoints : how many to keep; 0 for none.
+    max_wait : seconds to wait for disk space at the end of the run.
+    warn : called when writing fails, and when it succeeds again.
+    link : the kind of connection to the hospitals, for settings.json.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class FolderWriter(RunWriter):
         self._write(lambda: append_line(self._folder / HISTORY, to_json(record).decode()))
 
     def keep_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint now, or not at all: not before the history up to it, and never a second time."""
+        """Write a checkpoint, unless earlier files are still unwritten; a failed checkpoint is not written later."""
         if self._checkpoints and not self._unwritten:
             self._write(lambda: write_checkpoint(self._folder / CHECKPOINTS, checkpoint, self._checkpoints))
             self._unwritten.clear()
@@ -92,7 +92,7 @@ class FolderWriter(RunWriter):
         Raises
         ------
         RunError
-            There was no room on the disk for `max_wait` seconds.
+            There was no space on the disk for `max_wait` seconds.
         """
         self._write(lambda: write_model(self._folder / MODEL, finished))
         if finished.histograms:
@@ -102,7 +102,7 @@ class FolderWriter(RunWriter):
         remove_checkpoints(self._folder / CHECKPOINTS)
 
     def _write(self, step: Callable[[], None]) -> None:
-        """Everything that is still to be written, in order, and then this."""
+        """Call the steps that failed before, in order, and then this one."""
         self._unwritten.append(step)
         try:
             while self._unwritten:
@@ -110,24 +110,24 @@ class FolderWriter(RunWriter):
                 self._unwritten.pop(0)
         except (FedHealthError, OSError) as error:
             if not self._complained:
-                self._warn(f"{error}; the run goes on, and what is missing is written as soon as that is possible")
+                self._warn(f"{error}; the run continues, and missing files are written as soon as that is possible")
             self._complained = True
             return
         if self._complained:
-            self._warn(f"{self._folder}: can be written again, nothing is missing")
+            self._warn(f"{self._folder}: can be written again, and no file is missing")
         self._complained = False
 
     def _wait_for_room(self) -> None:
         deadline = time.monotonic() + self._max_wait
         while self._unwritten:
             if time.monotonic() >= deadline:
-                raise RunError(f"{self._folder}: could not be written to the end; the hospitals have the final model")
+                raise RunError(f"{self._folder}: not all files could be written; the hospitals have the final model")
             time.sleep(TRY_AGAIN_SECONDS)
             self._write(lambda: None)
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """A finished run needs none; what cannot be removed does no harm."""
+    """Remove the checkpoints of a finished run, as far as possible."""
     with contextlib.suppress(OSError):
         for path in folder.glob("*.ckpt"):
             path.unlink()

@@ -1,4 +1,4 @@
-"""Which hospitals train in a round, and after which rounds is evaluated: the same draw in whatever engine a run runs."""
+"""Which hospitals train in a round, and after which rounds they evaluate; the sample is the same in every engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 from fedhealth.config.federation import share_of
 
 STREAM = 0x5A3B1E
-"""Keeps the draws apart from every other use of the same seed."""
+"""Makes the samples independent of every other use of the same seed."""
 
 
 @dataclass(frozen=True)
 class RoundSchedule:
-    """A run's rounds as far as they are known beforehand; by default all train and evaluate in every round."""
+    """The schedule of a run's rounds; by default all hospitals train and evaluate in every round."""
 
     rounds: int = 0
     evaluate_every: int = 1
@@ -25,11 +25,11 @@ class RoundSchedule:
         return round_num == self.rounds or (self.evaluate_every > 0 and round_num % self.evaluate_every == 0)
 
     def count(self, members: int) -> int:
-        """How many of a federation's members train in a round."""
+        """Number of members that train in a round."""
         return share_of(members, self.fraction)
 
     def draw(self, round_num: int, names: Sequence[str], members: int) -> set[str]:
-        """Some of the names, whatever their order: the same seed, round and names give the same draw."""
+        """A random sample of the names; the same seed, round and set of names give the same sample."""
         generator = np.random.default_rng([STREAM, self.seed, round_num])
         size = min(self.count(members), len(names))
         ordered = sorted(names)

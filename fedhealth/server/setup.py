@@ -1,4 +1,4 @@
-"""Before the rounds: wait for the hospitals, learn who they are, agree on one standardisation and on first weights."""
+"""Setup before the rounds: wait for the hospitals, and determine the standardisation and the initial weights."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from fedhealth.server.events import OnEvent
 from fedhealth.server.participation import OPEN, Admission
 from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import check_label_counts, check_moments, make_member
-from fedhealth.server.setup_questions import SetupQuestions
+from fedhealth.server.setup_queries import SetupQueries
 from fedhealth.transport.protocol.fields import Weights, encode_arrays
 from fedhealth.transport.protocol.setup import (
     DESCRIBE,
@@ -34,17 +34,17 @@ from fedhealth.transport.protocol.setup import (
 
 
 class Agreement(NamedTuple):
-    """What all hospitals begin the rounds with."""
+    """The common start of the rounds."""
 
     standardisation: Standardisation | None
     """None if each hospital uses its own."""
     class_weights: tuple[float, float] | None
-    """Of a healthy and an ill patient in training; None if they are not asked for."""
+    """Of a healthy and an ill patient in training; None without --class-weights."""
     weights: ArrayRecord
 
 
 class Setup:
-    """What the server learns from the hospitals before the rounds; the parameters are those of `SetupQuestions`."""
+    """The setup of a run before the rounds; the parameters are those of `SetupQueries`."""
 
     def __init__(
         self,
@@ -57,42 +57,42 @@ class Setup:
         admission: Admission = OPEN,
     ) -> None:
         self._settings = settings
-        self._questions = SetupQuestions(grid, settings, wanted, max_wait, on_event, admission=admission)
+        self._queries = SetupQueries(grid, settings, wanted, max_wait, on_event, admission=admission)
 
     @property
     def members(self) -> list[Member]:
-        """Those who take part, in the order of their names."""
-        return sorted(self._questions.members.values(), key=lambda member: member.name)
+        """The hospitals that take part, in the order of their names."""
+        return sorted(self._queries.members.values(), key=lambda member: member.name)
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Hospital -> why it takes no part."""
-        return self._questions.left_out
+        """Hospital -> why it does not take part."""
+        return self._queries.left_out
 
     def collect_members(self) -> list[Member]:
-        """Wait for all hospitals and for their word that they are ready; those who take part, in the order of their names.
+        """Wait until all hospitals are ready; returns those that take part, in the order of their names.
 
         Raises
         ------
         RunError
-            Hospitals are missing when the time is up, too few of them can take part, or two have one name.
+            Hospitals are missing after `max_wait` seconds, too few can take part, or two have the same name.
         """
-        questions = self._questions
-        while len(questions.members) < questions.staying:
-            while (here := len(questions.here())) < questions.staying:
-                questions.wait(f"only {here} of {questions.staying} hospitals (--hospitals) came", ())
-            new = sorted(questions.here() - questions.members.keys())
-            described = questions.ask_those_here(new, DESCRIBE, encode_empty_request(), self._read_member)
-            here_now = questions.here()
-            known = {**questions.members, **described}
-            questions.members = {node: each for node, each in known.items() if node in here_now}
-            if len(questions.members) < questions.staying:
-                names = [member.name for member in questions.members.values()]
-                questions.wait(f"only {len(names)} of {questions.staying} hospitals were ready", names)
+        queries = self._queries
+        while len(queries.members) < queries.staying:
+            while (here := len(queries.here())) < queries.staying:
+                queries.wait(f"only {here} of {queries.staying} hospitals (--hospitals) joined", ())
+            new = sorted(queries.here() - queries.members.keys())
+            described = queries.query_once(new, DESCRIBE, encode_empty_request(), self._read_member)
+            here_now = queries.here()
+            known = {**queries.members, **described}
+            queries.members = {node: each for node, each in known.items() if node in here_now}
+            if len(queries.members) < queries.staying:
+                names = [member.name for member in queries.members.values()]
+                queries.wait(f"only {len(names)} of {queries.staying} hospitals were ready", names)
         return _check_names(self.members)
 
     def agree(self) -> Agreement:
-        """What the rounds begin with; if a hospital is left out meanwhile, the others agree anew, without its patients.
+        """The common start of the rounds; computed again without a hospital that is left out in the meantime.
 
         Raises
         ------
@@ -102,38 +102,38 @@ class Setup:
         while True:
             before = self.members
             agreement = Agreement(
-                self.agree_on_standardisation(), self.agree_on_class_weights(), self.ask_for_initial_weights()
+                self.agree_on_standardisation(), self.agree_on_class_weights(), self.fetch_initial_weights()
             )
             if self.members == before:
                 return agreement
 
     def agree_on_standardisation(self) -> Standardisation | None:
-        """Means and deviations for everybody, in two passes over sums; None if each hospital uses its own."""
+        """Means and standard deviations for all hospitals, from sums in two passes; None if each hospital uses its own."""
         if self._settings.scaling == "local":
             return None
         if self._settings.scaling == "reference":
             return preprocessing.reference_standardisation()
-        ask_all = self._questions.ask_all
-        firsts = ask_all(FIRST_MOMENTS, encode_empty_request(), decode_moments, check_moments)
+        query_all = self._queries.query_all
+        firsts = query_all(FIRST_MOMENTS, encode_empty_request(), decode_moments, check_moments)
         means = preprocessing.combine_means(firsts)
         content = encode_second_moments_request(means)
-        squares = ask_all(SECOND_MOMENTS, content, decode_moments, check_moments)
+        squares = query_all(SECOND_MOMENTS, content, decode_moments, check_moments)
         return preprocessing.combine_standardisation(means, squares)
 
     def agree_on_class_weights(self) -> tuple[float, float] | None:
-        """How much a healthy and an ill patient count in training, from the sums of all; None if that is not asked for."""
+        """Weights of a healthy and an ill patient in training, from summed label counts; None without --class-weights."""
         if not self._settings.class_weights:
             return None
-        counts = self._questions.ask_all(LABEL_COUNTS, encode_empty_request(), decode_label_counts, check_label_counts)
+        counts = self._queries.query_all(LABEL_COUNTS, encode_empty_request(), decode_label_counts, check_label_counts)
         return class_weights(sum(each.healthy for each in counts), sum(each.ill for each in counts))
 
-    def ask_for_initial_weights(self) -> ArrayRecord:
-        """The seeded weights, from one hospital: all would give the same, and the server has no model of its own."""
-        questions, content, answers = self._questions, encode_empty_request(), list[Weights]()
-        while not answers:  # whoever could not reply to is no longer a member
-            first = min(questions.members, key=questions.name)
-            answers = questions.ask([first], INITIAL_WEIGHTS, content, _read_initial_weights)
-        return encode_arrays(answers[0])
+    def fetch_initial_weights(self) -> ArrayRecord:
+        """The seeded weights, from one hospital: they are the same in all, and the server has no model of its own."""
+        queries, content, replies = self._queries, encode_empty_request(), list[Weights]()
+        while not replies:  # a hospital that could not reply is no longer a member
+            first = min(queries.members, key=queries.name)
+            replies = queries.query([first], INITIAL_WEIGHTS, content, _read_initial_weights)
+        return encode_arrays(replies[0])
 
     def _read_member(self, reply: Message) -> Member:
         private, validates = self._settings.private, self._settings.validation_share > 0
@@ -153,10 +153,10 @@ def _check_names(members: list[Member]) -> list[Member]:
 
 
 def require_same_members(members: Sequence[Member], before: Sequence[Member], dropped: Mapping[str, str]) -> None:
-    """A run goes on with the hospitals and the patients that it began with, or it would be another run."""
+    """Raise a `RunError` if a resumed run has other hospitals than before, or one has other patients."""
     expected = {member.name: member for member in before if member.name not in dropped}
     for member in members:
         if member.name not in expected:
-            raise RunError(f"{member.name} was not in the run that goes on ({', '.join(sorted(expected))} were)")
+            raise RunError(f"{member.name} was not in the run that is resumed ({', '.join(sorted(expected))} were)")
         if member != expected[member.name]:
-            raise RunError(f"{member.name} has other patients than when the run began; give it the same file again")
+            raise RunError(f"{member.name} has other patients than when the run started; give it the same file again")

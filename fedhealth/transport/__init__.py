@@ -1,1 +1,1 @@
-"""How messages travel: gRPC streams, TLS, and grids without a network."""
+"""Message transport: gRPC streams, TLS, and grids without a network."""

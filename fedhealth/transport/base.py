@@ -1,4 +1,4 @@
-"""What Flower asks of every `Grid`, and is the same wherever its messages go."""
+"""The part of Flower's `Grid` interface that all our grids share."""
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -8,7 +8,7 @@ from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, set_identity
 
 
 class BaseGrid(Grid):
-    """A `Grid` in a process that is the server of one run."""
+    """Base class of grids in a process that is the server of one run."""
 
     def __init__(self) -> None:
         set_identity(SERVER_NODE_ID)
@@ -24,7 +24,7 @@ class BaseGrid(Grid):
         return self._run
 
     def name_of(self, node_id: int) -> str | None:
-        """The name under which this hospital joined; None if no hospital of that node id did."""
+        """The name under which this hospital joined; None if no hospital with that node id has joined."""
         raise NotImplementedError
 
     def create_message(

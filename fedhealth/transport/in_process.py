@@ -1,4 +1,4 @@
-"""The same two apps in one process, without a network."""
+"""A Flower `Grid` whose hospitals run in this process, without a network."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from fedhealth.transport.messages import (
 )
 
 HospitalApps = Mapping[str, ClientApp]
-"""Hospital name -> its app; a mapping that makes an app when it is asked for keeps very many hospitals cheap."""
+"""Hospital name -> its app; for very many hospitals, a mapping that creates apps on demand saves memory."""
 
 
 class InProcessGrid(BaseGrid):
@@ -30,7 +30,7 @@ class InProcessGrid(BaseGrid):
 
     Attributes
     ----------
-    context : what a `ServerApp` is called with on this grid.
+    context : the Flower `Context` for a `ServerApp` that runs on this grid.
     """
 
     def __init__(self, hospitals: HospitalApps, run_config: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ class InProcessGrid(BaseGrid):
         self._sent = 0
 
     def get_node_ids(self) -> list[int]:
-        """All hospitals, in the order of their ids."""
+        """The node ids of all hospitals, in order."""
         return self._hospitals.node_ids
 
     def name_of(self, node_id: int) -> str | None:
@@ -49,28 +49,28 @@ class InProcessGrid(BaseGrid):
         return self._hospitals.names.get(node_id)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Let the hospitals answer at once; returns the messages' ids."""
+        """Let the hospitals process the messages at once; returns the messages' ids."""
         return [self._deliver(message) for message in checked_messages(messages)]
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """The replies, in the order of node ids; each is handed out once."""
+        """The replies, in the order of node ids; each is returned once."""
         replies = [self._replies.pop(message_id) for message_id in message_ids]
         return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """One reply per message, in the order of node ids; there is nothing to wait for."""
+        """One reply per message, in the order of node ids."""
         return self.pull_messages(self.push_messages(messages))
 
     def _deliver(self, message: Message) -> str:
         self._sent += 1
         message_id = str(self._sent)
         set_message_id(message, message_id)
-        self._replies[message_id] = self._hospitals.answer(message)
+        self._replies[message_id] = self._hospitals.reply(message)
         return message_id
 
 
 class Hospitals:
-    """Hospitals that answer in this process: those of `names` among `apps`. What an app leaves in its context is kept."""
+    """Hospitals in this process: those of `apps` with these `names`. State that an app stores in its context is kept."""
 
     def __init__(self, apps: HospitalApps, names: Iterable[str], run_config: Mapping[str, Any]) -> None:
         self._apps = apps
@@ -79,13 +79,13 @@ class Hospitals:
         self._contexts: dict[int, Context] = {}
         self.node_ids = sorted(self.names)
 
-    def answer(self, message: Message) -> Message:
-        """The reply of the hospital that the message is for."""
+    def reply(self, message: Message) -> Message:
+        """The reply of the hospital that the message is addressed to."""
         node = message.metadata.dst_node_id
         context = self._contexts.get(node) or Context(RUN_ID, node, {}, RecordDict(), self._run_config)
         try:
             reply = self._apps[self.names[node]](message, context)
-        except Exception as error:  # noqa: BLE001  # as on the link: the server gets a word, whatever happens
+        except Exception as error:  # noqa: BLE001  # as over gRPC: the server gets a reply whatever fails
             return failure_reply(message, error)
         if len(context.state):
             self._contexts[node] = context
@@ -93,5 +93,5 @@ class Hospitals:
 
 
 def server_context(run_config: Mapping[str, Any]) -> Context:
-    """What a `ServerApp` is called with."""
+    """The Flower `Context` for a `ServerApp`."""
     return Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))

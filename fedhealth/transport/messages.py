@@ -1,6 +1,6 @@
-"""Flower's messages as bytes, and every flwr internal that the link leans on, in one place.
+"""Encoding of Flower's messages, and all internals of flwr that this package uses.
 
-Pinned to flwr 1.42; `tests/transport/test_messages.py` fails when one of them moves.
+Written for flwr 1.42; `tests/transport/test_messages.py` fails if one of the internals changes.
 """
 
 import hashlib
@@ -19,39 +19,39 @@ from fedhealth.data.schema import schema_fingerprint
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
 PROTOCOL = "4"
-"""Raised whenever an older client could misunderstand a newer server."""
+"""Increased when an older client could misunderstand a newer server."""
 SERVER_NODE_ID = 1
 RUN_ID = 1
 ABSENT = ErrorCode.NODE_UNAVAILABLE
-"""Code of an error reply that the link made: nobody there, or no answer in time. The hospital may come back."""
+"""Code of an error reply for a hospital that is not connected or did not reply in time. It may come back."""
 APP_FAILED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-"""Code of an error reply that the hospital gave itself."""
+"""Code of an error reply that the hospital itself sent."""
 
 
 def agreement() -> dict[str, str]:
-    """What client and server must have in common, as call metadata; checked when a hospital joins."""
+    """The values that client and server must have in common, as call metadata; compared when a hospital joins."""
     return {"protocol": PROTOCOL, "schema": schema_fingerprint()}
 
 
 def node_id_of(hospital: str) -> int:
-    """Flower's number for a hospital: 63 bits of a hash of its name, which survive a restart; never the server's."""
+    """A hospital's node id: 63 bits of a hash of its name, so it is the same after a restart; never the server's id."""
     return int.from_bytes(hashlib.sha256(hospital.encode()).digest()[:8], "big") >> 1 | 1 << 32
 
 
 def set_identity(node_id: int) -> None:
-    """Tell Flower who this process is; without it no new `Message` can be built (a reply needs no identity)."""
+    """Set this process's node id in Flower, which requires one for a new `Message` (but not for a reply)."""
     TaskIdentity.run_id = RUN_ID
     TaskIdentity.task_id = RUN_ID
     TaskIdentity.node_id = node_id
 
 
 def set_message_id(message: Message, message_id: str) -> None:
-    """Number a message: Flower leaves that to its SuperLink and gives no setter."""
+    """Set a message's id, for which Flower has no setter, since its SuperLink assigns ids."""
     message.metadata.__dict__["_message_id"] = message_id
 
 
 def checked_messages(messages: Iterable[Message]) -> list[Message]:
-    """The messages that a `Grid` is to send, in a list.
+    """The messages as a list, validated before a `Grid` sends them.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def checked_messages(messages: Iterable[Message]) -> list[Message]:
     """
     outgoing = list(messages)
     if len(set(map(id, outgoing))) < len(outgoing):
-        raise ValueError("the same Message object is there twice; make a Message for each hospital and each time")
+        raise ValueError("the same Message object occurs twice; make a Message for each hospital and each time")
     for message in outgoing:
         if message.metadata.ttl != DEFAULT_TTL:
             reason = "leave ttl out, and give send_and_receive a timeout"
@@ -76,14 +76,14 @@ def encode_message(message: Message) -> bytes:
 
 
 Parts = tuple[bytes, bytes]
-"""Metadata and content of an encoded message, which is the two joined."""
+"""Metadata and content of an encoded message; joined, they are the message."""
 
 
 def encode_messages(messages: Iterable[Message]) -> list[Parts]:
-    """Many messages; content that several of them share (the global weights) is serialised once and held once.
+    """Encoded messages; content that several messages share (the global weights) is serialised and stored once.
 
-    Two encoded protobuf messages written one after the other are the encoding of both merged (protobuf, "Encoding",
-    section "Last One Wins"): metadata differ, content is the same bytes.
+    The concatenation of two encoded protobuf messages is the encoding of both merged (protobuf, "Encoding", section
+    "Last One Wins"), so metadata and content can be encoded separately.
     """
     contents: dict[int, bytes] = {}
     encoded = []
@@ -97,29 +97,30 @@ def encode_messages(messages: Iterable[Message]) -> list[Parts]:
 
 
 def decode_message(payload: bytes) -> Message:
-    """Bytes back to a message; a `ValueError` if they are none."""
+    """The message of these bytes; raises a `ValueError` if they are not a message."""
     try:
         proto = ProtoMessage.FromString(payload)
         if proto.HasField("content") == proto.HasField("error"):
             raise ValueError("a message is either content or an error")
         return message_from_proto(proto)
-    except Exception as error:  # flwr's conversion breaks in many ways on what no honest end sends
+    except Exception as error:  # on invalid bytes, flwr's conversion raises many kinds of exceptions
         raise ValueError(f"not a Flower message ({type(error).__name__})") from error
 
 
 def failure_reply(request: Message, error: Exception) -> Message:
-    """The answer of a hospital whose app failed.
+    """The error reply of a hospital whose app failed.
 
-    Only our own words about a run travel; any other error is named by its type, for its text may quote a patient.
+    Only the text of a `RunError` is sent; of any other error only its type, since its text may contain a patient's
+    values.
     """
     return error_reply(request, str(error) if isinstance(error, RunError) else type(error).__name__, APP_FAILED)
 
 
 def error_reply(request: Message, reason: str, code: int = ABSENT) -> Message:
-    """The answer that stands in for a missing one."""
+    """An error reply to `request`."""
     return Message(Error(code=code, reason=reason), reply_to=request)
 
 
-def request(content: RecordDict, message_type: str, node_id: int) -> Message:
+def make_request(content: RecordDict, message_type: str, node_id: int) -> Message:
     """A message from the server to one hospital."""
     return Message(content, dst_node_id=node_id, message_type=message_type)

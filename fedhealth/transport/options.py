@@ -1,25 +1,25 @@
-"""gRPC's own switches for both ends: sizes, keep-alive, limits. Checked against the C core of grpcio 1.85.
+"""gRPC options for both ends: sizes, keep-alive, limits. Checked against the C core of grpcio 1.85.
 
-Keep-alive: either end pings a stream that has been silent for `KEEPALIVE_SECONDS`, so that a hospital may train for hours
-while routers and firewalls between the two still see traffic (they forget a connection after a minute or more), and an end
-that is gone is noticed. A gRPC server that is not configured for this closes the connection ("too many pings").
+Keep-alive: either end pings a stream without traffic for `KEEPALIVE_SECONDS`. Routers and firewalls drop a connection
+without traffic after a minute or more, and a hospital may train for hours; the ping also detects a dead peer. A gRPC
+server that is not configured for this closes the connection ("too many pings").
 """
 
 Options = list[tuple[str, int | str]]
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-"""The longest message. The server lets gRPC take twice as much: gRPC itself refuses a longer one without a reason."""
+"""The longest message. gRPC's own limit at the server is twice this, because gRPC gives no reason for a refusal."""
 KEEPALIVE_SECONDS = 30.0
 ANSWER_SECONDS = 20.0
-"""How long a ping may stay unanswered before the connection is taken for dead."""
+"""A connection is closed if a ping gets no reply within this time."""
 IDLE_SECONDS = 300.0
 """A connection without any call is closed after this long."""
 HANDSHAKE_SECONDS = 10.0
-"""How long a handshake may take."""
+"""Maximum duration of a handshake."""
 
 
 def server_options() -> Options:
-    """For the server that hospitals reach, directly or through the TLS proxy."""
+    """Options of the server, with or without the TLS proxy in front of it."""
     return [
         *_common_options(),
         ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
@@ -32,7 +32,7 @@ def server_options() -> Options:
 
 
 def client_options(proxy: str | None = None) -> Options:
-    """For a hospital's channel to its server, through the HTTP proxy of this URL (None: directly)."""
+    """Options of a hospital's channel to its server, through the HTTP proxy with this URL (None: directly)."""
     return [
         *_common_options(),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -47,7 +47,7 @@ def _common_options() -> Options:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", _milliseconds(KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", _milliseconds(ANSWER_SECONDS)),
-        ("grpc.http2.max_pings_without_data", 0),  # as many as it takes
+        ("grpc.http2.max_pings_without_data", 0),  # no limit
     ]
 
 

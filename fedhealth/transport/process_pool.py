@@ -1,4 +1,4 @@
-"""A `Grid` whose hospitals answer in a few processes of this machine, each with a share of them."""
+"""A Flower `Grid` whose hospitals are divided among several processes of this machine."""
 
 import contextlib
 import multiprocessing
@@ -18,17 +18,17 @@ from fedhealth.transport.in_process import HospitalApps, Hospitals, server_conte
 from fedhealth.transport.messages import checked_messages, node_id_of, set_message_id
 
 LoadHospitals = Callable[[], HospitalApps]
-"""A function at the top of a module (or a `partial` of one) that each process calls: apps cannot be sent to a process."""
+"""A module-level function (or a `partial` of one) that each process calls, since apps cannot be pickled."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
 LAST_SECONDS = 5.0
-"""How long a process may take to end by itself."""
+"""How long to wait for a process to end before it is killed."""
 
 
 @contextmanager
 def working_grid(
     load_hospitals: LoadHospitals, names: Iterable[str], run_config: Mapping[str, Any], processes: int
 ) -> Iterator["WorkersGrid"]:
-    """The grid of the hospitals of these names, while its processes live; they are ended when the block is left."""
+    """A grid of the hospitals with these names; its processes are ended when the block is left."""
     spawn = multiprocessing.get_context("spawn")
     in_order = sorted(names, key=node_id_of)
     shares = [in_order[first::processes] for first in range(processes)]
@@ -37,9 +37,9 @@ def working_grid(
         for share in shares:
             ours, theirs = spawn.Pipe()
             process = spawn.Process(target=_serve, args=(theirs, load_hospitals, share, run_config), daemon=True)
-            with _unstopped():
+            with _signals_deferred():
                 process.start()
-            theirs.close()  # theirs alone: if they die, we read the end of the pipe instead of waiting
+            theirs.close()  # so that the pipe ends if the process dies
             workers.append(Worker(process, ours, frozenset(map(node_id_of, share))))
         yield WorkersGrid(workers, run_config, in_order)
     finally:
@@ -48,22 +48,22 @@ def working_grid(
 
 
 class Worker:
-    """A process and the hospitals that live in it."""
+    """A process and the hospitals in it."""
 
     def __init__(self, process: SpawnProcess, pipe: "Connection[Any, Any]", nodes: frozenset[int]) -> None:
         self.nodes = nodes
         self._process = process
         self._pipe = pipe
 
-    def ask(self, messages: Sequence[Message]) -> None:
-        """Hand over messages; those that share their content share it there, too."""
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send messages to the process; content that messages share is sent once."""
         try:
             self._pipe.send(messages)
         except OSError:
             raise self._died() from None
 
-    def hear(self) -> list[Message]:
-        """The replies to what was asked last."""
+    def receive(self) -> list[Message]:
+        """Wait for the replies to the messages sent last."""
         try:
             replies: list[Message] = self._pipe.recv()
         except (EOFError, OSError):
@@ -71,7 +71,7 @@ class Worker:
         return replies
 
     def end(self) -> None:
-        """Let the process end, or end it."""
+        """End the process; it is killed if it does not end by itself."""
         self._pipe.close()
         self._process.join(LAST_SECONDS)
         self._process.kill()
@@ -79,12 +79,12 @@ class Worker:
 
     def _died(self) -> RunError:
         self._process.join(LAST_SECONDS)
-        how = self._process.exitcode
-        return RunError(f"a process of the simulation ended too early (exit code {how}); is there enough memory?")
+        code = self._process.exitcode
+        return RunError(f"a process of the simulation ended too early (exit code {code}); is there enough memory?")
 
 
 class WorkersGrid(BaseGrid):
-    """See `working_grid`; `context` is what a `ServerApp` is called with on this grid."""
+    """See `working_grid`; `context` is the Flower `Context` for a `ServerApp` that runs on this grid."""
 
     def __init__(self, workers: Sequence[Worker], run_config: Mapping[str, Any], names: Iterable[str] = ()) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class WorkersGrid(BaseGrid):
         self._sent = 0
 
     def get_node_ids(self) -> list[int]:
-        """All hospitals, in the order of their ids."""
+        """The node ids of all hospitals, in order."""
         return self._nodes
 
     def name_of(self, node_id: int) -> str | None:
@@ -104,13 +104,13 @@ class WorkersGrid(BaseGrid):
         return self._names.get(node_id)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Let the hospitals answer; returns the messages' ids once all have."""
+        """Send the messages and wait for all replies; returns the messages' ids."""
         replies = self.send_and_receive(messages)
         self._replies |= {reply.metadata.reply_to_message_id: reply for reply in replies}
         return [reply.metadata.reply_to_message_id for reply in replies]
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """The replies, in the order of node ids; each is handed out once."""
+        """The replies, in the order of node ids; each is returned once."""
         return _by_node(self._replies.pop(message_id) for message_id in message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
@@ -120,10 +120,10 @@ class WorkersGrid(BaseGrid):
             self._sent += 1
             set_message_id(message, str(self._sent))
         shares = [[m for m in outgoing if m.metadata.dst_node_id in worker.nodes] for worker in self._workers]
-        asked = [(worker, share) for worker, share in zip(self._workers, shares, strict=True) if share]
-        for worker, share in asked:
-            worker.ask(share)
-        return _by_node(reply for worker, _ in asked for reply in worker.hear())
+        busy = [(worker, share) for worker, share in zip(self._workers, shares, strict=True) if share]
+        for worker, share in busy:
+            worker.send(share)
+        return _by_node(reply for worker, _ in busy for reply in worker.receive())
 
 
 def _by_node(replies: Iterable[Message]) -> list[Message]:
@@ -131,20 +131,20 @@ def _by_node(replies: Iterable[Message]) -> list[Message]:
 
 
 @contextmanager
-def _unstopped() -> Iterator[None]:
+def _signals_deferred() -> Iterator[None]:
     """Defer stop signals while a process is started; Ctrl-C stops only us."""
-    heard: list[int] = []
+    received: list[int] = []
     try:
         with _sigint_blocked():
             # Another thread may receive the signal that is blocked here, and Python would then interrupt this thread.
-            before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in STOPS}
+            before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in STOPS}
             try:
                 yield
             finally:
                 for number, handler in before.items():
                     signal.signal(number, handler)
     finally:
-        for each in heard[:1]:
+        for each in received[:1]:
             signal.raise_signal(each)
 
 
@@ -165,12 +165,12 @@ def _sigint_blocked() -> Iterator[None]:
 def _serve(
     pipe: "Connection[Any, Any]", load_hospitals: LoadHospitals, share: Sequence[str], run_config: Mapping[str, Any]
 ) -> None:
-    """What a process does: answer for its share of the hospitals until the pipe is closed."""
+    """Main function of a process: reply for its share of the hospitals until the pipe is closed."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows: a Ctrl-C reaches every process of the console
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     hospitals = Hospitals(load_hospitals(), share, run_config)
     with contextlib.suppress(EOFError, OSError):
         while True:
             messages = pipe.recv()
-            replies = [hospitals.answer(message) for message in messages]
+            replies = [hospitals.reply(message) for message in messages]
             pipe.send(replies)

@@ -1,4 +1,4 @@
-"""`make chaos`: a seeded schedule of faults against a real federation, and what came of it.
+"""`make chaos`: injects a seeded schedule of faults into a real federation and reports the result.
 
 Every round needs every hospital, so a fault may delay the run and nothing else: the final weights must be bit for bit those
 of an undisturbed run.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fedhealth.common.runtime_env import quiet_libraries
-from tests.chaos.federation import HARMS, HOSPITALS, Federation, make_ground
+from tests.chaos.federation import HARMS, HOSPITALS, Federation, make_files
 
 ROUNDS_PER_FAULT = 40
 """Long enough that the run does not end before its last fault."""
@@ -56,7 +56,7 @@ def run(folder: Path, schedule: list[tuple[str, int]], rounds: int, seed: int) -
 
 
 def watch_memory(federation: Federation) -> None:
-    """Tell how much an undisturbed run grows between a quarter and nine tenths of its rounds."""
+    """Print how much memory an undisturbed run gains between a quarter and nine tenths of its rounds."""
     before, places = {}, (federation.rounds // 4, federation.rounds * 9 // 10)
     for place in places:
         federation.server.wait_until(lambda _, place=place: federation.last_round() >= place, f"round {place}")
@@ -68,7 +68,7 @@ def watch_memory(federation: Federation) -> None:
 
 
 def judge(storm: Federation, expected: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
-    """(rounds lost, wrong weights, strangers admitted) of a run with faults, beside the weights of an undisturbed one."""
+    """(lost rounds, wrong weights, admitted intruders) of a run with faults, compared with an undisturbed one."""
     found = storm.weights()
     wrong = sum(not np.array_equal(weights, found[name]) for name, weights in expected.items())
     return storm.lost_rounds(), wrong, storm.admitted_strangers
@@ -84,8 +84,8 @@ def main() -> int:
     rounds = max(flags.faults * ROUNDS_PER_FAULT, 20)
     with tempfile.TemporaryDirectory(prefix="fedhealth-chaos-") as name:
         calm, storm = Path(name) / "calm", Path(name) / "storm"
-        make_ground(calm)
-        make_ground(storm)
+        make_files(calm)
+        make_files(storm)
         expected = run(calm, [], rounds, flags.seed).weights()
         schedule = make_schedule(HARMS, flags.faults, flags.seed)
         lost, wrong, admitted = judge(run(storm, schedule, rounds, flags.seed), expected)

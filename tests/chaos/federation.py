@@ -1,4 +1,4 @@
-"""A federation of real processes over TLS, each client behind a proxy of its own, and what can be done to it."""
+"""A federation of real processes over TLS, each client behind a proxy of its own, and the faults that can be injected."""
 
 import contextlib
 import json
@@ -20,8 +20,8 @@ HOSPITALS = ("synthetic-cleveland", "synthetic-hungary", "synthetic-switzerland"
 PATIENTS = 160
 
 
-def make_ground(folder: Path) -> None:
-    """Data and certificates: of the federation, and of a stranger with a CA of his own."""
+def make_files(folder: Path) -> None:
+    """Data and certificates of the federation, and certificates of an intruder with another CA."""
     commands = [
         ["create_dataset.py", "--source", "synthetic", "--patients", str(PATIENTS), "--out", str(folder / "data")],
         ["-m", "fedhealth", "certificates", "--hospitals", *HOSPITALS, "evil", "--out", str(folder / "certs")],
@@ -33,7 +33,7 @@ def make_ground(folder: Path) -> None:
 
 
 class Federation:
-    """Server and clients; `harm_*` methods hurt one of them and mend it again, returning when the harm is done."""
+    """Server and clients; each `harm_*` method injects a fault, repairs it and returns afterwards."""
 
     def __init__(self, folder: Path, rounds: int, seed: int) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Federation:
         self.server.wait_until(lambda _: self.last_round() >= min(before + more, self.rounds), f"{more} more rounds")
 
     def last_round(self) -> int:
-        """The last round that the present server process has told of."""
+        """The last round that the current server process has printed."""
         for line in reversed(self.server.lines[-50:]):
             if line.startswith("round ") and "/" in line:
                 return int(line.split()[1].partition("/")[0])
@@ -121,8 +121,8 @@ class Federation:
         self.server.process.wait()
         self.server = self._start_server(f"127.0.0.1:{self.port}")
 
-    def harm_stop_server_politely(self, number: int) -> None:
-        """SIGTERM; the clients are told and end; all are started again."""
+    def harm_terminate_server(self, number: int) -> None:
+        """SIGTERM; the server sends the reason to the clients, which end; all are started again."""
         self.server.process.send_signal(signal.SIGTERM)
         assert self.server.end() == 143, self.server.output
         for client in self.clients:
@@ -133,12 +133,12 @@ class Federation:
     def harm_hang_client(self, number: int) -> None:
         client = self.clients[number].process
         client.send_signal(signal.SIGSTOP)
-        self._knock()  # for the time that a stranger needs
+        self._send_and_close()  # for as long as an intruder takes
         client.send_signal(signal.SIGCONT)
 
     def harm_hang_server(self, number: int) -> None:
         self.server.process.send_signal(signal.SIGSTOP)
-        self._send(b"anybody there?")  # takes the second that this waits for an answer
+        self._send(b"anybody there?")  # takes the second that this waits for a reply
         self.server.process.send_signal(signal.SIGCONT)
 
     def harm_cut(self, number: int) -> None:
@@ -151,9 +151,9 @@ class Federation:
     def harm_corrupt(self, number: int) -> None:
         self._proxies[number].corrupt()
 
-    def harm_hold(self, number: int) -> None:
+    def harm_block(self, number: int) -> None:
         self._proxies[number].hold()
-        self._knock()
+        self._send_and_close()
         self._proxies[number].release()
 
     def harm_garbage(self, number: int) -> None:
@@ -175,7 +175,7 @@ class Federation:
         with self._tls(self.folder / "certs" / HOSPITALS[number]) as line:
             line.sendall(np.random.default_rng(number).bytes(2000))
 
-    def harm_strange_ca(self, number: int) -> None:
+    def harm_unknown_ca(self, number: int) -> None:
         self._try_to_join(HOSPITALS[number], self.folder / "strange" / HOSPITALS[number])
 
     def harm_not_on_the_list(self, number: int) -> None:
@@ -195,7 +195,7 @@ class Federation:
         ):
             self.admitted_strangers += 1
 
-    def _knock(self) -> None:
+    def _send_and_close(self) -> None:
         self._try_to_join("evil", self.folder / "certs" / "evil")
 
     def _send(self, content: bytes) -> None:

@@ -86,9 +86,9 @@ def test_a_hospital_is_named_by_its_flag_or_its_file(
 
 def test_the_hospitals_own_limits_are_those_of_its_flags(file: Path) -> None:
     usual = ClientSession.prepare(ClientSettings(file=file)).hospital
-    assert usual.limits == HospitalLimits(min_count=5, max_epsilon=None, share_verdict=False)
+    assert usual.limits == HospitalLimits(min_count=5, max_epsilon=None, share_comparisons=False)
     strict = ClientSession.prepare(ClientSettings(file=file, min_count=9, max_epsilon=4.0, share_verdict=True)).hospital
-    assert strict.limits == HospitalLimits(min_count=9, max_epsilon=4.0, share_verdict=True)
+    assert strict.limits == HospitalLimits(min_count=9, max_epsilon=4.0, share_comparisons=True)
     assert (strict.ledger.path, strict.ledger.limit) == (ledger_path(file), 4.0)
 
 

@@ -23,7 +23,7 @@ from flwr.cli.build import build_fab_from_disk
 import fedhealth
 from fedhealth.cli.commands.simulate import main as simulate
 from fedhealth.cli.flower_run import flower_home, opened_flower_run
-from fedhealth.client.error_mod import answer_in_own_words
+from fedhealth.client.error_mod import error_mod
 from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
@@ -139,7 +139,7 @@ def fail_with(error: Exception, run_id: int) -> Message:
 
     three_hospitals()  # gives this process an identity; Flower makes no message without one
     message = Message(RecordDict(), dst_node_id=7, message_type="train")
-    return answer_in_own_words(message, Context(run_id, 7, {}, RecordDict(), {}), call_next)
+    return error_mod(message, Context(run_id, 7, {}, RecordDict(), {}), call_next)
 
 
 def test_a_supernode_sends_only_texts_of_our_own_errors(caplog: pytest.LogCaptureFixture) -> None:

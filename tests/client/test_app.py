@@ -1,4 +1,4 @@
-"""What a hospital refuses to say and to believe, whatever the server asks; asked as the server would."""
+"""What a hospital does not send or accept, whatever the server requests."""
 
 import ast
 import gc
@@ -41,7 +41,7 @@ def moments_of(reply: Message) -> tuple[list[int], list[float]]:
     return list(record["counts"]), list(record["sums"])
 
 
-def moments_as_told(moments: Moments) -> tuple[list[int], list[float]]:
+def moments_as_sent(moments: Moments) -> tuple[list[int], list[float]]:
     return list(moments.counts), list(moments.sums)
 
 
@@ -54,9 +54,9 @@ def reason(reply: Message) -> str:
 # --- small counts -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("known", "told"), [(0, 0), (1, 0), (4, 0), (5, 5), (6, 6)])
-def test_a_number_that_fewer_than_five_patients_have_is_told_as_if_nobody_had_it(
-    tmp_path: Path, known: int, told: int
+@pytest.mark.parametrize(("known", "expected"), [(0, 0), (1, 0), (4, 0), (5, 5), (6, 6)])
+def test_sums_of_a_number_that_fewer_than_five_patients_have_are_sent_as_zero(
+    tmp_path: Path, known: int, expected: int
 ) -> None:
     path = write_hospital(tmp_path / "client_1.csv", chol_known=known)
     train, _ = split_patients(load_hospital(path).patients, 0.25, 0)
@@ -67,31 +67,31 @@ def test_a_number_that_fewer_than_five_patients_have_is_told_as_if_nobody_had_it
     ):
         counts, sums = moments_of(reply)
         assert exact.counts[CHOL] == known
-        assert (counts[CHOL], sums[CHOL]) == (told, exact.sums[CHOL] if told else 0.0)
+        assert (counts[CHOL], sums[CHOL]) == (expected, exact.sums[CHOL] if expected else 0.0)
         for place in set(range(len(NAMES))) - {CHOL}:
             assert (counts[place], sums[place]) == (exact.counts[place], exact.sums[place])
             assert counts[place] > 5
 
 
 @pytest.mark.parametrize(
-    ("server", "own", "told"), [(5, 5, 7), (8, 5, 0), (5, 8, 0), (1, 5, 7), (1, 8, 0), (7, 7, 7), (1, None, 7)]
+    ("server", "own", "expected"), [(5, 5, 7), (8, 5, 0), (5, 8, 0), (1, 5, 7), (1, 8, 0), (7, 7, 7), (1, None, 7)]
 )
 def test_the_larger_of_the_servers_and_the_hospitals_own_limit_holds(
-    tmp_path: Path, server: int, own: int | None, told: int
+    tmp_path: Path, server: int, own: int | None, expected: int
 ) -> None:
     path = write_hospital(tmp_path / "client_1.csv", chol_known=7)
     ask = make_ask(path, HospitalLimits(LEAST_COUNT if own is None else own), min_count=server)
-    assert moments_of(ask("query.first_moments"))[0][CHOL] == told
-    assert moments_of(ask("query.second_moments", means=MEANS))[0][CHOL] == told
+    assert moments_of(ask("query.first_moments"))[0][CHOL] == expected
+    assert moments_of(ask("query.second_moments", means=MEANS))[0][CHOL] == expected
 
 
-def test_without_a_limit_of_its_own_a_hospital_keeps_to_five_whatever_the_server_asks(tmp_path: Path) -> None:
+def test_without_a_limit_of_its_own_a_hospital_uses_five_whatever_the_server_requests(tmp_path: Path) -> None:
     path = write_hospital(tmp_path / "client_1.csv", chol_known=4)
     counts, sums = moments_of(make_ask(path, min_count=1)("query.first_moments"))
     assert (counts[CHOL], sums[CHOL]) == (0, 0.0)
 
 
-def test_a_hospital_that_keeps_a_number_to_itself_still_uses_the_federations_mean_for_it(tmp_path: Path) -> None:
+def test_a_hospital_that_does_not_send_a_numbers_sums_still_uses_the_federations_mean(tmp_path: Path) -> None:
     path = write_hospital(tmp_path / "client_1.csv", chol_known=4)
     weights = make_ask(path)("query.initial_weights").content.array_records["arrays"]
     moved = []
@@ -102,7 +102,7 @@ def test_a_hospital_that_keeps_a_number_to_itself_still_uses_the_federations_mea
     assert not np.array_equal(moved[0], moved[1])
 
 
-def test_what_the_model_goes_by_rests_on_enough_ill_and_healthy_patients_or_stays_in_the_hospital(
+def test_permutation_importance_is_sent_only_for_enough_ill_and_healthy_patients(
     tmp_path: Path,
 ) -> None:
     path = write_hospital(tmp_path / "client_1.csv")  # 8 ill and 8 healthy patients to test on
@@ -114,14 +114,14 @@ def test_what_the_model_goes_by_rests_on_enough_ill_and_healthy_patients_or_stay
         assert bool(reply.content) == is_told
 
 
-def test_a_verdict_stays_here_if_fewer_patients_are_tested_than_may_be_told_of(tmp_path: Path) -> None:
+def test_comparisons_are_not_sent_if_there_are_fewer_test_patients_than_min_count(tmp_path: Path) -> None:
     path = write_hospital(tmp_path / "client_1.csv")  # 16 patients to test on
     for min_count, words in (
         (16, ["global-brier", "personal-brier"]),
         (8, ["global-auroc", "personal-brier"]),
         (17, []),
     ):
-        ask = make_ask(path, HospitalLimits(min_count, share_verdict=True), rounds=1)
+        ask = make_ask(path, HospitalLimits(min_count, share_comparisons=True), rounds=1)
         weights = ask("query.initial_weights").content.array_records["arrays"]
         assert list(ask("query.finish", weights, means=MEANS, stds=STDS).content) == words
 
@@ -138,14 +138,14 @@ EVERYTHING = (
 
 
 @pytest.mark.parametrize(("num_patients", "test_share"), [(20, 0.25), (17, 0.5), (60, 0.05), (18, 0.25)])
-def test_a_hospital_whose_split_is_too_small_says_only_that(
+def test_a_hospital_whose_split_is_too_small_sends_only_that_reason(
     tmp_path: Path, num_patients: int, test_share: float
 ) -> None:
     ask = make_ask(write_hospital(tmp_path / "client_1.csv", num_patients), test_share=test_share)
     for kind in EVERYTHING:
         assert reason(ask(kind, ArrayRecord(), means=MEANS, stds=STDS, server_round=1)) == (
             f"too few patients for --test-share {test_share:g}: fewer than 10 would be left to train on or fewer than 5 to "
-            "test on, and sums and counts would tell of each of them"
+            "test on, and sums and counts could disclose single patients"
         )
 
 
@@ -155,10 +155,10 @@ def test_the_smallest_hospital_that_may_take_part_does(tmp_path: Path) -> None:
     assert (counts["train-patients"], counts["test-patients"]) == (16, 6)
 
 
-# --- patients held out for choices ------------------------------------------------------------------------------------
+# --- validation patients ----------------------------------------------------------------------------------------------
 
 
-def test_whoever_is_held_out_for_choices_is_not_trained_on_and_not_in_the_sums(hospital: Path) -> None:
+def test_validation_patients_are_neither_trained_on_nor_in_the_sums(hospital: Path) -> None:
     train, test = split_patients(load_hospital(hospital).patients, 0.25, 0)
     kept, held = hold_validation(train, 0.2, 0)
     ask = make_ask(hospital, patience=3)
@@ -171,8 +171,8 @@ def test_whoever_is_held_out_for_choices_is_not_trained_on_and_not_in_the_sums(h
         "validation-ill": int(held.labels.sum()),
     }
     assert len(kept) + len(held) == len(train)
-    assert moments_of(ask("query.first_moments")) == moments_as_told(preprocessing.first_moments(kept.features))
-    assert moments_of(ask("query.second_moments", means=MEANS)) == moments_as_told(
+    assert moments_of(ask("query.first_moments")) == moments_as_sent(preprocessing.first_moments(kept.features))
+    assert moments_of(ask("query.second_moments", means=MEANS)) == moments_as_sent(
         preprocessing.second_moments(kept.features, MEANS)
     )
     weights = ask("query.initial_weights").content.array_records["arrays"]
@@ -185,17 +185,17 @@ def test_whoever_is_held_out_for_choices_is_not_trained_on_and_not_in_the_sums(h
     }
 
 
-def test_a_share_is_held_out_only_if_something_is_chosen(hospital: Path) -> None:
+def test_validation_patients_are_held_out_only_for_model_selection(hospital: Path) -> None:
     counts: Any = make_ask(hospital, validation=0.4)("query.describe").content.metric_records["counts"]
     assert set(counts) == {"train-patients", "test-patients", "test-ill"}
     assert counts["train-patients"] == len(split_patients(load_hospital(hospital).patients, 0.25, 0)[0])
 
 
-def test_a_hospital_with_too_few_patients_to_hold_some_out_says_only_that(tmp_path: Path) -> None:
+def test_a_hospital_with_too_few_validation_patients_sends_only_that_reason(tmp_path: Path) -> None:
     ask = make_ask(write_hospital(tmp_path / "client_1.csv", 22), patience=3)
     assert reason(ask("query.describe")) == (
-        "too few patients for --validation 0.2: fewer than 10 would be left to train on or fewer than 5 to choose on, and "
-        "sums and counts would tell of each of them"
+        "too few patients for --validation 0.2: fewer than 10 would be left to train on or fewer than 5 to validate on, and "
+        "sums and counts could disclose single patients"
     )
 
 
@@ -205,23 +205,21 @@ def test_a_hospital_with_too_few_patients_to_hold_some_out_says_only_that(tmp_pa
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({}, "the server's means make no sense: 6 numbers are needed"),
-        ({"means": MEANS[:5]}, "means make no sense: 6 numbers"),
-        ({"means": [*MEANS, 1.0]}, "means make no sense: 6 numbers"),
-        ({"means": 3.0}, "means make no sense: 6 numbers"),
-        ({"means": ["a"] * 6}, "means make no sense: not all are numbers from -1e+06 to 1e+06"),
-        ({"means": [float("nan"), *MEANS[1:]]}, "means make no sense: not all"),
-        ({"means": [float("inf"), *MEANS[1:]]}, "means make no sense: not all"),
-        ({"means": [1e155, *MEANS[1:]]}, "means make no sense: not all"),
-        ({"means": MEANS}, "the server's stds make no sense: 6 numbers are needed"),
-        ({"means": MEANS, "stds": [0.0, *STDS[1:]]}, "stds make no sense: not all are numbers from 1e-06 to 1e+06"),
-        ({"means": MEANS, "stds": [-1.0, *STDS[1:]]}, "stds make no sense: not all"),
-        ({"means": MEANS, "stds": [float("nan"), *STDS[1:]]}, "stds make no sense: not all"),
+        ({}, "the server's means are invalid: 6 numbers are needed"),
+        ({"means": MEANS[:5]}, "means are invalid: 6 numbers"),
+        ({"means": [*MEANS, 1.0]}, "means are invalid: 6 numbers"),
+        ({"means": 3.0}, "means are invalid: 6 numbers"),
+        ({"means": ["a"] * 6}, "means are invalid: not all are numbers from -1e+06 to 1e+06"),
+        ({"means": [float("nan"), *MEANS[1:]]}, "means are invalid: not all"),
+        ({"means": [float("inf"), *MEANS[1:]]}, "means are invalid: not all"),
+        ({"means": [1e155, *MEANS[1:]]}, "means are invalid: not all"),
+        ({"means": MEANS}, "the server's stds are invalid: 6 numbers are needed"),
+        ({"means": MEANS, "stds": [0.0, *STDS[1:]]}, "stds are invalid: not all are numbers from 1e-06 to 1e+06"),
+        ({"means": MEANS, "stds": [-1.0, *STDS[1:]]}, "stds are invalid: not all"),
+        ({"means": MEANS, "stds": [float("nan"), *STDS[1:]]}, "stds are invalid: not all"),
     ],
 )
-def test_a_standardisation_that_makes_no_sense_is_refused_in_one_line(
-    hospital: Path, config: dict[str, Any], words: str
-) -> None:
+def test_an_invalid_standardisation_is_refused_in_one_line(hospital: Path, config: dict[str, Any], words: str) -> None:
     ask = make_ask(hospital)
     weights = ask("query.initial_weights").content.array_records["arrays"]
     for kind in ("train", "evaluate", "query.importance"):
@@ -270,7 +268,7 @@ def test_weights_that_are_not_this_models_are_refused_in_one_line(hospital: Path
     weights = broken(ask("query.initial_weights").content.array_records["arrays"], change)
     for kind in ("train", "evaluate", "query.importance"):
         reply = ask(kind, weights, means=MEANS, stds=STDS, server_round=1)
-        assert reason(reply) == f"the server's weights make no sense: {words}"
+        assert reason(reply) == f"the server's weights are invalid: {words}"
 
 
 def test_huge_weights_end_in_one_line_too(hospital: Path) -> None:
@@ -279,26 +277,28 @@ def test_huge_weights_end_in_one_line_too(hospital: Path) -> None:
     huge = ArrayRecord({name: Array(np.full_like(array.numpy(), 3e38)) for name, array in arrays.items()})
     for kind in ("train", "evaluate", "query.importance"):
         reply = ask(kind, huge, means=MEANS, stds=STDS, server_round=1)
-        assert not reply.has_error() or reason(reply).startswith(("training diverged", "the server's weights make no"))
+        assert not reply.has_error() or reason(reply).startswith(
+            ("training diverged", "the server's weights are invalid")
+        )
 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "nan", "pickle"])
-def test_what_is_to_be_added_to_every_gradient_is_checked_like_the_weights(hospital: Path, change: str) -> None:
+def test_a_correction_is_validated_like_the_weights(hospital: Path, change: str) -> None:
     grid = InProcessGrid({"lakeside": make_app(hospital)}, FederationSettings().to_run_config())
     (node_id,) = grid.get_node_ids()
     weights = make_ask(hospital)("query.initial_weights").content.array_records["arrays"]
     config = ConfigRecord({"means": MEANS, "stds": STDS, "server-round": 1})
     content = RecordDict({"arrays": weights, "correction": broken(weights, change), "config": config})
     (reply,) = grid.send_and_receive([Message(content, dst_node_id=node_id, message_type="train")])
-    assert reason(reply).startswith("the server's weights make no sense: ")
+    assert reason(reply).startswith("the server's weights are invalid: ")
 
 
 @pytest.mark.parametrize("proximal_mu", [-0.1, 101.0, float("nan"), "1", True])
-def test_a_pull_that_is_no_pull_is_refused_in_one_line(hospital: Path, proximal_mu: Any) -> None:
+def test_an_invalid_proximal_mu_is_refused_in_one_line(hospital: Path, proximal_mu: Any) -> None:
     ask = make_ask(hospital)
     weights = ask("query.initial_weights").content.array_records["arrays"]
     reply = ask("train", weights, means=MEANS, stds=STDS, server_round=1, proximal_mu=proximal_mu)
-    assert reason(reply) == "the server's proximal-mu makes no sense: a number from 0 to 100 is needed"
+    assert reason(reply) == "the server's proximal-mu is invalid: a number from 0 to 100 is needed"
 
 
 @pytest.mark.parametrize(
@@ -306,11 +306,11 @@ def test_a_pull_that_is_no_pull_is_refused_in_one_line(hospital: Path, proximal_
     [[1.0], [1.0, 1.0, 1.0], 1.0, [0.4, 1.0], [1.0, 2e4], [1.0, float("nan")], ["1", "1"], []],
     ids=str,
 )
-def test_class_weights_that_are_none_are_refused_in_one_line(hospital: Path, class_weights: Any) -> None:
+def test_invalid_class_weights_are_refused_in_one_line(hospital: Path, class_weights: Any) -> None:
     ask = make_ask(hospital)
     weights = ask("query.initial_weights").content.array_records["arrays"]
     reply = ask("train", weights, means=MEANS, stds=STDS, server_round=1, class_weights=class_weights)
-    assert reason(reply) == "the server's class-weights make no sense: two numbers from 0.5 to 10000 are needed"
+    assert reason(reply) == "the server's class-weights are invalid: two numbers from 0.5 to 10000 are needed"
 
 
 def test_class_weights_are_those_of_the_loss_in_training(hospital: Path) -> None:
@@ -333,22 +333,22 @@ def test_class_weights_are_those_of_the_loss_in_training(hospital: Path) -> None
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True])
-def test_a_threshold_that_is_none_is_refused_in_one_line(hospital: Path, threshold: Any) -> None:
+def test_an_invalid_threshold_is_refused_in_one_line(hospital: Path, threshold: Any) -> None:
     ask = make_ask(hospital)
     weights = ask("query.initial_weights").content.array_records["arrays"]
     reply = ask("query.finish", weights, means=MEANS, stds=STDS, threshold=threshold)
-    assert reason(reply) == "the server's threshold makes no sense: a number from 0 to 1 is needed"
+    assert reason(reply) == "the server's threshold is invalid: a number from 0 to 1 is needed"
 
 
-@pytest.mark.parametrize(("ill", "told"), [(0, (0, 0)), (5, (0, 0)), (7, (40, 5)), (30, (22, 22)), (55, (0, 0))])
-def test_label_counts_stay_in_the_hospital_if_one_is_small(tmp_path: Path, ill: int, told: tuple[int, int]) -> None:
-    """Of 60 patients a quarter of each class is tested; 5 ill ones leave 4 to train on, and so do 5 healthy ones."""
+@pytest.mark.parametrize(("ill", "expected"), [(0, (0, 0)), (5, (0, 0)), (7, (40, 5)), (30, (22, 22)), (55, (0, 0))])
+def test_label_counts_are_not_sent_if_one_is_small(tmp_path: Path, ill: int, expected: tuple[int, int]) -> None:
+    """Of 60 patients a quarter of each class is tested; of 5 ill ones 4 are trained on, and of 5 healthy ones as well."""
     path = write_hospital(tmp_path / "client_1.csv")
     table = pd.read_csv(path)
     table[TARGET] = (np.arange(60) < ill).astype(int)
     table.to_csv(path, index=False)
     counts: Any = make_ask(path)("query.label_counts").content.metric_records["labels"]
-    assert (counts["healthy"], counts["ill"]) == told
+    assert (counts["healthy"], counts["ill"]) == expected
 
 
 def test_the_servers_larger_limit_holds_for_label_counts_too(hospital: Path) -> None:
@@ -362,7 +362,7 @@ def test_training_needs_the_number_of_its_round(hospital: Path, server_round: An
     weights = ask("query.initial_weights").content.array_records["arrays"]
     config = {} if server_round is None else {"server_round": server_round}
     reply = ask("train", weights, means=MEANS, stds=STDS, **config)
-    assert reason(reply) == "the server's message makes no sense: it has no round number"
+    assert reason(reply) == "the server's message is invalid: it has no round number"
 
 
 def test_a_message_without_its_config_is_refused_in_one_line(hospital: Path) -> None:
@@ -370,7 +370,7 @@ def test_a_message_without_its_config_is_refused_in_one_line(hospital: Path) -> 
     (node_id,) = grid.get_node_ids()
     for kind in ("query.second_moments", "train", "evaluate"):
         (reply,) = grid.send_and_receive([Message(RecordDict(), dst_node_id=node_id, message_type=kind)])
-        assert reason(reply) == "the server's message makes no sense: it has no config"
+        assert reason(reply) == "the server's message is invalid: it has no config"
 
 
 @pytest.mark.parametrize(
@@ -383,16 +383,14 @@ def test_a_message_without_its_config_is_refused_in_one_line(hospital: Path) -> 
         ({"seed": "x"}, "--seed is 'x'"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_in_one_line(
-    hospital: Path, run_config: dict[str, Any], words: str
-) -> None:
+def test_invalid_settings_are_refused_in_one_line(hospital: Path, run_config: dict[str, Any], words: str) -> None:
     for kind in EVERYTHING:
-        told = reason(make_ask(hospital, **run_config)(kind, ArrayRecord()))
-        assert told.startswith("the server's settings make no sense: ")
-        assert words in told
+        text = reason(make_ask(hospital, **run_config)(kind, ArrayRecord()))
+        assert text.startswith("the server's settings are invalid: ")
+        assert words in text
 
 
-# --- what an error may say --------------------------------------------------------------------------------------------
+# --- the text of errors -----------------------------------------------------------------------------------------------
 
 QUOTED: dict[str, set[str]] = {
     "client/app.py": set(),
@@ -421,7 +419,7 @@ def raised_run_errors(part: str) -> list[ast.Call]:
 
 
 @pytest.mark.parametrize("module", QUOTED)
-def test_the_text_of_an_error_that_travels_holds_nothing_of_a_patient(module: str) -> None:
+def test_the_text_of_an_error_that_is_sent_contains_no_patient_data(module: str) -> None:
     calls = raised_run_errors(module)
     quoted = {
         ast.unparse(part.value) for call in calls for part in ast.walk(call) if isinstance(part, ast.FormattedValue)
@@ -432,7 +430,7 @@ def test_the_text_of_an_error_that_travels_holds_nothing_of_a_patient(module: st
 
 
 @pytest.mark.parametrize("part", ["data", "metrics", "config", "models/training.py", "common/array_codec.py"])
-def test_no_module_that_holds_patients_raises_an_error_that_travels(part: str) -> None:
+def test_no_module_with_patient_data_raises_an_error_that_is_sent(part: str) -> None:
     assert raised_run_errors(part) == []
 
 
@@ -466,7 +464,7 @@ def test_settings_that_are_parsed_once_for_many_messages_keep_their_types_apart(
     data = HospitalData.from_csv(hospital, TRAINERS)
     config = FederationSettings(hospitals=1, min_hospitals=1).to_run_config()
     assert data.participation(config) is data.participation(dict(config))
-    with pytest.raises(RunError, match=r"settings make no sense: --min-hospitals is .*; give a value of type int"):
+    with pytest.raises(RunError, match=r"settings are invalid: --min-hospitals is .*; give a value of type int"):
         data.participation({**config, "min-hospitals": value})
 
 
@@ -478,7 +476,7 @@ def test_only_the_last_federations_of_a_hospital_stay_prepared(hospital: Path) -
     assert data.participation(configs[0]) is not first
 
 
-def test_a_hospital_that_nobody_holds_any_more_is_freed_with_all_that_it_has_derived(hospital: Path) -> None:
+def test_an_unreferenced_hospital_is_freed_with_all_its_caches(hospital: Path) -> None:
     data = HospitalData.from_csv(hospital, TRAINERS)
     config = FederationSettings(dp_epsilon=4.0, dp_delta=1e-3).to_run_config()
     part = data.participation(config)
@@ -489,7 +487,7 @@ def test_a_hospital_that_nobody_holds_any_more_is_freed_with_all_that_it_has_der
     assert [each() for each in kept] == [None] * 4
 
 
-def test_the_final_model_is_compared_once_whoever_asks_for_it(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_final_model_is_compared_only_once(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[str] = []
     original = personalization.compare_models
 
@@ -498,20 +496,18 @@ def test_the_final_model_is_compared_once_whoever_asks_for_it(hospital: Path, mo
         return original(*args)
 
     monkeypatch.setattr(personalization, "compare_models", compare)
-    data = HospitalData.from_csv(hospital, TRAINERS, "lakeside", HospitalLimits(share_verdict=True))
+    data = HospitalData.from_csv(hospital, TRAINERS, "lakeside", HospitalLimits(share_comparisons=True))
     config = FederationSettings(rounds=1).to_run_config()
     ask = ask_through(InProcessGrid({"lakeside": app.make_client_app(data)}, config))
     weights = ask("query.initial_weights").content.array_records["arrays"]
     reply = ask("query.finish", weights, means=MEANS, stds=STDS)
     final = data.participation(config).final
     assert final is not None
-    assert set(reply.content) == {f"{name}-{each.metric}" for name, each in final.outcome.verdicts.items()}
+    assert set(reply.content) == {f"{name}-{each.metric}" for name, each in final.outcome.comparisons.items()}
     assert compared == ["once"]
 
 
-def test_nothing_is_compared_for_a_hospital_that_neither_shares_nor_looks(
-    hospital: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_compared_if_no_comparison_is_used(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(personalization, "compare_models", lambda *_: pytest.fail("compared"))
     ask = make_ask(hospital)
     weights = ask("query.initial_weights").content.array_records["arrays"]

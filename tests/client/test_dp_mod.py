@@ -1,4 +1,4 @@
-"""A whole run under differential privacy in one process: what leaves, what is refused, what is paid for."""
+"""A whole run under differential privacy in one process: what is sent, refused and charged."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def hospitals(tmp_path: Path) -> dict[str, Path]:
     return write_hospitals(tmp_path)
 
 
-class Listening(InProcessGrid):
+class RecordingGrid(InProcessGrid):
     """An in-process grid that keeps all replies."""
 
     def __init__(self, *args: object) -> None:
@@ -48,25 +48,25 @@ class Listening(InProcessGrid):
 
 def make_grid(
     hospitals: dict[str, Path], run_config: dict[str, object] | None = None, limits: HospitalLimits = USUAL
-) -> Listening:
+) -> RecordingGrid:
     config = {**FederationSettings(hospitals=len(hospitals)).to_run_config(), **PROMISE, **(run_config or {})}
-    return Listening(make_apps(hospitals, limits), config)
+    return RecordingGrid(make_apps(hospitals, limits), config)
 
 
-def run(grid: Listening) -> list[Event]:
+def run(grid: RecordingGrid) -> list[Event]:
     events: list[Event] = []
     make_server_app(events.append)(grid, grid.context)
     return events
 
 
-def ask(grid: Listening, name: str, kind: str, content: RecordDict | None = None) -> Message:
+def ask(grid: RecordingGrid, name: str, kind: str, content: RecordDict | None = None) -> Message:
     (reply,) = grid.send_and_receive(
         [Message(content or RecordDict(), dst_node_id=node_id_of(name), message_type=kind)]
     )
     return reply
 
 
-def test_a_run_ends_with_a_model_a_noisy_evaluation_and_the_promise_of_each_hospital(
+def test_a_run_ends_with_a_model_a_noisy_evaluation_and_each_hospitals_epsilon(
     hospitals: dict[str, Path],
 ) -> None:
     events = run(make_grid(hospitals))
@@ -81,11 +81,11 @@ def test_a_run_ends_with_a_model_a_noisy_evaluation_and_the_promise_of_each_hosp
     assert all(np.isfinite(array.numpy()).all() for array in finished.weights.values())
 
 
-def test_only_what_is_covered_leaves_and_nothing_of_it_is_exact(hospitals: dict[str, Path]) -> None:
+def test_only_noisy_covered_values_are_sent(hospitals: dict[str, Path]) -> None:
     grid = make_grid(hospitals)
     run(grid)
-    told = {kind for kind, _ in grid.heard}
-    assert told == {"query.describe", "query.initial_weights", "train", "evaluate", "query.finish"}
+    kinds = {kind for kind, _ in grid.heard}
+    assert kinds == {"query.describe", "query.initial_weights", "train", "evaluate", "query.finish"}
     for kind, reply in grid.heard:
         records, metrics = set(reply.content), dict(reply.content.metric_records.items())
         match kind:
@@ -109,13 +109,13 @@ NOT_COVERED = ("first_moments", "second_moments", "label_counts", "subgroups", "
 
 
 @pytest.mark.parametrize("kind", [f"query.{name}" for name in NOT_COVERED])
-def test_every_other_question_is_refused_whatever_the_server_says(hospitals: dict[str, Path], kind: str) -> None:
+def test_every_other_message_is_refused(hospitals: dict[str, Path], kind: str) -> None:
     reply = ask(make_grid(hospitals), min(hospitals), kind, RecordDict({"config": ConfigRecord({"means": [0.0] * 6})}))
     assert reply.has_error()
-    assert reply.error.reason == f"under differential privacy this hospital does not answer {kind}"
+    assert reply.error.reason == f"under differential privacy this hospital does not reply to {kind}"
 
 
-def test_a_run_costs_what_it_promised_and_the_ledger_beside_the_csv_says_so(hospitals: dict[str, Path]) -> None:
+def test_a_run_spends_its_epsilon_and_the_ledger_beside_the_csv_records_it(hospitals: dict[str, Path]) -> None:
     run(make_grid(hospitals))
     for path in hospitals.values():
         spent = PrivacyLedger(ledger_path(path)).spent()
@@ -127,7 +127,7 @@ def test_a_run_costs_what_it_promised_and_the_ledger_beside_the_csv_says_so(hosp
         assert 0.4 + steps == pytest.approx(4.0, abs=0.05)
 
 
-def test_the_same_question_gets_the_same_answer_for_nothing(hospitals: dict[str, Path]) -> None:
+def test_a_repeated_message_gets_the_same_reply_at_no_cost(hospitals: dict[str, Path]) -> None:
     grid, name = make_grid(hospitals), min(hospitals)
     first = ask(grid, name, "query.describe")
     weights = ask(grid, name, "query.initial_weights").content.array_records["arrays"]
@@ -143,7 +143,7 @@ def test_the_same_question_gets_the_same_answer_for_nothing(hospitals: dict[str,
 
 
 @pytest.mark.slow
-def test_no_noise_comes_from_the_federation_s_seed(hospitals: dict[str, Path], tmp_path: Path) -> None:
+def test_no_noise_depends_on_the_federations_seed(hospitals: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     others = write_hospitals(tmp_path / "again")
     first, second = (
@@ -154,19 +154,19 @@ def test_no_noise_comes_from_the_federation_s_seed(hospitals: dict[str, Path], t
 
 
 @pytest.mark.slow
-def test_a_noisy_count_is_drawn_once_and_told_again_after_a_restart(hospitals: dict[str, Path]) -> None:
+def test_a_noisy_count_is_drawn_once_and_sent_again_after_a_restart(hospitals: dict[str, Path]) -> None:
     name = min(hospitals)
-    told = set()
+    totals = set()
     for rounds in range(2, 8):  # other settings: another participant, as in a new process
         counts = ask(make_grid(hospitals, {"rounds": rounds}), name, "query.describe").content.metric_records["counts"]
-        told.add(counts["train-patients"])
-    assert len(told) == 1
+        totals.add(counts["train-patients"])
+    assert len(totals) == 1
 
 
-def test_a_hospital_stops_at_its_own_limit_whatever_the_server_says(hospitals: dict[str, Path]) -> None:
+def test_a_hospital_stops_at_its_own_limit(hospitals: dict[str, Path]) -> None:
     run(make_grid(hospitals, {"rounds": 2}, HospitalLimits(max_epsilon=6.0)))
     with pytest.raises(
-        RunError, match=r"could not reply to query\.describe: this hospital's privacy budget does not reach"
+        RunError, match=r"could not reply to query\.describe: this hospital's privacy budget is too small"
     ):
         run(make_grid(hospitals, {"rounds": 3}, HospitalLimits(max_epsilon=6.0)))
 
@@ -176,18 +176,18 @@ def test_a_hospital_whose_budget_does_not_reach_is_left_out_and_the_others_keep_
 ) -> None:
     poor, config = min(hospitals), {**FederationSettings(hospitals=4).to_run_config(), **PROMISE}
     apps = {**make_apps(hospitals), **make_apps({poor: hospitals[poor]}, HospitalLimits(max_epsilon=0.5))}
-    events = run(Listening(apps, config))
+    events = run(RecordingGrid(apps, config))
     began, finished = (event for event in events if isinstance(event, RunStarted | RunFinished))
     assert {member.name for member in began.members} == {*hospitals} - {poor}
     assert began.left_out[poor].startswith(
-        "could not reply to query.describe: this hospital's privacy budget does not reach"
+        "could not reply to query.describe: this hospital's privacy budget is too small"
     )
     assert {member.epsilon for member in began.members} == {4.0}
     assert isinstance(finished, RunFinished)
     assert finished.rounds[-1].left_out == {}
 
 
-def test_a_server_that_goes_on_after_its_last_round_gets_nothing_more(hospitals: dict[str, Path]) -> None:
+def test_a_server_gets_no_reply_after_the_last_planned_round(hospitals: dict[str, Path]) -> None:
     grid, name = make_grid(hospitals, {"rounds": 2}), min(hospitals)
     weights = ask(grid, name, "query.initial_weights").content.array_records["arrays"]
     scale = {"means": [50.0] * 6, "stds": [10.0] * 6}
@@ -196,7 +196,7 @@ def test_a_server_that_goes_on_after_its_last_round_gets_nothing_more(hospitals:
         for r in (1, 2, 3)
     ]
     assert [reply.has_error() for reply in replies] == [False, False, True]
-    assert replies[2].error.reason.startswith("this run has had all its answers to train")
+    assert replies[2].error.reason.startswith("all planned replies to train")
 
 
 def test_a_hospital_with_a_limit_takes_no_part_without_differential_privacy(hospitals: dict[str, Path]) -> None:
@@ -206,21 +206,21 @@ def test_a_hospital_with_a_limit_takes_no_part_without_differential_privacy(hosp
     assert reply.error.reason.startswith("this hospital takes part under differential privacy only (--max-epsilon)")
 
 
-def test_a_verdict_is_not_told_even_by_a_hospital_that_shares_it(hospitals: dict[str, Path]) -> None:
-    grid = make_grid(hospitals, limits=HospitalLimits(share_verdict=True))
+def test_under_differential_privacy_no_comparison_is_sent(hospitals: dict[str, Path]) -> None:
+    grid = make_grid(hospitals, limits=HospitalLimits(share_comparisons=True))
     run(grid)
     finals = [reply for kind, reply in grid.heard if kind == "query.finish"]
     assert len(finals) == len(hospitals)
     assert all(not reply.has_error() and not reply.content for reply in finals)
 
 
-def test_the_doctors_round_of_training_charges_nothing(hospitals: dict[str, Path]) -> None:
+def test_the_preflight_training_round_charges_nothing(hospitals: dict[str, Path]) -> None:
     name = min(hospitals)
     train_once(load_hospital(hospitals[name], name), FederationSettings(dp_epsilon=3.0), TRAINERS)
     assert not ledger_path(hospitals[name]).exists()
 
 
-def test_nobody_is_trained_on_and_tested(hospitals: dict[str, Path]) -> None:
+def test_no_patient_is_both_trained_on_and_tested(hospitals: dict[str, Path]) -> None:
     name = min(hospitals)
     config = {**FederationSettings(hospitals=4).to_run_config(), **PROMISE}
     split = HospitalData.from_csv(hospitals[name], TRAINERS).participation(config).split
@@ -231,7 +231,7 @@ def test_nobody_is_trained_on_and_tested(hospitals: dict[str, Path]) -> None:
     assert len(split.train) + len(split.test) == len(patients)
 
 
-def test_what_leaves_fits_in_a_message_like_any_other(hospitals: dict[str, Path]) -> None:
+def test_a_private_reply_is_a_valid_message(hospitals: dict[str, Path]) -> None:
     grid = make_grid(hospitals)
     run(grid)
     assert max(len(message_to_proto(reply).SerializeToString()) for _, reply in grid.heard) < 20_000

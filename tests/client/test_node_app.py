@@ -1,4 +1,4 @@
-"""The app that Flower's engines call: which hospital it builds, what a node config may say, and what an error may say."""
+"""The app that Flower's engines call: which hospital it builds, valid node configs, and the text of errors."""
 
 import logging
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ SETTINGS = {**FederationSettings().to_run_config(), **EngineSettings().to_run_co
 
 
 def ask(app: NodeApp, node_config: dict[str, Any], run_id: int = FLOWERS_RUN_ID, **run_config: Any) -> Message:
-    """What a node of a Flower run answers to the first query for sums, which needs no TensorFlow."""
+    """The reply of a node of a Flower run to the first query for sums, which needs no TensorFlow."""
     set_identity(SERVER_NODE_ID)
     message = Message(RecordDict(), dst_node_id=7, message_type="query.label_counts")
     config = {**SETTINGS, **{key.replace("_", "-"): value for key, value in run_config.items()}}
@@ -39,7 +39,7 @@ def labels(reply: Message) -> dict[str, Any]:
     return dict(reply.content.metric_records["labels"])
 
 
-def test_a_supernode_speaks_for_the_hospital_of_the_csv_that_its_node_config_names(tmp_path: Path) -> None:
+def test_a_supernode_is_the_hospital_of_the_csv_in_its_node_config(tmp_path: Path) -> None:
     path = write_hospital(tmp_path / "client_1.csv")  # 60 patients, of whom 30 are ill; a quarter is tested
     assert labels(ask(NodeApp(), {"data": str(path)})) == {"healthy": 22, "ill": 22}
     assert labels(ask(NodeApp(), {"data": str(path), "min-count": 23})) == {"healthy": 0, "ill": 0}
@@ -61,7 +61,7 @@ def test_a_hospital_is_read_once_in_a_process(tmp_path: Path, monkeypatch: pytes
     assert read == [one, two]
 
 
-def test_a_node_of_a_simulation_speaks_for_the_file_or_the_sample_of_its_number(tmp_path: Path) -> None:
+def test_a_node_of_a_simulation_has_the_file_or_the_sample_of_its_number(tmp_path: Path) -> None:
     write_hospitals(tmp_path)
     app = NodeApp()
     by_file = [labels(ask(app, {"partition-id": number, "num-partitions": 4}, data=str(tmp_path))) for number in (0, 1)]
@@ -87,7 +87,7 @@ def test_a_folder_is_listed_once_for_all_nodes_of_a_process(tmp_path: Path, monk
     assert listed == [tmp_path]
 
 
-def test_a_supernode_without_data_is_told_how_to_name_them() -> None:
+def test_a_supernode_without_data_gets_an_error_that_says_how_to_give_them() -> None:
     assert reason(ask(NodeApp(), {})).startswith("a SuperNode has no data; start it with --node-config")
 
 
@@ -99,11 +99,9 @@ def test_a_supernode_without_data_is_told_how_to_name_them() -> None:
         ({"rounds": 0}, "--rounds is 0; give 1 or more"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_by_a_node_of_a_simulation(
-    run_config: dict[str, Any], words: str
-) -> None:
-    told = reason(ask(NodeApp(), {"partition-id": 0}, **run_config))
-    assert told.startswith(f"the server's settings make no sense: {words}")
+def test_invalid_settings_are_refused_by_a_node_of_a_simulation(run_config: dict[str, Any], words: str) -> None:
+    text = reason(ask(NodeApp(), {"partition-id": 0}, **run_config))
+    assert text.startswith(f"the server's settings are invalid: {words}")
 
 
 def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,11 +119,11 @@ def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path, caplog: pytest.Log
         ({"max-epsilon": "3"}, "max-epsilon is 3 in the node config; give a number above 0"),
         ({"share-verdict": 1}, "share-verdict is 1 in the node config; give true or false"),
         ({"require-dp": "yes"}, "require-dp is yes in the node config; give true or false"),
-        ({"max_epsilon": 3.0}, "max_epsilon is no key of a node config; did you mean max-epsilon?"),
-        ({"min-counts": 9}, "min-counts is no key of a node config; did you mean min-count?"),
+        ({"max_epsilon": 3.0}, "max_epsilon is not a key of a node config; did you mean max-epsilon?"),
+        ({"min-counts": 9}, "min-counts is not a key of a node config; did you mean min-count?"),
         (
             {"budget": 3.0},
-            "budget is no key of a node config; known are data, name, min-count, max-epsilon, require-dp, share-verdict, "
+            "budget is not a key of a node config; known are data, name, min-count, max-epsilon, require-dp, share-verdict, "
             "partition-id, num-partitions",
         ),
         (
@@ -134,7 +132,7 @@ def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path, caplog: pytest.Log
         ),
     ],
 )
-def test_a_limit_that_is_none_is_one_line_here_and_its_kind_at_the_server(
+def test_an_invalid_limit_is_one_line_here_and_its_type_at_the_server(
     tmp_path: Path, node_config: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -147,7 +145,7 @@ def test_a_limit_that_is_none_is_one_line_here_and_its_kind_at_the_server(
 def test_the_limits_of_a_node_config_are_the_hospitals() -> None:
     assert read_limits({"data": "x.csv"}) == HospitalLimits()
     config = {"min-count": 9, "max-epsilon": 4, "share-verdict": True, "require-dp": True}
-    assert read_limits(config) == HospitalLimits(min_count=9, max_epsilon=4.0, share_verdict=True)
+    assert read_limits(config) == HospitalLimits(min_count=9, max_epsilon=4.0, share_comparisons=True)
 
 
 @pytest.fixture
@@ -187,7 +185,7 @@ def test_a_key_that_is_refused_is_named_in_the_log_of_the_hospital_and_not_at_th
 ) -> None:
     path = write_hospital(tmp_path / "client_1.csv")
     assert reason(ask(NodeApp(), {"data": str(path), "max_epsilon": 3.0})) == "UsageError"
-    assert log == ["max_epsilon is no key of a node config; did you mean max-epsilon?"]
+    assert log == ["max_epsilon is not a key of a node config; did you mean max-epsilon?"]
     assert reason(ask(NodeApp(), {"partition-id": 0, "max_epsilon": 3.0})) == "UsageError"
 
 

@@ -1,4 +1,4 @@
-"""Differential privacy without TensorFlow: noise, accounting, plans, noisy counts, and the ledger of what was told."""
+"""Differential privacy without TensorFlow: noise, accounting, plans, noisy counts, and the ledger."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def test_noise_on_gradients_is_standard_normal_and_independent() -> None:
     assert np.abs(np.corrcoef(noise.T) - np.eye(4)).max() < 0.06
 
 
-def test_patients_are_chosen_each_by_a_lot_of_his_own() -> None:
+def test_each_patient_is_sampled_independently() -> None:
     noise_source = NoiseSource(seed=1)
     chosen = np.zeros((4_000, 10))
     for row in chosen:
@@ -101,7 +101,7 @@ def test_the_example_of_abadi_costs_no_more_than_they_found() -> None:
 @pytest.mark.slow
 @settings(max_examples=examples(8), deadline=None, derandomize=True)
 @given(st.floats(0.3, 8), st.floats(0.05, 1), st.integers(1, 200), st.sampled_from([1e-5, 1e-3]))
-def test_the_noise_for_a_promise_keeps_it_and_is_not_wasted(
+def test_the_noise_for_an_epsilon_is_sufficient_and_not_larger_than_needed(
     epsilon: float, rate: float, steps: int, delta: float
 ) -> None:
     noise = noise_for_epsilon(epsilon, rate, steps, delta)
@@ -109,7 +109,7 @@ def test_the_noise_for_a_promise_keeps_it_and_is_not_wasted(
     assert epsilon_of_steps(0.97 * noise, rate, steps, delta) > 0.97 * epsilon
 
 
-def test_no_noise_is_no_privacy_and_no_step_tells_nothing() -> None:
+def test_no_noise_is_infinite_epsilon_and_no_step_is_zero_epsilon() -> None:
     assert epsilon_of_steps(0.0, 0.5, 1, 1e-3) == math.inf
     assert epsilon_of_steps(1.0, 0.5, 0, 1e-3) == 0.0
 
@@ -124,20 +124,20 @@ def test_a_plan_spends_a_tenth_on_the_count_and_the_rest_on_the_steps() -> None:
     assert plan.test_epsilon == 2.0
 
 
-def test_a_small_hospital_takes_one_step_with_everybody() -> None:
+def test_a_small_hospital_takes_one_step_with_all_patients() -> None:
     plan = make_plan(FederationSettings(dp_epsilon=2.0, batch_size=64), 30, 0.2)
     assert (plan.rate, plan.steps) == (1.0, 1)
 
 
-def test_given_noise_is_kept_and_the_epsilon_follows() -> None:
+def test_with_given_noise_epsilon_is_computed() -> None:
     plan = make_plan(FederationSettings(dp_noise=6.0, dp_delta=1e-3, rounds=5), 64, 0.1)
     assert plan.noise == 6.0
     assert plan.epsilon == pytest.approx(0.1 + epsilon_of_steps(6.0, 1.0, 5, 1e-3))
 
 
-def test_a_delta_that_lets_one_patient_be_shown_is_refused() -> None:
+def test_a_delta_above_one_over_the_number_of_patients_is_refused() -> None:
     with pytest.raises(
-        RunError, match=r"--dp-delta 0\.01 guarantees nothing to one of about 120 patients: it must be below 0\.0083"
+        RunError, match=r"--dp-delta 0\.01 is too large for about 120 training patients: give less than 0\.0083"
     ):
         make_plan(FederationSettings(dp_epsilon=2.0, dp_delta=0.01), 120, 0.2)
 
@@ -148,35 +148,35 @@ def test_a_delta_that_lets_one_patient_be_shown_is_refused() -> None:
 def test_a_noisy_histogram_holds_ten_groups_and_no_exact_sum() -> None:
     risks = np.array([0.03, 0.04, 0.31, 0.49, 0.5, 0.97])
     labels = np.array([0, 0, 1, 0, 1, 1])
-    told = noisy_histogram(
+    noisy = noisy_histogram(
         score_histogram(risks, labels), 50.0, NoiseSource(seed=1)
     )  # so little noise that there is none
-    assert {BIN_EDGES[place]: told.negatives[place] for place in np.flatnonzero(told.negatives)} == {0.05: 2, 0.45: 1}
-    assert {BIN_EDGES[place]: told.positives[place] for place in np.flatnonzero(told.positives)} == {
+    assert {BIN_EDGES[place]: noisy.negatives[place] for place in np.flatnonzero(noisy.negatives)} == {0.05: 2, 0.45: 1}
+    assert {BIN_EDGES[place]: noisy.positives[place] for place in np.flatnonzero(noisy.positives)} == {
         0.35: 1,
         0.55: 1,
         0.95: 1,
     }
     last = 1 - BIN_RISKS[find_edge(0.95)]
-    assert told.squared_error == pytest.approx(
+    assert noisy.squared_error == pytest.approx(
         2 * 0.0525**2 + 0.4525**2 + (1 - 0.3525) ** 2 + (1 - 0.5525) ** 2 + last**2
     )
-    assert compute_metrics(told).accuracy == pytest.approx(5 / 6)  # 0.5 is an edge of the groups
+    assert compute_metrics(noisy).accuracy == pytest.approx(5 / 6)  # 0.5 is an edge of the groups
 
 
 @pytest.mark.slow
 def test_the_noise_of_each_group_is_that_of_one_patient_more_or_less() -> None:
     empty = score_histogram(np.array([]), np.array([]))
     noise_source = NoiseSource(seed=5)
-    told = [noisy_histogram(empty, 1.0, noise_source).positives[find_edge(0.05)] for _ in range(4_000)]
-    above = math.exp(-1) / (1 + math.exp(-1))  # chance that the noise is above 0; below 0 is told as 0
-    assert np.mean(np.array(told) > 0) == pytest.approx(above, abs=0.03)
+    counts = [noisy_histogram(empty, 1.0, noise_source).positives[find_edge(0.05)] for _ in range(4_000)]
+    above = math.exp(-1) / (1 + math.exp(-1))  # probability that the noise is above 0; a count below 0 is sent as 0
+    assert np.mean(np.array(counts) > 0) == pytest.approx(above, abs=0.03)
 
 
 def test_a_noisy_count_is_near_the_true_one_and_never_tiny() -> None:
     noise_source = NoiseSource(seed=2)
-    told = [noisy_count(100, 0.5, noise_source) for _ in range(2_000)]
-    assert np.mean(told) == pytest.approx(100, abs=0.5)
+    counts = [noisy_count(100, 0.5, noise_source) for _ in range(2_000)]
+    assert np.mean(counts) == pytest.approx(100, abs=0.5)
     assert {noisy_count(0, 5.0, noise_source) for _ in range(50)} == {FEWEST}
 
 
@@ -185,7 +185,7 @@ def test_a_noisy_count_is_near_the_true_one_and_never_tiny() -> None:
 
 @settings(max_examples=examples(30), deadline=None, derandomize=True)
 @given(st.integers(2, 40), st.integers(0, 1000), st.floats(0.05, 0.5))
-def test_one_patient_more_moves_nobody_else_to_the_other_side(number: int, seed: int, share: float) -> None:
+def test_one_more_patient_does_not_change_the_split_of_the_others(number: int, seed: int, share: float) -> None:
     generator = np.random.default_rng(number)
     features = generator.normal(size=(number, 13))
     features[0, 3] = np.nan
@@ -199,7 +199,7 @@ def test_one_patient_more_moves_nobody_else_to_the_other_side(number: int, seed:
         assert len(with_last) - len(without) in (0, 1)
 
 
-def test_about_the_share_that_is_asked_for_is_tested_and_another_seed_tests_others() -> None:
+def test_about_the_test_share_is_tested_and_another_seed_tests_others() -> None:
     features = np.random.default_rng(0).normal(size=(4_000, 13))
     patients = Patients(features, np.zeros(4_000, dtype=np.float32))
     first, second = (split_patients_apart(patients, 0.25, seed)[1] for seed in (0, 1))
@@ -222,7 +222,7 @@ def spend_a_run(budget: PrivacyLedger, split: str = SPLIT) -> None:
     budget.charge_test(split, PLAN.test_epsilon)
 
 
-def test_a_whole_run_costs_what_it_promised_and_a_new_process_knows_it(tmp_path: Path) -> None:
+def test_a_whole_run_spends_its_epsilon_and_a_new_process_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "client_1.budget.jsonl"
     spend_a_run(PrivacyLedger(path))
     spent = PrivacyLedger(path).spent()
@@ -236,20 +236,20 @@ def test_a_second_run_adds_to_the_first(tmp_path: Path) -> None:
     spend_a_run(budget)
     spend_a_run(budget)
     twice = 0.2 + epsilon_of_steps(PLAN.noise, PLAN.rate, 10 * PLAN.steps, 1e-3)
-    assert budget.spent().epsilon == pytest.approx(max(twice, 4.0))  # the tested have told 2.0 twice
+    assert budget.spent().epsilon == pytest.approx(max(twice, 4.0))  # test patients: 2.0 in each of two runs
     spend_a_run(budget, "seed 1, test share 0.25")
     assert budget.spent().epsilon == pytest.approx(max(twice, 4.0) + 2.0, abs=0.01)
     assert budget.spent().delta == 2e-3
 
 
-def test_those_tested_and_those_trained_on_are_others_so_the_larger_loss_counts() -> None:
+def test_the_larger_of_training_loss_and_test_loss_counts() -> None:
     budget = PrivacyLedger()
     budget.charge_test(SPLIT, 2.0)
     budget.charge_count(SPLIT, 200, 0.2)
     assert budget.spent().epsilon == 2.0
 
 
-def test_a_run_that_the_limit_does_not_reach_for_is_refused_before_it_begins() -> None:
+def test_a_run_that_would_exceed_the_limit_is_refused_before_it_begins() -> None:
     budget = PrivacyLedger(limit=3.0)
     spend_a_run(budget)
     with pytest.raises(
@@ -258,7 +258,7 @@ def test_a_run_that_the_limit_does_not_reach_for_is_refused_before_it_begins() -
         budget.require_enough(SPLIT, PLAN, 5)
 
 
-def test_the_limit_stops_a_server_that_asks_for_more_rounds_than_it_said() -> None:
+def test_the_limit_stops_a_server_that_requests_more_rounds_than_planned() -> None:
     budget = PrivacyLedger(limit=2.0)
     spend_a_run(budget)
     with pytest.raises(RunError, match="and another round would make it"):
@@ -268,7 +268,7 @@ def test_the_limit_stops_a_server_that_asks_for_more_rounds_than_it_said() -> No
     assert budget.spent().epsilon <= 2.0
 
 
-def test_what_is_told_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disclosure_is_on_disk_before_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     budget = PrivacyLedger(tmp_path / "nowhere" / "a.budget.jsonl")
     with pytest.raises(RunError, match="nothing is disclosed without the ledger"):
         budget.charge_steps(SPLIT, PLAN)
@@ -292,7 +292,7 @@ def test_a_damaged_ledger_is_never_taken_for_an_empty_one(tmp_path: Path, line: 
     spend_a_run(PrivacyLedger(path))
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n")
-    with pytest.raises(RunError, match="line 3 is no entry of a privacy budget; restore the file"):
+    with pytest.raises(RunError, match="line 3 is not a valid entry of a privacy budget; restore the file"):
         PrivacyLedger(path).spent()
 
 

@@ -1,9 +1,10 @@
-"""An attack on the promise: who knows everything else tries to tell whether one patient took part.
+"""An audit of the (epsilon, delta) guarantee by a membership inference attack on one patient.
 
-The strongest attack that the definition allows: he knows every other patient, and the one he is after was made to stand
-out. He sees what a real hospital sends in a run of one round with full batches and guesses. From how often he is right
-follows, 95 % sure, a lower bound of mu and so of epsilon (Nasr et al. 2023, "Tight auditing of differentially private
-machine learning", section 4.2). It must stay below the promise; with too little noise it must not, or it proves nothing.
+The strongest attack that the definition allows: the attacker knows every other patient, and the target was made an outlier.
+They see what a real hospital sends in a run of one round with full batches, and guess whether the target took part. Their
+error rates give a lower bound of mu, and so of epsilon, with 95 % confidence (Nasr et al. 2023, "Tight auditing of
+differentially private machine learning", section 4.2). It must be below the guarantee; with too little noise it must be above
+it, or the test would show nothing.
 """
 
 import math
@@ -34,7 +35,7 @@ NUM_OTHERS = 30
 
 
 def make_patients() -> Patients:
-    """The others, healthy and alike; the last, ill and unlike anybody, is the one who is asked about."""
+    """Equal healthy patients, and last the target, an ill outlier."""
     features = np.full((NUM_OTHERS + 1, 13), np.nan)
     features[:, 0], features[-1, 0] = 50.0, 90.0
     features[-1, 1:] = [1, 4, 200, 600, 1, 2, 60, 1, 6, 3, 3, 7]
@@ -43,7 +44,7 @@ def make_patients() -> Patients:
     return Patients(features, labels)
 
 
-def what_leaves(patients: Patients, number: int) -> tuple[int, np.ndarray]:
+def sent_values(patients: Patients, number: int) -> tuple[int, np.ndarray]:
     """The noisy count and the trained weights (num_weights,) of a hospital with these patients to train on."""
     hospital = HospitalData(
         Hospital("a", "a", patients, "study", ()),
@@ -66,7 +67,7 @@ def what_leaves(patients: Patients, number: int) -> tuple[int, np.ndarray]:
 
 
 def guess_scores() -> tuple[np.ndarray, np.ndarray]:
-    """How much what left looks as if the patient had been there: (TRIALS,) with him and (TRIALS,) without."""
+    """Scores for the target's presence: (TRIALS,) with the target and (TRIALS,) without."""
     patients = make_patients()
     scale = preprocessing.reference_standardisation()
     inputs = preprocessing.standardise(preprocessing.encode(patients.features, True), scale)
@@ -77,9 +78,9 @@ def guess_scores() -> tuple[np.ndarray, np.ndarray]:
     fewer = Patients(patients.features[:-1], patients.labels[:-1])
 
     def score(group: Patients, number: int) -> float:
-        count, trained = what_leaves(group, number)
+        count, trained = sent_values(group, number)
         expected = min(SETTINGS.batch_size, count)
-        return float((-trained * expected / SETTINGS.learning_rate - others) @ direction)
+        return float((-trained * expected / SETTINGS.local_learning_rate - others) @ direction)
 
     present = np.array([score(patients, number) for number in range(TRIALS)])
     absent = np.array([score(fewer, number) for number in range(TRIALS, 2 * TRIALS)])
@@ -87,7 +88,7 @@ def guess_scores() -> tuple[np.ndarray, np.ndarray]:
 
 
 def epsilon_at_least(present: np.ndarray, absent: np.ndarray) -> float:
-    """Lower bound of epsilon, 95 % sure, from guesses by a threshold that was chosen before anything was seen."""
+    """Lower bound of epsilon with 95 % confidence, from guesses by a threshold that was fixed in advance."""
     right, wrong = int((present > SETTINGS.dp_clip / 2).sum()), int((absent > SETTINGS.dp_clip / 2).sum())
     # Clopper-Pearson, 97.5 % each; a Gaussian mechanism's trade-off: norm.ppf(right) - norm.ppf(wrong) <= mu.
     low = beta.ppf(0.025, right, TRIALS - right + 1) if right else 0.0
@@ -113,13 +114,13 @@ def honest() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_nobody_can_tell_more_than_was_promised(honest: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_attack_stays_below_the_guaranteed_epsilon(honest: tuple[np.ndarray, np.ndarray]) -> None:
     assert epsilon_at_least(*honest) < EPSILON
 
 
 @pytest.mark.slow
-def test_the_attack_is_a_strong_one(honest: tuple[np.ndarray, np.ndarray]) -> None:
-    """It does see the patient, nearly as well as the promise allows: a weak attack would prove nothing."""
+def test_the_attack_is_nearly_as_strong_as_the_guarantee_allows(honest: tuple[np.ndarray, np.ndarray]) -> None:
+    """The bound is close to the guarantee; with a weak attack, staying below it would show nothing."""
     present, absent = honest
     assert present.mean() - absent.mean() == pytest.approx(SETTINGS.dp_clip, rel=0.3)
     assert epsilon_at_least(present, absent) > 0.5 * EPSILON
@@ -132,6 +133,6 @@ def with_noise_times(factor: float) -> Callable[[NoiseSource, tuple[int, ...]], 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.0, 0.5], ids=["no noise", "half of it"])
-def test_the_audit_finds_noise_that_is_missing(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+def test_the_audit_detects_missing_noise(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     monkeypatch.setattr(NoiseSource, "gaussian", with_noise_times(factor))
     assert epsilon_at_least(*guess_scores()) > 1.2 * EPSILON

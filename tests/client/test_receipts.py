@@ -1,4 +1,4 @@
-"""The chain of receipts: what a line holds, what breaks it, what survives, and what the audit says of it."""
+"""The chain of receipts: the content of a line, what breaks the chain, what survives a crash, and the audit."""
 
 import errno
 import hashlib
@@ -43,7 +43,7 @@ def question(kind: str, **config: Any) -> Message:
 
 
 def trained(round_num: int, loss: float = 0.25) -> tuple[Message, Message]:
-    """The server's question and the hospital's answer."""
+    """The server's message and the hospital's reply."""
     asked = question("train", server_round=round_num)
     arrays = ArrayRecord({"hidden/kernel": Array(np.zeros((2, 3), np.float32)), "bias": Array(np.ones(1, np.float32))})
     metrics = MetricRecord({"num-examples": 12, "train-loss": loss})
@@ -52,7 +52,7 @@ def trained(round_num: int, loss: float = 0.25) -> tuple[Message, Message]:
 
 def write(receipts: Receipts, asked: Message, reply: Message) -> bytes:
     payload = encode_message(reply)
-    answer = receipts.hearing(lambda question, context: reply)
+    answer = receipts.note_rounds(lambda question, context: reply)
     receipts.write_message(answer(asked, None), payload)
     return payload
 
@@ -73,7 +73,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
-def test_a_line_tells_everything_that_leaves_with_a_message(tmp_path: Path) -> None:
+def test_a_line_contains_everything_that_is_sent_with_a_message(tmp_path: Path) -> None:
     before = datetime.now(UTC)
     with opened_receipts(tmp_path, "cleveland") as receipts:
         payload = write(receipts, *trained(3))
@@ -97,7 +97,7 @@ def test_a_line_tells_everything_that_leaves_with_a_message(tmp_path: Path) -> N
     }
 
 
-def test_histograms_words_and_errors_stand_in_clear(tmp_path: Path) -> None:
+def test_histograms_words_and_errors_are_recorded_in_full(tmp_path: Path) -> None:
     asked = question("query.describe")
     who = ConfigRecord({"name": "Köln", "source": "own", "key": b"\x01\xff"})
     counts = MetricRecord({"positives": list(range(200)), "loss": 0.1 + 0.2})
@@ -142,7 +142,7 @@ def test_each_line_holds_the_hash_of_the_line_before_and_runs_append(tmp_path: P
         assert receipt["previous"] == hashlib.sha256(line).hexdigest()
 
 
-def test_a_line_can_be_read_before_its_message_leaves_and_outlives_a_kill(tmp_path: Path) -> None:
+def test_a_line_is_written_before_its_message_is_sent_and_survives_a_kill(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
@@ -155,7 +155,7 @@ with opened_receipts(Path({str(tmp_path)!r}), "x") as receipts:
     assert audit_receipts(tmp_path / "x.jsonl").kinds == {"join": 1}
 
 
-def test_a_listener_hears_each_line(tmp_path: Path) -> None:
+def test_the_echo_is_called_with_each_line(tmp_path: Path) -> None:
     heard: list[str] = []
     with opened_receipts(tmp_path, "x", echo=heard.append) as receipts:
         receipts.write_join(JOIN)
@@ -175,7 +175,7 @@ def test_a_plain_name_names_its_file() -> None:
 @given(
     st.text(min_size=1, max_size=100) | st.sampled_from(["..", ".", "../../etc/passwd", "a/b", "a\\b", "~", "x" * 100])
 )
-def test_any_name_becomes_a_file_of_its_own_in_the_folder(name: str) -> None:
+def test_every_name_has_a_file_of_its_own_in_the_folder(name: str) -> None:
     file = file_name(name)
     assert Path(file).name == file
     assert len(file.encode()) <= 120
@@ -230,8 +230,8 @@ def test_on_a_full_disk_nothing_is_half_written_and_the_run_ends_in_one_line(tmp
             write(receipts, *trained(4))
         assert path.read_bytes() == before
         assert str(caught.value) == (
-            f"{path}: a receipt cannot be written (No space left on device), and nothing leaves without one; "
-            "make room there, or give another folder with --receipts"
+            f"{path}: a receipt cannot be written (No space left on device), and nothing is sent without one; "
+            "free space there, or give another folder with --receipts"
         )
         file.room = 10**6
         write(receipts, *trained(4))
@@ -261,7 +261,7 @@ def test_a_place_that_cannot_be_written_is_one_line_at_the_start(tmp_path: Path,
         (folder / "x.jsonl").mkdir(parents=True)
     else:
         folder = Path("/proc/self")
-    line = r"x\.jsonl: receipts cannot be kept there \(.*\); give another folder with --receipts"
+    line = r"x\.jsonl: receipts cannot be written there \(.*\); give another folder with --receipts"
     with pytest.raises(UsageError, match=line), opened_receipts(folder, "x"):
         pytest.fail("opened")
 
@@ -303,7 +303,7 @@ def test_whatever_a_power_failure_leaves_at_the_end_is_kept(tmp_path: Path, rest
     assert audit_receipts(path).lines == 9
 
 
-def test_a_first_line_that_was_cut_short_is_taken_up_as_well(tmp_path: Path) -> None:
+def test_a_first_line_that_was_cut_short_is_kept_as_well(tmp_path: Path) -> None:
     path = write_run(tmp_path, rounds=0)
     path.write_bytes(path.read_bytes()[:50])
     write_run(tmp_path, rounds=0)
@@ -330,20 +330,20 @@ Change = Callable[[list[bytes]], list[bytes]]
     [
         (
             lambda lines: [*lines[:2], lines[2].replace(b"0.25", b"0.35"), *lines[3:]],
-            "line 4 does not refer to the line before it as that stands: one of the two was altered; the 3 before it",
+            "line 4 does not contain the hash of the line before it: one of the two was altered; the 3 before it",
         ),
         (
             lambda lines: [lines[0].replace(b'"protocol":"2"', b'"protocol":"3"'), *lines[1:]],
-            "line 2 does not refer to the line before it as that stands: one of the two was altered; the 1 before it",
+            "line 2 does not contain the hash of the line before it: one of the two was altered; the 1 before it",
         ),
         (
             lambda lines: [*lines[:2], *lines[3:]],
-            "line 3 is receipt 4: what stood here is missing or was moved; the 2 be",
+            "line 3 is receipt 4: an earlier receipt is missing or was moved; the 2 be",
         ),
-        (lambda lines: lines[1:], "line 1 is receipt 2: what stood here is missing or was moved"),
+        (lambda lines: lines[1:], "line 1 is receipt 2: an earlier receipt is missing or was moved"),
         (
             lambda lines: [*lines[:2], lines[3], lines[2], lines[4]],
-            "line 3 is receipt 4: what stood here is missing or was",
+            "line 3 is receipt 4: an earlier receipt is missing or was",
         ),
         (
             lambda lines: [*lines[:3], lines[2], *lines[3:]],
@@ -351,11 +351,11 @@ Change = Callable[[list[bytes]], list[bytes]]
         ),
         (
             lambda lines: [*lines[:2], b"{}", *lines[3:]],
-            "line 3 is no receipt: it was altered; the 2 before it are intact",
+            "line 3 is not a receipt: it was altered; the 2 before it are intact",
         ),
         (
             lambda lines: [*lines[:2], b"", *lines[2:]],
-            "line 3 is no receipt: it was altered; the 2 before it are intact",
+            "line 3 is not a receipt: it was altered; the 2 before it are intact",
         ),
         (lambda lines: [*lines[:4], lines[4][:99]], "line 5 is cut short"),
     ],
@@ -374,7 +374,7 @@ def test_the_first_broken_line_is_named(tmp_path: Path, change: Change, line: st
 
 @settings(derandomize=True, max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10**6), byte=st.integers(0, 255))
-def test_no_byte_but_those_of_the_last_line_can_be_changed_unseen(tmp_path: Path, place: int, byte: int) -> None:
+def test_a_changed_byte_before_the_last_line_is_detected(tmp_path: Path, place: int, byte: int) -> None:
     path = write_run(tmp_path / f"{place}-{byte}")
     content = bytearray(path.read_bytes())
     place %= content.rstrip(b"\n").rindex(b"\n") + 1
@@ -395,12 +395,12 @@ def test_an_end_that_was_cut_off_shows_only_against_a_noted_hash(tmp_path: Path)
     path.write_bytes(b"".join(lines[:3]))
     assert audit_receipts(path).lines == 3
     with pytest.raises(
-        RunError, match=f"no line has the noted hash {noted}: after it was noted, the chain was cut off"
+        RunError, match=f"no line has the noted hash {noted}: since it was noted, the chain was cut off"
     ):
         audit_receipts(path, noted)
 
 
-def test_the_audit_sums_up_all_that_ever_left(tmp_path: Path) -> None:
+def test_the_audit_summarises_all_that_was_sent(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     write_run(tmp_path)
     audit = audit_receipts(path)
@@ -424,7 +424,7 @@ def test_the_command_shows_it_on_one_screen_and_ends_with_0_1_or_2(
     assert command.main([str(path)]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"{path}: intact, 4 lines of 1 run, 20")
-    (join,) = re.findall(r"^what left +messages +bytes\njoin +1 +(\d+)$", out, re.MULTILINE)
+    (join,) = re.findall(r"^sent +messages +bytes\njoin +1 +(\d+)$", out, re.MULTILINE)
     assert int(join) == read(path)[0]["bytes"]
     assert re.search(r"^train +metrics\.train-loss +3 +3$", out, re.MULTILINE)
     last = hashlib.sha256(path.read_bytes().splitlines()[-1]).hexdigest()
@@ -433,7 +433,7 @@ def test_the_command_shows_it_on_one_screen_and_ends_with_0_1_or_2(
     capsys.readouterr()
     path.write_bytes(path.read_bytes().replace(b"0.25", b"0.26"))
     assert command.main([str(path)]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {path}: line 3 does not refer to the line before it")
+    assert capsys.readouterr().err.startswith(f"error: {path}: line 3 does not contain the hash of the line before it")
 
 
 @pytest.mark.parametrize(
@@ -528,7 +528,7 @@ def test_a_line_that_never_ends_is_not_read_into_memory(tmp_path: Path) -> None:
         list(read_chain(path))
 
 
-def test_decode_refuses_what_is_no_receipt() -> None:
+def test_decode_returns_none_for_what_is_no_receipt() -> None:
     good = {"number": 1, "run": 1, "time": "", "kind": "", "previous": ""}
     assert decode_line(json.dumps(good).encode()) == good
     assert decode_line(json.dumps(good | {"number": True}).encode()) is None

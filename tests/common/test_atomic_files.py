@@ -23,7 +23,7 @@ def test_a_second_holder_is_refused_and_nothing_is_left_behind(tmp_path: Path) -
         pass
 
 
-def test_who_waits_goes_on_when_the_first_is_done(tmp_path: Path) -> None:
+def test_a_waiting_process_continues_when_the_first_is_done(tmp_path: Path) -> None:
     order: list[str] = []
 
     def second() -> None:
@@ -38,7 +38,7 @@ def test_who_waits_goes_on_when_the_first_is_done(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
-def test_the_lock_of_a_process_that_was_killed_locks_nobody_out(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     killed = multiprocessing.get_context("spawn").Process(target=lock_and_die, args=(tmp_path / "ledger.jsonl",))
     killed.start()
     killed.join(timeout=60)

@@ -1,11 +1,11 @@
-"""A cache that an object owns: what is kept, what gives way, and that a failure is not kept."""
+"""The bounded cache: which values are kept and replaced, and that a failure is not cached."""
 
 import pytest
 
 from fedhealth.common.bounded_cache import BoundedCache
 
 
-def test_a_value_is_made_once_and_the_one_asked_for_longest_ago_gives_way() -> None:
+def test_a_value_is_made_once_and_the_least_recently_used_one_is_replaced() -> None:
     made: list[str] = []
     cache = BoundedCache[str, str](2)
 
@@ -21,7 +21,7 @@ def test_a_value_is_made_once_and_the_one_asked_for_longest_ago_gives_way() -> N
     assert len(cache) == 2
 
 
-def test_what_fails_is_tried_again() -> None:
+def test_a_failure_is_not_cached() -> None:
     cache = BoundedCache[int, int](2)
     with pytest.raises(ZeroDivisionError):
         cache.get(0, lambda: 1 // 0)

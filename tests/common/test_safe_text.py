@@ -1,4 +1,4 @@
-"""Text from elsewhere fits in one line of a terminal, and escapes say what was there."""
+"""Untrusted text fits in one line of a terminal, and its escapes can be read."""
 
 from hypothesis import given
 from hypothesis import strategies as st

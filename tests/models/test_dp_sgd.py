@@ -36,7 +36,7 @@ TWO = Examples(np.array([[3.0, 4.0], [0.0, 0.0]], dtype=np.float32), np.array([1
 """From zero weights the first has the gradient -0.5 * (3, 4, 1), 2.55 long; the second 0.5 * (0, 0, 1), 0.5 long."""
 
 
-def test_each_patient_s_gradient_is_cut_by_itself_before_they_are_added() -> None:
+def test_each_patients_gradient_is_clipped_before_the_sum() -> None:
     trainer = make_trainer()
     private = DpSgdTrainer(trainer)
     trained = private.train(trainer.initial_weights(), TWO, steps_of([0, 1], num_weights=3, clip=1.0, expected=2.0))
@@ -45,21 +45,21 @@ def test_each_patient_s_gradient_is_cut_by_itself_before_they_are_added() -> Non
     assert flat(trained) == pytest.approx(-RATE * (first + second) / 2, abs=1e-6)
 
 
-def test_noise_is_in_units_of_the_longest_gradient_and_is_divided_by_the_expected_number() -> None:
+def test_noise_is_in_units_of_the_clipping_norm_and_divided_by_the_expected_batch_size() -> None:
     trainer = make_trainer()
     steps = steps_of([], num_weights=3, noise=1.0, clip=0.5, multiplier=4.0, expected=10.0)
     trained = DpSgdTrainer(trainer).train(trainer.initial_weights(), TWO, steps)
     assert flat(trained) == pytest.approx([-RATE * 0.5 * 4.0 / 10.0] * 3)
 
 
-def test_the_sum_is_divided_by_the_expected_number_whoever_came() -> None:
+def test_the_sum_is_divided_by_the_expected_batch_size_whatever_the_actual_one() -> None:
     trainer = make_trainer()
     private = DpSgdTrainer(trainer)
     alone = private.train(trainer.initial_weights(), TWO, steps_of([1], num_weights=3, expected=5.0))
     assert flat(alone) == pytest.approx([0, 0, -RATE * 0.5 / 5.0])
 
 
-def test_every_step_goes_on_from_the_one_before() -> None:
+def test_every_step_starts_from_the_one_before() -> None:
     trainer = make_trainer()
     private = DpSgdTrainer(trainer)
     both = private.train(trainer.initial_weights(), TWO, steps_of([0], [1, 0], num_weights=3, expected=2.0))
@@ -69,7 +69,7 @@ def test_every_step_goes_on_from_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("model", ["logistic", "mlp"])
-def test_lengths_and_sums_are_those_of_tensorflow_s_gradients_one_patient_at_a_time(model: ModelName) -> None:
+def test_norms_and_sums_equal_tensorflows_gradients_of_one_patient_at_a_time(model: ModelName) -> None:
     generator = np.random.default_rng(0)
     trainer = make_trainer(model, num_inputs=5)
     examples = Examples(
@@ -106,8 +106,8 @@ def test_without_noise_and_clipping_a_full_step_is_the_ordinary_one(model: Model
         assert flat(private.train(start, examples, everybody, objective)) == pytest.approx(flat(plain), abs=1e-6)
 
 
-def test_the_longest_possible_difference_by_one_patient_is_the_clip() -> None:
-    """What the accountant counts on: with a patient more, the sum before noise moves by at most `clip`."""
+def test_one_patient_changes_the_sum_by_at_most_the_clipping_norm() -> None:
+    """The assumption of the accountant: one more patient changes the sum before noise by at most `clip`."""
     generator = np.random.default_rng(2)
     trainer = make_trainer("mlp", num_inputs=5)
     private = DpSgdTrainer(trainer)
@@ -126,8 +126,8 @@ def test_the_longest_possible_difference_by_one_patient_is_the_clip() -> None:
     assert max(moved) == pytest.approx(RATE * 0.3, rel=1e-3), "at least one is cut, or this would show nothing"
 
 
-def test_a_hospital_without_a_patient_to_train_on_answers_like_any_other() -> None:
-    """That nobody is there must not show in a failure: noise alone comes back."""
+def test_a_hospital_without_training_patients_replies_like_any_other() -> None:
+    """An empty hospital must not be visible as a failure: the reply is noise only."""
     trainer = make_trainer()
     nobody = Examples(np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.float32))
     steps = steps_of([], num_weights=3, noise=1.0, clip=0.5, multiplier=4.0, expected=10.0)

@@ -96,7 +96,7 @@ def test_one_step_on_two_patients_by_hand() -> None:
     assert loss == pytest.approx(np.log(2))
 
 
-def test_the_last_batch_of_an_epoch_is_smaller_and_counts_as_much_as_it_holds() -> None:
+def test_the_last_smaller_batch_counts_by_its_size() -> None:
     trainer = NumpyTrainer("logistic", 1, learning_rate=1.0, batch_size=2, seed=0)
     examples = Examples(np.zeros((3, 1), np.float32), np.array([1, 1, 0], np.float32))
     (_, bias), loss = trainer.train(trainer.initial_weights(), examples, np.array([[0, 1, 2]], np.int32))
@@ -105,7 +105,7 @@ def test_the_last_batch_of_an_epoch_is_smaller_and_counts_as_much_as_it_holds() 
     assert loss == pytest.approx((2 * np.log(2) - np.log(1 - risk)) / 3)
 
 
-def test_gradients_are_the_slopes_of_the_loss() -> None:
+def test_gradients_equal_finite_differences_of_the_loss() -> None:
     weights = [np.float32(0.5) * weight + np.float32(0.1) for weight in make_numpy_trainer("mlp").initial_weights()]
     examples, patient_weights = make_examples(20), np.full(20, 2, np.float32)
     _, gradients = differentiate(weights, examples.inputs, examples.labels, patient_weights)
@@ -121,7 +121,7 @@ def test_gradients_are_the_slopes_of_the_loss() -> None:
         assert gradient.flat[0] == pytest.approx(slope, rel=1e-4, abs=1e-6)
 
 
-def test_training_changes_nothing_that_it_was_given() -> None:
+def test_training_does_not_change_its_arguments() -> None:
     trainer = make_numpy_trainer("mlp")
     examples, start = make_examples(100), trainer.initial_weights()
     trainer.warm_up()
@@ -130,7 +130,7 @@ def test_training_changes_nothing_that_it_was_given() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_weights_that_diverge_end_in_risks_that_are_no_numbers_without_a_warning(
+def test_diverged_weights_predict_nan_without_a_warning(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
     trainer = NumpyTrainer("mlp", NUM_INPUTS, learning_rate=1e30, batch_size=8, seed=0)
@@ -141,7 +141,7 @@ def test_weights_that_diverge_end_in_risks_that_are_no_numbers_without_a_warning
     assert len(recwarn) == 0
 
 
-def test_large_log_odds_overflow_nowhere() -> None:
+def test_large_log_odds_do_not_overflow() -> None:
     log_odds = np.array([-1e4, 0, 1e4], np.float32)
     with np.errstate(all="raise", under="ignore"):
         np.testing.assert_array_equal(sigmoid(log_odds), [0, 0.5, 1])

@@ -1,4 +1,4 @@
-"""Risks of new patients: the numbers of Keras, from NumPy alone; what is said beside them; what is refused."""
+"""Risks of new patients: equal to those of Keras, with their notes, and what is refused."""
 
 import io
 import json
@@ -109,7 +109,7 @@ def test_what_is_missing_and_unusual_is_named_per_patient(run: Path) -> None:
 # --- patients ---------------------------------------------------------------------------------------------------------
 
 
-def test_one_patient_without_a_diagnosis_is_enough() -> None:
+def test_one_patient_without_a_diagnosis_can_be_predicted() -> None:
     patients = read_new_patients(f"{HEADER}\n{FULL}\n".encode(), Path("p.csv"))
     assert patients.features.shape == (1, 13)
     assert patients.features[0, 0] == 63
@@ -138,7 +138,7 @@ def test_a_diagnosis_in_the_file_is_not_read_not_even_a_wrong_one() -> None:
         ),
     ],
 )
-def test_a_wrong_file_is_told_as_everywhere(text: str, complaint: str) -> None:
+def test_a_faulty_file_gives_the_usual_error_lines(text: str, complaint: str) -> None:
     with pytest.raises(DataError) as caught:
         read_new_patients(text.encode(), Path("p.csv"))
     assert str(caught.value).startswith(complaint)
@@ -211,15 +211,18 @@ def damage(folder: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"about": np.asarray("{")}, "is no model that a run has written"),
-        ({"about": np.asarray('{"schema": "other", "version": "9.9"}')}, "was made for other columns.*use version 9.9"),
+        ({"about": np.asarray("{")}, "is not a run's model"),
+        (
+            {"about": np.asarray('{"schema": "other", "version": "9.9"}')},
+            "was made for another schema.*use version 9.9",
+        ),
         ({"inputs": np.asarray(["age"])}, "its inputs are not the encoded columns"),
-        ({"stds": np.zeros(NUM_NUMBERS)}, "means or deviations make no sense"),
-        ({"means": np.zeros(3)}, "means or deviations make no sense"),
+        ({"stds": np.zeros(NUM_NUMBERS)}, "means or deviations are invalid"),
+        ({"means": np.zeros(3)}, "means or deviations are invalid"),
         ({"weights/mlp/hidden/bias": np.float32([1])}, r"layer 1 is \(32, 16\), not \(32, 1\)"),
         ({"weights/mlp/hidden/bias": np.full(16, np.nan, np.float32)}, "not finite"),
         ({"weights/mlp/hidden/bias": None}, "layers that are not dense"),
-        ({"inputs": np.asarray([object()])}, "is no model that a run has written"),
+        ({"inputs": np.asarray([object()])}, "is not a run's model"),
     ],
 )
 def test_a_damaged_model_is_one_line(changes: dict[str, object], complaint: str, tmp_path: Path) -> None:
@@ -231,7 +234,7 @@ def test_a_damaged_model_is_one_line(changes: dict[str, object], complaint: str,
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
 def test_a_file_that_is_no_archive_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.npz").write_bytes(content)
-    with pytest.raises(UsageError, match="is no model that a run has written"):
+    with pytest.raises(UsageError, match="is not a run's model"):
         read_model(tmp_path)
 
 
@@ -261,7 +264,7 @@ def test_standard_input_and_flags_give_the_risk_of_the_file(
     assert from_file == from_input == from_flags
 
 
-def test_risks_of_a_new_hospital_move_to_its_own_prevalence_and_the_screen_says_so(
+def test_risks_are_adapted_to_the_prevalence_of_a_new_hospital_with_a_note(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = str(write_csv(tmp_path / "p.csv", *[FULL] * 60))
@@ -271,24 +274,22 @@ def test_risks_of_a_new_hospital_move_to_its_own_prevalence_and_the_screen_says_
     out, err = capsys.readouterr()
     after = {float(line.split(",")[1]) for line in out.splitlines()[1:]}
     assert len(after) == 1
-    told = re.search(
-        r"where (\d+)% are ill, as is estimated of these 60 patients .*\(the model learnt where (\d+)% were\)", err
-    )
-    assert told is not None
-    here, trained = int(told[1]), int(told[2])
-    # Sixty patients all alike: their prevalence, and each one's risk, moves to the side on which the model sees them.
+    note = re.search(r"a prevalence of (\d+)%, .* these 60 patients \(training prevalence (\d+)%\)", err)
+    assert note is not None
+    here, trained = int(note[1]), int(note[2])
+    # Sixty equal patients: their prevalence, and so each one's risk, moves towards the class that the model predicts.
     assert (here > trained) == (before > trained / 100)
     assert (min(after) > before) == (here > trained)
 
 
-def test_a_model_that_does_not_say_how_many_were_ill_cannot_be_adapted(run: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_training_prevalence_cannot_be_adapted(run: Path, tmp_path: Path) -> None:
     model = read_model(run)
     old = SavedModel(model.layers, model.standardisation, model.missing_indicators, {**model.about, "prevalence": None})
-    with pytest.raises(UsageError, match="does not say how many of its patients were ill"):
+    with pytest.raises(UsageError, match="has no training prevalence"):
         find_prevalence(old, read_new_patient({"age": "63", "sex": "male", "cp": "asymptomatic"}))
 
 
-def test_json_says_what_the_model_is(run: Path, tmp_path: Path) -> None:
+def test_json_describes_the_model(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "risks.json"
     assert (
         main(["predict", str(run), str(write_csv(tmp_path / "p.csv", GAPS)), "--format", "json", "--out", str(out)])
@@ -317,7 +318,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
     assert capsys.readouterr().err == f"error: {complaint}\n"
 
 
-def test_a_run_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(tmp_path / "nowhere"), "--age", "63"]) == 2
     assert main(["predict", str(tmp_path), "--age", "63"]) == 2
     first, second = capsys.readouterr().err.splitlines()

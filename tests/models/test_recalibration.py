@@ -1,4 +1,4 @@
-"""Corrections of the log odds: where they must end, and that the corrected weights are the corrected model."""
+"""Recalibration: its known optima, and that corrected weights give the corrected model."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_the_intercept_makes_the_mean_risk_the_prevalence(shift: float) -> None:
 
 def test_a_hospital_whose_patients_are_all_ill_gets_a_finite_intercept() -> None:
     found = fit_intercept(np.zeros(30), np.ones(30))
-    # Where 30 * (1 - risk) = 0.3 * intercept: what the patients say equals what the prior says.
+    # Where 30 * (1 - risk) = 0.3 * intercept: the gradient of the likelihood equals that of the prior.
     assert 30 * (1 - risks_of(np.array(found))) == pytest.approx(0.3 * found)
     assert 0 < fit_intercept(np.zeros(3), np.ones(3)) < found
 
@@ -53,7 +53,7 @@ def test_the_temperature_undoes_overconfidence() -> None:
     assert fit_temperature(np.zeros(NUM_BINS, int), np.zeros(NUM_BINS, int), BIN_LOG_ODDS) == 1.0
 
 
-def test_class_weights_make_both_classes_count_alike_and_the_mean_weight_1() -> None:
+def test_class_weights_balance_the_classes_with_mean_weight_1() -> None:
     healthy, ill = class_weights(30, 90)
     assert 30 * healthy == pytest.approx(90 * ill)
     assert (30 * healthy + 90 * ill) / 120 == pytest.approx(1)
@@ -90,25 +90,25 @@ def test_corrected_weights_are_the_corrected_model() -> None:
 
 
 def two_classes(num_patients: int, prevalence: float) -> np.ndarray:
-    """Log odds of a model that learnt at a prevalence of one half: the ill at +1, the healthy at -1, deviation sqrt(2)."""
+    """Log odds of a model trained at prevalence 0.5: ill patients around +1, healthy around -1, deviation sqrt(2)."""
     generator = np.random.default_rng(1)
     ill = generator.random(num_patients) < prevalence
     return np.where(ill, 1.0, -1.0) + generator.normal(scale=np.sqrt(2), size=num_patients)
 
 
 @pytest.mark.parametrize("true", [0.1, 0.36, 0.5, 0.94])
-def test_the_prevalence_of_new_patients_is_found_without_a_label(true: float) -> None:
-    found, move = fit_prevalence(two_classes(20_000, true), trained=0.5, belief=1.0)
+def test_the_prevalence_of_new_patients_is_estimated_without_labels(true: float) -> None:
+    found, move = fit_prevalence(two_classes(20_000, true), trained=0.5, prior=1.0)
     assert found == pytest.approx(true, abs=0.02)
     assert move == pytest.approx(np.log(found / (1 - found)), abs=1e-9)
 
 
-def test_few_patients_move_the_belief_a_little_and_nobody_moves_it_not_at_all() -> None:
+def test_few_patients_shift_the_prior_slightly_and_no_patients_do_not() -> None:
     everybody_ill = np.full(5, 8.0)
     assert fit_prevalence(everybody_ill, trained=0.4)[0] == pytest.approx((5 + 40) / 105, abs=1e-3)
     assert fit_prevalence(np.array([]), trained=0.4) == (pytest.approx(0.4), pytest.approx(0.0))
 
 
-def test_patients_like_those_trained_on_stay_as_they_are() -> None:
+def test_risks_of_patients_like_the_training_patients_are_not_changed() -> None:
     log_odds = two_classes(50_000, 0.5)
     assert abs(fit_prevalence(log_odds, trained=0.5)[1]) < 0.05

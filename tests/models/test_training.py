@@ -115,8 +115,8 @@ def test_nothing_is_traced_again_for_other_hospitals_rounds_or_epochs(monkeypatc
     assert traced == ["_train_batches", "_predict_risks"]
 
 
-def test_one_call_leaves_nothing_behind_for_the_next() -> None:
-    """Two hospitals share a trainer: what the first did must not change what the second gets."""
+def test_a_call_does_not_change_the_next_one() -> None:
+    """Two hospitals share a trainer: the first one's training must not change the second one's result."""
     trainer, ours, orders = make_trainer(), make_examples(40), shuffled_orders(40, 2, [5])
     alone, _ = trainer.train(trainer.initial_weights(), ours, orders)
     fresh = make_trainer()
@@ -157,10 +157,10 @@ def test_one_full_batch_step_of_fedavg_equals_one_pooled_gradient_step() -> None
         assert np.abs(expected - start[place]).max() > 1e-4
 
 
-# --- what a strategy may ask ------------------------------------------------------------------------------------------
+# --- objectives of strategies -----------------------------------------------------------------------------------------
 
 
-def test_steering_that_asks_for_nothing_gives_the_plain_weights() -> None:
+def test_an_empty_objective_gives_the_plain_weights() -> None:
     trainer, examples, orders = make_trainer(), make_examples(40), shuffled_orders(40, 3, [5])
     plain, plain_loss = trainer.train(trainer.initial_weights(), examples, orders)
     steered, steered_loss = trainer.train(trainer.initial_weights(), examples, orders, LocalObjective())
@@ -178,7 +178,7 @@ def logistic_gradient(
     return [(examples.inputs.T @ errors)[:, None], np.array([errors.sum()])]
 
 
-def test_two_steps_with_a_pull_a_correction_class_weights_and_decay_by_the_formula() -> None:
+def test_two_steps_with_proximal_term_correction_class_weights_and_decay_by_the_formula() -> None:
     rate, mu, decay, examples = 0.5, 0.3, 0.2, make_examples(30)
     trainer = Trainer("logistic", NUM_INPUTS, rate, 100, seed=0, weight_decay=decay)
     start, _ = trainer.train(trainer.initial_weights(), make_examples(30, seed=8), shuffled_orders(30, 3, [1]))
@@ -199,7 +199,7 @@ def test_two_steps_with_a_pull_a_correction_class_weights_and_decay_by_the_formu
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_weight_decay_pulls_kernels_and_leaves_biases_alone() -> None:
+def test_weight_decay_shrinks_kernels_but_not_biases() -> None:
     decaying = Trainer("mlp", NUM_INPUTS, 0.1, 8, seed=3, weight_decay=0.5)
     inputs, labels = np.zeros((8, NUM_INPUTS), np.float32), np.array([0, 1] * 4, np.float32)
     start = [weight + np.float32(1) for weight in decaying.initial_weights()]
@@ -247,7 +247,7 @@ def test_a_saved_model_is_plain_keras_and_gives_the_trainers_risks_for_raw_featu
 
 
 def make_features(num_patients: int) -> NDArray[np.float64]:
-    """Invented patients with all codes and some missing values."""
+    """Synthetic patients with all codes and some missing values."""
     generator = np.random.default_rng(0)
     columns = []
     for column in FEATURES:

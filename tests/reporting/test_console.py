@@ -467,7 +467,7 @@ UNCLEAR = PairedComparison("brier", 0.12, 0.121, -0.001, -0.01, 0.008)
 
 
 def test_a_shared_comparison_is_printed_with_the_hospitals_name() -> None:
-    finished = make_finished(verdicts={"va": {"global": BETTER, "personal": UNCLEAR}})
+    finished = make_finished(comparisons={"va": {"global": BETTER, "personal": UNCLEAR}})
     assert show(make_began(), finished)[-3:-1] == [
         "va reports: global model: AUROC 0.74, local model 0.67, difference +0.07 [0.01, 0.12]: better than the local model",
         "va reports: personal model: Brier score 0.120, local model 0.121, difference -0.001 [-0.010, 0.008]: no clear "

@@ -334,7 +334,7 @@ def test_every_hospital_style_has_its_own_marker() -> None:
 
 def test_the_page_shows_the_comparisons_that_hospitals_shared_and_no_heading_without_any(tmp_path: Path) -> None:
     comparisons = {HOSTILE[0]: {"global": PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
-    folder = write_run(tmp_path / "shared", verdicts=comparisons)
+    folder = write_run(tmp_path / "shared", comparisons=comparisons)
     assert comparison_rows(read_run(folder)) == [
         (HOSTILE[0], "global", "AUROC", "0.60", "0.67", "-0.07", "-0.12 to -0.01", "local model is better"),
     ]
@@ -475,7 +475,7 @@ def test_a_folder_whose_files_another_json_writer_wrote_gives_the_same_page_and_
     names = ("Zürich", *NAMES[1:])
     verdicts = {"va": {"global": PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
     subgroups = Subgroups({"va": {"male": Outcomes(10, 10, 10, 10)}}, {"Zürich": "not here"})
-    folder = write_run(tmp_path, names, verdicts=verdicts, importance=make_importance(names), subgroups=subgroups)
+    folder = write_run(tmp_path, names, comparisons=verdicts, importance=make_importance(names), subgroups=subgroups)
     texts = page_of(folder), (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     for path in (*folder.glob("*.json"), folder / "history.jsonl"):
         lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text("utf-8")]

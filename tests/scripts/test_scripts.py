@@ -178,7 +178,7 @@ def test_a_duplicate_name_and_a_surplus_hospital_are_refused_while_the_others_wa
         )  # otherwise the lock on the receipts would refuse the second client first
         with started("client.py", str(data / "client_1.csv"), "--server", address, *elsewhere) as twin:
             assert twin.end() == 2
-            assert "named synthetic-cleveland is already here; give this one another --name" in twin.output
+            assert "named synthetic-cleveland is already connected; give this one another --name" in twin.output
             assert len(twin.output.splitlines()) == 2
         server.wait_for("refused")
         server.wait_for("joined: synthetic-hungary")
@@ -207,7 +207,7 @@ def test_a_server_whose_hospitals_do_not_join_prints_so_and_ends(tmp_path: Path)
     with started("server.py", *flags) as server:
         assert server.end() == 1
         assert "waiting: 0 of 4 hospitals have joined (timeout in" in server.output
-        assert server.lines[-1].startswith("error: only 0 of 4 hospitals (--hospitals) came within 0.5 s")
+        assert server.lines[-1].startswith("error: only 0 of 4 hospitals (--hospitals) joined within 0.5 s")
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_a_port_in_use_and_a_wrong_server_are_one_line_each(data: Path, tmp_path
         with started("server.py", "--address", address, "--out", str(tmp_path / "second")) as second:
             assert second.end() == 2
             assert second.lines == [
-                f"error: cannot listen on {address}: the port is taken or the host is not this machine; "
+                f"error: cannot listen on {address}: the port is in use or the host is not this machine; "
                 "give another one with --address"
             ]
         curl = f"import http.client; http.client.HTTPConnection('{address}', timeout={PATIENCE}).request('GET', '/')"
@@ -274,5 +274,5 @@ def test_a_privacy_limit_is_kept_and_a_run_that_would_exceed_it_does_not_begin(d
     with federation(own, tmp_path / "second", ("server", "1"), flags, client_flags=limit) as processes:
         assert {name: process.end() for name, process in processes.items()} == {"server": 1, "1": 1}
         (line,) = (line for line in processes["server"].lines if line.startswith("error: "))
-        assert "this hospital's privacy budget does not reach: it has spent epsilon 3 of 4 (--max-epsilon)" in line
+        assert "this hospital's privacy budget is too small: it has spent epsilon 3 of 4 (--max-epsilon)" in line
         assert not any("Traceback" in process.output for process in processes.values())

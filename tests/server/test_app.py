@@ -1,4 +1,4 @@
-"""The rounds with toy hospitals, from the first question to the final model."""
+"""The server app with toy hospitals, from setup to the final model."""
 
 import math
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tests.support.toy_hospitals import HEALTHY, ILL, Tamper, Toy, ToyHospital, 
 
 MAX_WAIT = 0.05
 LAST = (*["query.subgroups"] * 3, *["query.importance"] * 3, *["query.finish"] * 3)
-"""What three hospitals are asked after the rounds."""
+"""The messages to three hospitals after the rounds."""
 
 
 def run(
@@ -48,15 +48,15 @@ def finished_of(events: list[Any]) -> RunFinished:
 # --- a run, step by step ----------------------------------------------------------------------------------------------
 
 
-def test_a_run_tells_that_it_began_each_round_in_order_and_that_it_finished() -> None:
+def test_a_run_reports_its_start_each_round_in_order_and_its_end() -> None:
     events = run(three_hospitals(), rounds=3)
     assert [type(event) for event in events] == [RunStarted, *[RoundRecord, Checkpoint] * 3, RunFinished]
     assert [event.round_num for event in events if isinstance(event, RoundRecord | Checkpoint)] == [1, 1, 2, 2, 3, 3]
-    told = [event for event in events if isinstance(event, RoundRecord)]
-    assert list(finished_of(events).rounds) == told
+    records = [event for event in events if isinstance(event, RoundRecord)]
+    assert list(finished_of(events).rounds) == records
 
 
-def test_hospitals_are_asked_in_the_order_of_the_run() -> None:
+def test_hospitals_get_the_messages_in_the_order_of_the_run() -> None:
     toy = three_hospitals()
     run(toy, rounds=1)
     kinds = toy.kinds()
@@ -270,7 +270,7 @@ def test_each_round_ends_with_all_that_is_needed_to_go_on_after_it() -> None:
         assert (checkpoint.strikes, checkpoint.dropped) == ({}, {})
 
 
-def test_a_checkpoint_knows_what_is_held_against_whom() -> None:
+def test_a_checkpoint_contains_the_strikes() -> None:
     toy = three_hospitals()
     toy.hospitals["hungary"].lies["train"] = lambda answer: None
     checkpoints = [event for event in run(toy, rounds=2, strikes=2) if isinstance(event, Checkpoint)]
@@ -285,11 +285,11 @@ def test_the_end_has_what_each_hospital_sent_of_the_final_model() -> None:
     assert finished_of(events).histograms is checkpoints[-1].histograms
 
 
-# --- going on ---------------------------------------------------------------------------------------------------------
+# --- resuming ---------------------------------------------------------------------------------------------------------
 
 
 def past_of(events: list[Any], round_num: int) -> ResumeState:
-    """What lies behind a run after that round."""
+    """The state of a run after that round."""
     (checkpoint,) = (event for event in events if isinstance(event, Checkpoint) and event.round_num == round_num)
     records = [event for event in events if isinstance(event, RoundRecord) and event.round_num <= round_num]
     return ResumeState(checkpoint, records)
@@ -299,7 +299,7 @@ def go_on(toy: Toy, past: ResumeState, **settings: Any) -> list[Any]:
     return run(toy, past=past, **{"strategy": FederationSettings().strategy, **settings})
 
 
-def test_a_run_that_goes_on_says_after_which_round_and_asks_nothing_that_was_agreed_on_before() -> None:
+def test_a_resumed_run_reports_its_round_and_repeats_no_setup_query() -> None:
     past, toy = past_of(run(three_hospitals(), rounds=2), 2), three_hospitals()
     events = go_on(toy, past, rounds=3)
     assert [type(event) for event in events] == [RunStarted, RoundRecord, Checkpoint, RunFinished]
@@ -310,7 +310,7 @@ def test_a_run_that_goes_on_says_after_which_round_and_asks_nothing_that_was_agr
     assert [record.round_num for record in finished_of(events).rounds] == [1, 2, 3]
 
 
-def test_a_run_that_has_all_its_rounds_behind_it_only_hands_out_the_model() -> None:
+def test_a_resumed_run_without_remaining_rounds_only_sends_the_final_model() -> None:
     events, toy = run(three_hospitals(), rounds=2), three_hospitals()
     finished = finished_of(go_on(toy, past_of(events, 2), rounds=2))
     assert toy.kinds() == [*["query.describe"] * 3, *LAST]
@@ -318,7 +318,7 @@ def test_a_run_that_has_all_its_rounds_behind_it_only_hands_out_the_model() -> N
     assert [record.round_num for record in finished.rounds] == [1, 2]
 
 
-def test_what_the_model_goes_by_is_asked_once_and_weighted_by_pairs_of_an_ill_and_a_healthy_patient() -> None:
+def test_permutation_importance_is_queried_once_and_weighted_by_pairs_of_an_ill_and_a_healthy_patient() -> None:
     def tell(cp: float) -> Tamper:
         drops = [0.0] * 13
         drops[FEATURE_NAMES.index("cp")] = cp
@@ -328,21 +328,21 @@ def test_what_the_model_goes_by_is_asked_once_and_weighted_by_pairs_of_an_ill_an
     toy = three_hospitals()
     toy.hospitals["cleveland"].lies["query.importance"] = tell(0.5)
     toy.hospitals["va"].lies["query.importance"] = tell(0.25)
-    told = finished_of(run(toy)).importance
-    assert told is not None
-    assert told.together["cp"] == pytest.approx(0.375)
-    assert told.hospitals["va"]["cp"] == 0.25
-    assert told.missing == {"hungary": "too few ill or too few healthy patients to test on (--min-count)"}
+    importance = finished_of(run(toy)).importance
+    assert importance is not None
+    assert importance.together["cp"] == pytest.approx(0.375)
+    assert importance.hospitals["va"]["cp"] == 0.25
+    assert importance.missing == {"hungary": "fewer ill or healthy test patients than --min-count"}
     assert len(toy.configs("query.importance")) == 3
 
 
-def test_nobody_is_asked_what_the_model_goes_by_if_the_coordinator_does_not_want_to_know() -> None:
+def test_permutation_importance_is_not_queried_with_no_importance() -> None:
     toy = three_hospitals()
     assert finished_of(run(toy, importance=False)).importance is None
     assert "query.importance" not in toy.kinds()
 
 
-def test_whoever_was_dropped_before_is_dropped_still_and_not_waited_for() -> None:
+def test_a_hospital_dropped_before_the_interruption_stays_dropped() -> None:
     first = three_hospitals()
     first.hospitals["hungary"].lies["train"] = lambda answer: None
     past, toy = past_of(run(first, rounds=1, strikes=1), 1), three_hospitals()
@@ -352,7 +352,7 @@ def test_whoever_was_dropped_before_is_dropped_still_and_not_waited_for() -> Non
     assert isinstance(events[0], Dropped)
     assert events[0].name == "hungary"
     reason = finished_of(events).rounds[1].left_out["hungary"]
-    assert reason == "dropped at strike 1 of 1: it sent nothing where arrays and metrics were asked for"
+    assert reason == "dropped at strike 1 of 1: it sent nothing instead of arrays and metrics"
 
 
 def test_whoever_could_not_take_part_is_not_waited_for_when_the_run_goes_on() -> None:
@@ -376,7 +376,7 @@ def test_a_hospital_that_can_take_part_no_longer_is_dropped_when_the_run_goes_on
     assert dict(finished.left_out) == {}
 
 
-def test_strikes_of_before_the_interruption_still_count() -> None:
+def test_strikes_before_the_interruption_still_count() -> None:
     first, toy = three_hospitals(), three_hospitals()
     for each in (first, toy):
         each.hospitals["hungary"].lies["train"] = lambda answer: None
@@ -386,19 +386,19 @@ def test_strikes_of_before_the_interruption_still_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
-        ({"name": "zurich"}, "zurich was not in the run that goes on (cleveland, hungary, va were)"),
-        ({"ages": [70, 71]}, "va has other patients than when the run began; give it the same file again"),
-        ({"source": "uci"}, "va has other patients than when the run began; give it the same file again"),
+        ({"name": "zurich"}, "zurich was not in the run that is resumed (cleveland, hungary, va were)"),
+        ({"ages": [70, 71]}, "va has other patients than when the run started; give it the same file again"),
+        ({"source": "uci"}, "va has other patients than when the run started; give it the same file again"),
     ],
 )
 def test_a_run_goes_on_only_with_the_hospitals_and_patients_that_it_began_with(
-    change: dict[str, Any], told: str
+    change: dict[str, Any], expected: str
 ) -> None:
     past, hospitals = past_of(run(three_hospitals(), rounds=1), 1), three_hospitals().hospitals
     toy = make_toy(hospitals["cleveland"], hospitals["hungary"], replace(hospitals["va"], **change))
     with pytest.raises(RunError) as caught:
         go_on(toy, past, rounds=2)
-    assert str(caught.value) == told
+    assert str(caught.value) == expected
     assert set(toy.kinds()) == {"query.describe"}

@@ -91,7 +91,7 @@ def test_a_strategy_goes_on_bit_for_bit_as_if_it_had_never_stopped(
     assert_equal(aggregate(restored.strategy, 3, restored.weights), aggregate(undisturbed, 3, weights))
 
 
-def test_a_strategy_that_remembers_is_not_taken_for_one_that_does_not() -> None:
+def test_a_strategy_with_state_is_recognised() -> None:
     strategy = FedAdam()
     aggregate(strategy, 1, make_checkpoint(strategy).weights)
     assert set(take_state(strategy)[0]) == {"current_arrays", "m_t", "v_t"}
@@ -122,7 +122,7 @@ def test_damage_anywhere_is_noticed_and_the_round_before_is_used(
     read = read_last_checkpoint(tmp_path, FedAvg(), warnings.append)
     assert read is not None
     assert read.round_num == 1
-    assert warnings == [f"{newest}: is damaged (its checksum is wrong); going back to the round before"]
+    assert warnings == [f"{newest}: is damaged (its checksum is wrong); using the checkpoint before it"]
 
 
 def test_no_checkpoint_at_all_is_none(tmp_path: Path) -> None:
@@ -135,11 +135,11 @@ def test_the_state_of_another_strategy_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, make_checkpoint(strategy), keep=1)
     warnings: list[str] = []
     assert read_last_checkpoint(tmp_path, FedAvg(), warnings.append) is None
-    assert "FedAvg remembers no" in warnings[0]
+    assert "FedAvg has no attribute" in warnings[0]
 
 
 @pytest.mark.parametrize("make", MAKERS[1:], ids=["FedAvgM", "FedAdagrad", "FedAdam", "FedYogi"])
-def test_a_weight_without_dimensions_is_remembered_as_well(make: Callable[[], Strategy], tmp_path: Path) -> None:
+def test_a_weight_without_dimensions_is_part_of_the_state(make: Callable[[], Strategy], tmp_path: Path) -> None:
     undisturbed, weights = make(), ArrayRecord({"scale": Array(np.array(0.5, np.float32))})
     for round_num in (1, 2):
         weights = aggregate(undisturbed, round_num, weights)
@@ -149,8 +149,8 @@ def test_a_weight_without_dimensions_is_remembered_as_well(make: Callable[[], St
     assert_equal(aggregate(restored.strategy, 3, restored.weights), aggregate(undisturbed, 3, weights))
 
 
-def test_what_a_strategy_remembers_is_all_that_two_of_them_differ_in(tmp_path: Path) -> None:
-    """A strategy that remembers in another way than `take_state` knows would go on wrongly and in silence."""
+def test_the_state_is_all_that_two_trained_strategies_differ_in(tmp_path: Path) -> None:
+    """A strategy with a kind of state that `take_state` does not know would be resumed wrongly without an error."""
     for make in MAKERS:
         used, fresh = make(), make()
         aggregate(used, 1, make_checkpoint(used).weights)
@@ -174,7 +174,7 @@ def test_all_damaged_is_as_none_and_each_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
-def test_a_run_that_went_back_is_not_outlived_by_the_damaged_rounds_ahead_of_it(tmp_path: Path, keep: int) -> None:
+def test_damaged_checkpoints_of_later_rounds_are_removed(tmp_path: Path, keep: int) -> None:
     for round_num in (4, 5, 6):
         write_checkpoint(tmp_path, make_checkpoint(FedAvg(), round_num), keep=3)
     for path in tmp_path.iterdir():
@@ -227,7 +227,7 @@ def test_a_file_with_the_right_checksum_and_the_wrong_content_is_refused_and_no_
     assert "\n" not in warnings[0]
 
 
-def test_the_checksum_is_all_that_keeps_a_good_content_out(tmp_path: Path) -> None:
+def test_good_content_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     content = packed(about=ABOUT, **{"weights/w": np.ones(1, np.float32)})
     (tmp_path / "round-00000003.ckpt").write_bytes(seal(content))
     assert read_last_checkpoint(tmp_path, FedAvg(), pytest.fail) is not None
@@ -244,7 +244,7 @@ def test_a_checkpoint_with_the_bins_of_another_version_is_refused_in_one_line(pl
         read_last_checkpoint(tmp_path, FedAvg(), pytest.fail)
     assert str(refused.value) == (
         f"{tmp_path / 'round-00000003.ckpt'}: has histograms of 200 bins of risk, and this version has 366; go on with the "
-        "version that the run was begun with"
+        "version that the run was started with"
     )
 
 
@@ -261,7 +261,7 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(call: str, tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["round-00000001.ckpt"]
 
 
-def test_a_full_disk_takes_no_checkpoint_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_removes_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_checkpoint(tmp_path, make_checkpoint(FedAvg(), 1), keep=1)
 
     def full(_: int) -> None:

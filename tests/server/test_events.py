@@ -1,4 +1,4 @@
-"""Listeners are informed, and nothing that they do changes a run."""
+"""Listeners are called with every event, and cannot change a run."""
 
 import logging
 
@@ -13,7 +13,7 @@ from tests.support.toy_hospitals import three_hospitals
 
 
 class Broken:
-    """A screen that shows nothing."""
+    """A listener that raises."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -40,12 +40,12 @@ def test_a_listener_that_raises_is_logged_once_and_the_run_ends_as_without_it(
     assert broken.asked == 1 + 3 + 1
     (line,) = (record.getMessage() for record in caplog.records if record.name == "fedhealth.server.events")
     assert line.startswith("Broken.show failed (UnicodeEncodeError: ")
-    assert line.endswith("; the run goes on")
+    assert line.endswith("; the run continues")
     np.testing.assert_array_equal(beside_it.weights["w"].numpy(), alone.weights["w"].numpy())
     assert [record.pooled for record in beside_it.rounds] == [record.pooled for record in alone.rounds]
 
 
-def test_the_others_hear_every_event_in_order_and_each_failure_has_its_own_line(
+def test_the_other_listeners_get_every_event_and_each_failure_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     heard: list[Event] = []

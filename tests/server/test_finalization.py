@@ -1,11 +1,11 @@
-"""After the rounds, whoever is here is asked once; whoever is not, or makes no sense, holds nobody up."""
+"""The queries after the rounds: one message per connected hospital; absent hospitals and invalid replies are left out."""
 
 from typing import Any
 
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.app.error import Error
 
-from fedhealth.server.finalization import FinalQuestions
+from fedhealth.server.finalization import FinalQueries
 from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID, node_id_of, set_identity, set_message_id
 
@@ -13,8 +13,8 @@ NAMES = ("cleveland", "hungary", "va", "zurich")
 MEMBERS = [Member(node_id_of(name), name, "own", 60, 40, 20) for name in NAMES]
 
 
-class FourAnswers:
-    """Cleveland answers, Hungary answers without sense, VA cannot, Zurich is away."""
+class FourHospitals:
+    """Cleveland replies, Hungary sends an invalid reply, VA an error, Zurich is away."""
 
     def get_node_ids(self) -> list[int]:
         return [member.node_id for member in MEMBERS[:3]]
@@ -40,10 +40,10 @@ def read_drop(content: RecordDict, member: Member) -> tuple[str, float]:
     return member.name, metrics["drop"]
 
 
-def test_each_hospital_has_an_answer_or_a_reason() -> None:
+def test_each_hospital_has_a_reply_or_a_reason() -> None:
     set_identity(SERVER_NODE_ID)
-    grid: Any = FourAnswers()
-    questions = FinalQuestions(grid, MEMBERS, None, timeout=7.0)
-    answers, silent = questions.ask("query.importance", RecordDict(), read_drop)
+    grid: Any = FourHospitals()
+    queries = FinalQueries(grid, MEMBERS, None, timeout=7.0)
+    answers, silent = queries.query("query.importance", RecordDict(), read_drop)
     assert answers == {"cleveland": ("cleveland", 0.5)}
-    assert silent == {"hungary": "no drop", "va": r"no\nsense", "zurich": "not here"}
+    assert silent == {"hungary": "no drop", "va": r"no\nsense", "zurich": "not connected"}

@@ -1,4 +1,4 @@
-"""What a run chooses on patients that are neither trained nor tested on: toy hospitals, checked by hand."""
+"""Model selection on validation patients, with toy hospitals that can be checked by hand."""
 
 import json
 from collections.abc import Callable
@@ -95,7 +95,7 @@ def test_a_round_that_is_only_as_good_is_no_better_one() -> None:
     assert (best.round_num, best.rounds_since) == (1, 2)
 
 
-def test_who_is_away_makes_a_round_neither_better_nor_worse() -> None:
+def test_an_absent_hospital_makes_a_round_neither_better_nor_worse() -> None:
     """Without the hospital with the high loss the sum falls; the others' loss has risen."""
     first = find_best(None, evaluation_of(1, cleveland=2.0, va=9.0), ArrayRecord())
     second = find_best(first, evaluation_of(2, cleveland=2.5), ArrayRecord())
@@ -140,7 +140,7 @@ def test_a_run_stops_when_nothing_gets_better_and_keeps_the_best_round() -> None
     np.testing.assert_allclose(handed_out, [[0.75]] * 3, rtol=1e-6)
 
 
-def test_what_is_told_of_the_final_model_is_measured_on_it_and_not_on_the_last_rounds() -> None:
+def test_the_reported_metrics_are_those_of_the_final_model() -> None:
     finished = finished_of(run(hospitals()))
     # An ill test patient has the weight as risk, a healthy one the rest to 1; three of four are healthy.
     assert finished.final.pooled.loss == pytest.approx(-np.log(0.75), abs=1e-6)
@@ -153,7 +153,7 @@ def test_what_is_told_of_the_final_model_is_measured_on_it_and_not_on_the_last_r
     assert held.loss == pytest.approx(-(3 * np.log(0.75) + np.log(0.25)) / 4, abs=1e-6)
 
 
-def test_a_run_that_gets_better_to_the_end_keeps_its_last_round_and_asks_nobody_again() -> None:
+def test_a_run_that_improves_to_the_end_keeps_its_last_round_without_another_evaluation() -> None:
     toy = hospitals()
     events = run(toy, rounds=4)
     finished = finished_of(events)
@@ -189,12 +189,12 @@ def test_with_few_hospitals_drawn_all_of_them_still_decide() -> None:
     assert finished.final.validation.num_examples == 3 * 4
 
 
-def test_a_hospital_that_says_nothing_of_the_final_model_is_named_and_the_others_are_told_of() -> None:
+def test_a_hospital_that_does_not_evaluate_the_final_model_is_named_and_the_others_are_reported() -> None:
     toy = hospitals()
     toy.hospitals["va"].lies["evaluate"] = lambda content: None if toy.kinds().count("evaluate") > 7 * 3 else content
     final = finished_of(run(toy)).final
     assert set(final.hospitals) == {"cleveland", "hungary"}
-    assert final.left_out == {"va": "it sent nothing where metrics was asked for"}
+    assert final.left_out == {"va": "it sent nothing instead of metrics"}
 
 
 def test_without_patience_no_patient_is_held_out_and_the_last_round_stays() -> None:
@@ -228,8 +228,8 @@ def read_kept(folder: Path) -> tuple[Any, ...]:
     return weights, history, summary, evaluation
 
 
-def killed_anywhere(tmp_path: Path, asked: ServerSettings, make: Callable[[], Toy]) -> dict[str, Any]:
-    """Kill the run at every one of its events, go on, and compare; gives the summary of the calm run."""
+def killed_at_every_event(tmp_path: Path, asked: ServerSettings, make: Callable[[], Toy]) -> dict[str, Any]:
+    """Kill the run at every one of its events, resume it and compare; returns the summary of the undisturbed run."""
     calm = len(test_resume.run(replace(asked, out=tmp_path / "calm"), make=make))
     expected = read_kept(tmp_path / "calm")
     for kill_at in range(2, calm + 1):
@@ -244,14 +244,14 @@ def killed_anywhere(tmp_path: Path, asked: ServerSettings, make: Callable[[], To
 def test_a_run_that_is_killed_at_any_event_stops_where_it_would_have_and_keeps_the_same_round(tmp_path: Path) -> None:
     """The best weight is 0.65, after round 3, so round 4 is the last of nine."""
     asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=1)
-    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=7, ill=13))
+    summary = killed_at_every_event(tmp_path, asked, lambda: hospitals(healthy=7, ill=13))
     assert (summary["choices"]["best_round"], summary["choices"]["stopped"], summary["rounds"]) == (3, True, 4)
 
 
 def test_a_run_whose_last_round_is_the_best_is_evaluated_alike_wherever_it_was_killed(tmp_path: Path) -> None:
-    """The last round's histograms are in its checkpoint: who goes on after it has them all, and asks nobody again."""
+    """The last round's histograms are in its checkpoint, so a resumed run needs no further evaluation."""
     asked = ServerSettings(hospitals=3, rounds=4, strategy="fedadam", patience=3)
-    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=1, ill=19))
+    summary = killed_at_every_event(tmp_path, asked, lambda: hospitals(healthy=1, ill=19))
     assert (summary["choices"]["best_round"], summary["choices"]["stopped"]) == (4, False)
 
 
@@ -294,7 +294,7 @@ def test_members_count_those_that_are_held_out() -> None:
 
 
 def test_one_temperature_is_fitted_to_the_validation_patients_of_all_and_the_model_that_is_kept_has_it() -> None:
-    """The toys' last layer is their one weight, so a temperature divides it; what they answer follows from that."""
+    """The toys' last layer is their one weight, so a temperature divides it; their replies follow from that."""
     toy = hospitals(healthy=1, ill=3)
     finished = finished_of(run(toy, rounds=6, patience=0, calibrate="temperature"))
     choices = finished.choices
@@ -322,7 +322,7 @@ def test_the_temperature_is_fitted_to_the_best_round_where_both_are_chosen() -> 
     assert toy.kinds().count("evaluate") == (7 + 2) * 3
 
 
-def test_nobody_else_is_asked_to_hold_patients_out_for_a_temperature(tmp_path: Path) -> None:
+def test_a_temperature_needs_no_other_validation_patients(tmp_path: Path) -> None:
     toy = make_toy(*(ToyHospital(name, [50, 60]) for name in ("cleveland", "hungary", "va")))
     with pytest.raises(
         RunError, match=r"sent an invalid reply to query\.describe: it sent no counts of validation patients"
@@ -332,7 +332,7 @@ def test_nobody_else_is_asked_to_hold_patients_out_for_a_temperature(tmp_path: P
 
 def test_a_temperature_is_the_same_wherever_the_run_was_killed(tmp_path: Path) -> None:
     asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=1, calibrate="temperature")
-    summary = killed_anywhere(tmp_path, asked, lambda: hospitals(healthy=7, ill=13))
+    summary = killed_at_every_event(tmp_path, asked, lambda: hospitals(healthy=7, ill=13))
     assert summary["choices"]["temperature"] is not None
 
 
@@ -364,7 +364,7 @@ def test_class_weights_come_of_the_counts_of_all_and_go_out_with_every_train_mes
     assert toy.kinds().count("query.label_counts") == 3
 
 
-def test_what_is_evaluated_and_kept_is_corrected_and_what_goes_on_training_is_not() -> None:
+def test_evaluated_and_final_weights_are_corrected_and_training_weights_are_not() -> None:
     toy = labelled()
     finished = finished_of(run(toy, rounds=3, patience=0, class_weights=True))
     sent = {
@@ -378,7 +378,7 @@ def test_what_is_evaluated_and_kept_is_corrected_and_what_goes_on_training_is_no
     assert finished.final.pooled.loss == pytest.approx(-np.log(0.65 + SHIFT), abs=1e-6)
 
 
-def test_a_hospital_that_keeps_its_counts_to_itself_has_no_say_in_the_class_weights() -> None:
+def test_class_weights_ignore_a_hospital_that_does_not_send_its_counts() -> None:
     toy = labelled()
     toy.hospitals["va"].labels = (0, 0)
     finished = finished_of(run(toy, rounds=1, patience=0, class_weights=True))
@@ -398,7 +398,7 @@ def test_counts_of_other_patients_than_those_declared_end_the_run_in_one_line() 
         run(toy, patience=0, class_weights=True, min_hospitals=3)
     assert str(caught.value) == (
         "only 2 of 3 hospitals can take part, too few for --min-hospitals: "
-        "va sent an invalid reply to query.label_counts: 3 healthy and 4 ill are not its 6 training patients"
+        "va sent an invalid reply to query.label_counts: 3 healthy and 4 ill do not add up to its 6 training patients"
     )
 
 
@@ -411,11 +411,11 @@ def test_without_class_weights_nobody_is_asked_for_labels() -> None:
 
 def test_class_weights_are_the_same_wherever_the_run_was_killed(tmp_path: Path) -> None:
     alone = ServerSettings(hospitals=3, rounds=4, strategy="fedadam", class_weights=True)
-    summary = killed_anywhere(tmp_path / "alone", alone, labelled)
+    summary = killed_at_every_event(tmp_path / "alone", alone, labelled)
     assert summary["choices"]["class_weights"] == pytest.approx([20 / 22, 20 / 18])
     everything = replace(alone, rounds=9, strategy="fedavg", patience=1, calibrate="temperature")
     # The corrected weight is 0.45 after round 3.
-    summary = killed_anywhere(tmp_path / "everything", everything, lambda: labelled(validation=(11, 9)))
+    summary = killed_at_every_event(tmp_path / "everything", everything, lambda: labelled(validation=(11, 9)))
     assert (summary["choices"]["best_round"], summary["choices"]["stopped"]) == (3, True)
     assert summary["choices"]["class_weights"] == pytest.approx([20 / 22, 20 / 18])
     assert summary["choices"]["temperature"] is not None
@@ -445,7 +445,7 @@ def test_the_threshold_is_chosen_on_the_validation_patients_of_the_model_that_is
     assert choices is not None
     assert choices.temperature is not None
     assert choices.best_round == 5
-    # One risk for all is no better than a coin anywhere: every edge is as good, also 0.5.
+    # With one risk for all, Youden's index is 0 at every edge, also at 0.5.
     assert choices.threshold == 0.5
     assert toy.configs("query.finish")[0]["threshold"] == 0.5
 
@@ -456,20 +456,20 @@ def test_the_threshold_of_two_groups_lies_between_them_and_nearest_to_one_half()
     assert finished.choices is not None
     assert finished.choices.threshold == 0.605
     assert [config["threshold"] for config in toy.configs("query.finish")] == [0.605] * 3
-    # An ill test patient has a risk of 0.65, the three healthy ones 0.35: all are called rightly at either threshold.
+    # An ill test patient has a risk of 0.65, the three healthy ones 0.35: all are classified correctly at either threshold.
     assert finished.final.pooled.accuracy == 1.0
 
 
-def test_without_both_kinds_of_patients_the_threshold_stays_at_one_half() -> None:
+def test_without_both_classes_the_threshold_stays_at_one_half() -> None:
     finished = finished_of(run(hospitals(healthy=0), rounds=2, patience=0, threshold="youden"))
     assert finished.choices is not None
     assert finished.choices.threshold == 0.5
 
 
-def test_the_run_folder_keeps_the_threshold_with_what_it_does_to_the_tested_patients(tmp_path: Path) -> None:
+def test_the_run_folder_keeps_the_threshold_with_its_rates_on_the_test_patients(tmp_path: Path) -> None:
     asked = ServerSettings(hospitals=3, rounds=4, strategy="fedavg", threshold="youden")
-    summary = killed_anywhere(tmp_path, asked, lambda: with_validation([0.8, 0.9, 0.9, 0.9]))
-    # Ill test patients have a risk of 0.70: at 0.805 all three are missed, and the nine healthy ones are spared.
+    summary = killed_at_every_event(tmp_path, asked, lambda: with_validation([0.8, 0.9, 0.9, 0.9]))
+    # Ill test patients have a risk of 0.70: at 0.805 all three are false negatives, the nine healthy ones true negatives.
     assert summary["choices"]["threshold"] == 0.805
     assert summary["choices"]["at_threshold"]["union"] == {"accuracy": 0.75, "sensitivity": 0.0, "specificity": 1.0}
     assert set(summary["choices"]["at_threshold"]["hospitals"]) == {"cleveland", "hungary", "va"}
@@ -480,28 +480,28 @@ def test_the_run_folder_keeps_the_threshold_with_what_it_does_to_the_tested_pati
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What the model file says of itself."""
+    """The `about` of the model file."""
     with np.load(folder / "model.npz", allow_pickle=False) as file:
         return dict(json.loads(str(file["about"])))
 
 
-# --- what is told -----------------------------------------------------------------------------------------------------
+# --- what is reported -------------------------------------------------------------------------------------------------
 
 
 def metrics_of(**values: float | None) -> Metrics:
-    """The metrics of a cohort of which only these are defined."""
+    """Metrics of which only these are defined."""
     fields = ("loss", "auroc", "auroc_bound", "accuracy", "sensitivity", "specificity", "brier", "ece")
     return Metrics(num_examples=10, num_ill=5, **{**dict.fromkeys(fields), **values})
 
 
 def chosen(pooled: Metrics | None = None, **changes: Any) -> ModelSelection:
-    """A run in which nothing was chosen, and these changes."""
+    """A finished run without model selection, with these changes."""
     pooled = pooled or metrics_of(loss=0.4, ece=0.05)
     evaluation = structs.replace(make_record(20), pooled=pooled, validation=metrics_of(loss=0.45))
     return ModelSelection(evaluation=evaluation, **changes)
 
 
-def test_the_best_round_is_told_with_its_loss_and_why_the_run_stopped() -> None:
+def test_the_best_round_is_reported_with_its_loss_and_why_the_run_stopped() -> None:
     assert selection_lines(None, 20) == selection_lines(chosen(), 20) == []
     kept = "the final model is that of round 12, which had the lowest validation loss (0.450)"
     assert selection_lines(chosen(best_round=12), 20) == [kept]
@@ -510,7 +510,7 @@ def test_the_best_round_is_told_with_its_loss_and_why_the_run_stopped() -> None:
     assert "after 1 round without" in selection_lines(chosen(best_round=12, stopped=True), 13)[0]
 
 
-def test_class_weights_are_told_with_their_correction() -> None:
+def test_class_weights_are_reported_with_their_correction() -> None:
     assert selection_lines(chosen(class_weights=(1.125, 0.9)), 20) == [
         "class weights in training: 1.12 for a healthy patient and 0.90 for an ill one, the same total for both classes; "
         "risks are corrected for it"
@@ -518,7 +518,7 @@ def test_class_weights_are_told_with_their_correction() -> None:
 
 
 @pytest.mark.parametrize(("temperature", "way"), [(1.25, "less extreme"), (0.8, "more extreme"), (1.0, "unchanged")])
-def test_a_temperature_is_told_with_what_it_did_to_those_it_was_not_fitted_to(temperature: float, way: str) -> None:
+def test_a_temperature_is_reported_with_its_effect_on_test_patients(temperature: float, way: str) -> None:
     before = PooledMetrics(metrics_of(loss=0.41234), metrics_of(loss=0.5))
     both = selection_lines(chosen(best_round=3, temperature=temperature, uncalibrated=before), 3)
     assert both == [
@@ -528,7 +528,7 @@ def test_a_temperature_is_told_with_what_it_did_to_those_it_was_not_fitted_to(te
     ]
 
 
-def test_a_threshold_is_told_with_what_tested_patients_have_at_it_and_at_one_half() -> None:
+def test_a_threshold_is_reported_with_the_rates_at_it_and_at_one_half() -> None:
     there, usual = Rates(0.8, 0.9, None), metrics_of(accuracy=0.75, sensitivity=0.7, specificity=1.0)
     record = chosen(usual, threshold=0.435, at_threshold=RatesByHospital(there, {}))
     assert selection_lines(record, 20) == [
@@ -537,18 +537,18 @@ def test_a_threshold_is_told_with_what_tested_patients_have_at_it_and_at_one_hal
     ]
 
 
-def test_screen_report_and_card_tell_the_same(tmp_path: Path) -> None:
+def test_console_report_and_model_card_agree(tmp_path: Path) -> None:
     asked = ServerSettings(hospitals=3, rounds=9, strategy="fedavg", patience=2, calibrate="temperature")
     lines: list[str] = []
     console = ServerConsole(lines.append)
     for kept in test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals):
         if not isinstance(kept, Checkpoint):
             console.show(kept)
-    told = [line for line in lines if line.startswith(("the final model is", "log odds were"))]
-    assert len(told) == 2
+    found = [line for line in lines if line.startswith(("the final model is", "log odds were"))]
+    assert len(found) == 2
     write_report(tmp_path / "run")
     page, card = ((tmp_path / "run" / name).read_text() for name in ("report.html", "MODEL_CARD.md"))
-    for line in told:
+    for line in found:
         assert f"<li>{line}</li>" in page
         assert f"\n- {line}\n" in card
     assert "of its patients as test patients; 12 others are validation patients." in card

@@ -1,4 +1,4 @@
-"""A run that is interrupted anywhere ends as if it had not been; what cannot go on says so in one line."""
+"""A resumed run ends like an uninterrupted one; a run that cannot be resumed gives one line."""
 
 import errno
 import json
@@ -46,8 +46,8 @@ def hospitals() -> Toy:
     )
 
 
-def hospitals_of_which_one_offends() -> Toy:
-    """Hungary's weights are never finite, and va takes long steps."""
+def hospitals_with_invalid_replies() -> Toy:
+    """Hungary's weights are never finite, and va's updates are long."""
     toy = hospitals()
     toy.hospitals["va"].step = 0.4
     toy.hospitals["hungary"].step = float("nan")
@@ -55,14 +55,14 @@ def hospitals_of_which_one_offends() -> Toy:
 
 
 def hospitals_of_which_one_cannot_take_part() -> Toy:
-    """Hungary fails at its sums, before round 1."""
+    """Hungary fails at its moment sums, before round 1."""
     toy = hospitals()
     toy.hospitals["hungary"].faults["query.first_moments"] = MemoryError()
     return toy
 
 
-class Leaving:
-    """Admission as the link does it: whoever is expelled is away."""
+class ExpellingAdmission:
+    """Admission as in the gRPC link: an expelled hospital is away."""
 
     def __init__(self, toy: Toy) -> None:
         self.toy = toy
@@ -74,8 +74,8 @@ class Leaving:
         self.toy.grid.away.add(hospital)
 
 
-class MortalWriter(RunWriter):
-    """Passes on what is to be kept; the run is killed at the call number `kill_at`, before it is `kept` or after."""
+class KillableWriter(RunWriter):
+    """Forwards calls to a writer; the run is killed at call number `kill_at`, before it is written or (`kept`) after."""
 
     def __init__(self, writer: RunWriter, calls: list[Any], kill_at: int | None, kept: bool) -> None:
         self.writer, self.calls, self.kill_at, self.kept = writer, calls, kill_at, kept
@@ -108,13 +108,13 @@ def run(
     make: Callable[[], Toy] = hospitals,
     warn: Callable[[str], None] = lambda line: None,
 ) -> list[Any]:
-    """The server script without a network, and what it was to keep; see `MortalWriter`."""
+    """Run the server script without a network; see `KillableWriter`."""
     calls: list[Any] = []
     toy = make()
     with opened_run(settings, warn) as opened:
-        writer = MortalWriter(FolderWriter(opened.folder, settings.keep, 0.0, pytest.fail), calls, kill_at, kept)
+        writer = KillableWriter(FolderWriter(opened.folder, settings.keep, 0.0, pytest.fail), calls, kill_at, kept)
         config = opened.settings.to_run_config()
-        app = make_server_app(writer=writer, admission=Leaving(toy), max_wait=5.0, past=opened.past)
+        app = make_server_app(writer=writer, admission=ExpellingAdmission(toy), max_wait=5.0, past=opened.past)
         app(toy.grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config))
     return calls
 
@@ -159,9 +159,9 @@ def test_a_run_that_is_killed_at_any_event_ends_as_if_it_had_not_been(
         assert not (folder / "checkpoints").exists()
 
 
-def test_offences_and_long_steps_are_the_same_after_an_interruption_at_any_event(tmp_path: Path) -> None:
+def test_strikes_and_clipped_updates_are_the_same_after_an_interruption_at_any_event(tmp_path: Path) -> None:
     asked = ServerSettings(hospitals=3, rounds=ROUNDS, strikes=3, max_update_norm=0.125, out=tmp_path / "calm")
-    calm = len(run(asked, make=hospitals_of_which_one_offends))
+    calm = len(run(asked, make=hospitals_with_invalid_replies))
     expected = read_run(tmp_path / "calm")
     _, history, _, _ = expected
     assert [record["left_out"]["hungary"].split(";")[0][:11] for record in history] == ["its weights"] * 2 + [
@@ -171,8 +171,8 @@ def test_offences_and_long_steps_are_the_same_after_an_interruption_at_any_event
     for kill_at in range(2, calm + 1):
         folder = tmp_path / f"killed at {kill_at}"
         with pytest.raises(Killed):
-            run(replace(asked, out=folder), kill_at, make=hospitals_of_which_one_offends)
-        run(ServerSettings(resume=folder), make=hospitals_of_which_one_offends)
+            run(replace(asked, out=folder), kill_at, make=hospitals_with_invalid_replies)
+        run(ServerSettings(resume=folder), make=hospitals_with_invalid_replies)
         assert read_run(folder) == expected
 
 
@@ -281,30 +281,30 @@ def test_flags_that_are_not_the_runs_own_are_refused(interrupted: Path) -> None:
         assert opened.settings == asked_for(interrupted).federation()
 
 
-def test_a_finished_run_does_not_go_on(tmp_path: Path) -> None:
+def test_a_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
     run(asked_for(tmp_path / "run"))
     assert "this run is finished; its model is" in refusal(tmp_path / "run")
 
 
-def test_what_is_no_run_does_not_go_on(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
     assert "cannot be opened" in refusal(tmp_path / "nowhere")
     (tmp_path / "notes.txt").write_text("mine")
-    assert "holds no run that has begun" in refusal(tmp_path)
+    assert "contains no run" in refusal(tmp_path)
     (tmp_path / "settings.json").write_text('{"version": 1')
-    assert "holds no run that has begun" in refusal(tmp_path)
+    assert "contains no run" in refusal(tmp_path)
 
 
-def test_a_run_of_another_version_does_not_go_on(interrupted: Path) -> None:
+def test_a_run_of_another_version_cannot_be_resumed(interrupted: Path) -> None:
     begun = json.loads((interrupted / "settings.json").read_text())
     (interrupted / "settings.json").write_text(json.dumps({**begun, "version": "0.0.1"}))
-    assert "was begun with version 0.0.1" in refusal(interrupted)
+    assert "was started with version 0.0.1" in refusal(interrupted)
 
 
 def test_another_version_is_named_even_if_its_settings_are_unknown_here(interrupted: Path) -> None:
     begun = json.loads((interrupted / "settings.json").read_text())
     newer = {**begun, "version": "9.0", "settings": {**begun["settings"], "secure-aggregation": True}}
     (interrupted / "settings.json").write_text(json.dumps(newer))
-    assert "was begun with version 9.0" in refusal(interrupted)
+    assert "was started with version 9.0" in refusal(interrupted)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_another_version_is_named_even_if_its_settings_are_unknown_here(interrup
 )
 def test_settings_that_are_none_are_no_run(interrupted: Path, content: str) -> None:
     (interrupted / "settings.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    assert "holds no run that has begun; start one without --resume" in refusal(interrupted)
+    assert "contains no run; start one without --resume" in refusal(interrupted)
 
 
 @pytest.mark.parametrize("line", ["[1]", "null", "{}", '{"round": 1}', "not JSON", "\udcff", '{"round": 2}'])
@@ -320,7 +320,7 @@ def test_a_line_of_the_history_that_is_no_round_is_damage(interrupted: Path, lin
     path = interrupted / "history.jsonl"
     before = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n" + before[1])
-    assert "history.jsonl is damaged; a run cannot go on without its past" in refusal(interrupted)
+    assert "history.jsonl is damaged, so the run cannot be resumed" in refusal(interrupted)
     path.unlink()
     assert "history.jsonl is damaged" in refusal(interrupted)
 
@@ -328,7 +328,7 @@ def test_a_line_of_the_history_that_is_no_round_is_damage(interrupted: Path, lin
 def test_a_folder_that_holds_no_run_is_left_as_it_is(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no run that has begun" in refusal(empty)
+    assert "contains no run" in refusal(empty)
     assert empty.exists()
 
 
@@ -347,7 +347,7 @@ def test_trouble_in_a_run_is_not_taken_for_another_server(tmp_path: Path) -> Non
         raise BlockingIOError
 
 
-def test_a_history_with_a_hole_is_no_past(interrupted: Path) -> None:
+def test_a_history_with_a_missing_line_is_refused(interrupted: Path) -> None:
     first, second, *_ = (interrupted / "history.jsonl").read_text().splitlines(keepends=True)
     (interrupted / "history.jsonl").write_text(second)
     assert "history.jsonl is damaged" in refusal(interrupted)
@@ -378,31 +378,31 @@ def test_the_lock_ends_with_a_server_that_was_killed_and_is_no_file_of_the_run(i
     ]
 
 
-def test_a_hospital_with_other_patients_cannot_go_on(interrupted: Path) -> None:
+def test_a_run_cannot_be_resumed_with_other_patients(interrupted: Path) -> None:
     grown = make_toy(ToyHospital("cleveland", [1, 2, 3]), ToyHospital("hungary", [40]), ToyHospital("va", [70]))
     with opened_run(ServerSettings(resume=interrupted), pytest.fail) as opened:
         app = make_server_app(max_wait=5.0, past=opened.past)
         context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), opened.settings.to_run_config())
-        with pytest.raises(RunError, match="cleveland has other patients than when the run began"):
+        with pytest.raises(RunError, match="cleveland has other patients than when the run started"):
             app(grown.grid, context)
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_one_that_never_began_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_run_says_how_to_resume_it_and_one_that_never_began_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(RunError) as caught, opened_run(asked_for(out), pytest.fail):
         (out / "settings.json").write_text("{}")
         raise RunError("round 3: too few")
-    assert caught.value.__notes__ == [f"go on with: python server.py --resume {out}"]
+    assert caught.value.__notes__ == [f"resume with: python server.py --resume {out}"]
     with pytest.raises(RunError) as caught, opened_run(asked_for(tmp_path / "other"), pytest.fail):
         raise RunError("nobody came")
     assert not hasattr(caught.value, "__notes__")
     assert not (tmp_path / "other").exists()
 
 
-def test_ctrl_c_says_how_to_go_on_but_not_when_all_is_done(interrupted: Path) -> None:
+def test_ctrl_c_says_how_to_resume_but_not_after_the_end(interrupted: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught, opened_run(ServerSettings(resume=interrupted), pytest.fail):
         raise KeyboardInterrupt("stopped by Ctrl-C")
-    assert caught.value.__notes__ == [f"go on with: python server.py --resume {interrupted}"]
+    assert caught.value.__notes__ == [f"resume with: python server.py --resume {interrupted}"]
     with pytest.raises(KeyboardInterrupt) as caught, opened_run(ServerSettings(resume=interrupted), pytest.fail):
         (interrupted / "summary.json").write_text("{}")
         raise KeyboardInterrupt("stopped by Ctrl-C")
@@ -431,9 +431,9 @@ def events_of_a_run(folder: Path) -> list[Any]:
 
 def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = events_of_a_run(tmp_path / "calm")
-    told: list[str] = []
+    warnings: list[str] = []
     (tmp_path / "run").mkdir()
-    writer = FolderWriter(tmp_path / "run", checkpoints=3, max_wait=0.0, warn=told.append)
+    writer = FolderWriter(tmp_path / "run", checkpoints=3, max_wait=0.0, warn=warnings.append)
     full, write = [False], os.write
 
     def maybe_full(descriptor: int, content: bytes) -> int:
@@ -447,18 +447,18 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path, monkeypat
             full[0] = event.round_num in (2, 3)
         keep(writer, event)
     assert read_run(tmp_path / "run")[:2] == read_run(tmp_path / "calm")[:2]
-    assert len(told) == 2
-    assert "No space left on device); the run goes on" in told[0]
-    assert told[1].endswith("can be written again, nothing is missing")
+    assert len(warnings) == 2
+    assert "No space left on device); the run continues" in warnings[0]
+    assert warnings[1].endswith("can be written again, and no file is missing")
 
 
 def test_a_disk_that_is_full_from_the_start_costs_nothing_if_there_is_room_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = events_of_a_run(tmp_path / "calm")
-    told: list[str] = []
+    warnings: list[str] = []
     (tmp_path / "run").mkdir()
-    writer = FolderWriter(tmp_path / "run", checkpoints=3, max_wait=60.0, warn=told.append)
+    writer = FolderWriter(tmp_path / "run", checkpoints=3, max_wait=60.0, warn=warnings.append)
     naps, sync = [], os.fsync
 
     def full(descriptor: int) -> None:
@@ -473,9 +473,9 @@ def test_a_disk_that_is_full_from_the_start_costs_nothing_if_there_is_room_at_th
         keep(writer, event)
     assert read_run(tmp_path / "run")[:2] == read_run(tmp_path / "calm")[:2]
     assert (tmp_path / "run" / "settings.json").exists()
-    assert "the run goes on, and what is missing is written as soon as that is possible" in told[0]
-    assert told[1] == f"{tmp_path / 'run'}: can be written again, nothing is missing"
-    assert (len(told), len(naps)) == (2, 5)
+    assert "the run continues, and missing files are written as soon as that is possible" in warnings[0]
+    assert warnings[1] == f"{tmp_path / 'run'}: can be written again, and no file is missing"
+    assert (len(warnings), len(naps)) == (2, 5)
 
 
 def test_a_line_that_does_not_fit_leaves_no_half_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,8 +522,8 @@ def test_a_real_limit_on_the_size_of_files_cuts_no_line_in_two(tmp_path: Path) -
     assert (
         done.stdout.splitlines()
         == [
-            "the run goes on, and what is missing is written as soon as that is possible",
-            f"{tmp_path}: can be written again, nothing is missing",
+            "the run continues, and missing files are written as soon as that is possible",
+            f"{tmp_path}: can be written again, and no file is missing",
         ]
         or done.stdout.count("can be written again") == 1
     )
@@ -536,7 +536,7 @@ def test_a_disk_that_stays_full_ends_the_run_in_one_line_after_max_wait(tmp_path
     writer = FolderWriter(
         tmp_path / "calm" / "model.npz" / "below a file", checkpoints=3, max_wait=0.0, warn=lambda line: None
     )
-    with pytest.raises(RunError, match="could not be written to the end; the hospitals have the final model"):
+    with pytest.raises(RunError, match="not all files could be written; the hospitals have the final model"):
         writer.run_finished(finished)
 
 

@@ -1,4 +1,4 @@
-"""FedAvg by hand, and what the recorder makes of answers, errors, silence and offences."""
+"""FedAvg by hand, and how rounds handle replies, errors, missing replies and strikes."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fedhealth.common.errors import MISBEHAVED, RunError
+from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.server.app import federate
@@ -52,7 +52,7 @@ def _server_identity() -> None:
 
 
 def ask(node_id: int, message_type: str = "train") -> Message:
-    """A message to one hospital, numbered as the link numbers it."""
+    """A message to one hospital, numbered as in the gRPC link."""
     message = Message(RecordDict(), dst_node_id=node_id, message_type=message_type)
     set_message_id(message, str(node_id))
     return message
@@ -61,14 +61,14 @@ def ask(node_id: int, message_type: str = "train") -> Message:
 def trained(
     node_id: int, num_examples: int, weights: Mapping[str, Sequence[float]], train_loss: float = 0.5
 ) -> Message:
-    """What a hospital sends after training."""
+    """A reply to a train message."""
     arrays = ArrayRecord({name: Array(np.array(values, np.float32)) for name, values in weights.items()})
     metrics = MetricRecord({"num-examples": num_examples, "train-loss": train_loss})
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=ask(node_id))
 
 
 def mislabelled(node_id: int, values: np.ndarray | None, shape: tuple[int, ...]) -> Message:
-    """Weights whose bytes are not what their description says."""
+    """Weights whose bytes do not match their description."""
     data = b"" if values is None else Array(values).data
     array = Array(dtype="float32", shape=shape, stype="numpy.ndarray", data=data)
     metrics = MetricRecord({"num-examples": 60, "train-loss": 0.5})
@@ -76,7 +76,7 @@ def mislabelled(node_id: int, values: np.ndarray | None, shape: tuple[int, ...])
 
 
 def evaluated(node_id: int, risks: Sequence[float], labels: Sequence[int]) -> Message:
-    """What a hospital sends after evaluating."""
+    """A reply to an evaluate message."""
     return Message(encode_evaluate_reply(EvaluateReply(as_sent(risks, labels))), reply_to=ask(node_id, "evaluate"))
 
 
@@ -88,7 +88,7 @@ ONE_ILL = dict.fromkeys(NAMES.values(), (1, 1))
 
 
 class Recorder(GuardedStrategy):
-    """FedAvg behind the guard; `events` has its events and, at the end of each round, the record."""
+    """FedAvg in a `GuardedStrategy`; `events` has its events and, at the end of each round, the record."""
 
     def __init__(self, start: Checkpoint, policy: RoundPolicy, events: list[Any]) -> None:
         self.roster = Roster(
@@ -111,7 +111,7 @@ class Recorder(GuardedStrategy):
 def make_recorder(
     events: list[Any] | None = None, tested: Mapping[str, tuple[int, int]] | None = None, **rules: Any
 ) -> Recorder:
-    """`tested` has for each hospital how many test patients it declared, and how many of them ill (default: 1 and 1)."""
+    """`tested` has the declared test patients and ill test patients of each hospital (default: 1 and 1)."""
     members = [
         Member(node, name, "own", TRAIN_PATIENTS[node], *(tested or ONE_ILL)[name]) for node, name in NAMES.items()
     ]
@@ -144,7 +144,7 @@ def run_round(recorder: Recorder, train: list[Message], evaluate: list[Message])
 # --- FedAvg -----------------------------------------------------------------------------------------------------------
 
 
-def test_fedavg_weighs_by_the_number_of_training_patients() -> None:
+def test_fedavg_weights_by_the_number_of_training_patients() -> None:
     replies = [
         trained(CLEVELAND, 10, {"w": [1, 10], "b": [0]}),
         trained(HUNGARY, 30, {"w": [2, 20], "b": [4]}),
@@ -157,7 +157,7 @@ def test_fedavg_weighs_by_the_number_of_training_patients() -> None:
     assert arrays["w"].numpy().dtype == np.float32
 
 
-def test_the_train_loss_is_weighed_the_same_way() -> None:
+def test_the_train_loss_is_weighted_the_same_way() -> None:
     records: list[RoundRecord] = []
     train = [trained(CLEVELAND, 10, {"w": [0]}, train_loss=1.0), trained(HUNGARY, 30, {"w": [0]}, train_loss=0.2)]
     run_round(make_recorder(records), train, [])
@@ -187,7 +187,7 @@ def test_weights_do_not_count_in_the_average_when_their_hospital_failed() -> Non
         (lambda: failed(VA, "\x1b[31mred\nfake line"), r"\x1b[31mred\nfake line"),
     ],
 )
-def test_unsound_weights_are_left_out_with_the_reason_and_the_others_go_on(
+def test_invalid_weights_are_left_out_with_the_reason_and_the_others_continue(
     bad: Callable[[], Message], reason: str
 ) -> None:
     records: list[RoundRecord] = []
@@ -210,10 +210,10 @@ def test_a_broken_histogram_is_left_out_with_the_reason_and_the_others_count() -
     run_round(recorder, train, [evaluated(CLEVELAND, [0.9], [1]), broken, trained(HUNGARY, 30, {"w": [1]})])
     assert set(records[0].hospitals) == {"cleveland"}
     assert records[0].left_out["va"] == "the bins do not add up to num-examples; strike 1 of 3"
-    assert records[0].left_out["hungary"].startswith("it sent arrays, metrics where metrics was asked for")
+    assert records[0].left_out["hungary"].startswith("it sent arrays, metrics instead of metrics")
 
 
-def test_a_stranger_is_neither_asked_nor_listened_to() -> None:
+def test_an_unknown_node_gets_no_message_and_its_reply_is_ignored() -> None:
     recorder = make_recorder()
     grid = make_grid("va", "stranger")
     sent = ArrayRecord({"w": Array(np.array([9], np.float32))})
@@ -225,7 +225,7 @@ def test_a_stranger_is_neither_asked_nor_listened_to() -> None:
     np.testing.assert_allclose(arrays["w"].numpy(), [1])
 
 
-def test_every_hospital_that_is_here_is_asked_with_the_weights_and_the_round() -> None:
+def test_every_connected_hospital_gets_the_weights_and_the_round() -> None:
     grid = make_grid("cleveland", "hungary", "va")
     arrays = ArrayRecord({"w": Array(np.array([1, 2], np.float32))})
     recorder = make_recorder()
@@ -242,10 +242,10 @@ def test_one_hospital_alone_can_train() -> None:
     assert len(list(make_recorder().configure_train(1, ArrayRecord(), ConfigRecord(), make_grid("va")))) == 1
 
 
-# --- what a round was -------------------------------------------------------------------------------------------------
+# --- the record of a round --------------------------------------------------------------------------------------------
 
 
-def test_a_round_in_which_all_answer_is_recorded_for_all_together_and_each_hospital() -> None:
+def test_a_complete_round_is_recorded_pooled_and_by_hospital() -> None:
     records: list[RoundRecord] = []
     train = [trained(node, patients, {"w": [0]}) for node, patients in TRAIN_PATIENTS.items()]
     evaluate = [
@@ -260,25 +260,25 @@ def test_a_round_in_which_all_answer_is_recorded_for_all_together_and_each_hospi
     assert [metrics.num_examples for metrics in record.hospitals.values()] == [2, 3, 2]
     assert [metrics.auroc for metrics in record.hospitals.values()] == [1.0, 0.5, None]
     assert record.pooled.num_examples == 7
-    # Ill 0.9 0.8 0.9 0.6 against healthy 0.1 0.7 0.2: only 0.6 < 0.7 is wrong, 11 of 12; one of 7 is called wrongly.
+    # Ill 0.9 0.8 0.9 0.6 against healthy 0.1 0.7 0.2: only 0.6 < 0.7 is wrong, 11 of 12; one of 7 is misclassified.
     assert record.pooled.auroc == pytest.approx(11 / 12)
     assert record.pooled.accuracy == pytest.approx(6 / 7)
     assert (record.left_out, record.left_out_share) == ({}, 0.0)
     assert record.seconds > 0
 
 
-def test_who_could_not_train_is_recorded_with_the_reason_and_the_share_of_patients() -> None:
+def test_a_hospital_that_could_not_train_is_recorded_with_reason_and_share_of_patients() -> None:
     records: list[RoundRecord] = []
-    train = [trained(CLEVELAND, 10, {"w": [0]}), failed(HUNGARY, "no answer within 5 s")]
+    train = [trained(CLEVELAND, 10, {"w": [0]}), failed(HUNGARY, "no reply within 5 s")]
     evaluate = [evaluated(CLEVELAND, [0.9], [1]), evaluated(HUNGARY, [0.2], [1])]
     run_round(make_recorder(records), train, evaluate)
-    assert records[0].left_out == {"hungary": "no answer within 5 s", "va": "not here"}
+    assert records[0].left_out == {"hungary": "no reply within 5 s", "va": "not connected"}
     assert records[0].left_out_share == pytest.approx((30 + 60) / 100)
     assert set(records[0].hospitals) == {"cleveland", "hungary"}
     assert records[0].pooled.accuracy == 0.5
 
 
-def test_who_trained_and_could_not_evaluate_is_left_out_of_the_metrics_but_not_of_the_weights() -> None:
+def test_a_hospital_that_could_not_evaluate_is_left_out_of_the_metrics_but_not_of_the_weights() -> None:
     records: list[RoundRecord] = []
     train = [trained(node, patients, {"w": [0]}) for node, patients in TRAIN_PATIENTS.items()]
     evaluate = [evaluated(CLEVELAND, [0.9], [1]), evaluated(HUNGARY, [0.9], [1]), failed(VA, "left the federation")]
@@ -302,7 +302,7 @@ def test_a_hospital_that_is_back_in_the_next_round_is_no_longer_left_out() -> No
 def test_a_round_that_nobody_evaluated_has_undefined_metrics_and_says_who_was_missing() -> None:
     records: list[RoundRecord] = []
     train = [trained(node, patients, {"w": [0]}) for node, patients in TRAIN_PATIENTS.items()]
-    run_round(make_recorder(records), train, [failed(node, "no answer within 5 s") for node in NAMES])
+    run_round(make_recorder(records), train, [failed(node, "no reply within 5 s") for node in NAMES])
     assert records[0].pooled.num_examples == 0
     assert (records[0].pooled.loss, records[0].pooled.auroc) == (None, None)
     assert set(records[0].left_out) == set(NAMES.values())
@@ -324,7 +324,7 @@ def test_a_round_in_which_nobody_could_train_ends_the_run_and_names_every_reason
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_federation_that_everybody_left_is_waited_for_and_given_up_after_max_wait() -> None:
+def test_a_federation_that_all_hospitals_left_is_given_up_after_max_wait() -> None:
     events: list[Event] = []
     recorder = make_recorder(events, max_wait=25.0)
     with pytest.raises(RunError, match=r"not enough came back within 25 s \(--max-wait\)"):
@@ -332,7 +332,7 @@ def test_a_federation_that_everybody_left_is_waited_for_and_given_up_after_max_w
     assert [round(event.seconds_left) for event in events if isinstance(event, Paused)] == [25, 15, 5]
 
 
-def test_nobody_is_asked_to_evaluate_when_nobody_is_here() -> None:
+def test_without_connected_hospitals_no_evaluate_message_is_sent() -> None:
     assert list(make_recorder().configure_evaluate(1, ArrayRecord(), ConfigRecord(), make_grid())) == []
 
 
@@ -391,33 +391,33 @@ def test_a_hospital_that_cannot_train_is_not_asked_again_and_again() -> None:
     recorder, grid = make_recorder(min_hospitals=3), Returning(looks=0)
     recorder.configure_train(1, ArrayRecord({"w": Array(np.array([9], np.float32))}), ConfigRecord(), grid)
     with pytest.raises(RunError, match=r"round 1: 2 of the 3 hospitals that it needs .*va: diverged"):
-        recorder.aggregate_train(1, [*two_sound(), failed(VA, "diverged", app)])
+        recorder.aggregate_train(1, [*two_valid(), failed(VA, "diverged", app)])
     assert grid.asked == []
 
 
-# --- offences ---------------------------------------------------------------------------------------------------------
+# --- strikes ----------------------------------------------------------------------------------------------------------
 
 
-def two_sound() -> list[Message]:
+def two_valid() -> list[Message]:
     return [trained(CLEVELAND, 10, {"w": [1]}), trained(HUNGARY, 30, {"w": [1]})]
 
 
-def test_after_three_unsound_answers_a_hospital_is_dropped_and_neither_asked_nor_listened_to() -> None:
+def test_after_three_invalid_replies_a_hospital_is_dropped_and_gets_no_message() -> None:
     events: list[Event] = []
     recorder = make_recorder(events)
     for round_num in (1, 2, 3):
-        run_round(recorder, [*two_sound(), trained(VA, 60, {"w": [np.nan]})], [evaluated(n, [0.9], [1]) for n in NAMES])
+        run_round(recorder, [*two_valid(), trained(VA, 60, {"w": [np.nan]})], [evaluated(n, [0.9], [1]) for n in NAMES])
         reason = [event for event in events if isinstance(event, RoundRecord)][-1].left_out["va"]
         assert reason.startswith(
-            "dropped at strike 3 of 3" if round_num == 3 else "its weights make no sense: not all are finite; strike"
+            "dropped at strike 3 of 3" if round_num == 3 else "its weights are invalid: not all are finite; strike"
         )
     (dropped,) = (event for event in events if isinstance(event, Dropped))
-    assert dropped == Dropped("va", "dropped at strike 3 of 3: its weights make no sense: not all are finite")
+    assert dropped == Dropped("va", "dropped at strike 3 of 3: its weights are invalid: not all are finite")
     grid = make_grid("cleveland", "hungary", "va")
     sent = ArrayRecord({"w": Array(np.array([9], np.float32))})
     asked = recorder.configure_train(4, sent, ConfigRecord(), grid)
     assert VA not in {message.metadata.dst_node_id for message in asked}
-    arrays, _ = recorder.aggregate_train(4, [*two_sound(), trained(VA, 60, {"w": [100]})])
+    arrays, _ = recorder.aggregate_train(4, [*two_valid(), trained(VA, 60, {"w": [100]})])
     assert arrays is not None
     np.testing.assert_array_equal(arrays["w"].numpy(), [1])
     recorder.evaluate(4, [evaluated(CLEVELAND, [0.9], [1])])
@@ -427,16 +427,16 @@ def test_after_three_unsound_answers_a_hospital_is_dropped_and_neither_asked_nor
     assert record.left_out_share == pytest.approx(0.6)
 
 
-def test_silence_and_failure_are_no_offence_but_breaking_the_links_rules_is() -> None:
+def test_silence_and_failure_are_no_strike_but_a_protocol_violation_is() -> None:
     recorder = make_recorder()
     for code in (ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_RAISED_EXCEPTION):
-        run_train(recorder, [*two_sound(), failed(VA, "why", code)], {"w": [9]})
+        run_train(recorder, [*two_valid(), failed(VA, "why", code)], {"w": [9]})
     assert recorder.roster.strikes["va"] == 0
-    run_train(recorder, [*two_sound(), failed(VA, "broke the rules", MISBEHAVED)], {"w": [9]})
+    run_train(recorder, [*two_valid(), failed(VA, "broke the rules", PROTOCOL_VIOLATION)], {"w": [9]})
     assert recorder.roster.strikes["va"] == 1
 
 
-def test_offences_before_an_interruption_are_remembered() -> None:
+def test_strikes_before_an_interruption_are_kept() -> None:
     members = [Member(node, name, "own", TRAIN_PATIENTS[node], 1, 1) for node, name in NAMES.items()]
     start = Checkpoint(
         7,
@@ -458,7 +458,7 @@ def test_offences_before_an_interruption_are_remembered() -> None:
     assert (record.round_num, set(record.left_out)) == (8, {"hungary", "va"})
 
 
-def test_evaluating_other_patients_than_declared_is_an_offence() -> None:
+def test_evaluating_other_patients_than_declared_is_a_strike() -> None:
     events: list[Event] = []
     recorder = make_recorder(events)
     everybody = [trained(node, patients, {"w": [0]}) for node, patients in TRAIN_PATIENTS.items()]
@@ -469,13 +469,13 @@ def test_evaluating_other_patients_than_declared_is_an_offence() -> None:
     assert recorder.roster.strikes["va"] == 1
 
 
-# --- long steps -------------------------------------------------------------------------------------------------------
+# --- long updates -----------------------------------------------------------------------------------------------------
 
 
-def test_a_step_that_is_too_long_is_cut_to_the_limit_and_told() -> None:
+def test_an_update_that_is_too_long_is_clipped_and_reported() -> None:
     events: list[Event] = []
     recorder = make_recorder(events, max_update_norm=5.0)
-    # From (0, 0): va goes (30, 40), a norm of 50, and is cut to (3, 4); cleveland's (1, 0) stays.
+    # From (0, 0): va's update (30, 40) has norm 50 and is clipped to (3, 4); cleveland's (1, 0) is not changed.
     replies = [trained(CLEVELAND, 10, {"w": [1, 0]}), trained(VA, 60, {"w": [30, 40]})]
     arrays = run_train(recorder, replies, {"w": [0, 0]})
     np.testing.assert_allclose(arrays["w"].numpy(), [(10 * 1 + 60 * 3) / 70, 60 * 4 / 70], rtol=1e-6)
@@ -490,7 +490,7 @@ def test_a_step_that_is_too_long_is_cut_to_the_limit_and_told() -> None:
     step=arrays_of(st.floats(-1000, 1000, width=32)),
     longest=st.floats(0.125, 100, width=32),
 )
-def test_no_step_is_longer_than_the_limit_and_a_short_one_is_left_alone(
+def test_no_update_is_longer_than_the_limit_and_a_short_one_is_not_changed(
     before: np.ndarray, step: np.ndarray, longest: float
 ) -> None:
     came = {"w": before + step}
@@ -509,7 +509,7 @@ def test_no_step_is_longer_than_the_limit_and_a_short_one_is_left_alone(
 
 
 def federate_toys(toy: Toy, max_wait: float = 60.0, **settings: Any) -> list[Any]:
-    """All events of a run of three hospitals, which all must train, up to its end or the error that ended it."""
+    """All events of a run of three hospitals that must all train, up to its end or its error."""
     events: list[Any] = []
     asked = {"hospitals": 3, "rounds": 3, "min_hospitals": 3, **settings}
     try:
@@ -531,7 +531,7 @@ def outcome(events: list[Any]) -> tuple[bytes, list[RoundRecord]]:
 
 
 def cut_off(toy: Toy, name: str, round_num: int, kind: str = "train") -> None:
-    """The hospital leaves while it trains in that round, so that its answer is lost."""
+    """The hospital leaves while it trains in that round, so that its reply is lost."""
 
     def leave(what: str, names: list[str]) -> None:
         if what == kind and name in names and toy.kinds().count(kind) == 3 * (round_num - 1):
@@ -582,9 +582,9 @@ def test_a_round_waits_before_it_begins_and_names_only_those_who_are_away(clock:
     events = federate_toys(toy)
     assert outcome(events) == undisturbed
     assert [(p.round_num, p.trained, dict(p.missing)) for p in those(events, Paused)] == [
-        (2, 0, {"hungary": "not here", "va": "not here"}),
-        (2, 0, {"hungary": "not here", "va": "not here"}),
-        (2, 0, {"hungary": "not here"}),
+        (2, 0, {"hungary": "not connected", "va": "not connected"}),
+        (2, 0, {"hungary": "not connected", "va": "not connected"}),
+        (2, 0, {"hungary": "not connected"}),
     ]
     assert toy.asked("train", 2) == ["cleveland", "hungary", "va"]
 
@@ -602,11 +602,11 @@ def test_a_round_whose_hospital_does_not_come_back_ends_the_run_with_one_line() 
     assert len(those(events, RoundRecord)) == 1
 
 
-def test_a_hospital_that_is_here_and_never_answers_is_asked_neither_in_a_hot_loop_nor_for_ever(
+def test_a_connected_hospital_that_never_replies_is_not_messaged_in_a_busy_loop_nor_for_ever(
     clock: Clock,
 ) -> None:
     toy = three_hospitals()
-    toy.grid.lost["va", "train"] = "no answer within 5 s"
+    toy.grid.lost["va", "train"] = "no reply within 5 s"
     events = federate_toys(toy, max_wait=25.0)
     assert isinstance(events[-1], RunError)
     assert len([names for kind, names in toy.grid.sent if kind == "train"]) <= clock.naps + 1
@@ -668,7 +668,7 @@ def test_enough_hospitals_do_not_wait_for_the_rest(clock: Clock) -> None:
     assert [record.left_out for record in those(events, RoundRecord)] == [
         {},
         {"va": "left the federation"},
-        {"va": "not here"},
+        {"va": "not connected"},
     ]
 
 
@@ -746,7 +746,7 @@ UNSOUND = [
 
 
 @pytest.mark.parametrize(("kind", "lie"), UNSOUND)
-def test_every_unsound_answer_is_a_strike_and_costs_the_others_nothing(kind: str, lie: Tamper) -> None:
+def test_every_invalid_reply_is_a_strike_and_does_not_affect_the_others(kind: str, lie: Tamper) -> None:
     toy = three_hospitals()
     toy.hospitals["va"].lies[kind] = lie
     events = federate_toys(toy, min_hospitals=2, rounds=4, strikes=3)
@@ -765,15 +765,15 @@ def test_every_unsound_answer_is_a_strike_and_costs_the_others_nothing(kind: str
 
 def test_absence_failures_and_silence_are_no_strikes() -> None:
     toy = three_hospitals()
-    toy.grid.lost["va", "train"] = "no answer within 5 s"
+    toy.grid.lost["va", "train"] = "no reply within 5 s"
     toy.grid.lost["va", "evaluate"] = "left the federation"
     toy.hospitals["hungary"].faults["train"] = ValueError("chol 233")
-    toy.hospitals["hungary"].faults["evaluate"] = RunError("the server's weights make no sense")
+    toy.hospitals["hungary"].faults["evaluate"] = RunError("the server's weights are invalid")
     events = federate_toys(toy, min_hospitals=1, rounds=5, strikes=1)
     assert [dict(checkpoint.strikes) for checkpoint in those(events, Checkpoint)] == [{}] * 5
     assert those(events, Dropped) == []
     last = those(events, RoundRecord)[-1]
-    assert last.left_out == {"hungary": "ValueError", "va": "no answer within 5 s"}
+    assert last.left_out == {"hungary": "ValueError", "va": "no reply within 5 s"}
 
 
 def test_a_round_with_too_few_left_ends_the_run_and_says_who_was_dropped_and_why() -> None:
@@ -795,5 +795,5 @@ def test_a_hospital_that_is_dropped_while_the_round_waits_for_it_ends_the_waitin
     events = federate_toys(toy, strikes=1)
     (dropped,) = those(events, Dropped)
     assert dropped.name == "va"
-    assert str(events[-1]).endswith("(va: dropped at strike 1 of 1: its weights make no sense: not all are finite)")
+    assert str(events[-1]).endswith("(va: dropped at strike 1 of 1: its weights are invalid: not all are finite)")
     assert toy.asked("train", 1) == ["cleveland", "hungary", "va", "va"]

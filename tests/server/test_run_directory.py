@@ -1,4 +1,4 @@
-"""The files of a run: their names, their keys, and that they are whole."""
+"""The files of a run: their names, their keys, and that they are complete."""
 
 import json
 import math
@@ -35,33 +35,37 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-IMPORTANCE = Importance({"cp": 0.05, "age": 0.0}, {"va": {"cp": 0.05, "age": 0.0}}, {"cleveland": "not here"})
+IMPORTANCE = Importance({"cp": 0.05, "age": 0.0}, {"va": {"cp": 0.05, "age": 0.0}}, {"cleveland": "not connected"})
 
 
 # --- summary.json -----------------------------------------------------------------------------------------------------
 
 
-def test_the_summary_says_what_the_model_goes_by_if_that_was_asked(tmp_path: Path) -> None:
+def test_the_summary_contains_permutation_importance_if_it_was_requested(tmp_path: Path) -> None:
     keep_in(tmp_path, make_finished(importance=IMPORTANCE))
     assert read_json(tmp_path / "summary.json")["importance"] == {
         "together": {"cp": 0.05, "age": 0.0},
         "hospitals": {"va": {"cp": 0.05, "age": 0.0}},
-        "not_told": {"cleveland": "not here"},
+        "not_told": {"cleveland": "not connected"},
     }
     keep_in(tmp_path, make_finished())
     assert "importance" not in read_json(tmp_path / "summary.json")
 
 
-def test_the_summary_keeps_what_hospitals_said_of_the_models_worth(tmp_path: Path) -> None:
+def test_the_summary_contains_the_comparisons_that_hospitals_shared(tmp_path: Path) -> None:
     verdict = PairedComparison("auroc", 0.74, 0.67, 0.07, 0.01, 0.12)
-    keep_in(tmp_path, make_finished(verdicts={"va": {"global": verdict}}))
-    told = read_json(tmp_path / "summary.json")["verdicts"]["va"]["global"]
-    assert (told["metric"], told["difference"], told["words"]) == ("auroc", 0.07, "better than the local model")
+    keep_in(tmp_path, make_finished(comparisons={"va": {"global": verdict}}))
+    comparison = read_json(tmp_path / "summary.json")["verdicts"]["va"]["global"]
+    assert (comparison["metric"], comparison["difference"], comparison["words"]) == (
+        "auroc",
+        0.07,
+        "better than the local model",
+    )
     keep_in(tmp_path, make_finished())
     assert "verdicts" not in read_json(tmp_path / "summary.json")
 
 
-def test_the_summary_says_in_one_page_what_the_run_achieved(tmp_path: Path) -> None:
+def test_the_summary_contains_the_metrics_of_the_run(tmp_path: Path) -> None:
     keep_in(tmp_path, make_finished())
     summary = read_json(tmp_path / "summary.json")
     assert set(summary) == {
@@ -71,7 +75,7 @@ def test_the_summary_says_in_one_page_what_the_run_achieved(tmp_path: Path) -> N
     assert (summary["dataset"], summary["rounds"], summary["seconds"]) == ("uci", 2, 1.75)
     assert summary["round_seconds"] == [0.25, 0.5]
     assert set(summary["metrics"]) >= ASKED_FOR
-    # Ill 0.9, 0.8 and 0.4 all beat healthy 0.2; only 0.4 is called wrongly.
+    # Ill 0.9, 0.8 and 0.4 are all above healthy 0.2; only 0.4 is misclassified.
     assert {key: summary["metrics"][key] for key in ("auroc", "accuracy", "specificity")} == {
         "auroc": 1.0,
         "accuracy": 0.75,
@@ -93,7 +97,7 @@ def test_the_summary_gives_each_hospital_the_same_metrics_and_all_its_patients(t
     assert summary["hospitals"]["va"]["accuracy"] == 0.5
 
 
-def test_the_summary_has_what_a_doctor_asks_for_with_intervals(tmp_path: Path) -> None:
+def test_the_summary_has_clinical_metrics_with_intervals(tmp_path: Path) -> None:
     histograms = {"cleveland": score_histogram([0.9, 0.3, 0.7, 0.1], [1, 1, 0, 0])}
     keep_in(tmp_path, make_finished(rounds=[make_round(1)], histograms=histograms))
     summary = read_json(tmp_path / "summary.json")
@@ -144,7 +148,7 @@ def test_the_settings_say_what_was_run_on_what_and_with_which_version(tmp_path: 
 
 
 def test_the_history_grows_by_one_line_per_round_and_is_there_before_the_run_ends(tmp_path: Path) -> None:
-    left_out = {"va": "no answer within 5 s"}
+    left_out = {"va": "no reply within 5 s"}
     keep_in(tmp_path, make_round(1))
     keep_in(tmp_path, make_round(2, left_out=left_out, left_out_share=0.4))
     lines = (tmp_path / "history.jsonl").read_text(encoding="utf-8").splitlines()
@@ -159,7 +163,7 @@ def test_the_history_grows_by_one_line_per_round_and_is_there_before_the_run_end
     assert not (tmp_path / "summary.json").exists()
 
 
-def test_a_run_that_goes_on_keeps_the_settings_that_it_began_with(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
     keep_in(tmp_path, make_began(done=7))
     assert list(tmp_path.iterdir()) == []
 
@@ -273,7 +277,7 @@ def test_a_run_that_is_already_there_is_not_overwritten(tmp_path: Path, name: st
         make_run_folder(tmp_path)
     assert (
         str(caught.value)
-        == f"--out {tmp_path}: already holds a run; give another folder, or go on with it: --resume {tmp_path}"
+        == f"--out {tmp_path}: already contains a run; give another folder, or resume the run with --resume {tmp_path}"
     )
     assert (tmp_path / name).read_text() == "precious"
 
@@ -294,7 +298,7 @@ def test_a_folder_that_must_not_be_written_to_is_refused(tmp_path: Path, monkeyp
     def refuse(self: Path, content: bytes) -> int:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)  # root may write anywhere, so permissions alone would not tell
+    monkeypatch.setattr(Path, "write_bytes", refuse)  # root may write anywhere, so file permissions would not be enough
     with pytest.raises(UsageError, match=r"cannot write there \(Permission denied\); give another folder"):
         make_run_folder(tmp_path)
 

@@ -1,4 +1,4 @@
-"""A round on disk and back: a run that goes on reads its history as it was."""
+"""A round is written to disk and read back unchanged."""
 
 import json
 import math

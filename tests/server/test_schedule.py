@@ -1,4 +1,4 @@
-"""Who trains in a round and when is evaluated: the draw itself, and a whole federation with it."""
+"""Which hospitals train in a round and when they evaluate: the sample itself, and a whole federation with it."""
 
 import pytest
 from flwr.app import Context, RecordDict
@@ -57,7 +57,7 @@ def test_only_the_drawn_hospitals_train_and_all_evaluate() -> None:
         assert (record.left_out, record.left_out_share) == ({}, 0.0)
 
 
-def test_whoever_was_drawn_and_fails_is_left_out_of_the_drawn_ones() -> None:
+def test_a_sampled_hospital_that_fails_is_left_out() -> None:
     toy = ten_hospitals()
     (unlucky, *_) = sorted(RoundSchedule(fraction=0.4, seed=7).draw(1, NAMES, 10))
     toy.hospitals[unlucky].faults["train"] = ValueError("no")
@@ -66,7 +66,7 @@ def test_whoever_was_drawn_and_fails_is_left_out_of_the_drawn_ones() -> None:
     assert record.left_out_share == pytest.approx(1 / 4)
 
 
-def test_rounds_without_evaluation_ask_nobody_and_blame_nobody() -> None:
+def test_rounds_without_evaluation_send_no_message_and_leave_nobody_out() -> None:
     toy = ten_hospitals()
     records = run(toy, rounds=3, evaluate_every=0, strategy="fedavg")
     assert [len(record.hospitals) for record in records] == [0, 0, 10]

@@ -1,4 +1,4 @@
-"""Before the rounds: who is waited for, for how long, and what ends the waiting."""
+"""Setup before the rounds: which hospitals the server waits for, how long, and what ends the waiting."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,14 +29,14 @@ def start(toy: Toy, wanted: int = 3, max_wait: float = 25.0, **settings: Any) ->
 
 
 def waits(events: list[Event]) -> list[tuple[int, int, int, list[str]]]:
-    """(here, wanted, seconds left, who has answered) of each word about waiting."""
+    """(here, wanted, seconds left, who has replied) of each `Waiting` event."""
     assert all(isinstance(event, Waiting) for event in events)
-    told = [event for event in events if isinstance(event, Waiting)]
-    return [(each.here, each.wanted, round(each.seconds_left), list(each.answered)) for each in told]
+    waiting = [event for event in events if isinstance(event, Waiting)]
+    return [(each.here, each.wanted, round(each.seconds_left), list(each.answered)) for each in waiting]
 
 
 def lie(part: str, key: str, value: Any) -> Callable[[RecordDict], RecordDict]:
-    """An answer with another value in one of its records."""
+    """A reply with another value in one of its records."""
 
     def tamper(answer: RecordDict) -> RecordDict:
         answer[part][key] = value
@@ -59,23 +59,25 @@ def test_members_come_in_the_order_of_their_names_with_all_that_they_said() -> N
 
 
 @pytest.mark.usefixtures("clock")
-def test_waiting_is_told_at_once_and_every_ten_seconds_and_ends_after_max_wait() -> None:
+def test_waiting_is_reported_at_once_and_every_ten_seconds_and_ends_after_max_wait() -> None:
     toy = three_hospitals()
     setup, events = start(toy, wanted=4)
     with pytest.raises(RunError) as caught:
         setup.collect_members()
-    assert str(caught.value) == "only 3 of 4 hospitals (--hospitals) came within 25 s; see --max-wait"
+    assert (
+        str(caught.value) == "only 3 of 4 hospitals (--hospitals) joined within 25 s; to wait longer, raise --max-wait"
+    )
     assert waits(events) == [(3, 4, 25, []), (3, 4, 15, []), (3, 4, 5, [])]
     assert toy.heard == []
 
 
 def test_a_tiny_max_wait_ends_a_real_wait() -> None:
     setup, _ = start(make_toy(ToyHospital("va", [50])), wanted=2, max_wait=0.01)
-    with pytest.raises(RunError, match=r"only 1 of 2 hospitals \(--hospitals\) came within 0\.01 s"):
+    with pytest.raises(RunError, match=r"only 1 of 2 hospitals \(--hospitals\) joined within 0\.01 s"):
         setup.collect_members()
 
 
-def test_nobody_is_asked_before_all_are_here(clock: Clock) -> None:
+def test_no_message_is_sent_before_all_hospitals_are_connected(clock: Clock) -> None:
     toy = three_hospitals()
     toy.grid.away.add("va")
     clock.later(12, toy.grid.away.clear)
@@ -85,7 +87,7 @@ def test_nobody_is_asked_before_all_are_here(clock: Clock) -> None:
     assert toy.grid.sent == [("query.describe", ["cleveland", "hungary", "va"])]
 
 
-def test_a_hospital_that_leaves_while_the_others_get_ready_is_waited_for_and_only_it_is_asked_again(
+def test_a_hospital_that_leaves_during_setup_is_waited_for_and_only_it_gets_the_message_again(
     clock: Clock,
 ) -> None:
     toy = three_hospitals()
@@ -103,7 +105,7 @@ def test_a_hospital_that_leaves_while_the_others_get_ready_is_waited_for_and_onl
     assert [here for here, *_ in waits(events)] == [2, 2]
 
 
-def test_a_hospital_that_is_gone_after_it_described_itself_is_asked_again_when_it_is_back(clock: Clock) -> None:
+def test_a_hospital_that_left_after_its_description_gets_the_message_again_when_it_is_back(clock: Clock) -> None:
     toy = three_hospitals()
     toy.grid.on_send = lambda kind, names: toy.grid.away.add("va") if len(toy.grid.sent) == 1 else None
     toy.hospitals["va"].ages = [70]
@@ -117,24 +119,26 @@ def test_a_hospital_that_is_gone_after_it_described_itself_is_asked_again_when_i
     assert [member.train_patients for member in members] == [2, 1, 3]
 
 
-def test_a_hospital_that_is_here_and_never_gets_ready_is_not_asked_in_a_hot_loop_and_not_for_ever(clock: Clock) -> None:
+def test_a_connected_hospital_that_never_gets_ready_is_not_messaged_in_a_busy_loop_nor_for_ever(clock: Clock) -> None:
     toy = three_hospitals()
     toy.grid.lost["va", "query.describe"] = "left the federation"
     setup, events = start(toy)
-    with pytest.raises(RunError, match=r"only 2 of 3 hospitals were ready within 25 s; see --max-wait"):
+    with pytest.raises(
+        RunError, match=r"only 2 of 3 hospitals were ready within 25 s; to wait longer, raise --max-wait"
+    ):
         setup.collect_members()
     assert len(toy.grid.sent) <= clock.naps + 1
     assert waits(events)[0] == (3, 3, 25, ["cleveland", "hungary"])
 
 
-def test_two_hospitals_of_one_name_are_one_too_many() -> None:
+def test_two_hospitals_of_one_name_end_the_setup() -> None:
     twins = [ToyHospital("va", [50]), ToyHospital("va", [70])]
     setup, _ = start(make_toy(*twins, keys=["a", "b"]), wanted=2)
     with pytest.raises(RunError, match="two hospitals are named va; start one of them with another --name"):
         setup.collect_members()
 
 
-# --- what all must answer ---------------------------------------------------------------------------------------------
+# --- queries to all hospitals -----------------------------------------------------------------------------------------
 
 
 def agree(toy: Toy, max_wait: float = 25.0) -> tuple[preprocessing.Standardisation | None, list[Event]]:
@@ -186,10 +190,10 @@ def test_a_hospital_that_does_not_come_back_to_answer_is_named_when_the_time_is_
     toy.grid.on_send = lambda kind, names: toy.grid.away.add("hungary") if "moments" in kind else None
     with pytest.raises(RunError) as caught:
         agree(toy)
-    assert str(caught.value) == "hungary left and did not come back within 25 s; see --max-wait"
+    assert str(caught.value) == "hungary left and did not come back within 25 s; to wait longer, raise --max-wait"
 
 
-def test_a_hospital_that_is_here_and_gives_no_answer_is_not_asked_in_a_hot_loop_and_not_for_ever(clock: Clock) -> None:
+def test_a_connected_hospital_that_does_not_reply_is_not_messaged_in_a_busy_loop_nor_for_ever(clock: Clock) -> None:
     toy = three_hospitals()
     toy.grid.lost["hungary", "query.first_moments"] = "left the federation"
     with pytest.raises(RunError, match="hungary left and did not come back within 25 s"):
@@ -197,7 +201,7 @@ def test_a_hospital_that_is_here_and_gives_no_answer_is_not_asked_in_a_hot_loop_
     assert len(toy.grid.sent) <= clock.naps + 2
 
 
-def test_a_slow_answer_is_waited_for_and_whose_it_is_can_be_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_reply_is_waited_for_and_its_hospital_is_reported(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     toy = three_hospitals()
     pull, slow = toy.grid.pull_messages, node_id_of("va")
     done = clock.now + 12
@@ -218,12 +222,15 @@ def test_a_slow_answer_is_waited_for_and_whose_it_is_can_be_told(clock: Clock, m
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_slow_answer_is_not_waited_for_longer_than_max_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_reply_is_not_waited_for_longer_than_max_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = three_hospitals()
     monkeypatch.setattr(toy.grid, "pull_messages", lambda message_ids: [])
     with pytest.raises(RunError) as caught:
         start(toy)[0].collect_members()
-    assert str(caught.value) == "3 of 3 hospitals gave no answer to query.describe within 25 s; see --max-wait"
+    assert (
+        str(caught.value)
+        == "3 of 3 hospitals did not reply to query.describe within 25 s; to wait longer, raise --max-wait"
+    )
 
 
 # --- hospitals that cannot take part ----------------------------------------------------------------------------------
@@ -242,18 +249,18 @@ class Gate(OpenAdmission):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [(CANNOT, str(CANNOT)), (ValueError("age 61, chol 233"), "ValueError")],
     ids=["ours", "any other"],
 )
 def test_a_hospital_that_cannot_describe_itself_is_left_out_by_name_without_quoting_a_patient(
-    error: Exception, told: str
+    error: Exception, expected: str
 ) -> None:
     toy, gate, events = three_hospitals(), Gate(), list[Event]()
     toy.hospitals["hungary"].faults["query.describe"] = error
     setup = Setup(toy.grid, FederationSettings(), 3, 25.0, events.append, admission=gate)
     assert [member.name for member in setup.collect_members()] == ["cleveland", "va"]
-    reason = f"could not reply to query.describe: {told}"
+    reason = f"could not reply to query.describe: {expected}"
     assert setup.left_out == gate.expelled == {"hungary": reason}
     assert events == [Dropped("hungary", reason)]
 
@@ -348,20 +355,26 @@ def test_on_a_grid_that_knows_no_names_a_hospital_is_named_by_its_node(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("question", "part", "key", "value", "told"),
+    ("question", "part", "key", "value", "expected"),
     [
-        ("query.describe", "counts", "test-ill", 99, "99 of its 4 test patients are ill"),
-        ("query.describe", "counts", "test-ill", -1, "-1 of its 4 test patients are ill"),
+        ("query.describe", "counts", "test-ill", 99, "its counts contradict each other: 99 of 4 test patients are ill"),
+        ("query.describe", "counts", "test-ill", -1, "its counts contradict each other: -1 of 4 test patients are ill"),
         ("query.describe", "counts", "train-patients", [1], ""),
         ("query.first_moments", "moments", "sums", [1.0], "its sums have the wrong length"),
         ("query.first_moments", "moments", "sums", [np.nan] * 6, "its sums are not finite"),
-        ("query.first_moments", "moments", "counts", [-1] * 6, "its counts are no counts of its 1 training patients"),
-        ("query.first_moments", "moments", "counts", [2] * 6, "its counts are no counts of its 1 training patients"),
-        ("query.second_moments", "moments", "counts", [0.5] * 6, "it sent no lists of counts and sums"),
+        ("query.first_moments", "moments", "counts", [-1] * 6, "a count is negative or above its 1 training patients"),
+        ("query.first_moments", "moments", "counts", [2] * 6, "a count is negative or above its 1 training patients"),
+        (
+            "query.second_moments",
+            "moments",
+            "counts",
+            [0.5] * 6,
+            "it must send exactly the lists counts (integers) and sums (floats)",
+        ),
     ],
 )
 def test_an_answer_without_sense_leaves_its_hospital_out(
-    question: str, part: str, key: str, value: Any, told: str
+    question: str, part: str, key: str, value: Any, expected: str
 ) -> None:
     toy = three_hospitals()
     toy.hospitals["va"].lies[question] = lie(part, key, value)
@@ -370,14 +383,14 @@ def test_an_answer_without_sense_leaves_its_hospital_out(
     setup.agree()
     (reason,) = setup.left_out.values()
     assert list(setup.left_out) == ["va"]
-    assert reason.startswith(f"sent an invalid reply to {question}: {told}")
+    assert reason.startswith(f"sent an invalid reply to {question}: {expected}")
     assert "\n" not in reason
 
 
 def weights_of(toy: Toy) -> ArrayRecord:
     setup, _ = start(toy, wanted=len(toy.hospitals))
     setup.collect_members()
-    return setup.ask_for_initial_weights()
+    return setup.fetch_initial_weights()
 
 
 def test_the_first_weights_come_from_one_hospital() -> None:
@@ -386,17 +399,17 @@ def test_the_first_weights_come_from_one_hospital() -> None:
     assert toy.kinds().count("query.initial_weights") == 1
 
 
-def test_first_weights_that_are_none_end_the_run() -> None:
+def test_invalid_initial_weights_end_the_run() -> None:
     toy = make_toy(ToyHospital("va", [50]))
-    for lies, told in (
+    for lies, expected in (
         (RecordDict({"arrays": ArrayRecord()}), "it sent no weights"),
-        (RecordDict({"metrics": MetricRecord()}), "it sent metrics where arrays was asked for"),
+        (RecordDict({"metrics": MetricRecord()}), "it sent metrics instead of arrays"),
         (
             RecordDict({"arrays": ArrayRecord([np.array([np.inf], np.float32)])}),
-            "its weights make no sense: not all are finite",
+            "its weights are invalid: not all are finite",
         ),
     ):
         toy.hospitals["va"].lies["query.initial_weights"] = lambda answer, lies=lies: lies
         with pytest.raises(RunError) as caught:
             weights_of(toy)
-        assert str(caught.value).endswith(f": va sent an invalid reply to query.initial_weights: {told}")
+        assert str(caught.value).endswith(f": va sent an invalid reply to query.initial_weights: {expected}")

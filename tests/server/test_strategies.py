@@ -1,4 +1,4 @@
-"""Every strategy on arrays computed by hand, behind the recorder; and each in a whole run of four hospitals."""
+"""Every strategy on arrays computed by hand, in a `GuardedStrategy`; and each in a whole run of four hospitals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def make_settings(strategy: str, **values: Any) -> FederationSettings:
 
 
 class Server:
-    """A strategy behind the recorder, fed with replies made by hand; hospital k has 10 patients unless told otherwise."""
+    """A strategy in a `GuardedStrategy` with hand-made replies; hospital k has 10 patients unless given otherwise."""
 
     def __init__(self, settings: FederationSettings, start: Sequence[float], patients: Sequence[int] = ()) -> None:
         self.names = sorted(NAMES[: settings.hospitals], key=node_id_of)
@@ -105,7 +105,7 @@ def test_fedadam_takes_adams_first_step() -> None:
     # rate = 0.1 * sqrt(1 - 0.99^2) / (1 - 0.5^2); step = rate * 1 / (0.2 + 0.001).
     rate = 0.1 * np.sqrt(1 - 0.99**2) / (1 - 0.5**2)
     assert server.round([2], [3], [3], [4]) == pytest.approx([1 + rate / 0.201])
-    server.round([2], [3], [3], [4])  # of the same type as the first, or the recorder would refuse it
+    server.round([2], [3], [3], [4])  # of the same type as the first, or the reply would be refused
 
 
 def test_fedyogi_takes_yogis_first_step() -> None:
@@ -122,7 +122,7 @@ def test_fedadagrad_sums_squares_over_rounds() -> None:
     assert server.round([2], [3], [3], [4]) == pytest.approx([first + 0.1 * delta / (np.sqrt(4 + delta**2) + 0.001)])
 
 
-def test_fedmedian_is_deaf_to_one_wild_hospital_however_large() -> None:
+def test_fedmedian_ignores_one_outlying_hospital_however_large() -> None:
     server = Server(make_settings("fedmedian"), [0, 0], patients=[10, 10, 10, 1000])
     assert server.round([1, 5], [2, 6], [3, 7], [1e6, -1e6]) == pytest.approx([2.5, 5.5])
 
@@ -151,9 +151,9 @@ def test_multikrum_averages_fewer_when_fewer_train() -> None:
 
 
 @pytest.mark.slow
-def test_bulyan_survives_one_liar_among_seven() -> None:
+def test_bulyan_tolerates_one_malicious_hospital_of_seven() -> None:
     server = Server(make_settings("bulyan", hospitals=7, malicious=1), [0])
-    # Krum keeps theta = 5 of 7, all but the liar and the outermost honest one (6); then the beta = 3 nearest the median.
+    # Krum keeps theta = 5 of 7, all but the malicious and the outermost honest one (6); then the beta = 3 nearest the median.
     assert server.round([1], [2], [3], [4], [5], [6.5], [1e6]) == pytest.approx([3.0])
 
 
@@ -164,7 +164,7 @@ def test_qfedavg_by_the_papers_formula() -> None:
     assert server.round([1], [2], [1], [1]) == pytest.approx([1 + 1 / 8])
 
 
-def test_qfedavg_counts_a_hospital_with_a_high_loss_more() -> None:
+def test_qfedavg_gives_a_hospital_with_a_high_loss_more_weight() -> None:
     server = Server(make_settings("qfedavg", fairness=2.0, learning_rate=0.05), [0.0])
     # L = 20, gradients -20 and 20: deltas -16.2 and 0.2; h = 2 * F * 400 + 20 * F^2 = 736.2 and 80.2.
     expected = (2 * 16.2 - 2 * 0.2) / (2 * 736.2 + 2 * 80.2)
@@ -235,7 +235,7 @@ def test_every_strategy_trains_four_hospitals_and_leaves_nobody_out(strategy: st
 
 
 @pytest.mark.slow
-def test_fedprox_ends_nearer_to_the_start_the_stronger_its_pull(hospitals: dict[str, Path]) -> None:
+def test_fedprox_ends_nearer_to_the_start_the_larger_mu_is(hospitals: dict[str, Path]) -> None:
     common: dict[str, Any] = {"hospitals": 4, "rounds": 1, "local_epochs": 10, "batch_size": 8}
     plain, weak, strong = (
         np.linalg.norm(weights_of(run(hospitals, FederationSettings(**common, **choice))[0]))
@@ -250,8 +250,8 @@ def test_fedprox_ends_nearer_to_the_start_the_stronger_its_pull(hospitals: dict[
 
 
 @pytest.mark.slow
-def test_scaffold_gets_closer_to_one_place_than_fedavg_when_hospitals_drift(hospitals: dict[str, Path]) -> None:
-    """Many local steps on different patients: FedAvg stops elsewhere than descent on the sum does; SCAFFOLD need not."""
+def test_scaffold_gets_closer_to_pooled_training_than_fedavg_when_hospitals_drift(hospitals: dict[str, Path]) -> None:
+    """With many local steps on different patients, FedAvg does not reach the pooled optimum; SCAFFOLD can."""
     common: dict[str, Any] = {"hospitals": 4, "weight_decay": 0.1, "batch_size": 10_000}
     exact = {**common, "strategy": "fedavg", "learning_rate": 0.3, "rounds": 200, "local_epochs": 1}
     drifting = {**common, "learning_rate": 0.1, "rounds": 60, "local_epochs": 10}
@@ -263,8 +263,8 @@ def test_scaffold_gets_closer_to_one_place_than_fedavg_when_hospitals_drift(hosp
     assert near < 0.2 * far
 
 
-def test_what_scaffold_adds_to_the_hospitals_gradients_adds_up_to_nothing(hospitals: dict[str, Path]) -> None:
-    """The server's variate is the mean of the hospitals' own, by patients, as long as all take part in every round."""
+def test_scaffolds_corrections_sum_to_zero(hospitals: dict[str, Path]) -> None:
+    """The server's control variate is the patient-weighted mean of the hospitals', if all take part in every round."""
     settings = FederationSettings(hospitals=4, strategy="scaffold", rounds=5, batch_size=16)
     sent: dict[int, np.ndarray] = {}
     original = InProcessGrid._deliver

@@ -1,6 +1,6 @@
 """client.py with the NumPy trainer: `python -m tests.support.numpy_client FILE --server ...` imports no TensorFlow.
 
-For tests of everything but training. Without differential privacy, whose steps Keras alone takes.
+For tests of everything but training. Does not support differential privacy, whose trainer is Keras only.
 """
 
 import sys

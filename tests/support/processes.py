@@ -1,4 +1,4 @@
-"""The real scripts as processes, for tests: started, listened to, and never left behind."""
+"""The real scripts as processes, for tests: started, read, and always ended."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ def record(event, arguments):
 sys.addaudithook(record)
 """
 PATIENCE = 300.0
-"""Seconds of silence after which a process that should have spoken or ended is a failure: no machine is that busy."""
+"""Seconds without output after which a process that should have printed or ended is a failure."""
 
 
 class Process:
@@ -59,24 +59,24 @@ class Process:
         return next(line for line in self.lines if text in line)
 
     def address(self) -> str:
-        """Where a server listens, HOST:PORT, as soon as it has said so."""
+        """The server's address HOST:PORT, as soon as it has printed it."""
         return self.wait_for("listening on").split()[2].rstrip(";")
 
     def wait_until(self, true: Callable[[list[str]], bool], what: str) -> None:
-        """Return as soon as `true(lines)`; it is asked again at every new line, for as long as new lines come."""
+        """Return as soon as `true(lines)`; it is called again at every new line, for as long as new lines come."""
         with self.spoke:
             while not true(self.lines):
-                assert self._hear_more(), f"no {what} in:\n{self.output}"
+                assert self._read_more(), f"no {what} in:\n{self.output}"
 
     def end(self) -> int:
         """The exit code, once it has ended by itself."""
         with self.spoke:
             while not self.has_ended:
-                assert self._hear_more(), f"no end in:\n{self.output}"
+                assert self._read_more(), f"no end in:\n{self.output}"
         self.reader.join()
         return self.process.wait(timeout=PATIENCE)
 
-    def _hear_more(self) -> bool:
+    def _read_more(self) -> bool:
         """Wait for a new line or the end of all lines; whether there was one."""
         heard = len(self.lines)
         if self.has_ended:

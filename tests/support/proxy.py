@@ -8,7 +8,7 @@ import threading
 
 
 class Proxy:
-    """Listens on `port` and passes bytes on to the port `target` of this machine, unless it was asked to do harm.
+    """Listens on `port` and forwards bytes to the port `target` of this machine, unless a fault is injected.
 
     While there is no target, connections are closed at once. The first bytes that clients sent are kept in `recorded`, for
     replays.
@@ -44,7 +44,7 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """End every connection as a broken line does: with a reset, in the middle of whatever was under way."""
+        """Reset every connection at once, as a broken line does."""
         with self._lock:
             pairs, self._pairs = self._pairs, set()
         for pair in pairs:
@@ -59,7 +59,7 @@ class Proxy:
         self._corrupt.set()
 
     def hold(self) -> None:
-        """Let nothing pass, and let nobody know."""
+        """Hold all bytes back, without closing a connection."""
         self._flowing.clear()
 
     def release(self) -> None:
@@ -67,7 +67,7 @@ class Proxy:
         self._flowing.set()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the door was closed
+        with contextlib.suppress(OSError):  # the listener was closed
             while True:
                 client, _ = self._proxy.accept()
                 try:

@@ -1,4 +1,4 @@
-"""Events of a run, made by hand."""
+"""Hand-made events of a run."""
 
 from dataclasses import replace
 from typing import Any

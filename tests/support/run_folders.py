@@ -55,14 +55,14 @@ def make_weights(settings: FederationSettings, seed: int = 0) -> ArrayRecord:
 
 
 def make_histogram(ill: int, healthy: int, seed: int, skill: float = 1.0) -> ScoreHistogram:
-    """So many patients; the ill ones have higher risks, the more so the larger `skill`."""
+    """A histogram of this many patients; ill patients have higher risks, the larger `skill` the more."""
     rng = np.random.default_rng(seed)
     log_odds = rng.normal(np.repeat([skill, -skill], [ill, healthy]), 1.0)
     return score_histogram(1 / (1 + np.exp(-log_odds)), np.repeat([1, 0], [ill, healthy]))
 
 
 def make_histograms(round_num: int, names: tuple[str, ...] = NAMES) -> dict[str, ScoreHistogram]:
-    """What hospitals send after a round that tested 20 ill and 20 healthy patients each; the third only 2 healthy ones."""
+    """Histograms of a round with 20 ill and 20 healthy test patients per hospital; the third has only 2 healthy ones."""
     counts = {name: (20, 2 if place == 2 else 20) for place, name in enumerate(names)}
     return {
         name: make_histogram(*counts[name], seed=place, skill=min(round_num, 3) / 2) for place, name in enumerate(names)
@@ -86,7 +86,7 @@ def make_record(round_num: int, names: tuple[str, ...] = NAMES, **changes: objec
 
 
 def make_members(names: tuple[str, ...] = NAMES, source: str = "synthetic") -> list[Member]:
-    """Hospitals of 60 patients to train on and as many tested ones as `make_record` has."""
+    """Hospitals with 60 training patients and as many test patients as in `make_record`."""
     return [Member(100 + place, name, source, 60, 22 if place == 2 else 40, 20) for place, name in enumerate(names)]
 
 
@@ -100,7 +100,7 @@ def write_run(
     histograms: Histograms | None = None,
     subgroups: Subgroups | None = None,
     importance: Importance | None = None,
-    verdicts: Mapping[str, Mapping[str, PairedComparison]] | None = None,
+    comparisons: Mapping[str, Mapping[str, PairedComparison]] | None = None,
     **choice: object,
 ) -> Path:
     """A finished run of three rounds; returns the folder."""
@@ -112,6 +112,6 @@ def write_run(
     weights = make_weights(settings)
     finished = RunFinished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups=subgroups)
     sent = make_histograms(len(rounds), names) if histograms is None else histograms
-    finished = replace(finished, histograms=sent, importance=importance, verdicts=verdicts or {})
+    finished = replace(finished, histograms=sent, importance=importance, comparisons=comparisons or {})
     keep_in(folder, RunStarted(settings, members, dataset), *rounds, finished)
     return folder

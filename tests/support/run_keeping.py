@@ -1,4 +1,4 @@
-"""What keeps a run in tests: a run folder whose disk takes everything, or a list."""
+"""Writers of a run for tests: a run folder, or a list of checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from fedhealth.server.run_writer import FolderWriter, RunWriter
 
 
 def keep(writer: RunWriter, *happened: object) -> None:
-    """Hand to a writer what is to be kept, and nothing else."""
+    """Call a writer's method for each event that is written, and for no other."""
     for each in happened:
         match each:
             case RunStarted():
@@ -41,4 +41,4 @@ class CheckpointList(RunWriter):
 
 
 class Killed(BaseException):
-    """As sudden as SIGKILL for everything that stands below."""
+    """Ends the run as abruptly as SIGKILL would."""

@@ -68,18 +68,18 @@ def make_zip(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-class Misbehaving(BaseHTTPRequestHandler):
+class FaultyHandler(BaseHTTPRequestHandler):
     """Answers by path; see `answer`."""
 
     server: "Web"
 
     def do_GET(self) -> None:
-        """Note the question and answer it."""
+        """Record the request and reply to it."""
         self.server.asked.append(self.path)
         self.answer(self.path.strip("/"))
 
     def answer(self, how: str) -> None:
-        """Answer in the way that the address names."""
+        """Reply in the way that the path names."""
         archive = self.server.archive
         if how == "good.zip":
             self.reply(200, archive)
@@ -107,7 +107,7 @@ class Misbehaving(BaseHTTPRequestHandler):
     def reply(
         self, status: int, body: bytes, length: int | None = None, location: str = "", then_wait: bool = False
     ) -> None:
-        """Send a status and a body, of which `length` may say something else."""
+        """Send a status and a body; `length` may declare another length."""
         self.send_response(status)
         if location:
             self.send_header("Location", location)
@@ -135,7 +135,7 @@ class Misbehaving(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
     def handle(self) -> None:
-        """Take it calmly when the other end hangs up."""
+        """Ignore it if the client closes the connection."""
         try:
             super().handle()
         except OSError:
@@ -143,19 +143,19 @@ class Misbehaving(BaseHTTPRequestHandler):
 
 
 class Web(ThreadingHTTPServer):
-    """The server on a free port of the loopback, and what was asked of it."""
+    """The server on a free port of the loopback, and the requests that it received."""
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, archive: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Misbehaving)
+        super().__init__(("127.0.0.1", 0), FaultyHandler)
         self.archive = archive
         self.asked: list[str] = []
         self.over = threading.Event()
 
     def url(self, how: str) -> str:
-        """Address that is answered in this way."""
+        """The URL with this kind of reply."""
         return f"http://127.0.0.1:{self.server_address[1]}/{how}"
 
 

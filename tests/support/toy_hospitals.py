@@ -1,7 +1,7 @@
 """Toy hospitals for the server's side: no TensorFlow, one weight, everything can be checked by hand.
 
 A toy hospital's training adds its own `step` to the weight; its risks are the weight for an ill patient and one minus the
-weight for a healthy one. Its validation patients all have the weight for a risk. Clocks stand still unless somebody sleeps.
+weight for a healthy one. The risk of all its validation patients is the weight. Clocks advance only when code sleeps.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from fedhealth.data import preprocessing
 from fedhealth.data.schema import FEATURES
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.server import finalization as server_finalization
-from fedhealth.server import participation, rounds, setup_questions
+from fedhealth.server import participation, rounds, setup_queries
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import error_reply, node_id_of
 from fedhealth.transport.protocol import finalization, setup
@@ -33,7 +33,7 @@ QUERIES = (
     *(finalization.SUBGROUPS, finalization.IMPORTANCE, finalization.FINISH),
 )
 Tamper = Callable[[RecordDict], RecordDict | None]
-"""What becomes of an honest answer on its way out; None: nothing."""
+"""Changes an honest reply before it is sent; None: no change."""
 
 
 def make_features(ages: list[float]) -> NDArray[np.float64]:
@@ -45,10 +45,10 @@ def make_features(ages: list[float]) -> NDArray[np.float64]:
 
 @dataclass
 class ToyHospital:
-    """What a toy hospital has and does.
+    """A toy hospital's patients and behaviour.
 
-    `faults` maps a message type to the error that it raises there, `lies` to what it makes of its honest answer; both
-    may be changed while it runs.
+    `faults` maps a message type to the error that it raises there, `lies` to the change of its honest reply; both may be
+    changed while it runs.
     """
 
     name: str
@@ -56,16 +56,16 @@ class ToyHospital:
     step: float = 0.1
     source: str = "own"
     validation: tuple[int, int] = (0, 0)
-    """Healthy and ill patients that it holds out for choices; their loss is least if the weight is the share of the ill."""
+    """Healthy and ill validation patients; their loss is smallest if the weight is the share of ill patients."""
     labels: tuple[int, int] = (0, 0)
-    """Healthy and ill patients to train on, as it tells them if it is asked."""
+    """Healthy and ill training patients, as it sends them on request."""
     faults: dict[str, Exception] = field(default_factory=dict)
     lies: dict[str, Tamper] = field(default_factory=dict)
 
 
 @dataclass
-class Heard:
-    """One message as a hospital saw it when it came (Flower changes a config in place from round to round)."""
+class Received:
+    """One message as a hospital received it (Flower changes a config in place from round to round)."""
 
     hospital: str
     kind: str
@@ -78,9 +78,9 @@ class Heard:
 
 
 class ToyGrid(InProcessGrid):
-    """A grid whose hospitals can be away (`away`) and whose answers can get lost (`lost`: name and type -> reason).
+    """A grid whose hospitals can be away (`away`) and whose replies can get lost (`lost`: name and type -> reason).
 
-    `on_send` hears of every batch before it goes out: its type and its hospitals' names.
+    `on_send` is called with every batch before it is sent: its type and its hospitals' names.
     """
 
     def __init__(self, apps: dict[str, ClientApp]) -> None:
@@ -111,11 +111,11 @@ class ToyGrid(InProcessGrid):
 
 @dataclass
 class Toy:
-    """A toy federation: its grid, its hospitals by name, and all that they heard, in order."""
+    """A toy federation: its grid, its hospitals by name, and all messages that they received, in order."""
 
     grid: ToyGrid
     hospitals: dict[str, ToyHospital]
-    heard: list[Heard]
+    heard: list[Received]
 
     def kinds(self) -> list[str]:
         return [heard.kind for heard in self.heard]
@@ -124,7 +124,7 @@ class Toy:
         return [heard.config for heard in self.heard if heard.kind == kind]
 
     def asked(self, kind: str, round_num: int) -> list[str]:
-        """The hospitals that were asked this in that round, in the order of their names."""
+        """The hospitals that got this message in that round, in the order of their names."""
         return sorted(each.hospital for each in self.heard if each.kind == kind and each.round_num == round_num)
 
 
@@ -134,8 +134,8 @@ def as_sent(risks: ArrayLike, labels: ArrayLike) -> Histogram:
     return Histogram(histogram.num_examples, **vars(histogram))
 
 
-def toy_answer(hospital: ToyHospital, kind: str, content: RecordDict) -> RecordDict:
-    """What an honest hospital answers."""
+def toy_reply(hospital: ToyHospital, kind: str, content: RecordDict) -> RecordDict:
+    """The reply of an honest hospital."""
     features = make_features(hospital.ages)
     held = (sum(hospital.validation), hospital.validation[1]) if sum(hospital.validation) else ()
     described = Description(hospital.name, hospital.source, len(hospital.ages), HEALTHY + ILL, ILL, *held)
@@ -166,22 +166,22 @@ def toy_answer(hospital: ToyHospital, kind: str, content: RecordDict) -> RecordD
 def make_toy(*hospitals: ToyHospital, keys: list[str] | None = None, grid_class: type[ToyGrid] = ToyGrid) -> Toy:
     """A federation of these hospitals, known to the grid by `keys` (default: their names)."""
     by_key = dict(zip(keys or [hospital.name for hospital in hospitals], hospitals, strict=True))
-    heard: list[Heard] = []
+    heard: list[Received] = []
     apps = {key: toy_app(hospital, heard) for key, hospital in by_key.items()}
     return Toy(grid_class(apps), {hospital.name: hospital for hospital in hospitals}, heard)
 
 
-def toy_app(hospital: ToyHospital, heard: list[Heard]) -> ClientApp:
-    """The app of one toy hospital, which writes down all that it hears."""
+def toy_app(hospital: ToyHospital, heard: list[Received]) -> ClientApp:
+    """The app of one toy hospital, which records all messages."""
     app = ClientApp()
 
     def answer(message: Message, context: Context) -> Message:
         kind = message.metadata.message_type
         config = dict(message.content.config_records.get("config", ConfigRecord()))
-        heard.append(Heard(hospital.name, kind, message.content, config))
+        heard.append(Received(hospital.name, kind, message.content, config))
         if kind in hospital.faults:
             raise hospital.faults[kind]
-        honest = toy_answer(hospital, kind, message.content)
+        honest = toy_reply(hospital, kind, message.content)
         said = hospital.lies[kind](honest) if kind in hospital.lies else honest
         return Message(RecordDict() if said is None else said, reply_to=message)
 
@@ -202,7 +202,7 @@ def three_hospitals() -> Toy:
 
 
 class Clock:
-    """Stands still unless somebody sleeps; what is due `later` happens while they do."""
+    """A clock that advances only while code sleeps; actions due `later` happen during the sleep."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -231,6 +231,6 @@ class Clock:
 def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """One clock for everything on the server's side that waits."""
     clock = Clock()
-    for module in (setup_questions, rounds, participation, server_finalization):
+    for module in (setup_queries, rounds, participation, server_finalization):
         monkeypatch.setattr(module, "time", clock)
     return clock

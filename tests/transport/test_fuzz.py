@@ -1,4 +1,4 @@
-"""Any bytes at all: to the decoder, to the doctor's question, and to the plain and the TLS port while a hospital is in."""
+"""Any bytes: to the decoder, to the preflight check, and to the plain and the TLS port while a hospital is connected."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ from fedhealth.transport import messages
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.diagnosis import HELLO
 from fedhealth.transport.grpc.grid import GrpcGrid
-from fedhealth.transport.grpc.preflight import answer_check
+from fedhealth.transport.grpc.preflight import reply_to_check
 from fedhealth.transport.messages import ProtoMessage, decode_message
 from fedhealth.transport.tls.authority import issue_certificates
 from fedhealth.transport.tls.identity import load_identity
@@ -50,7 +50,7 @@ def message_or_value_error(payload: bytes) -> None:
     try:
         assert isinstance(decode_message(payload), Message)
     except ValueError as error:
-        assert str(error).startswith("not a Flower message (")  # a word for the log, and no byte of the payload
+        assert str(error).startswith("not a Flower message (")  # a reason for the log, without any byte of the payload
 
 
 # --- the decoder -------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def fill(value: object, kind: str | None) -> None:
 @quick
 @given(st.data())
 def test_a_message_of_odd_parts_is_a_message_or_a_value_error(data: st.DataObject) -> None:
-    """Sound protobuf with what no honest client says: two contents of one name, values of no kind, arrays that lie."""
+    """Valid protobuf with invalid content: two records of one name, values without type, wrongly declared arrays."""
     proto = ProtoMessage()
     records: ProtoRecordDict = proto.content
     for _ in range(data.draw(st.integers(0, 3))):
@@ -133,7 +133,7 @@ def test_a_message_of_odd_parts_is_a_message_or_a_value_error(data: st.DataObjec
     message_or_value_error(proto.SerializeToString())
 
 
-# --- the doctor's question ---------------------------------------------------------------------------------------------
+# --- the preflight check -----------------------------------------------------------------------------------------------
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -147,9 +147,9 @@ json_values = st.recursive(
 @example(b'{"arrays": [{"shape": [Infinity], "data": ""}]}')
 @example(b'{"arrays": [{"shape": [-1], "data": "AAAA"}]}')
 @example(b"[" * 5000)
-def test_any_question_of_a_doctor_is_answered_or_a_value_error(question: bytes) -> None:
+def test_any_preflight_request_gets_a_reply_or_a_value_error(question: bytes) -> None:
     with suppress(ValueError):
-        assert json.loads(answer_check(question, {}, None))["refusal"] is None
+        assert json.loads(reply_to_check(question, {}, None))["refusal"] is None
 
 
 # --- the ports ---------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_any_question_of_a_doctor_is_answered_or_a_value_error(question: bytes) 
 
 @pytest.fixture(scope="module", params=["plain", "tls"])
 def fed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    """A federation with one hospital in it, which all the noise must not disturb."""
+    """A federation with one connected hospital, which random bytes must not disturb."""
     server, hospital = None, None
     if request.param == "tls":
         out = tmp_path_factory.mktemp("fuzz")

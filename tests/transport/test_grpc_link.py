@@ -1,4 +1,4 @@
-"""The link on loopback, with light hospitals: who gets in, what comes back, in which order, and what a cut does."""
+"""The gRPC link on loopback, with toy hospitals: admission, replies and their order, and lost connections."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedhealth.common.errors import MISBEHAVED, RunError, UsageError
+from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError, UsageError
 from fedhealth.transport import messages, options
 from fedhealth.transport.grpc import client, grid, server
 from fedhealth.transport.grpc.client import join
@@ -34,7 +34,7 @@ def federation(capacity: int = 4) -> Iterator[Federation]:
     started.pool.shutdown(wait=True)
 
 
-def test_every_hospital_answers_and_replies_come_in_the_order_of_node_ids_whoever_joined_first() -> None:
+def test_replies_come_in_the_order_of_node_ids_whoever_joined_first() -> None:
     orders = []
     for names in (NAMES, NAMES[::-1]):
         with federation() as fed:
@@ -91,16 +91,16 @@ def test_an_apps_state_is_kept_when_a_hospital_joins_the_same_run_again() -> Non
             assert len(connection.context.state) == 0
 
 
-def test_names_may_have_any_letters() -> None:
+def test_names_may_contain_any_letters() -> None:
     with federation() as fed:
         fed.start("Universitätsspital Zürich 病院", make_app(double))
         assert fed.grid.get_node_ids() == (messages.node_id_of("Universitätsspital Zürich 病院"),)
 
 
-def test_a_second_hospital_of_one_name_is_refused_and_the_first_goes_on() -> None:
+def test_a_second_hospital_of_one_name_is_refused_and_the_first_continues() -> None:
     with federation() as fed:
         fed.start("va", make_app(double))
-        with pytest.raises(UsageError, match="named va is already here; give this one another --name"):
+        with pytest.raises(UsageError, match="named va is already connected; give this one another --name"):
             fed.start("va", make_app(double)).result(timeout=PATIENCE)
         assert len(fed.ask(fed.grid.get_node_ids())) == 1
 
@@ -124,19 +124,19 @@ def test_a_client_with_another_schema_is_refused(monkeypatch: pytest.MonkeyPatch
         assert fed.grid.get_node_ids() == ()
 
 
-def test_once_the_run_has_begun_no_stranger_takes_the_place_of_one_who_left() -> None:
+def test_once_the_run_has_begun_no_new_hospital_can_replace_one_that_left() -> None:
     with federation() as fed:
         with join(fed.address, "va", {}):
             fed.wait_for("joined", "va")
             fed.grid.admit_only(["va", "hungary"])
         fed.wait_for("left", "va")
-        with pytest.raises(UsageError, match="the run has begun without stranger"), join(fed.address, "stranger", {}):
+        with pytest.raises(UsageError, match="the run has started without stranger"), join(fed.address, "stranger", {}):
             pass
         with join(fed.address, "va", {}):
             pass
 
 
-def test_a_name_that_would_play_tricks_on_a_terminal_is_refused() -> None:
+def test_a_name_with_control_characters_is_refused() -> None:
     for name in ("\x1b[31mred", "two\nlines", "x" * 101, " "):
         with federation() as fed, pytest.raises(UsageError, match="printable characters"), join(fed.address, name, {}):
             pass
@@ -148,13 +148,13 @@ def test_messages_may_be_pushed_now_and_pulled_later() -> None:
         content = RecordDict({"arrays": ArrayRecord({"w": Array(np.ones(3, dtype=np.float32))})})
         node = fed.grid.get_node_ids()[0]
         ids = fed.grid.push_messages([Message(content, dst_node_id=node, message_type="train")])
-        fed.ask((node,))  # answers come in order, so the pushed one has come, too
+        fed.ask((node,))  # replies come in order, so the pushed one has come, too
         (reply,) = fed.grid.pull_messages(ids)
         assert reply.metadata.reply_to_message_id == ids[0]
         assert fed.grid.pull_messages(ids) == []
 
 
-def test_nothing_asked_is_nothing_waited_for() -> None:
+def test_no_messages_means_no_waiting() -> None:
     with federation() as fed:
         assert fed.ask((), timeout=None) == []
 
@@ -174,7 +174,7 @@ def test_a_hospital_whose_app_fails_gives_an_error_reply_and_stays() -> None:
         assert len(fed.grid.get_node_ids()) == 2
 
 
-def test_a_hospital_that_leaves_while_it_is_asked_is_an_error_reply_at_once() -> None:
+def test_a_hospital_that_leaves_before_it_replies_gives_an_error_reply_at_once() -> None:
     asked = threading.Event()
     with federation() as fed:
         fed.start("hungary", make_app(double))
@@ -205,7 +205,7 @@ def test_a_hospital_that_left_may_come_back_under_its_name() -> None:
         assert not fed.ask(fed.grid.get_node_ids())[0].has_error()
 
 
-def test_a_hospital_that_does_not_answer_in_time_is_an_error_reply() -> None:
+def test_a_hospital_that_does_not_reply_in_time_gives_an_error_reply() -> None:
     release = threading.Event()
 
     def wait(message: Message, context: Context) -> RecordDict:
@@ -215,22 +215,22 @@ def test_a_hospital_that_does_not_answer_in_time_is_an_error_reply() -> None:
     with federation() as fed:
         fed.start("va", make_app(wait))
         (reply,) = fed.ask(fed.grid.get_node_ids(), timeout=0.05)
-        assert reply.error.reason == "no answer within 0.05 s"
+        assert reply.error.reason == "no reply within 0.05 s"
         assert fed.grid.get_node_ids() == ()
         release.set()
-        # The late answer belongs to nothing that is still asked; until it has come, the hospital is asked nothing more.
+        # The late reply belongs to no pending message; until it has come, the hospital gets no further message.
         fed.wait_for("late", "va")
         (reply,) = fed.ask(fed.grid.get_node_ids())
         np.testing.assert_array_equal(reply.content.array_records["arrays"]["w"].numpy(), [2, 2, 2])
 
 
-def test_a_question_to_an_absent_hospital_is_an_error_reply() -> None:
+def test_a_message_to_an_absent_hospital_gives_an_error_reply() -> None:
     with federation() as fed:
         (reply,) = fed.ask((messages.node_id_of("nobody"),), timeout=None)
-        assert reply.error.reason == "not in the federation"
+        assert reply.error.reason == "not connected"
 
 
-def test_when_the_run_fails_the_hospitals_are_told_why() -> None:
+def test_when_the_run_fails_the_reason_is_sent_to_the_hospitals() -> None:
     fed = Federation()
     with pytest.raises(RunError, match="too few"), fed.grid.listening("127.0.0.1:0") as fed.address:
         future = fed.start("va", make_app(double))
@@ -239,7 +239,7 @@ def test_when_the_run_fails_the_hospitals_are_told_why() -> None:
         future.result(timeout=PATIENCE)
 
 
-def test_a_stranger_that_sends_garbage_is_shown_the_door_and_the_others_go_on() -> None:
+def test_an_unknown_client_that_sends_garbage_is_refused_and_the_others_continue() -> None:
     with federation() as fed:
         fed.start("hungary", make_app(double))
         with grpc.insecure_channel(fed.address) as channel:
@@ -252,12 +252,12 @@ def test_a_stranger_that_sends_garbage_is_shown_the_door_and_the_others_go_on() 
         assert len(fed.ask(fed.grid.get_node_ids())) == 1
 
 
-def test_a_hospital_cannot_answer_for_another() -> None:
+def test_a_hospital_cannot_reply_for_another() -> None:
     with federation() as fed:
         forged = threading.Event()
 
         def forge(message: Message, context: Context) -> RecordDict:
-            # Answer hungary's question (ids are numbers in sequence) with our own weights first.
+            # Reply to hungary's message (ids are numbers in sequence) with our own weights first.
             reply = Message(double(message, context), reply_to=message)
             reply.metadata.__dict__["_reply_to_message_id"] = str(int(message.metadata.message_id) + 1)
             outboxes["va"].put(messages.encode_message(reply))
@@ -299,18 +299,18 @@ def test_nobody_at_the_port_is_a_lost_server() -> None:
         pass
 
 
-def test_something_else_at_the_port_is_said_to_be_no_federation_server() -> None:
+def test_another_program_at_the_port_is_reported_as_no_federation_server() -> None:
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with pytest.raises(UsageError, match="no federation server"), join(f"127.0.0.1:{port}", "va", {}):
+        with pytest.raises(UsageError, match="not a federation server"), join(f"127.0.0.1:{port}", "va", {}):
             pass
     finally:
         server.stop(None)
 
 
-def test_another_grpc_server_that_answers_nonsense_is_said_to_be_no_federation_server() -> None:
+def test_another_grpc_server_is_reported_as_no_federation_server() -> None:
     def nonsense(requests: object, context: object) -> Iterator[bytes]:
         yield b"\xff garbage"
 
@@ -321,13 +321,13 @@ def test_another_grpc_server_that_answers_nonsense_is_said_to_be_no_federation_s
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with pytest.raises(UsageError, match="no federation server"), join(f"127.0.0.1:{port}", "va", {}):
+        with pytest.raises(UsageError, match="not a federation server"), join(f"127.0.0.1:{port}", "va", {}):
             pass
     finally:
         server.stop(None)
 
 
-def test_trying_again_pauses_longer_each_time_and_gives_up_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_pause_longer_each_time_and_end_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
@@ -339,13 +339,13 @@ def test_trying_again_pauses_longer_each_time_and_gives_up_in_one_line(monkeypat
     with pytest.raises(
         RunError, match=r"no connection to host:1 within 60 s \(\d+ attempts; nobody there\); start the server"
     ):
-        keep_trying(nobody, "host:1", max_wait=60, on_pause=lambda *told: pauses.append(told))
+        keep_trying(nobody, "host:1", max_wait=60, on_pause=lambda *args: pauses.append(args))
     assert [attempts for attempts, _, _, _ in pauses] == list(range(1, len(pauses) + 1))
     assert pauses[0][1] < 0.5 < pauses[3][1] <= LONGEST_PAUSE * 1.2
     assert clock[0] == pytest.approx(60)
 
 
-def test_a_server_lost_after_a_long_time_is_waited_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_lost_connection_the_waiting_time_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
@@ -358,11 +358,11 @@ def test_a_server_lost_after_a_long_time_is_waited_for_anew(monkeypatch: pytest.
         clock[0] += worked
         raise ServerLostError("gone")
 
-    keep_trying(lose_server, "host:1", max_wait=5, on_pause=lambda *told: None)
+    keep_trying(lose_server, "host:1", max_wait=5, on_pause=lambda *args: None)
     assert clock[0] > 7200
 
 
-# --- clients that break the rules, answer late or twice, and a listener that fails ---------------------------------------
+# --- clients that violate the protocol, reply late or twice, and a listener that fails -----------------------------------
 
 OPEN_ENDED = 30
 """Seconds after which a test that waits for an event has failed."""
@@ -376,7 +376,7 @@ def forge(reply: Message, **metadata: object) -> bytes:
 
 
 def cheat(fed: Federation, name: str, answer: Callable[[Message], list[bytes]]) -> "Future[grpc.StatusCode]":
-    """A hospital that answers its first question with any bytes; gives the code with which its stream ended."""
+    """A hospital that replies to its first message with any bytes; returns the status of its stream."""
 
     def run() -> grpc.StatusCode:
         with join(fed.address, name, {}) as connection:
@@ -399,24 +399,24 @@ def honest_reply(question: Message) -> Message:
 LIES: dict[str, tuple[Callable[[Message], bytes], str]] = {
     "another's name": (
         lambda question: forge(honest_reply(question), src_node_id=messages.node_id_of("hungary")),
-        "it spoke in another hospital's name",
+        "it replied under another hospital's node id",
     ),
     "another's question": (
         lambda question: forge(honest_reply(question), reply_to_message_id=str(int(question.metadata.message_id) + 1)),
-        "it answered what another hospital was asked",
+        "it replied to another hospital's message",
     ),
     "another type": (
         lambda question: forge(honest_reply(question), message_type="evaluate"),
-        "it was asked to train and answered something else",
+        "its reply to train is of another type",
     ),
     "garbage": (lambda question: b"\xff\xff", "not a Flower message (DecodeError)"),
     "nothing": (lambda question: b"", "not a Flower message (ValueError)"),
-    "too much": (lambda question: b"x" * 5001, "it sent a message of 5001 bytes; 5000 is the most"),
+    "too much": (lambda question: b"x" * 5001, "it sent a message of 5001 bytes; the maximum is 5000"),
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_who_breaks_the_rules_is_shown_out_its_question_is_answered_and_the_others_go_on(
+def test_a_hospital_that_violates_the_protocol_is_disconnected_and_the_others_continue(
     lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MAX_MESSAGE_BYTES", 5000)
@@ -431,15 +431,18 @@ def test_who_breaks_the_rules_is_shown_out_its_question_is_answered_and_the_othe
         ended = cheat(fed, "va", lambda question: [answer(question), messages.encode_message(honest_reply(question))])
         va, hungary = messages.node_id_of("va"), messages.node_id_of("hungary")
         replies = {reply.metadata.src_node_id: reply for reply in fed.ask((va, hungary), timeout=None)}
-        assert (replies[va].error.code, replies[va].error.reason) == (MISBEHAVED, f"violated the protocol: {reason}")
+        assert (replies[va].error.code, replies[va].error.reason) == (
+            PROTOCOL_VIOLATION,
+            f"violated the protocol: {reason}",
+        )
         assert not replies[hungary].has_error()
         assert fed.grid.get_node_ids() == (hungary,)
         assert ended.result(OPEN_ENDED) == grpc.StatusCode.INVALID_ARGUMENT
-        assert [told for told in fed.changes if told[0] == "refused"] == [("refused", f"va: {reason}")]
+        assert [change for change in fed.changes if change[0] == "refused"] == [("refused", f"va: {reason}")]
         assert not fed.ask((hungary,))[0].has_error()
 
 
-def test_an_answer_that_comes_again_is_not_heard() -> None:
+def test_a_repeated_reply_is_ignored() -> None:
     with federation() as fed:
         again = threading.Event()
 
@@ -450,7 +453,7 @@ def test_an_answer_that_comes_again_is_not_heard() -> None:
                     question = messages.decode_message(next(connection._stream))
                     content = RecordDict({"metrics": MetricRecord({"value": value})})
                     said.append(messages.encode_message(Message(content, reply_to=question)))
-                    for payload in said:  # the second time, the first answer comes first again
+                    for payload in said:  # the second time, the first reply comes first again
                         connection._outbox.put(payload)
                 again.wait(OPEN_ENDED)
 
@@ -464,7 +467,7 @@ def test_an_answer_that_comes_again_is_not_heard() -> None:
         leaving.result(OPEN_ENDED)
 
 
-def test_who_is_late_is_left_out_until_its_late_answer_has_come_and_the_others_go_on() -> None:
+def test_a_late_hospital_gets_no_message_until_its_late_reply_has_come() -> None:
     release = threading.Event()
 
     def wait(message: Message, context: Context) -> RecordDict:
@@ -477,7 +480,7 @@ def test_who_is_late_is_left_out_until_its_late_answer_has_come_and_the_others_g
         fed.start("hungary", make_app(double))
         assert set(fed.grid.get_node_ids()) == {va, hungary}
         replies = {reply.metadata.src_node_id: reply for reply in fed.ask((va, hungary), timeout=0.2)}
-        assert (replies[va].error.code, replies[va].error.reason) == (messages.ABSENT, "no answer within 0.2 s")
+        assert (replies[va].error.code, replies[va].error.reason) == (messages.ABSENT, "no reply within 0.2 s")
         assert not replies[hungary].has_error()
         for _ in range(3):
             assert fed.grid.get_node_ids() == (hungary,)
@@ -488,7 +491,7 @@ def test_who_is_late_is_left_out_until_its_late_answer_has_come_and_the_others_g
         assert not any(reply.has_error() for reply in fed.ask(fed.grid.get_node_ids()))
 
 
-def test_who_leaves_with_an_answer_owed_comes_back_free() -> None:
+def test_a_hospital_that_left_owing_a_reply_owes_none_when_it_comes_back() -> None:
     with federation() as fed:
         with join(fed.address, "va", {}):
             fed.wait_for("joined", "va")
@@ -500,7 +503,7 @@ def test_who_leaves_with_an_answer_owed_comes_back_free() -> None:
         assert not fed.ask(fed.grid.get_node_ids())[0].has_error()
 
 
-def test_the_server_says_whose_answer_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_reports_whose_reply_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "REMIND_SECONDS", 0.02)
     with federation() as fed:
 
@@ -534,7 +537,7 @@ def test_a_listener_that_fails_ends_no_stream_and_stops_nothing(caplog: pytest.L
     assert "va joined was not reported (BrokenPipeError)" in caplog.text
 
 
-def test_who_is_shown_out_is_told_why_answered_for_and_never_let_in_again() -> None:
+def test_an_expelled_hospital_gets_the_reason_and_is_refused_from_then_on() -> None:
     with federation() as fed:
         asked, release = threading.Event(), threading.Event()
 
@@ -561,7 +564,7 @@ def test_who_is_shown_out_is_told_why_answered_for_and_never_let_in_again() -> N
         assert fed.grid.get_node_ids() == (messages.node_id_of("hungary"),)
 
 
-def test_a_message_larger_than_the_link_takes_is_one_line_at_the_hospital(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_above_the_maximum_size_is_one_line_at_the_hospital(monkeypatch: pytest.MonkeyPatch) -> None:
     with federation() as fed:
         monkeypatch.setattr(options, "MAX_MESSAGE_BYTES", 1000)
 
@@ -570,24 +573,27 @@ def test_a_message_larger_than_the_link_takes_is_one_line_at_the_hospital(monkey
 
         future = fed.start("va", make_app(too_much))
         fed.ask(fed.grid.get_node_ids(), timeout=None)
-        with pytest.raises(UsageError, match=r"larger than the link takes \(.*\); the model has to be smaller"):
+        with pytest.raises(UsageError, match=r"larger than the maximum \(.*\); use a smaller model"):
             future.result(OPEN_ENDED)
 
 
-def test_more_callers_than_the_server_takes_are_told_to_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_calls_than_the_server_accepts_are_told_to_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "SPARE_CALLS", 0)
     with federation(capacity=1) as fed:
         fed.start("va", make_app(double))
-        with pytest.raises(ServerLostError, match="too many callers just now"), join(fed.address, "hungary", {}):
+        with (
+            pytest.raises(ServerLostError, match="too many connections at the moment"),
+            join(fed.address, "hungary", {}),
+        ):
             pass
 
 
-def test_a_port_that_says_nothing_costs_no_more_than_the_attempts_patience() -> None:
+def test_a_silent_port_takes_no_longer_than_the_attempts_patience() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         started = time.monotonic()
         with (
-            pytest.raises(ServerLostError, match=r"it gave no answer within 0\.3 s"),
+            pytest.raises(ServerLostError, match=r"it did not reply within 0\.3 s"),
             join(address, "va", {}, attempt=Attempt(0.3)),
         ):
             pass

@@ -306,9 +306,9 @@ def test_a_certificate_that_is_not_trusted_ends_the_first_attempt_and_may_be_the
 
 def test_tls_at_one_end_only_ends_the_first_attempt(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with behind_a_proxy(certs, monkeypatch):
-        assert refusal(None) == "the server speaks TLS; give this hospital's folder of certificates with --tls"
+        assert refusal(None) == "the server requires TLS; give this hospital's folder of certificates with --tls"
     with behind_a_proxy(None, monkeypatch):
-        assert refusal(load_identity(certs / "va")).startswith("the server does not speak TLS; leave out --tls")
+        assert refusal(load_identity(certs / "va")).startswith("the server does not use TLS; leave out --tls")
 
 
 @pytest.mark.parametrize(
@@ -368,10 +368,10 @@ def test_a_server_that_says_nothing_behind_a_proxy_is_told_from_the_proxy(monkey
     with socket.create_server(("127.0.0.1", 0)) as mute, ConnectProxy(mute.getsockname()[1]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         reason = find_reason(ServerLostError("lost"), Target(SERVER))
-        assert str(reason) == f"it takes connections but says nothing (through the proxy {proxy.url} of http_proxy)"
+        assert str(reason) == f"it accepts connections but sends nothing (through the proxy {proxy.url} of http_proxy)"
         with pytest.raises(ServerLostError) as caught:
             enter(None, patience=0.2)
-        assert str(caught.value) == f"it gave no answer within 0.2 s (through the proxy {proxy.url} of http_proxy)"
+        assert str(caught.value) == f"it gave no reply within 0.2 s (through the proxy {proxy.url} of http_proxy)"
         assert caught.value.advice.endswith(REMEDY)
 
 

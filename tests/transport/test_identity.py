@@ -1,4 +1,4 @@
-"""Folders of certificates: how they are made, what stays when something fails, and what is said of a bad one."""
+"""Folders of certificates: how they are created, what is kept if that fails, and the errors for a bad one."""
 
 import os
 import shutil
@@ -303,7 +303,7 @@ def test_a_damaged_ca_is_refused_and_left_as_it_is(certs: Path, content: bytes) 
     assert (certs / "ca" / "ca.pem").read_bytes() == content
 
 
-def test_a_folder_of_another_ca_is_not_passed_off_as_ours(certs: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_ca_is_refused(certs: Path, tmp_path: Path) -> None:
     issue(tmp_path / "others", "hungary")
     shutil.copytree(tmp_path / "others" / "hungary", certs / "hungary")
     with pytest.raises(
@@ -379,14 +379,14 @@ def test_an_identity_is_what_its_folder_says(made: Path) -> None:
 
 
 def test_there_is_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nowhere: there is no such folder of certificates; make it with"):
+    with pytest.raises(UsageError, match="nowhere: no such folder of certificates; make it with"):
         load_identity(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_a_missing_file_is_named(certs: Path, name: str) -> None:
     (certs / "va" / name).unlink()
-    with pytest.raises(UsageError, match=f"va/{name}: is missing; a folder of certificates holds ca.pem"):
+    with pytest.raises(UsageError, match=f"va/{name}: is missing; a folder of certificates contains ca.pem"):
         load_identity(certs / "va")
 
 
@@ -404,7 +404,7 @@ def test_a_garbled_file_is_named(certs: Path, name: str, spoil: Callable[[bytes]
     path = certs / "va" / name
     path.write_bytes(spoil(path.read_bytes()))
     what = "private key" if name == "key.pem" else "certificate"
-    with pytest.raises(UsageError, match=rf"va/{name}: holds no {what} in PEM form \(-----BEGIN") as caught:
+    with pytest.raises(UsageError, match=rf"va/{name}: contains no {what} in PEM format \(-----BEGIN") as caught:
         load_identity(certs / "va")
     assert "\n" not in str(caught.value)
 
@@ -413,25 +413,25 @@ def test_garbled_base64_inside_a_pem_is_named(certs: Path) -> None:
     path = certs / "va" / "cert.pem"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], "A" * 64, *lines[2:]]))
-    with pytest.raises(UsageError, match=r"va/cert.pem: holds no certificate in PEM form"):
+    with pytest.raises(UsageError, match=r"va/cert.pem: contains no certificate in PEM format"):
         load_identity(certs / "va")
 
 
-def test_anothers_key_is_refused(certs: Path) -> None:
+def test_the_key_of_another_certificate_is_refused(certs: Path) -> None:
     shutil.copy(certs / "cleveland" / "key.pem", certs / "va" / "key.pem")
     with pytest.raises(UsageError, match=r"va/key.pem: does not belong to .*va/cert.pem; copy both from one place"):
         load_identity(certs / "va")
 
 
-def test_a_locked_key_is_refused(certs: Path) -> None:
+def test_an_encrypted_key_is_refused(certs: Path) -> None:
     path = certs / "va" / "key.pem"
     key = load_pem_private_key(path.read_bytes(), password=None)
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
-    with pytest.raises(UsageError, match=r"va/key.pem: is locked with a password; store it unlocked"):
+    with pytest.raises(UsageError, match=r"va/key.pem: is encrypted with a password; store it unencrypted"):
         load_identity(certs / "va")
 
 
-def test_anothers_ca_is_refused(certs: Path, tmp_path: Path) -> None:
+def test_another_ca_is_refused(certs: Path, tmp_path: Path) -> None:
     issue(tmp_path / "others", "va")
     shutil.copy(tmp_path / "others" / "va" / "ca.pem", certs / "va" / "ca.pem")
     with pytest.raises(UsageError, match=r"va/cert.pem: is not signed by the CA of .*va/ca.pem; copy both"):
@@ -495,14 +495,14 @@ def test_a_certificate_names_exactly_one_hospital(certs: Path, common_names: tup
     until = datetime.now(UTC) + timedelta(days=100)
     builder = authority._builder(subject, ca.certificate.subject, key.public_key(), ca.key.public_key(), until)
     (certs / "va" / "cert.pem").write_bytes(authority._pem(builder.sign(ca.key, hashes.SHA256())))
-    with pytest.raises(UsageError, match=r"va/cert.pem: names nobody, or several"):
+    with pytest.raises(UsageError, match=r"va/cert.pem: its subject must have exactly one common name"):
         load_identity(certs / "va")
 
 
 def test_a_key_that_others_can_read_is_warned_of(certs: Path) -> None:
     (certs / "va" / "key.pem").chmod(0o640)
     (warning,) = load_identity(certs / "va").warnings
-    assert "others on this computer can read this private key; chmod 600" in warning
+    assert "other users of this computer can read this private key; run chmod 600" in warning
 
 
 def test_a_certificate_that_ends_soon_is_warned_of(tmp_path: Path) -> None:
@@ -518,9 +518,13 @@ def test_a_folder_is_good_for_one_purpose(made: Path) -> None:
     hospital, server = load_identity(made / "va"), load_identity(made / "server")
     hospital.require_usable("client")
     server.require_usable("server")
-    with pytest.raises(UsageError, match=r"va/cert.pem: is a client certificate; give the folder of a server's"):
+    with pytest.raises(
+        UsageError, match=r"va/cert.pem: is a client certificate; give a folder with a server certificate"
+    ):
         hospital.require_usable("server")
-    with pytest.raises(UsageError, match=r"server/cert.pem: is a server certificate; give the folder of a client's"):
+    with pytest.raises(
+        UsageError, match=r"server/cert.pem: is a server certificate; give a folder with a client certificate"
+    ):
         server.require_usable("client")
 
 

@@ -1,4 +1,4 @@
-"""Virtual hospitals: who they are, in this process and in others, and `python -m fedhealth simulate` as a user runs it."""
+"""Virtual hospitals, in this process and in others, and `python -m fedhealth simulate` as a user runs it."""
 
 import gc
 import os
@@ -31,7 +31,7 @@ from tests.support.processes import Process, started
 NAMES = [f"hospital {number}" for number in range(5)]
 
 
-# --- who a virtual hospital is ---------------------------------------------------------------------------------------
+# --- virtual hospitals -----------------------------------------------------------------------------------------------
 
 
 def make_source(folder: Path) -> VirtualSource:
@@ -54,7 +54,7 @@ def test_a_number_without_a_hospital_is_refused_by_name(tmp_path: Path) -> None:
     )
 
 
-def test_a_faulty_file_is_told_without_a_patients_values(tmp_path: Path) -> None:
+def test_a_faulty_file_is_reported_without_a_patients_values(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("age,sex\n666,1\n")
     with pytest.raises(RunError) as caught:
         make_source(tmp_path).make(0)
@@ -63,14 +63,14 @@ def test_a_faulty_file_is_told_without_a_patients_values(tmp_path: Path) -> None
     write_hospitals(other)
     path = sorted(other.glob("*.csv"))[0]
     path.write_text(path.read_text().replace("\n", "\n-77", 1))
-    with pytest.raises(RunError, match=r"has 1 faults; python client\.py FILE names them") as caught:
+    with pytest.raises(RunError, match=r"has 1 faults; python client\.py FILE lists them") as caught:
         make_source(other).make(0)
     assert "-77" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("folder", "line"),
-    [("nowhere", "cannot be read (No such file or directory)"), (".", "holds no hospital's CSV; make some with")],
+    [("nowhere", "cannot be read (No such file or directory)"), (".", "contains no hospital's CSV; make some with")],
 )
 def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path, folder: str, line: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -79,7 +79,7 @@ def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path, folder: str, 
 
 
 @pytest.mark.slow
-def test_of_very_many_hospitals_only_those_asked_last_are_kept_and_one_that_comes_back_is_the_same() -> None:
+def test_of_very_many_hospitals_only_those_used_last_are_kept_and_a_rebuilt_one_is_the_same() -> None:
     count = 100_000
     hospitals = VirtualHospitals(count, VirtualSource(EngineSettings(patients=20), seed=0, trainers=Trainers()))
     assert len(hospitals) == count
@@ -104,7 +104,7 @@ def test_a_hospital_of_a_simulation_has_the_same_patients_and_noise_whenever_it_
     assert drawn == repeated != apart
 
 
-def test_the_noise_for_patients_of_a_file_can_be_foreseen_by_nobody(tmp_path: Path) -> None:
+def test_the_noise_for_patients_of_a_file_is_unpredictable(tmp_path: Path) -> None:
     write_hospitals(tmp_path)
     first, second = (make_source(tmp_path).make(0).noise_source.gaussian((3,)).tolist() for _ in range(2))
     assert first != second
@@ -140,7 +140,7 @@ def ask(grid: object, content: RecordDict) -> list[Message]:
     return list(grid.send_and_receive(messages))  # type: ignore[attr-defined]
 
 
-def test_processes_answer_like_one_process_in_the_order_of_node_ids() -> None:
+def test_processes_reply_like_one_process_in_the_order_of_node_ids() -> None:
     alone = ask(here := InProcessGrid(load_echo(), {}), RecordDict())
     with working_grid(load_echo, NAMES, {}, processes=2) as grid:
         assert grid.get_node_ids() == here.get_node_ids()
@@ -155,7 +155,7 @@ def test_the_same_message_twice_and_a_time_to_live_are_errors_in_every_grid() ->
     here = InProcessGrid(load_echo(), {})
     node = here.get_node_ids()[0]
     message = Message(RecordDict(), dst_node_id=node, message_type="train")
-    for grid in (here, WorkersGrid([], {})):
+    for grid in (here, WorkersGrid([], [], {})):
         with pytest.raises(ValueError, match="the same Message object is there twice"):
             grid.push_messages([message, message])
         with pytest.raises(ValueError, match="ttl=5, which is not supported"):
@@ -169,7 +169,7 @@ def test_processes_start_where_signals_cannot_be_blocked(monkeypatch: pytest.Mon
         assert len(ask(grid, RecordDict())) == len(NAMES)
 
 
-def test_a_process_that_dies_is_told_in_one_line() -> None:
+def test_a_process_that_dies_is_reported_in_one_line() -> None:
     with (
         working_grid(load_echo, NAMES, {}, processes=2) as grid,
         pytest.raises(RunError, match=r"a process of the simulation ended too early \(exit code 9\)"),
@@ -177,10 +177,10 @@ def test_a_process_that_dies_is_told_in_one_line() -> None:
         ask(grid, RecordDict({"die": ConfigRecord({"now": True})}))
 
 
-def test_a_process_whose_answer_nobody_waits_for_any_more_ends_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_whose_reply_is_no_longer_awaited_ends_quietly(capfd: pytest.CaptureFixture[str]) -> None:
     with working_grid(load_echo, NAMES, {}, processes=1) as grid:
         dawdle = RecordDict({"dawdle": ConfigRecord({"now": True})})
-        grid._workers[0].ask([Message(dawdle, dst_node_id=grid.get_node_ids()[0], message_type="train")])
+        grid._workers[0].send([Message(dawdle, dst_node_id=grid.get_node_ids()[0], message_type="train")])
     assert capfd.readouterr().err == ""
 
 
@@ -223,7 +223,7 @@ def test_very_many_hospitals_leave_a_whole_run_folder_and_a_screen_that_can_be_r
     flags = ["--hospitals", "30", "--patients", "40", "--rounds", "2", "--fraction", "0.2", "--evaluate-every", "0"]
     assert main([*flags, "--out", str(tmp_path / "run")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "hospitals: 30, of 40 patients" in lines
+    assert "hospitals: 30, of 40 patients each" in lines
     assert any(
         line.startswith("round 1/2   training loss 0.") and "not evaluated   hospitals 6/6" in line for line in lines
     )
@@ -245,7 +245,7 @@ def test_very_many_hospitals_leave_a_whole_run_folder_and_a_screen_that_can_be_r
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--hospitals", "-1"], "--hospitals is -1; give 1 or more (0: all of --data, else 200)"),
+        (["--hospitals", "-1"], "--hospitals is -1; give 1 or more, or 0 for all of --data, else 200"),
         (["--patients", "19"], "--patients is 19; give a number from 20 to 1000000"),
         (["--processes", "0"], "--processes is 0; give a number from 1 to 256"),
         (["--fraction", "0"], "--fraction is 0.0; give a share above 0, at most 1"),
@@ -264,10 +264,12 @@ def test_a_wrong_flag_is_one_line(flags: list[str], line: str, capsys: pytest.Ca
 def test_more_hospitals_than_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_hospitals(tmp_path)
     assert main(["--data", str(tmp_path), "--hospitals", "5"]) == 2
-    assert capsys.readouterr().err == f"error: --hospitals is 5, but {tmp_path} holds 4 CSV files; leave it out\n"
+    assert (
+        capsys.readouterr().err == f"error: --hospitals is 5, but {tmp_path} has 4 CSV files; leave --hospitals out\n"
+    )
 
 
-def test_hospitals_too_small_to_share_anything_are_refused_in_one_line(
+def test_hospitals_below_the_minimum_size_are_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--hospitals", "4", "--patients", "20", "--test-share", "0.05", "--out", str(tmp_path / "run")]
@@ -280,7 +282,7 @@ def test_hospitals_too_small_to_share_anything_are_refused_in_one_line(
 @pytest.mark.slow
 @pytest.mark.processes
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_ctrl_c_ends_it_in_one_line_and_leaves_nobody_behind(tmp_path: Path, processes: str) -> None:
+def test_ctrl_c_ends_it_in_one_line_and_leaves_no_process(tmp_path: Path, processes: str) -> None:
     flags = ["--hospitals", "8", "--rounds", "100000", "--processes", processes, "--out", str(tmp_path / "run")]
     with started("-m", "fedhealth", "simulate", *flags) as run:
         run.wait_for("round      2/100000")

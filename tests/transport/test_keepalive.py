@@ -1,4 +1,4 @@
-"""A long training through a router that forgets silent connections: with keep-alive the answer arrives, else it does not."""
+"""Long training through a router that drops silent connections: the reply arrives only with keep-alive."""
 
 import select
 import socket
@@ -76,7 +76,7 @@ class ForgetfulRouter:
 def train_through_a_router(
     router: ForgetfulRouter, identities: Identities, seconds: float
 ) -> tuple[Message, BaseException | None]:
-    """One question, while the hospital trains in silence: the reply, and how the hospital's link ended."""
+    """Send one message, which the hospital processes without traffic: the reply, and how its connection ended."""
     server, hospital = identities
     fed = Federation()
     fed.grid = GrpcGrid({}, 1, fed._on_change, server)
@@ -106,14 +106,14 @@ def ping_every(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def never_ping(module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One end of the link only answers pings."""
+    """One end of the link sends no pings."""
     choose = getattr(module, name)
     others = lambda *args: [option for option in choose(*args) if option[0] != "grpc.keepalive_time_ms"]  # noqa: E731
     monkeypatch.setattr(module, name, others)
 
 
 @both_kinds
-def test_a_long_training_is_no_dead_connection(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_training_does_not_end_the_connection(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
     ping_every(0.1, monkeypatch)
     router = ForgetfulRouter(forgets_after=0.7)
     reply, ended = train_through_a_router(router, identities, seconds=1.1)

@@ -1,4 +1,4 @@
-"""The flwr internals that the link leans on: this file fails loudly when one of them moves."""
+"""The flwr internals that the gRPC link uses: these tests fail if one of them changes."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def make_content() -> RecordDict:
     )
 
 
-def test_a_message_comes_back_as_it_went_in() -> None:
+def test_a_message_is_decoded_as_it_was_encoded() -> None:
     message = Message(make_content(), dst_node_id=5, message_type="train")
     messages.set_message_id(message, "42")
     received = decode_message(encode_message(message))
@@ -38,7 +38,7 @@ def test_a_message_comes_back_as_it_went_in() -> None:
     assert dict(received.content.config_records["config"]) == {"means": [1.5, 2.5], "on": True}
 
 
-def test_a_reply_names_the_message_that_it_answers() -> None:
+def test_a_reply_refers_to_its_message() -> None:
     asked = Message(make_content(), dst_node_id=5, message_type="train")
     messages.set_message_id(asked, "9")
     reply = decode_message(encode_message(Message(RecordDict(), reply_to=asked)))
@@ -80,7 +80,7 @@ def test_node_ids_are_stable_distinct_and_fit_flowers_numbers() -> None:
     assert all(messages.SERVER_NODE_ID < node < 2**63 for node in ids)
 
 
-def test_a_failed_app_tells_its_type_and_never_its_text() -> None:
+def test_a_failed_app_sends_the_errors_type_and_never_its_text() -> None:
     asked = Message(make_content(), dst_node_id=5, message_type="train")
     secret = ValueError("row 3: age is 71")
     assert messages.failure_reply(asked, secret).error.reason == "ValueError"

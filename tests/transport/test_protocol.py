@@ -1,4 +1,4 @@
-"""Every message of the protocol as it stands on the wire, there and back, and what a decoder says of anything else."""
+"""The encoding of every message of the protocol, its decoding, and the errors for invalid content."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from fedhealth.metrics.bins import NUM_BINS, find_edge
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.paired_comparison import METRIC_NAMES
 from fedhealth.server.run_files import SavedHistogram
-from fedhealth.server.strategies.flower_fixes import EVERYBODY
+from fedhealth.server.strategies.flower_fixes import ALL_NODES
 from fedhealth.transport.messages import SERVER_NODE_ID, set_identity
 from fedhealth.transport.protocol import evaluation, fields, finalization, setup, training
 from fedhealth.transport.protocol.evaluation import EvaluateReply, EvaluateRequest, Histogram
@@ -78,7 +78,7 @@ def histogram_record() -> MetricRecord:
     return metrics(num_examples=3, positives=positives, negatives=negatives, log_loss=loss, squared_error=error)
 
 
-# --- there and back ---------------------------------------------------------------------------------------------------
+# --- encoding and decoding --------------------------------------------------------------------------------------------
 
 DESCRIPTION = Description("va", "uci", 60, 20, 8)
 TRAIN_REQUEST = TrainRequest(WEIGHTS, 3, SCALE)
@@ -269,13 +269,13 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_message_stands_on_the_wire_as_it_always_has(name: str) -> None:
+def test_the_encoding_of_a_message_has_not_changed(name: str) -> None:
     value, encode, _, wire = MESSAGES[name]
     assert to_bytes(encode(value)) == to_bytes(wire)
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_message_comes_back_as_it_was_sent(name: str) -> None:
+def test_a_message_is_decoded_as_it_was_sent(name: str) -> None:
     value, _, decode, wire = MESSAGES[name]
     assert plain(decode(from_bytes(to_bytes(wire)))) == plain(value)
 
@@ -284,7 +284,7 @@ def test_a_request_without_content_is_empty() -> None:
     assert to_bytes(setup.encode_empty_request()) == b""
 
 
-def test_a_histogram_stands_on_the_wire_as_in_the_files_of_a_run() -> None:
+def test_a_histogram_is_encoded_as_in_the_files_of_a_run() -> None:
     (record,) = evaluation.encode_evaluate_reply(EvaluateReply(HISTOGRAM)).values()
     assert dict(record) == msgspec.to_builtins(SavedHistogram.of(SCORES))
 
@@ -307,11 +307,11 @@ def test_the_message_types_are_flowers() -> None:
 # --- what must agree with other modules -------------------------------------------------------------------------------
 
 
-def test_a_deviation_that_the_server_computes_is_one_that_hospitals_take() -> None:
+def test_hospitals_accept_every_deviation_that_the_server_computes() -> None:
     assert fields.SMALLEST_STD == SMALLEST_STD
 
 
-def test_the_metrics_of_a_comparison_are_those_that_there_are() -> None:
+def test_the_protocol_has_all_metrics_of_a_comparison() -> None:
     assert get_args(finalization.ComparedMetric) == tuple(METRIC_NAMES)
 
 
@@ -322,7 +322,7 @@ class OneNode:
         return [101]
 
 
-def asked_by(strategy: FedAvg, kind: str, asked: ConfigRecord, round_num: int) -> RecordDict:
+def request_of(strategy: FedAvg, kind: str, asked: ConfigRecord, round_num: int) -> RecordDict:
     """The request that Flower's strategy makes."""
     set_identity(SERVER_NODE_ID)
     configure = strategy.configure_train if kind == "train" else strategy.configure_evaluate
@@ -335,16 +335,16 @@ def asked_by(strategy: FedAvg, kind: str, asked: ConfigRecord, round_num: int) -
 def test_flowers_strategies_make_the_same_train_requests() -> None:
     weighed = training.encode_train_config(SCALE, (0.5, 3.0))
     request = TrainRequest(WEIGHTS, 4, SCALE, (0.5, 3.0))
-    assert to_bytes(asked_by(FedAvg(**EVERYBODY), "train", weighed, 4)) == to_bytes(
+    assert to_bytes(request_of(FedAvg(**ALL_NODES), "train", weighed, 4)) == to_bytes(
         training.encode_train_request(request)
     )
     weighed = training.encode_train_config(SCALE, (0.5, 3.0))
-    pulled = asked_by(FedProx(**EVERYBODY, proximal_mu=0.25), "train", weighed, 4)
+    pulled = request_of(FedProx(**ALL_NODES, proximal_mu=0.25), "train", weighed, 4)
     assert to_bytes(pulled) == to_bytes(training.encode_train_request(replace(request, proximal_mu=0.25)))
 
 
 def test_flowers_strategies_make_the_same_evaluate_requests() -> None:
-    made = asked_by(FedAvg(**EVERYBODY), "evaluate", evaluation.encode_evaluate_config(SCALE), 4)
+    made = request_of(FedAvg(**ALL_NODES), "evaluate", evaluation.encode_evaluate_config(SCALE), 4)
     assert to_bytes(made) == to_bytes(evaluation.encode_evaluate_request(EvaluateRequest(WEIGHTS, 4, SCALE)))
 
 
@@ -356,7 +356,7 @@ def test_a_correction_is_added_without_a_change_to_the_request_that_hospitals_sh
     assert corrected["arrays"] is request["arrays"]
 
 
-# --- any value, there and back ----------------------------------------------------------------------------------------
+# --- encoding and decoding of random values ---------------------------------------------------------------------------
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 10**9)
@@ -432,7 +432,7 @@ def test_whatever_is_encoded_is_decoded_to_the_same(name: str, data: st.DataObje
     assert plain(decode(from_bytes(to_bytes(encode(value))))) == plain(value)
 
 
-# --- whatever else comes ----------------------------------------------------------------------------------------------
+# --- invalid content --------------------------------------------------------------------------------------------------
 
 DECODERS = {decode for _, _, decode, _ in MESSAGES.values()}
 KEYS = sorted({key for *_, wire in MESSAGES.values() for record in wire.values() for key in record})
@@ -535,40 +535,52 @@ def without(name: str, record: str) -> RecordDict:
 NOT_FINITE = Array(np.array([5, math.nan], np.float32))
 UNREADABLE = Array(dtype="float32", shape=(2,), stype="numpy.ndarray", data=b"\x93NUMPY nonsense")
 FAULTS: list[tuple[str, RecordDict, str]] = [
-    ("welcome", RecordDict(), "it sent nothing where run-config was asked for"),
-    ("description", RecordDict(), "it sent nothing where hospital and counts were asked for"),
-    ("description", without("description", "counts"), "it sent hospital where hospital and counts were asked for"),
-    ("description", change("description", "hospital", name=None), "it sent no texts name and source"),
-    ("description", change("description", "hospital", name=7), "it sent no texts name and source"),
-    ("description", change("description", "counts", test_ill=21), "21 of its 20 test patients are ill"),
-    ("description", change("description", "counts", test_ill=-1), "-1 of its 20 test patients are ill"),
+    ("welcome", RecordDict(), "it sent nothing instead of run-config"),
+    ("description", RecordDict(), "it sent nothing instead of hospital and counts"),
+    ("description", without("description", "counts"), "it sent hospital instead of hospital and counts"),
+    ("description", change("description", "hospital", name=None), "it must send exactly the texts name and source"),
+    ("description", change("description", "hospital", name=7), "it must send exactly the texts name and source"),
+    (
+        "description",
+        change("description", "counts", test_ill=21),
+        "its counts contradict each other: 21 of 20 test patients are ill",
+    ),
+    (
+        "description",
+        change("description", "counts", test_ill=-1),
+        "its counts contradict each other: -1 of 20 test patients are ill",
+    ),
     (
         "description",
         change("description", "counts", train_patients=0),
-        "it has no patient to train, to test or to choose",
+        "it has no training, no test or no validation patient",
     ),
-    ("description", change("description", "counts", train_patients=60.5), "it sent no whole numbers train-patients, "),
+    (
+        "description",
+        change("description", "counts", train_patients=60.5),
+        "it must send exactly the integers train-patients, ",
+    ),
     (
         "description",
         change("description", "counts", validation_patients=3),
-        "it sent no whole numbers train-patients, ",
+        "it must send exactly the integers train-patients, ",
     ),
     (
         "description",
         change("description", "counts", validation_patients=0, validation_ill=0),
-        "it has no patient to train, to test or to choose on",
+        "it has no training, no test or no validation patient",
     ),
     (
         "description",
         change("description", "counts", validation_patients=12, validation_ill=13),
-        "13 of its 12 validation patients are ill",
+        "its counts contradict each other: 13 of 12 validation patients are ill",
     ),
-    ("description", change("description", "counts", age=61), "it sent no whole numbers train-patients, "),
+    ("description", change("description", "counts", age=61), "it must send exactly the integers train-patients, "),
     *(
         (
             "description",
             change("description under differential privacy", "counts", **lies),
-            "its count or its epsilon is no number above 0",
+            "its count or its epsilon is not a finite number above 0",
         )
         for lies in (
             {"epsilon": 0.0},
@@ -577,68 +589,76 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
             {"train_patients": 0},
         )
     ),
-    ("request for second moments", RecordDict(), "the server's message makes no sense: it has no config"),
+    ("request for second moments", RecordDict(), "the server's message is invalid: it has no config"),
     (
         "request for second moments",
         change("request for second moments", "config", means=list(MEANS[:5])),
-        "the server's means make no sense: 6 numbers are needed",
+        "the server's means are invalid: 6 numbers are needed",
     ),
     (
         "request for second moments",
         change("request for second moments", "config", means=[1e7, *MEANS[1:]]),
-        "the server's means make no sense: not all are numbers from -1e+06 to 1e+06",
+        "the server's means are invalid: not all are numbers from -1e+06 to 1e+06",
     ),
-    ("moments", RecordDict(), "it sent nothing where moments was asked for"),
+    ("moments", RecordDict(), "it sent nothing instead of moments"),
     ("moments", change("moments", "moments", sums=[1.0]), "its sums have the wrong length"),
-    ("moments", change("moments", "moments", counts=1), "it sent no lists of counts and sums"),
+    (
+        "moments",
+        change("moments", "moments", counts=1),
+        "it must send exactly the lists counts (integers) and sums (floats)",
+    ),
     ("moments", change("moments", "moments", sums=[math.nan] * 6), "its sums are not finite"),
-    ("moments", change("moments", "moments", counts=[1.0] * 6), "it sent no lists of counts and sums"),
-    ("label counts", RecordDict(), "it sent nothing where labels was asked for"),
-    ("label counts", change("label counts", "labels", ill=None), "it sent no whole numbers healthy, ill"),
-    ("label counts", change("label counts", "labels", ill=[40]), "it sent no whole numbers healthy, ill"),
-    ("initial weights", RecordDict({"metrics": MetricRecord()}), "it sent metrics where arrays was asked for"),
+    (
+        "moments",
+        change("moments", "moments", counts=[1.0] * 6),
+        "it must send exactly the lists counts (integers) and sums (floats)",
+    ),
+    ("label counts", RecordDict(), "it sent nothing instead of labels"),
+    ("label counts", change("label counts", "labels", ill=None), "it must send exactly the integers healthy, ill"),
+    ("label counts", change("label counts", "labels", ill=[40]), "it must send exactly the integers healthy, ill"),
+    ("initial weights", RecordDict({"metrics": MetricRecord()}), "it sent metrics instead of arrays"),
     ("initial weights", RecordDict({"arrays": ArrayRecord()}), "it sent no weights"),
     (
         "initial weights",
         change("initial weights", "arrays", bias=NOT_FINITE),
-        "its weights make no sense: not all are finite",
+        "its weights are invalid: not all are finite",
     ),
     (
         "initial weights",
         change("initial weights", "arrays", bias=UNREADABLE),
-        "its weights make no sense: they cannot be read",
+        "its weights are invalid: they cannot be read",
     ),
     (
         "initial weights",
         change("initial weights", "arrays", bias=Array(np.array(["a", "b"]))),
-        "its weights make no sense: not all are finite",
+        "its weights are invalid: not all are finite",
     ),
-    ("train request", RecordDict(), "the server's message makes no sense: it has no config"),
+    ("train request", RecordDict(), "the server's message is invalid: it has no config"),
     (
         "train request",
         RecordDict({**MESSAGES["train request"][3], "more": ArrayRecord()}),
-        "the server's message makes no sense: it has records that it should not have",
+        "the server's message is invalid: it has unexpected records",
     ),
     (
         "train request",
         change("train request", "config", means=None),
-        "the server's means make no sense: 6 numbers are needed",
+        "the server's means are invalid: 6 numbers are needed",
     ),
     (
         "train request",
         change("train request", "config", stds=None),
-        "the server's stds make no sense: 6 numbers are needed",
+        "the server's stds are invalid: 6 numbers are needed",
     ),
     (
         "train request",
         change("train request", "config", stds=[0.0, *STDS[1:]]),
-        "the server's stds make no sense: not all are numbers from 1e-06 to 1e+06",
+        "the server's stds are invalid: not all are numbers from 1e-06 to 1e+06",
     ),
     *(
         (
             "train request",
             change("train request", "config", server_round=round_num),
-            "the server's message makes no sense: it has no round number",
+            "the server's message is invalid: it has no round number",
         )
         for round_num in (0, -1, 2**31, 1.0, "1", [1], True, None)
     ),
@@ -646,7 +666,7 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
         (
             "train request",
             change("train request", "config", proximal_mu=pull),
-            "the server's proximal-mu makes no sense: a number from 0 to 100 is needed",
+            "the server's proximal-mu is invalid: a number from 0 to 100 is needed",
         )
         for pull in (-0.1, 101.0, math.nan, "1", True)
     ),
@@ -654,150 +674,176 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
         (
             "train request",
             change("train request", "config", class_weights=weights),
-            "the server's class-weights make no sense: two numbers from 0.5 to 10000 are needed",
+            "the server's class-weights are invalid: two numbers from 0.5 to 10000 are needed",
         )
         for weights in ([1.0], [1.0] * 3, 1.0, [0.4, 1.0], [1.0, 2e4], [1.0, math.nan], ["1", "1"], [])
     ),
     (
         "train request",
         without("train request", "arrays"),
-        "the server's weights make no sense: they are not those of this model",
+        "the server's weights are invalid: they are not those of this model",
     ),
     (
         "train request",
         change("train request", "arrays", bias=UNREADABLE),
-        "the server's weights make no sense: they cannot be read",
+        "the server's weights are invalid: they cannot be read",
     ),
     (
         "train request",
         change("train request", "arrays", bias=NOT_FINITE),
-        "the server's weights make no sense: not all are finite",
+        "the server's weights are invalid: not all are finite",
     ),
     (
         "train request",
         change("train request with all that there is", "correction", bias=NOT_FINITE),
-        "the server's weights make no sense: not all are finite",
+        "the server's weights are invalid: not all are finite",
     ),
-    ("train reply", RecordDict(), "it sent nothing where arrays and metrics were asked for"),
+    ("train reply", RecordDict(), "it sent nothing instead of arrays and metrics"),
     (
         "train reply",
         RecordDict({**MESSAGES["train reply"][3], "second": MetricRecord()}),
-        "it sent arrays, metrics, second where arrays and metrics were asked for",
+        "it sent arrays, metrics, second instead of arrays and metrics",
     ),
     (
         "train reply",
         RecordDict({**MESSAGES["train reply"][3], "second": ArrayRecord()}),
-        "it sent arrays, metrics, second where arrays and metrics were asked for",
+        "it sent arrays, metrics, second instead of arrays and metrics",
     ),
     (
         "train reply",
         RecordDict({**MESSAGES["train reply"][3], "second": ConfigRecord()}),
-        "it sent arrays, metrics, second where arrays and metrics were asked for",
+        "it sent arrays, metrics, second instead of arrays and metrics",
     ),
-    ("train reply", without("train reply", "arrays"), "it sent metrics where arrays and metrics were asked for"),
-    ("train reply", change("train reply", "arrays", bias=NOT_FINITE), "its weights make no sense: not all are finite"),
+    ("train reply", without("train reply", "arrays"), "it sent metrics instead of arrays and metrics"),
+    ("train reply", change("train reply", "arrays", bias=NOT_FINITE), "its weights are invalid: not all are finite"),
     (
         "train reply",
         change("train reply", "metrics", age=61),
-        "it sent no whole number num-examples, or others",
+        "it must send exactly an integer num-examples",
     ),
     (
         "train reply",
         change("train reply", "metrics", num_examples=None),
-        "it sent no whole number num-examples, or others",
+        "it must send exactly an integer num-examples",
     ),
     (
         "train reply",
         change("train reply", "metrics", num_examples=[60]),
-        "it sent no whole number num-examples, or others",
+        "it must send exactly an integer num-examples",
     ),
     ("train reply", change("train reply", "metrics", train_loss=math.inf), "its training loss is not finite"),
     ("train reply", change("train reply", "metrics", train_loss=[0.5]), "its training loss is not finite"),
     (
         "evaluate request",
         change("evaluate request", "config", final=1),
-        "the server's message makes no sense: its final is neither yes nor no",
+        "the server's message is invalid: its final is neither true nor false",
     ),
-    ("evaluate reply", RecordDict(), "it sent nothing where metrics was asked for"),
+    ("evaluate reply", RecordDict(), "it sent nothing instead of metrics"),
     (
         "evaluate reply",
         RecordDict({"validation": histogram_record()}),
-        "it sent validation where metrics and validation were asked for",
+        "it sent validation instead of metrics and validation",
     ),
     (
         "evaluate reply",
         RecordDict({**MESSAGES["evaluate reply with a validation set"][3], "more": MetricRecord()}),
-        "it sent metrics, validation, more where metrics and validation were asked for",
+        "it sent metrics, validation, more instead of metrics and validation",
     ),
-    ("evaluate reply", RecordDict({"metrics": MetricRecord()}), "a histogram has num-examples, positives,"),
-    ("evaluate reply", change("evaluate reply", "metrics", age=61), "a histogram has num-examples, positives,"),
+    (
+        "evaluate reply",
+        RecordDict({"metrics": MetricRecord()}),
+        "a histogram must have exactly the keys num-examples, positives,",
+    ),
+    (
+        "evaluate reply",
+        change("evaluate reply", "metrics", age=61),
+        "a histogram must have exactly the keys num-examples, positives,",
+    ),
+    (
+        "evaluate reply",
+        RecordDict({"metrics": MetricRecord()}),
+        "a histogram must have exactly the keys num-examples, positives,",
+    ),
+    (
+        "evaluate reply",
+        change("evaluate reply", "metrics", age=61),
+        "a histogram must have exactly the keys num-examples, positives,",
+    ),
     (
         "evaluate reply",
         change("evaluate reply", "metrics", positives=[0.5] * NUM_BINS),
         "a bin is not a count of patients",
     ),
     ("evaluate reply", change("evaluate reply", "metrics", positives=3), "a bin is not a count of patients"),
-    ("evaluate reply", change("evaluate reply", "metrics", num_examples=3.0), "its num-examples is no whole number"),
+    ("evaluate reply", change("evaluate reply", "metrics", num_examples=3.0), "its num-examples is not an integer"),
     (
         "evaluate reply",
         change("evaluate reply", "metrics", log_loss=math.nan),
-        "the sum of log loss or of squared error is out of range",
+        "the sum of log loss or of squared error is not finite",
     ),
     *(
         (
             "final request",
             change("final request", "config", threshold=threshold),
-            "the server's threshold makes no sense: a number from 0 to 1 is needed",
+            "the server's threshold is invalid: a number from 0 to 1 is needed",
         )
         for threshold in (-0.1, 1.1, math.nan, "0.5", True)
     ),
-    ("subgroups", RecordDict(), "it sent nothing where subgroups was asked for"),
+    ("subgroups", RecordDict(), "it sent nothing instead of subgroups"),
     ("subgroups", change("subgroups", "subgroups", female=[1, 2, 3]), "its female are not four counts"),
     ("subgroups", change("subgroups", "subgroups", female=[1, 2, 3, -4]), "its female are not four counts"),
     ("subgroups", change("subgroups", "subgroups", female=[0.5] * 4), "its female are not four counts"),
     (
         "importance",
         RecordDict({"metrics": metrics(num_examples=3)}),
-        "it sent metrics where importance was asked for",
+        "it sent metrics instead of importance",
     ),
     (
         "importance",
         change("importance", "importance", more=1),
-        "it sent something else than the drops of its test patients",
+        "its importance must have exactly auroc-drops and an integer num-examples",
     ),
-    ("importance", change("importance", "importance", auroc_drops=list(DROPS[1:])), "it sent no 13 drops"),
-    ("importance", change("importance", "importance", auroc_drops=0.5), "it sent no 13 drops"),
+    (
+        "importance",
+        change("importance", "importance", auroc_drops=list(DROPS[1:])),
+        "its auroc-drops are not a list of 13 numbers",
+    ),
+    ("importance", change("importance", "importance", auroc_drops=0.5), "its auroc-drops are not a list of 13 numbers"),
     (
         "importance",
         change("importance", "importance", auroc_drops=[*DROPS[1:], 1.5]),
-        "a drop is no number from -1 to 1",
+        "an AUROC drop is not a number from -1 to 1",
     ),
-    ("importance", change("importance", "importance", auroc_drops=[0] * 13), "a drop is no number from -1 to 1"),
+    (
+        "importance",
+        change("importance", "importance", auroc_drops=[0] * 13),
+        "an AUROC drop is not a number from -1 to 1",
+    ),
     (
         "comparisons",
         RecordDict({"personal-auroc": metrics(**COMPARISON_VALUES)}),
-        "it sent personal-auroc where comparisons were asked for",
+        "it sent personal-auroc instead of comparisons",
     ),
     (
         "comparisons",
         RecordDict({"global-loss": metrics(**COMPARISON_VALUES)}),
-        "it sent global-loss where comparisons were asked for",
+        "it sent global-loss instead of comparisons",
     ),
     (
         "comparisons",
         RecordDict({"global-auroc": metrics(**COMPARISON_VALUES), "global-brier": metrics(**COMPARISON_VALUES)}),
-        "it sent global-auroc, global-brier where comparisons were asked for",
+        "it sent global-auroc, global-brier instead of comparisons",
     ),
-    ("comparisons", RecordDict({"arrays": arrays()}), "it sent arrays where comparisons were asked for"),
+    ("comparisons", RecordDict({"arrays": arrays()}), "it sent arrays instead of comparisons"),
     (
         "comparisons",
         change("comparisons", "global-auroc", row=1.0),
-        "its comparison has other numbers than a comparison has",
+        "its comparison must have exactly the keys",
     ),
     (
         "comparisons",
         change("comparisons", "global-auroc", high=1),
-        "its comparison holds what is no number from -1 to 1",
+        "a value of its comparison is not a number from -1 to 1",
     ),
 ]
 

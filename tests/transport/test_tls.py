@@ -1,4 +1,4 @@
-"""The link with TLS on loopback: good certificates come in, others are sent away in one line, and the run goes on."""
+"""The gRPC link with TLS on loopback: valid certificates are accepted, others refused in one line, and the run continues."""
 
 import socket
 import ssl
@@ -75,7 +75,7 @@ class TlsFederation(Federation):
         return int(self.address.rpartition(":")[2])
 
     def goes_on(self) -> None:
-        """Hungary, which has been here all the time, still answers, and is alone."""
+        """Hungary, which is connected all the time, still replies, and is the only hospital."""
         assert self.grid.get_node_ids() == (messages.node_id_of("hungary"),)
         (reply,) = self.ask(self.grid.get_node_ids())
         assert not reply.has_error()
@@ -95,11 +95,11 @@ def federation(certs: Path, *, allow: tuple[str, ...] = ()) -> Iterator[TlsFeder
 
 
 def refuse(fed: TlsFederation, tls: Identity | None, name: str = "va") -> str:
-    """What a client is told that may not join; it does not try again."""
+    """The error of a client that may not join; it does not try again."""
     pauses: list[tuple[object, ...]] = []
     with pytest.raises(UsageError) as caught:
         keep_trying(
-            lambda attempt: enter(fed.address, name, tls, attempt), fed.address, 30, lambda *told: pauses.append(told)
+            lambda attempt: enter(fed.address, name, tls, attempt), fed.address, 30, lambda *args: pauses.append(args)
         )
     assert pauses == []
     assert "\n" not in str(caught.value)
@@ -111,8 +111,8 @@ def enter(address: str, name: str, tls: Identity | None, attempt: Attempt) -> No
         pass
 
 
-def told_once(fed: TlsFederation, reason: str) -> None:
-    """The server has said who was sent away, from which address and why, in one line."""
+def reported_once(fed: TlsFederation, reason: str) -> None:
+    """The server has reported the refused address and the reason, in one line."""
     fed.wait_for("refused", reason)
     (line,) = fed.refusals()
     peer, _, why = line.partition(": ")
@@ -121,7 +121,7 @@ def told_once(fed: TlsFederation, reason: str) -> None:
     assert 0 < int(port) != fed.port
 
 
-# --- who comes in ------------------------------------------------------------------------------------------------------
+# --- accepted clients --------------------------------------------------------------------------------------------------
 
 
 def test_a_hospital_with_a_good_certificate_joins_under_its_name_and_answers(certs: Path) -> None:
@@ -134,14 +134,16 @@ def test_a_hospital_with_a_good_certificate_joins_under_its_name_and_answers(cer
 
 
 def test_a_server_that_is_given_a_hospitals_folder_does_not_start(certs: Path) -> None:
-    with pytest.raises(UsageError, match=r"va/cert\.pem: is a client certificate; give the folder of a server's"):
+    with pytest.raises(
+        UsageError, match=r"va/cert\.pem: is a client certificate; give a folder with a server certificate"
+    ):
         GrpcGrid({}, 1, lambda what, who: None, load_identity(certs / "va"))
 
 
 def test_a_client_that_is_given_the_servers_folder_does_not_connect(certs: Path) -> None:
     with federation(certs) as fed:
         why = refuse(fed, load_identity(certs / "server"))
-        assert why.endswith("server/cert.pem: is a server certificate; give the folder of a client's")
+        assert why.endswith("server/cert.pem: is a server certificate; give a folder with a client certificate")
         assert fed.refusals() == []
 
 
@@ -155,7 +157,7 @@ def test_a_busy_port_is_one_clear_line(certs: Path) -> None:
             pass
 
 
-def test_the_same_certificate_again_takes_the_seat_over(certs: Path) -> None:
+def test_a_second_connection_with_the_same_certificate_replaces_the_first(certs: Path) -> None:
     with federation(certs) as fed:
         asked, release = threading.Event(), threading.Event()
 
@@ -179,7 +181,7 @@ def test_the_same_certificate_again_takes_the_seat_over(certs: Path) -> None:
         assert [what for what, who in fed.changes if who == "va"] == ["joined", "left", "joined"]
 
 
-# --- who is sent away --------------------------------------------------------------------------------------------------
+# --- refused clients ---------------------------------------------------------------------------------------------------
 
 
 def test_a_client_without_a_certificate_is_refused(certs: Path) -> None:
@@ -192,28 +194,28 @@ def test_a_client_without_a_certificate_is_refused(certs: Path) -> None:
             pytest.raises(ssl.SSLError, match=r"(?i)certificate.required"),
         ):
             stream.recv(1)
-        told_once(fed, "it showed no certificate")
+        reported_once(fed, "it sent no certificate")
         fed.goes_on()
 
 
-def test_a_client_that_speaks_plain_text_is_told_about_tls(certs: Path) -> None:
+def test_a_plain_text_client_gets_a_line_about_tls(certs: Path) -> None:
     with federation(certs) as fed:
-        assert refuse(fed, None) == "the server speaks TLS; give this hospital's folder of certificates with --tls"
-        told_once(fed, "it speaks plain text instead of TLS")
+        assert refuse(fed, None) == "the server requires TLS; give this hospital's folder of certificates with --tls"
+        reported_once(fed, "it uses plain text instead of TLS")
         fed.goes_on()
 
 
-def test_a_browser_that_speaks_plain_text_is_sent_away(certs: Path) -> None:
+def test_a_plain_text_browser_is_refused(certs: Path) -> None:
     with federation(certs) as fed, socket.create_connection(("127.0.0.1", fed.port)) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
         while sock.recv(100):
             pass
-        told_once(fed, "it speaks plain text instead of TLS")
+        reported_once(fed, "it uses plain text instead of TLS")
         fed.goes_on()
 
 
 def with_ca(folder: Path, ca: Path, out: Path) -> Identity:
-    """The identity of `folder`, but trusting another CA: what a stranger would do to get as far as it can."""
+    """The identity of `folder`, but trusting another CA, as an intruder would do."""
     identity = load_identity(folder)
     out.mkdir()
     for name, content in {"ca.pem": ca.read_bytes(), "cert.pem": identity.cert, "key.pem": identity.key}.items():
@@ -227,12 +229,12 @@ def test_a_certificate_of_another_ca_is_refused(certs: Path, others: Path, tmp_p
         assert refuse(fed, stranger) == (
             "the server closed the connection during the handshake: it does not trust this end's certificate (another CA)"
         )
-        told_once(fed, "its certificate is signed by an unknown CA")
+        reported_once(fed, "its certificate is signed by an unknown CA")
         fed.goes_on()
 
 
 def sign(folder: Path, ca: Path, certificate: Callable[[ec.EllipticCurvePrivateKey], x509.Certificate]) -> Identity:
-    """A folder with a certificate that no honest authority would make, and an identity that hides what is wrong with it."""
+    """A folder with an invalid certificate, and an identity that hides the fault from the client's own checks."""
     key = ec.generate_private_key(ec.SECP256R1())
     leaf = certificate(key)
     folder.mkdir()
@@ -259,7 +261,7 @@ def test_a_self_signed_certificate_is_refused(certs: Path, tmp_path: Path, own_n
     with federation(certs) as fed:
         why = refuse(fed, sign(tmp_path / "self", certs / "ca" / "ca.pem", self_signed))
         assert why.startswith("the server closed the connection during the handshake: it does not ")
-        told_once(fed, "its certificate is self-signed")
+        reported_once(fed, "its certificate is self-signed")
         fed.goes_on()
 
 
@@ -288,8 +290,8 @@ def test_an_expired_certificate_is_refused_by_the_server_too(certs: Path, tmp_pa
     expired = dated(certs, timedelta(days=-2), timedelta(days=-1))
     with federation(certs) as fed:
         why = refuse(fed, sign(tmp_path / "old", certs / "ca" / "ca.pem", expired))
-        assert why.endswith("it says that this end's certificate has expired")
-        told_once(fed, "its certificate has expired")
+        assert why.endswith("it reports that this end's certificate has expired")
+        reported_once(fed, "its certificate has expired")
         fed.goes_on()
 
 
@@ -298,24 +300,24 @@ def test_a_certificate_of_tomorrow_is_refused_by_the_server_too(certs: Path, tmp
     with federation(certs) as fed:
         why = refuse(fed, sign(tmp_path / "early", certs / "ca" / "ca.pem", tomorrow))
         assert why.startswith("the server closed the connection during the handshake: it does not accept this end's")
-        told_once(fed, "its certificate is not valid yet")
+        reported_once(fed, "its certificate is not valid yet")
         fed.goes_on()
 
 
-def test_a_servers_certificate_does_not_open_the_door(certs: Path) -> None:
+def test_a_server_certificate_is_refused_as_a_client_certificate(certs: Path) -> None:
     with federation(certs) as fed:
         server = load_identity(certs / "server")
         why = refuse(fed, Identity(**{**vars(server), "purposes": frozenset({"client"})}))
         assert why.startswith("the server closed the connection during the handshake: it does not accept this end's")
-        told_once(fed, "its certificate is for another purpose")
+        reported_once(fed, "its certificate is for another purpose")
         fed.goes_on()
 
 
-def test_nobody_joins_under_the_name_of_another_hospital(certs: Path) -> None:
+def test_a_hospital_cannot_join_under_anothers_name(certs: Path) -> None:
     with federation(certs) as fed:
-        why = "the certificate is 'va''s, but this client calls itself cleveland; give --name to match"
+        why = "the certificate is for 'va', but this client's name is cleveland; give a matching --name"
         assert refuse(fed, load_identity(certs / "va"), "cleveland") == f"the server refused: {why}"
-        told_once(fed, why)
+        reported_once(fed, why)
         fed.goes_on()
 
 
@@ -323,12 +325,12 @@ def test_a_hospital_that_is_not_on_the_list_is_refused(certs: Path) -> None:
     with federation(certs, allow=("hungary", "cleveland")) as fed:
         why = "va is not on the server's list of hospitals (server.py --allow)"
         assert refuse(fed, load_identity(certs / "va")) == f"the server refused: {why}"
-        told_once(fed, why)
+        reported_once(fed, why)
         fed.goes_on()
         fed.start("cleveland", make_app(double))
 
 
-def test_a_hospital_that_was_shown_out_stays_out_whatever_its_certificate(certs: Path) -> None:
+def test_an_expelled_hospital_is_refused_whatever_its_certificate(certs: Path) -> None:
     with federation(certs) as fed:
         shown_out = fed.start("va", make_app(double))
         fed.grid.expel("va", "its weights are not finite")
@@ -336,11 +338,11 @@ def test_a_hospital_that_was_shown_out_stays_out_whatever_its_certificate(certs:
         with pytest.raises(RunError, match=f"^{why}$"):
             shown_out.result(PATIENCE)
         assert refuse(fed, load_identity(certs / "va")) == f"the server refused: {why}"
-        told_once(fed, why)
+        reported_once(fed, why)
         fed.goes_on()
 
 
-def test_the_port_behind_the_tls_proxy_takes_no_other_program(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_port_behind_the_tls_proxy_refuses_other_programs(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inner: list[int] = []
     opened = proxy.TlsProxy.open
 
@@ -366,7 +368,7 @@ def test_the_port_behind_the_tls_proxy_takes_no_other_program(certs: Path, monke
         fed.goes_on()
 
 
-def test_a_program_with_a_certificate_that_speaks_no_http2_is_refused(certs: Path) -> None:
+def test_a_program_with_a_certificate_but_without_http2_is_refused(certs: Path) -> None:
     with federation(certs) as fed:
         context = load_identity(certs / "va").client_context()
         context.set_alpn_protocols(["http/1.1"])
@@ -375,7 +377,7 @@ def test_a_program_with_a_certificate_that_speaks_no_http2_is_refused(certs: Pat
             context.wrap_socket(sock, server_hostname="127.0.0.1") as stream,
         ):
             assert stream.recv(1) == b""
-        told_once(fed, "it does not speak HTTP/2 (va)")
+        reported_once(fed, "it does not use HTTP/2 (va)")
         fed.goes_on()
 
 
@@ -386,7 +388,7 @@ def test_a_certificate_without_a_fit_name_is_refused(
     with federation(certs) as fed:
         monkeypatch.setattr(proxy, "name_of", lambda certificate: name)
         with knock(fed, load_identity(certs / "va"), greeted=False):
-            told_once(fed, "its certificate names nobody, or several")
+            reported_once(fed, "its certificate does not have exactly one printable common name")
         fed.goes_on()
 
 
@@ -397,7 +399,7 @@ def test_a_certificate_that_only_openssl_can_read_is_refused(certs: Path, monkey
     with federation(certs) as fed:
         monkeypatch.setattr(proxy, "name_of", fail)
         with knock(fed, load_identity(certs / "va"), greeted=False):
-            told_once(fed, "its certificate cannot be read")
+            reported_once(fed, "its certificate cannot be read")
         fed.goes_on()
 
 
@@ -410,27 +412,27 @@ def test_tls_below_1_3_is_refused(certs: Path) -> None:
             pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"),
         ):
             context.wrap_socket(sock, server_hostname="127.0.0.1")
-        told_once(fed, "it does not speak TLS 1.3")
+        reported_once(fed, "it does not support TLS 1.3")
         fed.goes_on()
 
 
-def test_a_stranger_that_says_nothing_is_dropped(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_unauthenticated_connection_is_closed(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "HANDSHAKE_SECONDS", 0.1)
     with federation(certs) as fed, socket.create_connection(("127.0.0.1", fed.port)) as sock:
         sock.settimeout(PATIENCE)
         assert sock.recv(1) == b""
-        told_once(fed, "it did not finish the handshake in time")
+        reported_once(fed, "it did not finish the handshake in time")
         fed.goes_on()
 
 
-def test_too_many_strangers_are_sent_away_and_members_stay(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pending_handshakes_are_refused_and_members_stay(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "MOST_PENDING_PER_HOST", 3)
     with federation(certs) as fed:
         mute = [socket.create_connection(("127.0.0.1", fed.port)) for _ in range(3)]
         with socket.create_connection(("127.0.0.1", fed.port)) as one_more:
             one_more.settimeout(PATIENCE)
             assert one_more.recv(1) == b""
-        told_once(fed, "too many handshakes are pending")
+        reported_once(fed, "too many handshakes are pending")
         fed.goes_on()
         with pytest.raises(ServerLostError):  # later there may be room: worth another attempt
             enter(fed.address, "va", load_identity(certs / "va"), Attempt(PATIENCE))
@@ -440,24 +442,24 @@ def test_too_many_strangers_are_sent_away_and_members_stay(certs: Path, monkeypa
             lambda attempt: enter(fed.address, "va", load_identity(certs / "va"), attempt),
             fed.address,
             PATIENCE,
-            lambda *told: None,
+            lambda *args: None,
         )
 
 
-def test_one_certificate_holds_only_so_many_connections(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_connections_per_certificate_is_limited(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "MOST_PER_PEER", 2)
     with federation(certs) as fed:
         identity = load_identity(certs / "va")
         held = [knock(fed, identity) for _ in range(2)]
         with knock(fed, identity, greeted=False):
-            told_once(fed, "va has 2 connections already")
+            reported_once(fed, "va already has 2 connections")
         for stream in held:
             stream.close()
         fed.goes_on()
 
 
 def knock(fed: TlsFederation, identity: Identity, *, greeted: bool = True) -> ssl.SSLSocket:
-    """A raw TLS connection to the door, let in when the server inside has said its first word."""
+    """A raw TLS connection to the proxy, accepted when the gRPC server has sent its first bytes."""
     sock = socket.create_connection(("127.0.0.1", fed.port))
     stream = identity.client_context().wrap_socket(sock, server_hostname="127.0.0.1")
     stream.settimeout(PATIENCE)
@@ -466,21 +468,21 @@ def knock(fed: TlsFederation, identity: Identity, *, greeted: bool = True) -> ss
     return stream
 
 
-def test_the_same_refusal_of_the_same_host_is_told_once(certs: Path) -> None:
+def test_the_same_refusal_of_the_same_host_is_reported_once(certs: Path) -> None:
     with federation(certs) as fed:
         for _ in range(5):
             with socket.create_connection(("127.0.0.1", fed.port)) as sock:
                 sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
                 while sock.recv(100):
                     pass
-        told_once(fed, "it speaks plain text instead of TLS")
+        reported_once(fed, "it uses plain text instead of TLS")
 
 
-def test_who_hangs_up_in_the_middle_of_the_handshake_is_told_of(certs: Path) -> None:
+def test_a_connection_closed_during_the_handshake_is_reported(certs: Path) -> None:
     with federation(certs) as fed:
         with socket.create_connection(("127.0.0.1", fed.port)) as sock:
             sock.sendall(b"\x16\x03\x01")
-        told_once(fed, "it hung up during the handshake")
+        reported_once(fed, "it closed the connection during the handshake")
         fed.goes_on()
 
 
@@ -490,11 +492,11 @@ def test_a_connection_that_is_closed_without_a_byte_is_no_refusal(certs: Path) -
         with socket.create_connection(("127.0.0.1", fed.port)) as later:
             later.sendall(b"\x16\x03\x01")
             port = later.getsockname()[1]
-        fed.wait_for("refused", "it hung up during the handshake")
-        assert fed.refusals() == [f"127.0.0.1:{port}: it hung up during the handshake"]
+        fed.wait_for("refused", "it closed the connection during the handshake")
+        assert fed.refusals() == [f"127.0.0.1:{port}: it closed the connection during the handshake"]
 
 
-# --- what the hospital is told -----------------------------------------------------------------------------------------
+# --- the errors at the hospital ----------------------------------------------------------------------------------------
 
 
 def test_a_server_of_another_ca_is_not_trusted(certs: Path, others: Path) -> None:
@@ -502,7 +504,7 @@ def test_a_server_of_another_ca_is_not_trusted(certs: Path, others: Path) -> Non
         why = refuse(fed, load_identity(others / "va"))
         trusted = others / "va" / "ca.pem"
         assert why == (
-            f"the server cannot be trusted: its certificate is signed by an unknown CA (trusted is {trusted}); "
+            f"the server cannot be trusted: its certificate is signed by an unknown CA (trusted CA: {trusted}); "
             "check --server and --tls"
         )
         fed.wait_for("refused", "it does not trust this end's certificate (another CA)")
@@ -515,7 +517,7 @@ def test_a_server_under_another_name_is_not_trusted(tmp_path: Path, named: str) 
     fed = TlsFederation(certs)
     with fed.grid.listening("127.0.0.1:0") as fed.address:
         assert refuse(fed, load_identity(certs / "va")) == (
-            "the server's certificate is not for 127.0.0.1; use the name it is for in --server, "
+            "the server's certificate is not for 127.0.0.1; give --server the name in the certificate, "
             "or ask the coordinator to make one for 127.0.0.1 (certificates --server-names)"
         )
         if named == "localhost":
@@ -527,17 +529,17 @@ def test_tls_to_a_server_without_is_one_line(certs: Path) -> None:
     fed = Federation()
     with fed.grid.listening("127.0.0.1:0") as fed.address:
         assert refuse(fed, load_identity(certs / "va")) == (
-            "the server does not speak TLS; leave out --tls, or ask the coordinator to start it with --tls"
+            "the server does not use TLS; leave out --tls, or ask the coordinator to start it with --tls"
         )
 
 
-def test_the_doctors_question_is_refused_in_the_same_words(certs: Path, others: Path) -> None:
+def test_the_preflight_check_is_refused_with_the_same_text(certs: Path, others: Path) -> None:
     with federation(certs) as fed:
-        with pytest.raises(UsageError, match="the server speaks TLS; give this hospital's folder"):
+        with pytest.raises(UsageError, match="the server requires TLS; give this hospital's folder"):
             check_server(fed.address, "va")
         with pytest.raises(UsageError, match="the server cannot be trusted"):
             check_server(fed.address, "va", load_identity(others / "va"))
-        with pytest.raises(UsageError, match="but this client calls itself cleveland"):
+        with pytest.raises(UsageError, match="but this client's name is cleveland"):
             check_server(fed.address, "cleveland", load_identity(certs / "va"))
         answer = check_server(fed.address, "va", load_identity(certs / "va"))
         assert (answer.refusal, answer.run_config) == (None, {"rounds": 2})
@@ -545,15 +547,15 @@ def test_the_doctors_question_is_refused_in_the_same_words(certs: Path, others: 
         fed.goes_on()
 
 
-def test_a_port_that_says_nothing_costs_no_more_than_the_attempts_patience(certs: Path) -> None:
+def test_a_silent_port_takes_no_longer_than_the_attempts_patience(certs: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         started = time.monotonic()
-        with pytest.raises(ServerLostError, match=r"it gave no answer within 0\.3 s"):
+        with pytest.raises(ServerLostError, match=r"it did not reply within 0\.3 s"):
             enter(f"127.0.0.1:{mute.getsockname()[1]}", "va", load_identity(certs / "va"), Attempt(0.3))
         assert time.monotonic() - started < 3
 
 
-def test_a_port_that_hangs_up_at_once_may_be_tried_again(certs: Path) -> None:
+def test_a_port_that_closes_at_once_may_be_tried_again(certs: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener, ThreadPoolExecutor(1) as pool:
 
         def hang_up() -> None:
@@ -571,7 +573,7 @@ def test_a_port_that_hangs_up_at_once_may_be_tried_again(certs: Path) -> None:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_when_nobody_says_why_the_last_word_is_grpcs(certs: Path) -> None:
+def test_without_another_reason_grpcs_text_is_reported(certs: Path) -> None:
     with federation(certs) as fed:
         found = find_reason(ServerLostError("gRPC's own words"), Target(fed.address, load_identity(certs / "va")))
         assert isinstance(found, ServerLostError)

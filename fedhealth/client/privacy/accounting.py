@@ -1,8 +1,8 @@
-"""What noisy gradient steps disclose of a patient, by Google's dp-accounting; and how much noise a guarantee needs.
+"""Privacy accounting with Google's dp-accounting: the epsilon of noisy gradient steps, and the noise for a target epsilon.
 
-All of it for Poisson-sampled Gaussian steps (Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1), two
-sets of patients being neighbours if one has a patient more. Accounted by privacy loss distributions, which are exact up to a
-rounding that errs on the safe side (Koskela, Jälkö & Honkela 2020; Doroshenko et al. 2022).
+For Poisson-sampled Gaussian steps (Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1) under
+add-or-remove-one neighbours. Privacy loss distributions are exact up to discretization, which is pessimistic: epsilon
+is never underestimated (Koskela, Jälkö & Honkela 2020; Doroshenko et al. 2022).
 """
 
 from functools import lru_cache
@@ -10,20 +10,20 @@ from functools import lru_cache
 from fedhealth.common.errors import RunError
 
 INTERVAL = 1e-3
-"""Width of the steps in which a privacy loss is counted; it is always rounded up."""
+"""Discretization interval of the privacy loss, which is always rounded up."""
 PRECISION = 1e-3
-"""How closely the smallest sufficient noise is found."""
+"""Tolerance in the search for the smallest sufficient noise."""
 MOST_NOISE = 1e4
 
 
 @lru_cache(maxsize=4096)
 def epsilon_of_steps(noise: float, rate: float, steps: int, delta: float) -> float:
-    """Epsilon at `delta` of so many steps; infinite without noise.
+    """Epsilon at `delta` of `steps` steps; infinite without noise.
 
     Parameters
     ----------
-    noise : standard deviation of the noise in units of the longest gradient.
-    rate : the probability with which each patient is in a step's batch.
+    noise : noise multiplier: standard deviation of the noise in units of the clipping norm.
+    rate : sampling rate: the probability that a patient is in a step's batch.
     """
     if not steps:
         return 0.0
@@ -38,12 +38,12 @@ def epsilon_of_steps(noise: float, rate: float, steps: int, delta: float) -> flo
 
 @lru_cache(maxsize=1024)
 def noise_for_epsilon(epsilon: float, rate: float, steps: int, delta: float) -> float:
-    """The least noise with which so many steps stay within `epsilon` at `delta`.
+    """The smallest noise multiplier with which `steps` steps stay within `epsilon` at `delta`.
 
     Raises
     ------
     RunError
-        No noise is enough: epsilon is too small.
+        Epsilon is too small for any noise.
     """
     import dp_accounting
     from dp_accounting.pld import PLDAccountant
@@ -61,7 +61,7 @@ def noise_for_epsilon(epsilon: float, rate: float, steps: int, delta: float) -> 
         )
     except (dp_accounting.NoBracketIntervalFoundError, ValueError):
         raise RunError(
-            f"--dp-epsilon {epsilon:g} cannot be kept over {steps} steps at --dp-delta {delta:g}; raise it"
+            f"--dp-epsilon {epsilon:g} cannot be guaranteed over {steps} steps at --dp-delta {delta:g}; raise it"
         ) from None
 
 

@@ -1,9 +1,10 @@
-"""The privacy ledger: all that was disclosed of a hospital's patients under differential privacy, kept beside their CSV.
+"""The privacy ledger: every disclosure about a hospital's patients under differential privacy, in a file beside their CSV.
 
-One line of JSON for each disclosure, on the disk *before* the answer is sent, so that no crash, restart or second run loses
-one. Every patient is trained on or tested, by a split that depends on no other patient. Within a split a patient's loss is
-the larger of the two sums, over splits it adds up; sums of epsilons and deltas are a valid filter even if a later run is
-chosen by what an earlier one disclosed (basic composition: Rogers et al. 2016, "Privacy odometers and filters", section 3).
+Each disclosure is one line of JSON, written to disk *before* the reply is sent, so that no crash, restart or second run
+loses one. Each patient is either a training or a test patient, by a split that does not depend on other patients.
+Within a split a patient's privacy loss is the larger of the training sum and the test sum; losses of different splits
+add up. Sums of epsilons and deltas are a valid filter even if a later run is chosen adaptively (basic composition:
+Rogers et al. 2016, "Privacy odometers and filters", section 3).
 """
 
 import contextlib
@@ -24,12 +25,12 @@ KEYS: dict[str, dict[str, type]] = {
     "steps": {"noise": float, "rate": float, "delta": float, "steps": int},
     "test": {"epsilon": float},
 }
-"""Kind of line -> what it holds, beside kind and split."""
+"""Kind of line -> its keys, besides kind and split."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What has been disclosed of each patient, at most."""
+    """An upper bound on each patient's privacy loss."""
 
     epsilon: float = 0.0
     delta: float = 0.0
@@ -37,16 +38,16 @@ class Spent:
 
 @dataclass
 class SplitLoss:
-    """What was disclosed of the patients of one split into training and test patients."""
+    """The privacy loss of the patients of one split into training and test patients."""
 
     patients: int | None = None
     count_epsilon: float = 0.0
     steps: dict[tuple[float, float, float], int] = field(default_factory=dict)
-    """(noise, rate, delta) -> how many steps; alike steps compose by their privacy losses, others by sums."""
+    """(noise, rate, delta) -> number of steps. Equal steps compose by their privacy loss distributions, others by sums."""
     tested: float = 0.0
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Take one line into account."""
+        """Add one line of the ledger."""
         match entry["kind"]:
             case "count":
                 self.patients = entry["patients"]
@@ -58,18 +59,18 @@ class SplitLoss:
                 self.tested += entry["epsilon"]
 
     def spent(self) -> Spent:
-        """The larger of what was disclosed of the training patients and of the test patients."""
+        """The larger of the training patients' loss and the test patients' loss."""
         trained = sum(epsilon_of_steps(*kind[:2], steps, kind[2]) for kind, steps in self.steps.items())
         return Spent(max(self.count_epsilon + trained, self.tested), sum(kind[2] for kind in self.steps))
 
 
 class PrivacyLedger:
-    """One hospital's ledger, and the limit that the hospital has set; without a path it lives as long as this object.
+    """One hospital's ledger and the hospital's limit.
 
     Attributes
     ----------
-    path : the file, beside the CSV.
-    limit : the most epsilon that all runs together may cost a patient; None for no limit of its own.
+    path : the file, beside the CSV; None keeps the ledger in memory.
+    limit : largest epsilon of a patient over all runs together; None for no limit.
     """
 
     def __init__(self, path: Path | None = None, limit: float | None = None) -> None:
@@ -78,32 +79,35 @@ class PrivacyLedger:
         self._lines: list[str] = []
 
     def spent(self) -> Spent:
-        """What all runs have cost each patient so far."""
+        """Each patient's privacy loss in all runs so far."""
         each = [loss.spent() for loss in self._read().values()]
         return Spent(sum(spent.epsilon for spent in each), sum(spent.delta for spent in each))
 
     def read_count(self, split: str) -> tuple[int, float] | None:
-        """The noisy count of this split that was disclosed before, and its epsilon: the same count again costs nothing."""
+        """The noisy count of this split that was disclosed before, and its epsilon; None if there is none.
+
+        Sending the same noisy count again costs nothing.
+        """
         loss = self._read().get(split)
         return None if loss is None or loss.patients is None else (loss.patients, loss.count_epsilon)
 
     def require_enough(self, split: str, plan: PrivatePlan, rounds: int) -> None:
-        """Check before a run that the limit allows it to its end; a `RunError` if not."""
+        """Raise a `RunError` if the limit does not allow the whole run."""
         steps = {"kind": "steps", "noise": plan.noise, "rate": plan.rate, "delta": plan.delta, "steps": plan.steps}
         entries = [{**steps, "steps": plan.steps * rounds}, {"kind": "test", "epsilon": plan.test_epsilon}]
         self._require(split, entries, "the whole run")
 
     def charge_count(self, split: str, patients: int, epsilon: float) -> None:
-        """A noisy count is about to be sent."""
+        """Charge a noisy count, before it is sent."""
         self._charge(split, {"kind": "count", "patients": patients, "epsilon": epsilon}, "a count")
 
     def charge_steps(self, split: str, plan: PrivatePlan) -> None:
-        """A round's noisy steps are about to be taken."""
+        """Charge one round of noisy steps, before they are taken."""
         entry = {"kind": "steps", "noise": plan.noise, "rate": plan.rate, "delta": plan.delta, "steps": plan.steps}
         self._charge(split, entry, "another round")
 
     def charge_test(self, split: str, epsilon: float) -> None:
-        """Noisy counts of test patients are about to be sent."""
+        """Charge noisy counts of test patients, before they are sent."""
         self._charge(split, {"kind": "test", "epsilon": epsilon}, "an evaluation")
 
     def _charge(self, split: str, entry: dict[str, Any], what: str) -> None:
@@ -123,19 +127,19 @@ class PrivacyLedger:
             losses.setdefault(split, SplitLoss()).add(entry)
         if (after := sum(loss.spent().epsilon for loss in losses.values())) > self.limit + 1e-9:
             raise RunError(
-                f"this hospital's privacy budget does not reach: it has spent epsilon {before:.3g} of {self.limit:g} "
+                f"this hospital's privacy budget is too small: it has spent epsilon {before:.3g} of {self.limit:g} "
                 f"(--max-epsilon), and {what} would make it {after:.3g}"
             )
 
     def _read(self) -> dict[str, SplitLoss]:
-        """Split -> its loss. A ledger that cannot be read is never taken for an empty one."""
+        """Split -> its loss; raises a `RunError` if the ledger is damaged."""
         losses: dict[str, SplitLoss] = {}
         for number, line in enumerate(self._read_lines(), start=1):
             entry = _parse(line)
             if entry is None:
                 raise RunError(
-                    f"{self.path}: line {number} is no entry of a privacy budget; restore the file, or give up what it "
-                    "says with client.py --reset-budget"
+                    f"{self.path}: line {number} is not a valid entry of a privacy budget; restore the file, or start a "
+                    "new one with client.py --reset-budget"
                 )
             losses.setdefault(entry["split"], SplitLoss()).add(entry)
         return losses
@@ -152,7 +156,7 @@ class PrivacyLedger:
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
-        """Keep other processes of this hospital (Flower starts one per message) from charging the same ledger at once."""
+        """Lock the ledger against other processes of this hospital (Flower starts one per message)."""
         with contextlib.ExitStack() as stack:
             try:
                 if self.path is not None:
@@ -165,12 +169,12 @@ class PrivacyLedger:
 
 
 def ledger_path(file: Path) -> Path:
-    """The ledger of a CSV: it goes with the patients, whatever their hospital is called."""
+    """The ledger's path for a CSV: it depends on the file, not on the hospital's name."""
     return file.with_name(file.stem + ENDING)
 
 
 def reset_ledger(file: Path) -> Path | None:
-    """Put the ledger of a CSV aside under a name that is free; returns that name, None if there was none."""
+    """Rename the ledger of a CSV to an unused name and return that; None if there was no ledger."""
     path = ledger_path(file)
     if not path.exists():
         return None
@@ -180,12 +184,12 @@ def reset_ledger(file: Path) -> Path | None:
     try:
         path.rename(aside)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be put aside ({error.strerror})") from None
+        raise UsageError(f"{path}: cannot be renamed ({error.strerror})") from None
     return aside
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """A line's entry, or None if it is none."""
+    """A line's entry, or None if it is invalid."""
     try:
         entry: dict[str, Any] = json.loads(line)
         keys = KEYS[entry["kind"]]

@@ -1,4 +1,4 @@
-"""Counts of patients that may leave under differential privacy: coarse, and with whole-numbered noise on each."""
+"""Mechanisms for counts of patients under differential privacy: coarse bins, each with integer noise."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,20 +9,20 @@ from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS, TENTHS, find_edge
 from fedhealth.metrics.histogram import ScoreHistogram
 
 MIDDLES = np.array([find_edge((tenth + 0.5) / 10) for tenth in range(len(TENTHS))])
-"""The bin in the middle of each tenth of risk. Tenths are few, so that each holds more patients than noise."""
+"""The middle bin of each tenth of risk. Tenths are few, so that counts are large against the noise."""
 
 
 def noisy_count(patients: int, epsilon: float, noise_source: NoiseSource) -> int:
-    """A noisy number of patients, with privacy loss `epsilon` (a patient changes it by 1); never below `FEWEST`."""
+    """A noisy number of patients with privacy loss `epsilon` (sensitivity 1); never below `FEWEST`."""
     return max(FEWEST, patients + noise_source.discrete_laplace(epsilon))
 
 
 def noisy_histogram(histogram: ScoreHistogram, epsilon: float, noise_source: NoiseSource) -> ScoreHistogram:
     """The histogram in tenths of risk by label, with noise and privacy loss `epsilon`.
 
-    Each patient is in one tenth, so all tenths together cost what one costs (parallel composition: McSherry 2009,
-    "Privacy integrated queries", theorem 4). A tenth's patients all stand in its middle bin, and the two sums follow from
-    that: they are no patient's any more.
+    Each patient is in one tenth, so the privacy loss of all tenths together is that of one (parallel composition:
+    McSherry 2009, "Privacy integrated queries", theorem 4). Each tenth's count is placed in its middle bin, and the two
+    sums are computed from these noisy counts (post-processing), not from the patients.
     """
     positives, negatives = (
         _regroup(counts, epsilon, noise_source) for counts in (histogram.positives, histogram.negatives)

@@ -1,6 +1,6 @@
-"""Noise that nobody can foresee, for differential privacy.
+"""Unpredictable noise for differential privacy.
 
-It comes from the operating system and never from the federation's seed: who knows the noise can take it off again.
+It is seeded by the operating system, never by the federation's seed: whoever knows the noise can subtract it.
 """
 
 import secrets
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class NoiseSource:
-    """A hospital's own source of noise; a `seed` makes it repeatable, which is for studies on public data and tests only."""
+    """A hospital's own source of noise; a `seed` makes it reproducible, for tests and studies on public data only."""
 
     def __init__(self, seed: int | Sequence[int] | None = None) -> None:
         self._generator = np.random.default_rng(seed)
@@ -22,15 +22,16 @@ class NoiseSource:
         return self._generator.standard_normal(shape, dtype=np.float32)
 
     def choose(self, num_patients: int, share: float) -> NDArray[np.int32]:
-        """Places of some of the patients: each is chosen with probability `share`, whoever else is (Poisson sampling)."""
+        """Indices of sampled patients: each independently with probability `share` (Poisson sampling)."""
         return np.flatnonzero(self._generator.random(num_patients) < share).astype(np.int32)
 
     def discrete_laplace(self, epsilon: float) -> int:
-        """A whole number k with probability proportional to exp(-epsilon |k|), drawn exactly, without floating point.
+        """An integer k with probability proportional to exp(-epsilon |k|), sampled exactly, without floating point.
 
-        Canonne, Kamath & Steinke 2020, "The discrete Gaussian for differential privacy", algorithm 2. Added to a count,
-        it makes that count epsilon-differentially private (Ghosh, Roughgarden & Sundararajan 2009); with floating-point
-        noise the last bits would give it away (Mironov 2012). `epsilon` is rounded down to a multiple of 2**-20: more noise.
+        Canonne, Kamath & Steinke 2020, "The discrete Gaussian for differential privacy", algorithm 2. A count plus this
+        noise is epsilon-differentially private (Ghosh, Roughgarden & Sundararajan 2009); the low bits of floating-point
+        noise would disclose the count (Mironov 2012). `epsilon` is rounded down to a multiple of 2**-20, which adds
+        noise.
         """
         top, bottom = max(1, int(epsilon * 2**20)), 2**20  # epsilon = top / bottom
         while True:

@@ -1,4 +1,4 @@
-"""What one hospital does for the (epsilon, delta) guarantee of a run: patients per step, number of steps, noise."""
+"""One hospital's plan for the (epsilon, delta) guarantee of a run: sampling rate, number of steps and noise."""
 
 from dataclasses import dataclass
 
@@ -7,52 +7,52 @@ from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 
 COUNT_SHARE = 0.1
-"""Share of the guaranteed epsilon that the one count (of training patients) may cost."""
+"""Share of the guaranteed epsilon that is spent on the count of training patients."""
 DEFAULT_EPSILON = 1.0
-"""Where --dp-noise sets no epsilon, the noise of count and evaluation is that of this epsilon."""
+"""With --dp-noise there is no target epsilon; count and evaluation then use this one."""
 FEWEST = 10
-"""A noisy count below this is sent as this."""
+"""Smaller noisy counts are raised to this."""
 
 
 @dataclass(frozen=True)
 class PrivatePlan:
-    """All of it is known to the server, or follows from what is."""
+    """The parameters of a run's guarantee. The server knows them or can compute them, so none is secret."""
 
     patients: int
-    """To train on; a noisy count."""
+    """Noisy count of training patients."""
     rate: float
-    """The probability with which each patient is in a step's batch."""
+    """Sampling rate: the probability that a patient is in a step's batch."""
     steps: int
-    """In one round."""
+    """Steps in one round."""
     noise: float
-    """Standard deviation in units of the longest gradient."""
+    """Noise multiplier: standard deviation in units of the clipping norm."""
     count_epsilon: float
-    """The epsilon of the count `patients`."""
+    """Epsilon of the count `patients`."""
     test_epsilon: float
-    """The epsilon of an evaluation, for a test patient."""
+    """Epsilon of one evaluation, for a test patient."""
     epsilon: float
-    """The guarantee to each patient for the whole run: that of the count and that of the steps, added up (basic composition:
+    """Guaranteed to each patient for the whole run: the epsilons of the count and of the steps, added (basic composition:
     Dwork & Roth 2014, "The algorithmic foundations of differential privacy", theorem 3.16)."""
     delta: float
 
 
 def count_epsilon(settings: FederationSettings) -> float:
-    """The epsilon that the count of training patients may cost."""
+    """The epsilon spent on the count of training patients."""
     return COUNT_SHARE * (settings.dp_epsilon or DEFAULT_EPSILON)
 
 
 def make_plan(settings: FederationSettings, patients: int, counted: float) -> PrivatePlan:
-    """The plan of a hospital with `patients` to train on, a noisy count that has cost epsilon `counted`.
+    """The plan of a hospital with about `patients` training patients, a noisy count with epsilon `counted`.
 
     Raises
     ------
     RunError
-        The guarantee means nothing for so many patients, or cannot be given.
+        Delta is too large for so many patients, or the guarantee cannot be given.
     """
     if settings.dp_delta * patients >= 1:
         raise RunError(
-            f"--dp-delta {settings.dp_delta:g} guarantees nothing to one of about {patients} patients: it must be below "
-            f"{1 / patients:.2g} (one in so many patients)"
+            f"--dp-delta {settings.dp_delta:g} is too large for about {patients} training patients: give less than "
+            f"{1 / patients:.2g} (1 / number of patients)"
         )
     rate = min(1.0, settings.batch_size / patients)
     steps = settings.local_epochs * -(-patients // settings.batch_size)

@@ -43,7 +43,7 @@ def outcome_lines(outcome: "Outcome") -> list[str]:
     rows = [(names[model], *_metrics(outcome, model)) for model in outcome.models]
     table = format_table((f"on your {patients} test patients", *HEADINGS), rows, text_columns=1, terminal=False)
     lines = ["", *table.splitlines()]
-    lines += [comparison_sentence(model, comparison) for model, comparison in outcome.verdicts.items()]
+    lines += [comparison_sentence(model, comparison) for model, comparison in outcome.comparisons.items()]
     if "alone" not in outcome.models:
         lines.append("no comparison: the local model diverged; use a lower --learning-rate at the server")
     few, word = min((ill, "ill"), (patients - ill, "healthy"))

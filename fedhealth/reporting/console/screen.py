@@ -69,7 +69,7 @@ class ServerConsole:
             case RunFinished():
                 self.close()
                 self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
-                self._print_all([*importance_lines(event.importance), *comparison_lines(event.verdicts)])
+                self._print_all([*importance_lines(event.importance), *comparison_lines(event.comparisons)])
                 total = sum(record.seconds for record in event.rounds)
                 self._print(f"{count(len(event.rounds), 'round')}: {total:.2f} s; whole run: {event.seconds:.1f} s")
                 if "synthetic" in event.dataset:

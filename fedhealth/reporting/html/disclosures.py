@@ -36,7 +36,7 @@ def _final_rows(run: RunRecord) -> list[Row]:
     if importance := run.summary.importance:
         what = "drop in AUROC of the final model when a feature is permuted; number of test patients"
         rows.append(("importance", what, "14", f"{len(importance.hospitals):,}"))
-    if comparisons := run.summary.verdicts:
+    if comparisons := run.summary.comparisons:
         what = "final against local model (--share-verdict): metric of both, difference, 95 % interval"
         rows.append(("comparison", what, "5 or 10", f"{len(comparisons):,}"))
     return rows

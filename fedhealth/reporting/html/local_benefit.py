@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from fedhealth.metrics.paired_comparison import DIGITS, PairedComparison
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.html.tables import METRICS, Row
-from fedhealth.server.records import Verdict
+from fedhealth.server.records import ModelComparison
 
 COMPARISON_HEADINGS = (
     "hospital",
@@ -22,7 +22,9 @@ COMPARISON_HEADINGS = (
 def comparison_rows(run: RunRecord) -> list[Row]:
     """A row per hospital that shared its comparison, and per model (global, personal)."""
     rows: list[Row] = []
-    comparisons: Mapping[str, Mapping[str, Verdict | PairedComparison]] = run.summary.verdicts if run.summary else {}
+    comparisons: Mapping[str, Mapping[str, ModelComparison | PairedComparison]] = (
+        run.summary.comparisons if run.summary else {}
+    )
     for name, each in sorted(comparisons.items()):
         for model, found in each.items():
             metric, digits = METRICS[found.metric][0], DIGITS[found.metric]

@@ -1,4 +1,4 @@
-"""Flower's strategies where they need a little help, and what they all have in common here."""
+"""Corrections of Flower's strategies, and the arguments common to all of them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from flwr.serverapp.strategy.qfedavg import compute_delta_and_h, get_train_loss
 
 from fedhealth.transport.protocol.fields import NUM_EXAMPLES
 
-EVERYBODY: dict[str, Any] = {
+ALL_NODES: dict[str, Any] = {
     "fraction_train": 1.0,
     "fraction_evaluate": 1.0,
     "min_train_nodes": 1,
@@ -18,28 +18,28 @@ EVERYBODY: dict[str, Any] = {
     "min_available_nodes": 1,
     "weighted_by_key": NUM_EXAMPLES,
 }
-"""Every hospital that is here takes part in every round."""
+"""Every node of the grid takes part in every round."""
 
 
 class MultiKrumOfRound(MultiKrum):
-    """Flower's MultiKrum, which averages n - f - 2 hospitals; n is how many trained in the round, not in the run."""
+    """Flower's MultiKrum, averaging n - f - 2 hospitals, where n is the number that trained in the round."""
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The mean of the n - f - 2 with the best scores."""
+        """The mean of the n - f - 2 hospitals with the best scores."""
         held = list(replies)
         self.num_nodes_to_select = len(held) - self.num_malicious_nodes - 2
         return super().aggregate_train(server_round, held)
 
 
 class LightQFedAvg(QFedAvg):
-    """Flower's QFedAvg without the garbage collection of the whole process that it asks for at every reply."""
+    """Flower's QFedAvg without its garbage collection of the whole process at every reply."""
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """W - sum(delta_k) / sum(h_k), with Flower's delta and h."""
+        """New weights w - sum(delta_k) / sum(h_k), with Flower's delta and h."""
         held = list(replies)
         _, metrics = FedAvg.aggregate_train(self, server_round, held)
         if not held or self.current_arrays is None:

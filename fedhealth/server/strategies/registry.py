@@ -1,8 +1,7 @@
-"""Strategy by name: how local weights become global ones.
+"""The strategies by name: how local weights are aggregated.
 
-Flower's own strategies, each with the settings that make sense for a handful of hospitals that all take part in every round,
-and SCAFFOLD. What a strategy remembers between rounds stands in plain attributes: numbers, arrays, lists and dicts of arrays,
-`ArrayRecord`s.
+Flower's strategies, with settings for a few hospitals that all take part in every round, and SCAFFOLD. A strategy's
+state between rounds is in plain attributes: numbers, arrays, lists and dicts of arrays, `ArrayRecord`s.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,87 +23,87 @@ from flwr.serverapp.strategy import (
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
-from fedhealth.server.strategies.flower_fixes import EVERYBODY, LightQFedAvg, MultiKrumOfRound
+from fedhealth.server.strategies.flower_fixes import ALL_NODES, LightQFedAvg, MultiKrumOfRound
 from fedhealth.server.strategies.scaffold import Scaffold
 from fedhealth.transport.protocol.training import TRAIN_LOSS
 
 __all__ = ["STRATEGIES", "make_strategy"]
 
 ADAPTIVE_RATE = 0.1
-"""The usual server step of fedadam, fedyogi and fedadagrad."""
+"""Default server learning rate of fedadam, fedyogi and fedadagrad."""
 SECOND_MOMENT = 0.99
-"""Share of the squared updates that fedadam and fedyogi keep (Reddi et al. 2021, appendix D.2)."""
+"""beta_2 of fedadam and fedyogi (Reddi et al. 2021, appendix D.2)."""
 
 
 def _fedavg(settings: FederationSettings) -> Strategy:
-    """FedAvg: the mean of the hospitals' weights, by number of training patients (McMahan et al. 2017, algorithm 1)."""
-    return FedAvg(**EVERYBODY)
+    """FedAvg: the mean of the hospitals' weights, weighted by training patients (McMahan et al. 2017, algorithm 1)."""
+    return FedAvg(**ALL_NODES)
 
 
 def _fedprox(settings: FederationSettings) -> Strategy:
-    """FedProx: hospitals train with a pull back to the global weights; the mean is FedAvg's (Li et al. 2020, algorithm 2)."""
-    return FedProx(**EVERYBODY, proximal_mu=settings.proximal_mu)
+    """FedProx: FedAvg with a proximal term in local training (Li et al. 2020, algorithm 2)."""
+    return FedProx(**ALL_NODES, proximal_mu=settings.proximal_mu)
 
 
 def _fedavgm(settings: FederationSettings) -> Strategy:
-    """FedAvgM: the server keeps part of the last rounds' direction (Hsu, Qi & Brown 2019, section 4.3)."""
+    """FedAvgM: FedAvg with server momentum (Hsu, Qi & Brown 2019, section 4.3)."""
     rate, momentum = settings.server_learning_rate or 1.0, settings.server_momentum
-    return FedAvgM(**EVERYBODY, server_learning_rate=rate, server_momentum=momentum)
+    return FedAvgM(**ALL_NODES, server_learning_rate=rate, server_momentum=momentum)
 
 
 def _fedadam(settings: FederationSettings) -> Strategy:
     """FedAdam: Adam on the mean update (Reddi et al. 2021, algorithm 2).
 
-    With a bias correction that the paper has not: the first steps are shorter than the server learning rate
+    Flower adds a bias correction that is not in the paper; the first steps are shorter than the server learning rate
     (findings/fedadam_first_step.sh).
     """
     rate = settings.server_learning_rate or ADAPTIVE_RATE
-    return FedAdam(**EVERYBODY, eta=rate, beta_1=settings.server_momentum, beta_2=SECOND_MOMENT)
+    return FedAdam(**ALL_NODES, eta=rate, beta_1=settings.server_momentum, beta_2=SECOND_MOMENT)
 
 
 def _fedyogi(settings: FederationSettings) -> Strategy:
-    """FedYogi: Yogi on the mean update, whose step shrinks slower than Adam's (Reddi et al. 2021, algorithm 2)."""
+    """FedYogi: Yogi on the mean update (Reddi et al. 2021, algorithm 2)."""
     rate = settings.server_learning_rate or ADAPTIVE_RATE
-    return FedYogi(**EVERYBODY, eta=rate, beta_1=settings.server_momentum, beta_2=SECOND_MOMENT)
+    return FedYogi(**ALL_NODES, eta=rate, beta_1=settings.server_momentum, beta_2=SECOND_MOMENT)
 
 
 def _fedadagrad(settings: FederationSettings) -> Strategy:
     """FedAdagrad: Adagrad on the mean update, without momentum (Reddi et al. 2021, algorithm 2)."""
-    return FedAdagrad(**EVERYBODY, eta=settings.server_learning_rate or ADAPTIVE_RATE)
+    return FedAdagrad(**ALL_NODES, eta=settings.server_learning_rate or ADAPTIVE_RATE)
 
 
 def _fedmedian(settings: FederationSettings) -> Strategy:
-    """FedMedian: each number is the median over hospitals, however many patients they have (Yin et al. 2018, algorithm 1)."""
-    return FedMedian(**EVERYBODY)
+    """FedMedian: each weight is the unweighted median over hospitals (Yin et al. 2018, algorithm 1)."""
+    return FedMedian(**ALL_NODES)
 
 
 def _fedtrimmedavg(settings: FederationSettings) -> Strategy:
-    """FedTrimmedAvg: the mean over hospitals without the largest and smallest values (Yin et al. 2018, algorithm 1)."""
-    return FedTrimmedAvg(**EVERYBODY, beta=settings.trim_share)
+    """FedTrimmedAvg: each weight is the trimmed mean over hospitals (Yin et al. 2018, algorithm 1)."""
+    return FedTrimmedAvg(**ALL_NODES, beta=settings.trim_share)
 
 
 def _krum(settings: FederationSettings) -> Strategy:
-    """Krum: the weights of the one hospital closest to its n - f - 2 nearest (Blanchard et al. 2017, section 4)."""
-    return Krum(**EVERYBODY, num_malicious_nodes=settings.malicious)
+    """Krum: the weights of the hospital closest to its n - f - 2 nearest neighbours (Blanchard et al. 2017, section 4)."""
+    return Krum(**ALL_NODES, num_malicious_nodes=settings.malicious)
 
 
 def _multikrum(settings: FederationSettings) -> Strategy:
     """Multi-Krum: the mean of the n - f - 2 hospitals with the best Krum scores (Blanchard et al. 2017, section 6)."""
-    return MultiKrumOfRound(**EVERYBODY, num_malicious_nodes=settings.malicious)
+    return MultiKrumOfRound(**ALL_NODES, num_malicious_nodes=settings.malicious)
 
 
 def _bulyan(settings: FederationSettings) -> Strategy:
-    """Bulyan: of n - 2f chosen by Krum, the mean of the n - 4f values nearest the median (El Mhamdi et al. 2018, sec. 4)."""
-    return Bulyan(**EVERYBODY, num_malicious_nodes=settings.malicious)
+    """Bulyan: mean of the n - 4f values nearest the median, of n - 2f chosen by Krum (El Mhamdi et al. 2018, section 4)."""
+    return Bulyan(**ALL_NODES, num_malicious_nodes=settings.malicious)
 
 
 def _qfedavg(settings: FederationSettings) -> Strategy:
-    """q-FedAvg: hospitals with a high loss count more (Li et al. 2020, "Fair resource allocation", algorithm 2).
+    """q-FedAvg: hospitals with a higher loss get more weight (Li et al. 2020, "Fair resource allocation", algorithm 2).
 
-    Hospitals count alike, not by patients; the loss is the mean over the round's training, not the one at its start.
+    Hospitals are not weighted by patients; the loss is the mean during the round's training, not the loss at its start.
     """
     return LightQFedAvg(
-        **EVERYBODY,
+        **ALL_NODES,
         client_learning_rate=settings.local_learning_rate,
         q=settings.fairness,
         train_loss_key=TRAIN_LOSS,
@@ -134,5 +133,5 @@ STRATEGIES: Mapping[StrategyName, Callable[[FederationSettings], Strategy]] = {
 
 
 def make_strategy(settings: FederationSettings, hospitals: int = 0) -> Strategy:
-    """The strategy that the settings name, fresh, for so many hospitals (0: as many as the settings say)."""
+    """A new strategy of the name in the settings, for `hospitals` hospitals (0: the number in the settings)."""
     return STRATEGIES[settings.strategy](replace(settings, hospitals=hospitals) if hospitals else settings)

@@ -1,4 +1,4 @@
-"""SCAFFOLD, which Flower has not."""
+"""SCAFFOLD, which Flower does not include."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import read_arrays
 from fedhealth.config.federation import FederationSettings
-from fedhealth.server.strategies.flower_fixes import EVERYBODY
+from fedhealth.server.strategies.flower_fixes import ALL_NODES
 from fedhealth.transport.protocol.fields import encode_arrays
 from fedhealth.transport.protocol.training import add_correction, decode_train_reply
 
@@ -21,14 +21,14 @@ Arrays = dict[str, NDArray[Any]]
 class Scaffold(FedAvg):
     """SCAFFOLD, option II, all hospitals in every round (Karimireddy et al. 2020, algorithm 1).
 
-    A hospital's variate c_i follows from the weights that were sent to it and came back, so the server keeps it, and sends
-    each hospital what to add to every gradient: c - c_i. A hospital remembers nothing; one that is cut off, starts anew or
-    answers too late stays in step. Hospitals count by their training patients, here as in FedAvg (the paper's objective
-    counts them alike).
+    A hospital's control variate c_i is computed from the weights sent to it and its reply, so the server keeps it and
+    sends each hospital the correction c - c_i that is added to every gradient. Hospitals keep no state, so one that
+    reconnects, restarts or replies late stays consistent. Hospitals are weighted by training patients, as in FedAvg (in
+    the paper's objective all have equal weight).
     """
 
     def __init__(self, settings: FederationSettings) -> None:
-        super().__init__(**EVERYBODY)
+        super().__init__(**ALL_NODES)
         self.server_learning_rate = settings.server_learning_rate or 1.0
         self.hospitals = settings.hospitals
         self.batch_size = settings.batch_size
@@ -37,12 +37,12 @@ class Scaffold(FedAvg):
         self.sent: Arrays | None = None
         self.control: Arrays | None = None
         self.own: Arrays = {}
-        """The hospitals' variates: "<node id>/<name of the weight>" -> values; 0 before its first round."""
+        """The hospitals' control variates: "<node id>/<name of the weight>" -> values; 0 before a hospital's first round."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Send each hospital its correction beside the weights."""
+        """The train messages, each with the weights and the hospital's correction."""
         self.sent = read_arrays(arrays)
         if self.control is None:
             self.control = {name: np.zeros_like(values) for name, values in self.sent.items()}
@@ -51,7 +51,7 @@ class Scaffold(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """X + eta * mean(y_i - x) and c + share here * mean(c_i' - c_i), both means by number of patients."""
+        """New weights x + eta * mean(y_i - x) and c + share of hospitals * mean(c_i' - c_i), means weighted by patients."""
         held = list(replies)
         arrays, metrics = super().aggregate_train(server_round, held)
         if arrays is None or self.sent is None or self.control is None:
@@ -82,7 +82,7 @@ class Scaffold(FedAvg):
         return np.zeros_like((self.control or {})[name]) if own is None else own
 
     def _change(self, reply: Message) -> tuple[dict[str, NDArray[np.float32]], int]:
-        """How the hospital's own variate changed, and its number of patients."""
+        """The change of the hospital's control variate, and its number of patients."""
         trained = decode_train_reply(reply.content)
         steps = count_steps(trained.num_examples, self.batch_size, self.local_epochs)
         names, control, sent = list(self.sent or {}), self.control or {}, self.sent or {}
@@ -96,18 +96,18 @@ Weights = Sequence[NDArray[np.float32]]
 
 
 def count_steps(num_patients: int, batch_size: int, num_epochs: int) -> int:
-    """Gradient steps of one round."""
+    """Number of gradient steps of one round."""
     return num_epochs * -(-num_patients // batch_size)
 
 
 def control_change(
     shared: Weights, sent: Weights, trained: Weights, steps: int, learning_rate: float
 ) -> list[NDArray[np.float32]]:
-    """How a hospital's variate changes in a round: c_i' - c_i = (x - y) / (K * eta) - c.
+    """The change of a hospital's control variate in a round: c_i' - c_i = (x - y) / (K * eta) - c.
 
     Parameters
     ----------
-    shared : the federation's variate c.
+    shared : the federation's control variate c.
     sent, trained : global weights x and local weights y.
     """
     scale = np.float32(1 / (steps * learning_rate))

@@ -1,4 +1,4 @@
-"""Which hospitals may join: same versions, a valid name, its certificate, on the list, not excluded, a place left."""
+"""Which hospitals may join: checks of protocol and schema, name, certificate, the list of hospitals, and capacity."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ LONGEST_NAME = 100
 
 
 class RefusedError(Exception):
-    """Why a client may not join, as a sentence for the person at the client."""
+    """Why a client may not join, as one line for its user."""
 
     def __init__(self, code: grpc.StatusCode, reason: str) -> None:
         super().__init__(reason)
@@ -21,7 +21,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: its address, the name it gives, the name in its certificate (None: no TLS), the call's metadata."""
+    """A calling client: its address, the name it gives, the name in its certificate (None without TLS), its metadata."""
 
     peer: str
     hospital: str
@@ -30,18 +30,18 @@ class Caller:
 
 
 def read_name(metadata: Mapping[str, Any]) -> str:
-    """The name that a client gives itself, which may be anything."""
+    """The name that a client gives, not validated."""
     value = metadata.get("hospital-bin", b"")
     return bytes(value).decode("utf-8", "replace").strip() if isinstance(value, bytes) else ""
 
 
 class Admission:
-    """The rules of one run.
+    """The rules for joining one run.
 
     Parameters
     ----------
-    capacity : how many hospitals take part.
-    allow : their names; empty: any.
+    capacity : maximum number of hospitals.
+    allow : names of the hospitals that may join; empty: any.
     """
 
     def __init__(self, capacity: int, allow: Collection[str] = ()) -> None:
@@ -51,7 +51,7 @@ class Admission:
         self._expelled: dict[str, str] = {}
 
     def admit_only(self, hospitals: frozenset[str]) -> None:
-        """The run has begun; from now on only these hospitals may join or rejoin."""
+        """From now on only these hospitals may join or rejoin, since the rounds have begun."""
         self._members = hospitals
 
     def expel(self, hospital: str, reason: str) -> None:
@@ -59,19 +59,19 @@ class Admission:
         self._expelled[hospital] = reason
 
     def check_identity(self, caller: Caller) -> None:
-        """Refuse an invalid name, and one that is not the name in the certificate."""
+        """Raise a `RefusedError` if the name is invalid or is not the name in the certificate."""
         name = caller.hospital
         if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
             reason = f"give --name a name of 1 to {LONGEST_NAME} printable characters"
             raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, reason)
         if caller.certified is not None and caller.certified != name:
             reason = (
-                f"the certificate is {caller.certified!r}'s, but this client calls itself {name}; give --name to match"
+                f"the certificate is for {caller.certified!r}, but this client's name is {name}; give a matching --name"
             )
             raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, reason)
 
     def check(self, caller: Caller, here: Collection[str]) -> None:
-        """Refuse a caller that may not join now; `here` are the names of the connected hospitals."""
+        """Raise a `RefusedError` if the caller may not join now; `here` are the names of the connected hospitals."""
         for key, ours in agreement().items():
             if (theirs := caller.metadata.get(key)) != ours:
                 reason = f"{key} is {theirs} at the client and {ours} at the server; install the same version on both"
@@ -80,8 +80,8 @@ class Admission:
         self._check_lists(caller.hospital)
         if caller.hospital in here:
             if caller.certified is not None:
-                return  # the same certificate again: this stream takes the place of the old one
-            reason = f"a hospital named {caller.hospital} is already here; give this one another --name"
+                return  # the same certificate again: this stream replaces the old one
+            reason = f"a hospital named {caller.hospital} is already connected; give this one another --name"
             raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, reason)
         if len(here) >= self._capacity:
             reason = f"all {self._capacity} places are taken; ask the coordinator for more (server.py --hospitals)"
@@ -93,7 +93,7 @@ class Admission:
         elif self._allow and hospital not in self._allow:
             reason = f"{hospital} is not on the server's list of hospitals (server.py --allow)"
         elif self._members is not None and hospital not in self._members:
-            reason = f"the run has begun without {hospital}"
+            reason = f"the run has started without {hospital}; wait for the next run"
         else:
             return
         raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, reason)

@@ -1,7 +1,7 @@
-"""A hospital's end of the link: join the server and answer its messages with a `ClientApp`.
+"""The client side of the gRPC link: joins the server and replies to its messages with a `ClientApp`.
 
-The stream is read and answered on the caller's thread; gRPC keeps the connection alive on its own threads, so a long
-training is not taken for a lost connection. `retry.py` joins again after a cut.
+Messages are read and handled on the caller's thread; gRPC keeps the connection alive on its own threads, so long
+training is not mistaken for a lost connection. `retry.py` joins again after a lost connection.
 """
 
 import queue
@@ -32,9 +32,9 @@ from fedhealth.transport.protocol.setup import WELCOME, decode_welcome
 from fedhealth.transport.tls.identity import Identity
 
 OnJoin = Callable[[Mapping[str, str | bytes]], None]
-"""Called with the metadata that this hospital sends when it joins, just before it does."""
+"""Called with the metadata of the join, before it is sent."""
 OnSend = Callable[[Message, bytes], None]
-"""Called with each reply and its bytes, just before they go out; if it raises, they do not."""
+"""Called with each reply and its bytes, before it is sent; if it raises, nothing is sent."""
 
 
 @contextmanager
@@ -49,20 +49,20 @@ def join(
     on_join: OnJoin | None = None,
     previous: Context | None = None,
 ) -> Iterator["Connection"]:
-    """Join the federation at HOST:PORT once, and leave it at the end.
+    """Join the federation at HOST:PORT, and leave it when the block ends.
 
-    `attempt` says how long to wait for the server's welcome message, and records that it came. `previous` is the context
-    of the connection before: its state is kept if the server's settings are the same. `proxy` is the URL of an HTTP
+    `attempt` sets how long to wait for the server's welcome message, and records its arrival. `previous` is the context of
+    the previous connection: its state is kept if the server's settings are the same. `proxy` is the URL of an HTTP
     proxy or "none"; if it is None, the environment decides (`http_proxy.py`).
 
     Raises
     ------
     ServerLostError
-        Nobody answers there; the reason is in it.
+        The server cannot be reached; the text is the reason.
     NameTakenError
-        A hospital of this name is there already.
+        A hospital of this name is already connected.
     UsageError
-        The server refuses this client, or cannot be trusted, or the certificate is not good; with what to do.
+        The server refuses this client or cannot be trusted, or the certificate is invalid; the text says what to do.
     """
     attempt = attempt or Attempt(WELCOME_SECONDS)
     outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -89,7 +89,7 @@ def join(
 
 
 def open_channel(address: str, tls: Identity | None, proxy: str | None = None) -> grpc.Channel:
-    """A channel to the server, with this hospital's certificate if it has one (checked first)."""
+    """A channel to the server, with this hospital's certificate if it has one (validated first)."""
     found = find_proxy(address, proxy)
     options = client_options(found.url.with_credentials() if found else None)
     if tls:
@@ -107,7 +107,7 @@ def join_metadata(hospital: str) -> dict[str, str | bytes]:
 
 
 def _welcome(stream: Any, attempt: Attempt, target: Target) -> dict[str, Any]:
-    """Wait for the welcome; the run config that is in it."""
+    """Wait for the welcome message; returns the run config in it."""
     too_late = threading.Event()
 
     def give_up() -> None:
@@ -121,7 +121,7 @@ def _welcome(stream: Any, attempt: Attempt, target: Target) -> dict[str, Any]:
         welcome = _next(stream)
     except ServerLostError as lost:
         if too_late.is_set():
-            raise target.lost(f"it gave no answer within {attempt.patience:g} s") from None
+            raise target.lost(f"it did not reply within {attempt.patience:g} s") from None
         raise find_reason(lost, target) from None
     finally:
         timer.cancel()
@@ -130,7 +130,7 @@ def _welcome(stream: Any, attempt: Attempt, target: Target) -> dict[str, Any]:
     if welcome.metadata.message_type == WELCOME and welcome.has_content():
         with suppress(ValueError):
             return decode_welcome(welcome.content)
-    raise UsageError("what answers there is no federation server (no welcome); check --server")
+    raise UsageError("the program at that address is not a federation server (no welcome); check --server")
 
 
 class Connection:
@@ -149,15 +149,15 @@ class Connection:
         on_failure: Callable[[Exception], None],
         on_send: OnSend | None = None,
     ) -> None:
-        """Answer every message with `app` until the server ends the run; `on_reply(message, reply)` sees each answer.
+        """Reply to every message with `app` until the server ends the run; `on_reply(message, reply)` follows each reply.
 
-        What the app cannot answer becomes an error reply, and the federation goes on without it; the error itself is
-        for `on_failure`, here in the hospital.
+        If the app raises, the server gets an error reply and continues without this hospital; `on_failure` gets the
+        error itself, which stays in the hospital.
         """
         while (message := _next(self._stream, joined=True)) is not None:
             try:
                 reply = app(message, self.context)
-            except Exception as error:  # noqa: BLE001  # whatever fails in one hospital, the server gets a reply
+            except Exception as error:  # noqa: BLE001  # the server must get a reply whatever fails here
                 on_failure(error)
                 reply = failure_reply(message, error)
             self._sent += 1
@@ -170,12 +170,12 @@ class Connection:
 
 
 def _next(stream: Iterator[bytes], joined: bool = False) -> Message | None:
-    """The next message; None when the server has ended the run."""
+    """The next message; None if the server has ended the run."""
     try:
         return decode_message(next(stream))
     except StopIteration:
         return None
     except ValueError as error:
-        raise UsageError(f"what answers there is no federation server ({error}); check --server") from None
+        raise UsageError(f"the program at that address is not a federation server ({error}); check --server") from None
     except grpc.RpcError as error:
         raise translate(error, joined) from None

@@ -1,7 +1,8 @@
-"""What a failed call means to the hospital: try again, or stop with a line that says what to do.
+"""The exception for a failed call: try again, or stop with a line that says what to do.
 
-gRPC says little about why a connection failed, and with TLS 1.3 a refused certificate looks like any lost connection. So
-after a failed attempt one more connection is made here, with the `ssl` module, only to read the reason from the server.
+gRPC reports little about why a connection failed, and with TLS 1.3 a refused certificate looks like any lost
+connection. So after a failed attempt this module makes one more connection, with the `ssl` module, to get the reason
+from the server.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from fedhealth.transport.tls.identity import Identity
 
 PROBE_SECONDS = 3.0
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-"""How every HTTP/2 client begins: the preface and empty settings (RFC 9113, section 3.4)."""
+"""The HTTP/2 connection preface with empty settings (RFC 9113, section 3.4)."""
 SETTINGS_TYPE = 4
 TLS_ALERT = b"\x15\x03"
 BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -30,12 +31,12 @@ TOO_LARGE = "message larger than max"
 
 
 def translate(error: grpc.RpcError, joined: bool = False) -> Exception:
-    """The exception for a failed call. After a welcome the peer is a federation server: an odd end is a lost connection."""
+    """The exception for a failed call; after a welcome (`joined`), an unexpected status is a lost connection."""
     code, details = error.code(), error.details() or ""
     if code in BROKEN or (joined and code in NO_SERVER):
         return ServerLostError(details or code.name.lower())
     if details.startswith(TOO_MANY_CALLS):
-        return ServerLostError("the server has too many callers just now")
+        return ServerLostError("the server has too many connections at the moment")
     if code == grpc.StatusCode.ABORTED:
         return RunError(f"the server ended the run: {details}")
     if joined and code == grpc.StatusCode.PERMISSION_DENIED:
@@ -45,10 +46,10 @@ def translate(error: grpc.RpcError, joined: bool = False) -> Exception:
 
 def _refusal(code: grpc.StatusCode, details: str) -> UsageError:
     if TOO_LARGE in details:
-        return UsageError(f"a message is larger than the link takes ({details}); the model has to be smaller")
+        return UsageError(f"a message is larger than the maximum ({details}); use a smaller model")
     if code in NO_SERVER:
         return UsageError(
-            f"what answers there is no federation server ({code.name.lower()}: {details}); check --server"
+            f"the program at that address is not a federation server ({code.name.lower()}: {details}); check --server"
         )
     if code == grpc.StatusCode.ALREADY_EXISTS:
         return NameTakenError(f"the server refused: {details}")
@@ -72,7 +73,7 @@ class Target:
 
 
 def find_reason(lost: Exception, target: Target) -> Exception:
-    """Why there was no connection: a `ServerLostError` with a clearer text than `lost` if one is found.
+    """The exception for a failed connection: a `ServerLostError` with the reason if one is found, else the text of `lost`.
 
     Raises
     ------
@@ -86,32 +87,32 @@ def find_reason(lost: Exception, target: Target) -> Exception:
     except ServerLostError as error:  # the proxy's
         return error
     except TimeoutError:
-        reason = f"no answer within {PROBE_SECONDS:g} s"
+        reason = f"no reply within {PROBE_SECONDS:g} s"
     except socket.gaierror:
-        reason = f"there is no computer named {host}"
+        reason = f"the host name {host} cannot be resolved"
     except OSError as error:
         reason = (error.strerror or "no connection").lower()
     return target.lost(reason or str(lost))
 
 
 def _listen(sock: socket.socket, target: Target) -> str:
-    """What is wrong with the server at the other end; "" if nothing is."""
+    """The fault of the server at the other end; "" if there is none."""
     try:
         return _listen_with_tls(sock, target, target.tls) if target.tls else _listen_plainly(sock)
     except TimeoutError:
-        return "it takes connections but says nothing"
+        return "it accepts connections but sends nothing"
 
 
 def _listen_plainly(sock: socket.socket) -> str:
     sock.sendall(HELLO)
-    said = sock.recv(9)
-    if said.startswith(TLS_ALERT):
-        raise UsageError("the server speaks TLS; give this hospital's folder of certificates with --tls")
-    if not said:
+    received = sock.recv(9)
+    if received.startswith(TLS_ALERT):
+        raise UsageError("the server requires TLS; give this hospital's folder of certificates with --tls")
+    if not received:
         return "it closed the connection at once"
-    if len(said) > 3 and said[3] == SETTINGS_TYPE:
+    if len(received) > 3 and received[3] == SETTINGS_TYPE:
         return ""
-    raise UsageError("what answers there is no federation server (it speaks no HTTP/2); check --server")
+    raise UsageError("the program at that address is not a federation server (no HTTP/2); check --server")
 
 
 def _listen_with_tls(sock: socket.socket, target: Target, tls: Identity) -> str:
@@ -126,13 +127,13 @@ def _listen_with_tls(sock: socket.socket, target: Target, tls: Identity) -> str:
     except ssl.SSLError as error:
         if "plain text" in (reason := explain(error)):
             raise UsageError(
-                "the server does not speak TLS; leave out --tls, or ask the coordinator to start it with --tls"
+                "the server does not use TLS; leave out --tls, or ask the coordinator to start it with --tls"
             ) from None
-        raise UsageError(f"no TLS with the server: {reason}") from None
+        raise UsageError(f"the TLS connection to the server failed: {reason}") from None
 
 
 def _listen_for_refusal(stream: ssl.SSLSocket) -> str:
-    """In TLS 1.3 a client is done before the server has looked at its certificate: the refusal comes with the first read."""
+    """In TLS 1.3 the client's handshake ends before the server checks its certificate: a refusal shows at the first read."""
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             stream.sendall(HELLO)
@@ -147,14 +148,14 @@ def _listen_for_refusal(stream: ssl.SSLSocket) -> str:
 
 
 def _distrust(error: ssl.SSLCertVerificationError, host: str, target: Target, tls: Identity) -> str:
-    """Why this end does not trust the server's certificate, and what to do."""
+    """Why the client does not trust the server's certificate, and what to do."""
     reason = explain(error)
     if "host name" in reason or "another address" in reason:
         return (
-            f"the server's certificate is not for {host}; use the name it is for in --server, "
+            f"the server's certificate is not for {host}; give --server the name in the certificate, "
             f"or ask the coordinator to make one for {host} (certificates --server-names)"
         )
-    trusted = f"the server cannot be trusted: {reason} (trusted is {tls.folder / 'ca.pem'}); check --server and --tls"
+    trusted = f"the server cannot be trusted: {reason} (trusted CA: {tls.folder / 'ca.pem'}); check --server and --tls"
     proxy = find_proxy(target.address, target.proxy)
     opened = f"; if {proxy} decrypts TLS, ask its administrator for an exception for {target.address}"
     return trusted + (opened if proxy else "")

@@ -1,7 +1,7 @@
-"""The server's end of the link, as Flower sees it: a `Grid` whose messages travel over gRPC streams.
+"""The server side of the gRPC link: a Flower `Grid` that sends its messages over gRPC streams.
 
-The streams live on an event loop in a thread of its own (`server.py`); the app's thread hands over encoded messages and
-sleeps until the last reply is there.
+The streams run on an event loop in a thread of its own (`server.py`); the app's thread passes encoded messages to it
+and waits for the last reply.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from fedhealth.transport.tls.identity import Identity
 
 T = TypeVar("T")
 REMIND_SECONDS = 10.0
-"""How often the server reports the hospitals that it is waiting for."""
+"""Time between two reports of the hospitals that the server is waiting for."""
 
 
 class GrpcGrid(BaseGrid):
@@ -34,14 +34,14 @@ class GrpcGrid(BaseGrid):
     Parameters
     ----------
     run_config : the federation's settings, sent to every hospital as it joins.
-    capacity : how many hospitals take part; one more is refused.
+    capacity : maximum number of hospitals; further ones are refused.
     on_change : called when a hospital joined, left, was refused, or has not replied for long.
-    tls : the server's identity; None: plain text, and no certificate is asked for.
-    allow : the hospitals that may join; empty: any.
+    tls : the server's identity; None: plain text without certificates.
+    allow : names of the hospitals that may join; empty: any.
 
     Attributes
     ----------
-    context : what a `ServerApp` is called with on this grid.
+    context : the Flower `Context` for a `ServerApp` that runs on this grid.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class GrpcGrid(BaseGrid):
 
     @contextmanager
     def listening(self, address: str) -> Iterator[str]:
-        """Listen on HOST:PORT while the block runs; gives the address with the port that was taken.
+        """Listen on HOST:PORT while the block runs; yields the address with the actual port.
 
         If the block fails, the reason is sent to the hospitals.
         """
@@ -82,7 +82,7 @@ class GrpcGrid(BaseGrid):
             self._thread.join()
 
     def admit_only(self, hospitals: Iterable[str]) -> None:
-        """From now on only these hospitals may join or rejoin; others are refused, because the run has begun without them."""
+        """From now on only these hospitals may join or rejoin; the rounds have begun."""
         self._loop.call_soon_threadsafe(self._server.admission.admit_only, frozenset(hospitals))
 
     def expel(self, hospital: str, reason: str) -> None:
@@ -95,15 +95,15 @@ class GrpcGrid(BaseGrid):
     # --- Flower's Grid -------------------------------------------------------------------------------------------------
 
     def get_node_ids(self) -> tuple[int, ...]:
-        """Connected hospitals that do not owe a late reply, in the order of their ids."""
+        """Node ids of the connected hospitals that do not owe a late reply, in order."""
         return self._server.node_ids
 
     def name_of(self, node_id: int) -> str | None:
-        """The name under which a hospital joined, also of one that has left."""
+        """The name under which a hospital joined, even if it has left."""
         return self._server.names.get(node_id)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        """Send messages; returns their ids at once. Raises what `checked_messages` raises."""
+        """Send messages; returns their ids without waiting. Raises what `checked_messages` raises."""
         batch = self._post(messages)
         self._pushed.update(dict.fromkeys(batch.messages, batch))
         return list(batch.messages)
@@ -118,13 +118,13 @@ class GrpcGrid(BaseGrid):
 
         Returns
         -------
-        One reply per message in the order of node ids; an error reply stands in for a missing one.
+        One reply per message in the order of node ids; an error reply replaces a missing one.
         """
-        batch, asked = self._post(messages), time.monotonic()
+        batch, sent = self._post(messages), time.monotonic()
         while not batch.done.wait(REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, timeout)):
-            waited = time.monotonic() - asked
+            waited = time.monotonic() - sent
             if timeout is not None and waited >= timeout:
-                self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no answer within {timeout:g} s")
+                self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no reply within {timeout:g} s")
                 batch.done.wait()
                 break
             self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)

@@ -1,6 +1,6 @@
-"""A look at the server before the run: versions, sources, clock, admission, and toy weights there and back.
+"""The preflight check of the server: versions, source code, clock, admission, and probe arrays sent there and back.
 
-One unary call with JSON in it, for `python -m fedhealth doctor`; it never touches the run. Both ends of it stand here.
+One unary call with JSON content, for `python -m fedhealth doctor`; it does not change the run. Client and server side.
 """
 
 import base64
@@ -31,14 +31,14 @@ SOURCES = (
     "models/local_training.py",
     "models/training.py",
 )
-"""The modules that decide what weights mean; they should be the same on both ends."""
+"""The modules that define the meaning of the weights; they must be the same on both ends."""
 MOST_PROBE_BYTES = 32 * 1024 * 1024
 CHECK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What one end is: package versions, what the link compares at joining, SHA-256 of the modules in `SOURCES`."""
+    """Facts about one end: package versions, the values compared at joining, and SHA-256 of the modules in `SOURCES`."""
 
     versions: Mapping[str, str]
     agreement: Mapping[str, str]
@@ -47,10 +47,10 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class ServerCheck:
-    """What the server answered.
+    """The server's reply.
 
-    `refusal` says why it would not let this hospital in now (None: it would); `ahead` is how far its clock is ahead of
-    ours; `arrays` are those that were sent, plus one; `seconds` the call took.
+    `refusal` is why the server would refuse this hospital now (None: it would admit it); `ahead` is how far its clock
+    is ahead of ours; `arrays` are the arrays that were sent, plus one; `seconds` is the duration of the call.
     """
 
     facts: Facts
@@ -62,27 +62,27 @@ class ServerCheck:
 
 
 def own_facts() -> Facts:
-    """What this end is."""
+    """The facts about this end."""
     versions = {"fedhealth": __version__, "flwr": version("flwr"), "python": platform.python_version()}
     return Facts(versions, agreement(), {source: _hash_source(source) for source in SOURCES})
 
 
-def answer_check(question: bytes, run_config: Mapping[str, Any], refusal: str | None) -> bytes:
-    """The server's answer; a `ValueError` if the question is none."""
-    if len(question) > 2 * MOST_PROBE_BYTES:
-        raise ValueError(f"more than {MOST_PROBE_BYTES} bytes of weights")
+def reply_to_check(request: bytes, run_config: Mapping[str, Any], refusal: str | None) -> bytes:
+    """The server's reply; raises a `ValueError` if the request is invalid."""
+    if len(request) > 2 * MOST_PROBE_BYTES:
+        raise ValueError(f"more than {MOST_PROBE_BYTES} bytes of arrays")
     try:
-        arrays = [_unpack(packed) + np.float32(1) for packed in json.loads(question)["arrays"]]
+        arrays = [_unpack(packed) + np.float32(1) for packed in json.loads(request)["arrays"]]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(type(error).__name__) from None
-    answer = {
+    reply = {
         **vars(own_facts()),
         "run_config": dict(run_config),
         "refusal": refusal,
         "time": datetime.now(UTC).isoformat(),
         "arrays": [_pack(array) for array in arrays],
     }
-    return json.dumps(answer).encode()
+    return json.dumps(reply).encode()
 
 
 def check_server(
@@ -92,47 +92,49 @@ def check_server(
     arrays: Sequence[np.ndarray] = (),
     proxy: str | None = None,
 ) -> ServerCheck:
-    """Ask the server at HOST:PORT, as the hospital `name`, what it is and what it thinks of us.
+    """Send the preflight check to the server at HOST:PORT, as the hospital `name`; returns its reply.
 
     Raises
     ------
     ServerLostError, UsageError
-        As `link.join`.
+        As `client.join`.
     """
     from fedhealth.transport.grpc.client import join_metadata, open_channel
 
-    question = json.dumps({"arrays": [_pack(array) for array in arrays]}).encode()
+    request = json.dumps({"arrays": [_pack(array) for array in arrays]}).encode()
     started, began = datetime.now(UTC), time.perf_counter()
     with open_channel(address, tls, proxy) as channel:
         try:
-            answer = channel.unary_unary(CHECK_METHOD)(
-                question, metadata=list(join_metadata(name).items()), timeout=CHECK_SECONDS
+            reply = channel.unary_unary(CHECK_METHOD)(
+                request, metadata=list(join_metadata(name).items()), timeout=CHECK_SECONDS
             )
         except grpc.RpcError as error:
             reason = translate(error)
             raise (
                 reason if isinstance(reason, UsageError) else find_reason(reason, Target(address, tls, proxy))
             ) from None
-    return _read_answer(answer, started, time.perf_counter() - began)
+    return _read_reply(reply, started, time.perf_counter() - began)
 
 
-def _read_answer(answer: bytes, started: datetime, seconds: float) -> ServerCheck:
+def _read_reply(reply: bytes, started: datetime, seconds: float) -> ServerCheck:
     try:
-        said = json.loads(answer)
+        content = json.loads(reply)
         return ServerCheck(
-            facts=Facts(dict(said["versions"]), dict(said["agreement"]), dict(said["sources"])),
-            run_config=dict(said["run_config"]),
-            refusal=said["refusal"],
-            ahead=datetime.fromisoformat(said["time"]) - (started + timedelta(seconds=seconds / 2)),
-            arrays=[_unpack(packed) for packed in said["arrays"]],
+            facts=Facts(dict(content["versions"]), dict(content["agreement"]), dict(content["sources"])),
+            run_config=dict(content["run_config"]),
+            refusal=content["refusal"],
+            ahead=datetime.fromisoformat(content["time"]) - (started + timedelta(seconds=seconds / 2)),
+            arrays=[_unpack(packed) for packed in content["arrays"]],
             seconds=seconds,
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        raise UsageError("what answers there is no federation server (not its kind of check); check --server") from None
+        raise UsageError(
+            "the program at that address is not a federation server (unknown reply to the check); check --server"
+        ) from None
 
 
 def _hash_source(source: str) -> str:
-    """SHA-256 of a module's source; a module that is not there is an error here, and never equal to nothing there."""
+    """SHA-256 of a module's source; raises if the module is missing, so that two missing modules are not taken as equal."""
     return hashlib.sha256(resources.files("fedhealth").joinpath(source).read_bytes()).hexdigest()
 
 

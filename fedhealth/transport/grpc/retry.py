@@ -1,4 +1,4 @@
-"""How long and how often a hospital tries to reach its server."""
+"""Repeated attempts of a hospital to reach its server."""
 
 import random
 import time
@@ -10,14 +10,14 @@ from fedhealth.common.errors import RunError, UsageError
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
 """Seconds between attempts to reach the server: doubled each time, with jitter, up to the longest."""
 WELCOME_SECONDS, LEAST_PATIENCE = 20.0, 5.0
-"""How long one attempt waits for the server's welcome: the rest of the whole wait within these bounds."""
+"""Longest and shortest wait for the server's welcome in one attempt, if less than `max_wait` seconds are left."""
 
 
 ADVICE = "start the server, check --server, or wait longer with --max-wait"
 
 
 class ServerLostError(Exception):
-    """The server cannot be reached, or not any more; trying again may help, and so may what `advice` says."""
+    """The server cannot be reached or the connection was lost; trying again or following `advice` may help."""
 
     def __init__(self, reason: str, advice: str = ADVICE) -> None:
         super().__init__(reason)
@@ -25,12 +25,12 @@ class ServerLostError(Exception):
 
 
 class NameTakenError(UsageError):
-    """A hospital of this name is there already. It may be this one's own broken connection, which the server still holds."""
+    """A hospital of this name is already connected; it may be this hospital's own broken connection."""
 
 
 @dataclass
 class Attempt:
-    """One attempt: how many seconds the server has for its welcome, and whether it gave one."""
+    """One attempt: how many seconds to wait for the server's welcome, and whether it came."""
 
     patience: float
     joined: bool = False
@@ -44,8 +44,9 @@ def keep_trying(
 ) -> None:
     """Call `take_part` until it ends without `ServerLostError`, with growing pauses, for `max_wait` seconds at most.
 
-    A welcome resets the clock and the pauses: a hospital may take part for hours before it loses the server. Once it was
-    in, a taken name is waited for as well. `on_pause(attempts, pause, seconds_left, reason)` is called before each pause.
+    A welcome resets the time and the pauses: a hospital may take part for hours before it loses the server. After the
+    first welcome, `NameTakenError` is retried as well. `on_pause(attempts, pause, seconds_left, reason)` is called
+    before each pause.
     """
     attempts, pause, was_in, deadline = 0, FIRST_PAUSE, False, time.monotonic() + max_wait
     while True:

@@ -1,7 +1,7 @@
-"""The server's side of all streams: which hospitals are connected, and the messages to and from each of them.
+"""The server side of all streams: which hospitals are connected, and the messages to and from each of them.
 
-Everything in this file runs on one event loop, two coroutines per hospital, so there is nothing to lock. Other threads call
-`grid.py`; `admission.py` has the rules for joining, `pending.py` the requests without a reply.
+All code in this file runs on one event loop, two coroutines per hospital, so no locks are needed. Other threads call
+`grid.py`; `admission.py` has the rules for joining, `pending.py` the messages without a reply.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 import grpc
 
-from fedhealth.common.errors import MISBEHAVED, UsageError
+from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError, read_name
 from fedhealth.transport.grpc.pending import Batch, PendingRequests
-from fedhealth.transport.grpc.preflight import answer_check
+from fedhealth.transport.grpc.preflight import reply_to_check
 from fedhealth.transport.grpc.stream import HospitalStream
 from fedhealth.transport.messages import (
     ABSENT,
@@ -23,8 +23,8 @@ from fedhealth.transport.messages import (
     METHOD,
     decode_message,
     encode_message,
+    make_request,
     node_id_of,
-    request,
 )
 from fedhealth.transport.options import MAX_MESSAGE_BYTES, server_options
 from fedhealth.transport.protocol.setup import WELCOME, encode_welcome
@@ -32,15 +32,15 @@ from fedhealth.transport.tls.identity import Identity
 from fedhealth.transport.tls.proxy import LOOPBACK_HOST, TlsProxy
 
 OnChange = Callable[[str, str], None]
-"""Called with what happened and to whom; on the link's thread, so it must not block.
+"""Called with an event and the hospital, on the event loop's thread, so it must not block.
 
-What: "joined", "left", "refused", "awaited" (for long), "late" (its answer came after it was given up).
+Events: "joined", "left", "refused", "awaited" (no reply for long), "late" (its reply came after the timeout).
 """
 
 SPARE_CALLS = 32
-"""How many calls may be open at once beside one per hospital; one more is refused by gRPC."""
+"""Number of calls that may be open besides one per hospital; gRPC refuses further ones."""
 SHUTDOWN_SECONDS = 5.0
-"""How long the streams may take to end when the server stops."""
+"""Time for the streams to end when the server stops."""
 
 
 class StreamServer:
@@ -48,8 +48,8 @@ class StreamServer:
 
     Attributes
     ----------
-    node_ids : may be read from any thread: it is replaced, never changed.
-    names : node id -> name, of all hospitals that have joined; may be read from any thread: nothing is taken out.
+    node_ids : may be read from any thread, since it is replaced and never modified.
+    names : node id -> name of every hospital that has joined; may be read from any thread, since entries are only added.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class StreamServer:
         self.node_ids: tuple[int, ...] = ()
         self.names: dict[int, str] = {}
         self.admission = Admission(capacity, allow)
-        self.questions = PendingRequests()
+        self.pending = PendingRequests()
         self._run_config = dict(run_config)
         self._most_calls = capacity + SPARE_CALLS
         self._on_change = on_change
@@ -93,13 +93,13 @@ class StreamServer:
         except (RuntimeError, OSError):
             await self._server.stop(None)
             raise UsageError(
-                f"cannot listen on {address}: the port is taken or the host is not this machine; "
+                f"cannot listen on {address}: the port is in use or the host is not this machine; "
                 "give another one with --address"
             ) from None
         return port
 
     async def shut(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:
-        """End every stream (with `failure` as the reason, if the run failed) and close the port."""
+        """End every stream, with `failure` as the reason if the run failed, and close the port."""
         self._closing = True
         if self._proxy:
             self._proxy.stop_listening()
@@ -113,34 +113,34 @@ class StreamServer:
 
     def post(self, batch: Batch) -> None:
         """Send a batch; a hospital that is not connected gets an error reply at once."""
-        self.questions.ask(batch)
+        self.pending.add(batch)
         for message_id, message in batch.messages.items():
             if stream := self._streams.get(message.metadata.dst_node_id):
                 stream.outbox.put_nowait(batch.payloads[message_id])
             else:
-                self.questions.fail(message_id, "not in the federation")
+                self.pending.fail(message_id, "not connected")
 
     def expel(self, hospital: str, reason: str) -> None:
-        """Close a hospital's stream with the reason and never let it in again."""
+        """Close a hospital's stream with the reason and refuse it from now on."""
         self.admission.expel(hospital, reason)
         if stream := self._streams.get(node_id_of(hospital)):
             stream.end(grpc.StatusCode.PERMISSION_DENIED, f"{hospital} takes no part in this run: {reason}")
             self._leave(stream)
 
     def give_up(self, batch: Batch, reason: str) -> None:
-        """Give the missing replies an error; a hospital that owes a reply gets no other request until it has sent it."""
-        self.questions.owe(batch)
-        self._find_free()  # first: the last reply wakes the waiting thread
-        self.questions.give_up(batch, reason)
+        """Replace the missing replies by errors; a hospital gets no further message until its late reply has arrived."""
+        self.pending.expect_late(batch)
+        self._find_free()  # before the last reply, which wakes the waiting thread
+        self.pending.give_up(batch, reason)
 
     def report_awaited(self, batch: Batch, seconds: float) -> None:
         """Report the hospitals that have not replied yet."""
         names = sorted(self._streams[node].hospital for node in batch.awaited() if node in self._streams)
-        if names:  # the last one may have answered just now
+        if names:  # the last one may have replied in the meantime
             self._report("awaited", f"{', '.join(names)} ({seconds:.0f} s)")
 
     def _find_free(self) -> None:
-        self.node_ids = tuple(sorted(node for node in self._streams if not self.questions.owes(node)))
+        self.node_ids = tuple(sorted(node for node in self._streams if not self.pending.owes_reply(node)))
 
     def _report(self, what: str, who: str) -> None:
         """Call the listener; an error in it must not end a stream or the link."""
@@ -166,15 +166,15 @@ class StreamServer:
         self._report("refused", f"{peer}: {refusal}" if peer else str(refusal))
         await context.abort(refusal.code, str(refusal))
 
-    async def _check(self, question: bytes, context: Any) -> bytes:
-        """Answer the preflight check of a hospital; it does not change the run."""
+    async def _check(self, request: bytes, context: Any) -> bytes:
+        """The reply to the preflight check of a hospital; it does not change the run."""
         try:
             caller = self._caller(context)
         except RefusedError as refusal:
             await self._refuse(context, refusal)
         try:
             self.admission.check_identity(caller)
-        except RefusedError as refusal:  # an answer to a question, not a refusal to report: nobody wanted to join
+        except RefusedError as refusal:  # not reported as a refusal, since the hospital did not try to join
             await context.abort(refusal.code, str(refusal))
         try:
             self.admission.check(caller, {stream.hospital for stream in self._streams.values()})
@@ -182,9 +182,9 @@ class StreamServer:
         except RefusedError as refusal:
             reason = str(refusal)
         try:
-            return await asyncio.to_thread(answer_check, question, self._run_config, reason)
+            return await asyncio.to_thread(reply_to_check, request, self._run_config, reason)
         except ValueError as error:
-            return bytes(await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a check ({error})"))
+            return bytes(await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"invalid check ({error})"))
 
     # --- one hospital's stream -----------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class StreamServer:
         stream = self._streams[node_id] = HospitalStream(hospital, node_id)
         self.names[node_id] = hospital
         self._find_free()
-        welcome = request(encode_welcome(self._run_config), WELCOME, node_id)
+        welcome = make_request(encode_welcome(self._run_config), WELCOME, node_id)
         stream.outbox.put_nowait((encode_message(welcome), b""))
         self._report("joined", hospital)
         return stream
@@ -222,8 +222,8 @@ class StreamServer:
         if self._streams.get(stream.node_id) is not stream:
             return
         del self._streams[stream.node_id]
-        self._find_free()  # first: the last reply wakes the waiting thread
-        self.questions.fail_hospital(stream.node_id, reason, code)
+        self._find_free()  # before the last reply, which wakes the waiting thread
+        self.pending.fail_hospital(stream.node_id, reason, code)
         if not self._closing:
             self._report("left", stream.hospital)
 
@@ -233,11 +233,11 @@ class StreamServer:
             return  # messages after the end of a stream are ignored
         try:
             if len(payload) > MAX_MESSAGE_BYTES:
-                raise ValueError(f"it sent a message of {len(payload)} bytes; {MAX_MESSAGE_BYTES} is the most")
-            if self.questions.answer(stream.node_id, decode_message(payload)):
+                raise ValueError(f"it sent a message of {len(payload)} bytes; the maximum is {MAX_MESSAGE_BYTES}")
+            if self.pending.receive(stream.node_id, decode_message(payload)):
                 self._find_free()
                 self._report("late", stream.hospital)
         except ValueError as error:
             self._report("refused", f"{stream.hospital}: {error}")
             stream.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            self._leave(stream, f"violated the protocol: {error}", MISBEHAVED)
+            self._leave(stream, f"violated the protocol: {error}", PROTOCOL_VIOLATION)

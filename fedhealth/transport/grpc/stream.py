@@ -1,4 +1,4 @@
-"""One connected hospital at the server: its stream, the messages still to be sent, and why the stream ends."""
+"""One connected hospital at the server: its stream, its outgoing messages, and the reason for the stream's end."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import grpc
 from fedhealth.transport.messages import Parts
 
 LAST_WRITE_SECONDS = 5.0
-"""How long the end of a stream waits for a write to a hospital that no longer reads."""
+"""How long to wait, at the end of a stream, for a write to a hospital that no longer reads."""
 
 
 @dataclass(eq=False)
 class HospitalStream:
-    """A hospital's name, the messages still to be sent to it (None: no more), and the reason for the end of its stream."""
+    """A hospital's name, its outgoing messages (None ends them), and the reason for the end of its stream."""
 
     hospital: str
     node_id: int
@@ -23,7 +23,7 @@ class HospitalStream:
     ending: "asyncio.Future[tuple[grpc.StatusCode, str]]" = field(default_factory=asyncio.Future)
 
     def end(self, code: grpc.StatusCode, reason: str) -> None:
-        """Close the stream with a reason; the first one counts."""
+        """Close the stream with a reason; only the first call has an effect."""
         if not self.ending.done():
             self.ending.set_result((code, reason))
 

@@ -1,7 +1,7 @@
 """Evaluation: the request with the weights, and the reply with score histograms.
 
-Flower's strategies build the request themselves, from the weights and the config of `encode_evaluate_config`, to which they
-add the round number. `encode_evaluate_request` makes the same message without a strategy.
+Flower's strategies build the request from the weights and the config of `encode_evaluate_config`, and add the round
+number. `encode_evaluate_request` makes the same message without a strategy.
 """
 
 import math
@@ -38,7 +38,7 @@ LOG_LOSS, SQUARED_ERROR = "log-loss", "squared-error"
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Counts of ill and healthy patients by bin of predicted risk, and two sums over patients, as they were sent."""
+    """Counts of ill and healthy patients by bin of predicted risk, and two sums over patients, not validated."""
 
     num_examples: int
     positives: NDArray[np.int64]
@@ -66,7 +66,7 @@ class EvaluateReply:
 
 
 def encode_evaluate_config(scale: Scale | None) -> ConfigRecord:
-    """The config of an evaluate request, but for the round number, which the strategy adds."""
+    """The config of an evaluate request without the round number, which the strategy adds."""
     return ConfigRecord(encode_scale(scale))
 
 
@@ -80,11 +80,11 @@ def encode_evaluate_request(request: EvaluateRequest) -> RecordDict:
 
 
 def decode_evaluate_request(content: RecordDict) -> EvaluateRequest:
-    """What to evaluate; names and shapes of the weights are not checked."""
+    """The decoded request; names and shapes of the weights are not checked."""
     config = take_config(content, ARRAYS)
     scale, round_num, final = decode_scale(config), decode_round(config), config.get(FINAL, False)
     if not isinstance(final, bool):
-        raise ValueError("the server's message makes no sense: its final is neither yes nor no")
+        raise ValueError("the server's message is invalid: its final is neither true nor false")
     return EvaluateRequest(decode_weights(content), round_num, scale, final)
 
 
@@ -95,7 +95,7 @@ def encode_evaluate_reply(reply: EvaluateReply) -> RecordDict:
 
 
 def decode_evaluate_reply(content: RecordDict) -> EvaluateReply:
-    """Histograms as they were sent: number of bins, signs and sums are not checked."""
+    """The decoded histograms; number of bins, signs and sums are not checked."""
     keys = (METRICS, VALIDATION) if VALIDATION in content else (METRICS,)
     return EvaluateReply(*map(_decode_histogram, take_records(content, dict.fromkeys(keys, MetricRecord))))
 
@@ -116,12 +116,12 @@ def _decode_histogram(record: MetricRecord) -> Histogram:
     keys = (NUM_EXAMPLES, POSITIVES, NEGATIVES, LOG_LOSS, SQUARED_ERROR)
     values: list[Any] = [record.get(key) for key in keys]
     if len(record) != len(keys) or None in values:
-        raise ValueError(f"a histogram has {', '.join(keys)}, and nothing else")
+        raise ValueError(f"a histogram must have exactly the keys {', '.join(keys)}")
     num_examples, positives, negatives, *sums = values
     if type(num_examples) is not int:
-        raise ValueError(f"its {NUM_EXAMPLES} is no whole number")
+        raise ValueError(f"its {NUM_EXAMPLES} is not an integer")
     if not all(type(each) is float and math.isfinite(each) for each in sums):
-        raise ValueError("the sum of log loss or of squared error is out of range")
+        raise ValueError("the sum of log loss or of squared error is not finite")
     return Histogram(num_examples, _decode_bins(positives), _decode_bins(negatives), *sums)
 
 

@@ -1,7 +1,7 @@
-"""What several messages have in common: how records are taken from a message, weights, and the server's settings.
+"""Parts that several messages share: records, weights, standardisation and round number.
 
-A decoder raises a `ValueError` and nothing else. Its text for a reply says what the hospital sent; its text for a request
-names the server's value and quotes nothing but bounds, so a hospital may send it back.
+A decoder raises only `ValueError`. For a reply, its text says what is wrong with what the hospital sent; for a request,
+it names the server's value and contains no other values than bounds, so a hospital may send it to the server.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,25 +22,25 @@ ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 ROUND, NUM_EXAMPLES = "server-round", "num-examples"
 MEANS, STDS = "means", "stds"
 LARGEST_NUMBER = 1e6
-"""No mean and no deviation of a patient's numbers is larger, whatever the unit."""
+"""Largest valid mean or standard deviation of a numeric feature, in any unit."""
 SMALLEST_STD = 1e-6
-"""In the number's unit; `data.preprocessing` gives no smaller deviation."""
-NO_MEANS = f"the server's means make no sense: {len(NUMBERS)} numbers are needed"
-"""The fault of a request without a standardisation, where the hospital needs one."""
+"""In the feature's unit; `data.preprocessing` returns no smaller standard deviation."""
+NO_MEANS = f"the server's means are invalid: {len(NUMBERS)} numbers are needed"
+"""The error for a request without a standardisation, if the hospital needs one."""
 UNREADABLE = (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError)
-"""What reading another program's array may raise."""
+"""Exceptions that reading an untrusted array may raise."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Means and standard deviations of the numbers, in `schema.NUMBERS` order and their units."""
+    """Means and standard deviations of the numeric features, in `schema.NUMBERS` order and their units."""
 
     means: tuple[float, ...]
     stds: tuple[float, ...]
 
 
 def action(message_type: str) -> str:
-    """The part of a query's message type that a `ClientApp` registers: `describe` of `query.describe`."""
+    """A query's name in a `ClientApp`: `describe` for the message type `query.describe`."""
     return message_type.removeprefix("query.")
 
 
@@ -50,45 +50,44 @@ def action(message_type: str) -> str:
 def take_records(
     content: RecordDict, kinds: Mapping[str, type[ArrayRecord | ConfigRecord | MetricRecord]]
 ) -> list[Any]:
-    """The records of these names and kinds, which must be all that there are."""
+    """The records of these names and kinds; raises a `ValueError` if there are others or one is missing."""
     records = [content.get(key) for key in kinds]
     if len(content) != len(kinds) or not all(map(isinstance, records, kinds.values())):
-        asked = f"{' and '.join(kinds)} {'was' if len(kinds) == 1 else 'were'}"
-        raise ValueError(f"it sent {list_names(content)} where {asked} asked for")
+        raise ValueError(f"it sent {list_names(content)} instead of {' and '.join(kinds)}")
     return records
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Names in a line, or that there is none."""
+    """The names separated by commas, or "nothing"."""
     return ", ".join(names) or "nothing"
 
 
 def take_counts(record: MetricRecord, keys: Sequence[str]) -> list[int]:
-    """Whole numbers of any sign, which must be all that there are."""
+    """Integers of any sign under exactly these keys."""
     counts: list[Any] = [record.get(key) for key in keys]
     if len(record) != len(keys) or not is_list(counts, int):
-        raise ValueError(f"it sent no whole numbers {', '.join(keys)}, or others beside them")
+        raise ValueError(f"it must send exactly the integers {', '.join(keys)}")
     return counts
 
 
 def is_list(values: object, kind: type) -> bool:
-    """Whether it is a list of this type only; bool is not int here."""
+    """Whether `values` is a list with elements of exactly this type; a bool is not an int here."""
     return isinstance(values, list) and all(type(value) is kind for value in values)
 
 
 def encode_arrays(weights: Weights) -> ArrayRecord:
-    """Weights as Flower carries them."""
+    """Weights as Flower's record."""
     return ArrayRecord({name: Array(values) for name, values in weights.items()})
 
 
 def decode_arrays(record: ArrayRecord, whose: str = "its") -> dict[str, NDArray[Any]]:
-    """Weights by name; all are finite numbers."""
+    """Weights by name; raises a `ValueError` if they cannot be read or are not finite."""
     try:
         weights = read_arrays(record)
     except UNREADABLE:
-        raise ValueError(f"{whose} weights make no sense: they cannot be read") from None
+        raise ValueError(f"{whose} weights are invalid: they cannot be read") from None
     if not all(each.dtype.kind in "fiu" and np.all(np.isfinite(each)) for each in weights.values()):
-        raise ValueError(f"{whose} weights make no sense: not all are finite")
+        raise ValueError(f"{whose} weights are invalid: not all are finite")
     return weights
 
 
@@ -96,7 +95,7 @@ def decode_arrays(record: ArrayRecord, whose: str = "its") -> dict[str, NDArray[
 
 
 def encode_scale(scale: Scale | None) -> dict[str, Any]:
-    """The standardisation as values of a config; nothing if each hospital has its own."""
+    """The standardisation as values of a config; empty if each hospital has its own."""
     return {MEANS: list(scale.means), STDS: list(scale.stds)} if scale else {}
 
 
@@ -108,45 +107,45 @@ def decode_scale(config: ConfigRecord) -> Scale | None:
 
 
 def decode_means(config: ConfigRecord) -> tuple[float, ...]:
-    """The federation's means of the numbers."""
+    """The federation's means of the numeric features."""
     return _decode_numbers(config, MEANS, -LARGEST_NUMBER)
 
 
 def take_config(content: RecordDict, *others: str) -> ConfigRecord:
-    """The settings of this one request, which may hold the records `others` beside them."""
+    """The config of a request, which may have the records `others` besides it."""
     config = content.get(CONFIG)
     if not isinstance(config, ConfigRecord):
-        raise ValueError("the server's message makes no sense: it has no config")
+        raise ValueError("the server's message is invalid: it has no config")
     if set(content) - {CONFIG, *others}:
-        raise ValueError("the server's message makes no sense: it has records that it should not have")
+        raise ValueError("the server's message is invalid: it has unexpected records")
     return config
 
 
 def decode_weights(content: RecordDict, key: str = ARRAYS) -> dict[str, NDArray[Any]]:
-    """A request's weights by name; all are finite numbers."""
+    """A request's weights by name; raises a `ValueError` if they cannot be read or are not finite."""
     record = content.get(key)
     if not isinstance(record, ArrayRecord):
-        raise ValueError("the server's weights make no sense: they are not those of this model")
+        raise ValueError("the server's weights are invalid: they are not those of this model")
     return decode_arrays(record, "the server's")
 
 
 def decode_round(config: ConfigRecord) -> int:
-    """The round that a request belongs to, from 1."""
+    """The round number of a request, from 1."""
     round_num = config.get(ROUND)
     if type(round_num) is not int or not 1 <= round_num < 2**31:
-        raise ValueError("the server's message makes no sense: it has no round number")
+        raise ValueError("the server's message is invalid: it has no round number")
     return round_num
 
 
 def find_round(content: RecordDict) -> int:
-    """The round that any message names; 0 if it names none."""
+    """The round number of any message; 0 if it has none."""
     config = content.get(CONFIG)
     round_num = config.get(ROUND) if isinstance(config, ConfigRecord) else None
     return round_num if type(round_num) is int else 0
 
 
 def is_number(value: object, low: float, high: float) -> bool:
-    """Whether it is an int or a float from `low` to `high`; NaN and bool are not."""
+    """Whether `value` is an int or a float from `low` to `high`; False for NaN and bool."""
     return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]
 
 
@@ -154,9 +153,7 @@ def _decode_numbers(config: ConfigRecord, key: str, smallest: float) -> tuple[fl
     """One value for each of `schema.NUMBERS`, from `smallest` to `LARGEST_NUMBER`."""
     values: Any = config.get(key)
     if not isinstance(values, list) or len(values) != len(NUMBERS):
-        raise ValueError(f"the server's {key} make no sense: {len(NUMBERS)} numbers are needed")
+        raise ValueError(f"the server's {key} are invalid: {len(NUMBERS)} numbers are needed")
     if not all(is_number(value, smallest, LARGEST_NUMBER) for value in values):
-        raise ValueError(
-            f"the server's {key} make no sense: not all are numbers from {smallest:g} to {LARGEST_NUMBER:g}"
-        )
+        raise ValueError(f"the server's {key} are invalid: not all are numbers from {smallest:g} to {LARGEST_NUMBER:g}")
     return tuple(map(float, values))

@@ -1,6 +1,7 @@
-"""The messages before the rounds: the welcome, who a hospital is, sums for the standardisation, and the first weights.
+"""The messages of the setup: welcome, description, sums for the standardisation, label counts, and initial weights.
 
-The requests `DESCRIBE`, `FIRST_MOMENTS`, `LABEL_COUNTS` and `INITIAL_WEIGHTS` are empty: hospitals do not read their content.
+The requests `DESCRIBE`, `FIRST_MOMENTS`, `LABEL_COUNTS` and `INITIAL_WEIGHTS` are empty: hospitals do not read their
+content.
 """
 
 import math
@@ -48,7 +49,7 @@ def decode_welcome(content: RecordDict) -> dict[str, Any]:
     return dict(record)
 
 
-# --- who a hospital is; the reply also says that it is ready ----------------------------------------------------------
+# --- the description of a hospital; the reply also means that it is ready ---------------------------------------------
 
 DESCRIBE = "query.describe"
 HOSPITAL, COUNTS = "hospital", "counts"
@@ -60,10 +61,10 @@ VALIDATION_COUNTS = ("validation-patients", "validation-ill")
 
 @dataclass(frozen=True)
 class Description:
-    """Who a hospital is. None stands for what it did not send.
+    """The description of a hospital; values that it does not send are None.
 
-    Under differential privacy it sends `train_patients`, a noisy count, and the `epsilon` of its guarantee; else its test
-    counts and, in a run with a validation set, its validation counts.
+    Under differential privacy it sends `train_patients` (a noisy count) and the `epsilon` of its guarantee; otherwise
+    also its test counts and, in a run with a validation set, its validation counts.
     """
 
     name: str
@@ -85,11 +86,11 @@ def encode_description(description: Description) -> RecordDict:
 
 
 def decode_description(content: RecordDict) -> Description:
-    """Who answered, with counts of patients that do not contradict each other."""
+    """The decoded description; raises a `ValueError` if its counts contradict each other."""
     who, counts = take_records(content, {HOSPITAL: ConfigRecord, COUNTS: MetricRecord})
     names = [who.get(NAME), who.get(SOURCE)]
     if len(who) != len(names) or not is_list(names, str):
-        raise ValueError(f"it sent no texts {NAME} and {SOURCE}, or others beside them")
+        raise ValueError(f"it must send exactly the texts {NAME} and {SOURCE}")
     if EPSILON in counts:
         return Description(*names, **_decode_private_counts(counts))
     return Description(*names, **_decode_counts(counts))
@@ -98,9 +99,9 @@ def decode_description(content: RecordDict) -> Description:
 def _decode_private_counts(counts: MetricRecord) -> dict[str, Any]:
     patients, epsilon = counts.get(TRAIN_PATIENTS), counts[EPSILON]
     if len(counts) != 2 or type(patients) is not int or type(epsilon) is not float:
-        raise ValueError(f"it sent other counts than {TRAIN_PATIENTS} and {EPSILON}")
+        raise ValueError(f"it must send exactly {TRAIN_PATIENTS} and {EPSILON}")
     if patients < 1 or not 0 < epsilon < math.inf:
-        raise ValueError("its count or its epsilon is no number above 0")
+        raise ValueError("its count or its epsilon is not a finite number above 0")
     return {"train_patients": patients, "epsilon": epsilon}
 
 
@@ -110,9 +111,9 @@ def _decode_counts(counts: MetricRecord) -> dict[str, Any]:
     trained, *others = take_counts(counts, keys)
     for part, patients, ill in zip(("test", "validation"), others[::2], others[1::2], strict=False):
         if not 0 <= ill <= patients:
-            raise ValueError(f"{ill} of its {patients} {part} patients are ill")
+            raise ValueError(f"its counts contradict each other: {ill} of {patients} {part} patients are ill")
     if min(trained, *others[::2]) < 1:
-        raise ValueError("it has no patient to train, to test or to choose on")
+        raise ValueError("it has no training, no test or no validation patient")
     return {key.replace("-", "_"): value for key, value in zip(keys, (trained, *others), strict=True)}
 
 
@@ -124,14 +125,14 @@ MOMENTS, SUMS = "moments", "sums"
 
 @dataclass(frozen=True)
 class MomentSums:
-    """Per number, in `schema.NUMBERS` order: how many training patients have it, and a sum over them."""
+    """Per numeric feature, in `schema.NUMBERS` order: the number of training patients with a value, and a sum over them."""
 
     counts: tuple[int, ...]
     sums: tuple[float, ...]
 
 
 def encode_second_moments_request(means: tuple[float, ...]) -> RecordDict:
-    """The request for sums of squared distances from the federation's `means`."""
+    """The request for sums of squared deviations from the federation's `means`."""
     return RecordDict({CONFIG: ConfigRecord({MEANS: list(means)})})
 
 
@@ -146,11 +147,11 @@ def encode_moments(moments: MomentSums) -> RecordDict:
 
 
 def decode_moments(content: RecordDict) -> MomentSums:
-    """A count of any size and a finite sum for each number."""
+    """An integer of any size and a finite sum for each numeric feature."""
     (record,) = take_records(content, {MOMENTS: MetricRecord})
     counts, sums = record.get(COUNTS), record.get(SUMS)
     if len(record) != 2 or not is_list(counts, int) or not is_list(sums, float):
-        raise ValueError(f"it sent no lists of {COUNTS} and {SUMS}, or others beside them")
+        raise ValueError(f"it must send exactly the lists {COUNTS} (integers) and {SUMS} (floats)")
     if not len(counts) == len(sums) == len(NUMBERS):
         raise ValueError("its sums have the wrong length")
     if not all(map(math.isfinite, sums)):
@@ -158,7 +159,7 @@ def decode_moments(content: RecordDict) -> MomentSums:
     return MomentSums(tuple(counts), tuple(sums))
 
 
-# --- how many training patients are healthy and ill -------------------------------------------------------------------
+# --- training patients by label ---------------------------------------------------------------------------------------
 
 LABEL_COUNTS = "query.label_counts"
 LABELS = "labels"
@@ -167,7 +168,7 @@ HEALTHY, ILL = "healthy", "ill"
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Training patients by label; 0 and 0 of a hospital that does not disclose them."""
+    """Training patients by label; 0 and 0 if the hospital does not disclose them."""
 
     healthy: int
     ill: int
@@ -179,12 +180,12 @@ def encode_label_counts(counts: LabelCounts) -> RecordDict:
 
 
 def decode_label_counts(content: RecordDict) -> LabelCounts:
-    """Two whole numbers of any sign."""
+    """Two integers of any sign."""
     (record,) = take_records(content, {LABELS: MetricRecord})
     return LabelCounts(*take_counts(record, (HEALTHY, ILL)))
 
 
-# --- the first weights ------------------------------------------------------------------------------------------------
+# --- the initial weights ----------------------------------------------------------------------------------------------
 
 INITIAL_WEIGHTS = "query.initial_weights"
 
@@ -195,7 +196,7 @@ def encode_initial_weights(weights: Weights) -> RecordDict:
 
 
 def decode_initial_weights(content: RecordDict) -> Weights:
-    """The weights that a run starts from: one array at least."""
+    """The initial weights: at least one array."""
     (record,) = take_records(content, {ARRAYS: ArrayRecord})
     if not record:
         raise ValueError("it sent no weights")

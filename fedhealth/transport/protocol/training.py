@@ -1,7 +1,7 @@
 """Training: the request with the global weights, and the reply with the local ones.
 
-Flower's strategies build the request themselves, from the global weights and the config of `encode_train_config`, to which
-they add the round number and FedProx's pull. `encode_train_request` makes the same message without a strategy.
+Flower's strategies build the request from the global weights and the config of `encode_train_config`, and add the round
+number and FedProx's mu. `encode_train_request` makes the same message without a strategy.
 """
 
 import math
@@ -33,15 +33,15 @@ TRAIN = "train"
 CORRECTION = "correction"
 CLASS_WEIGHTS, PROXIMAL_MU = "class-weights", "proximal-mu"
 TRAIN_LOSS = "train-loss"
-LARGEST_PULL = 100.0
-"""No pull of FedProx is stronger."""
+LARGEST_MU = 100.0
+"""Largest valid mu of FedProx."""
 SMALLEST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT = 0.5, 1e4
-"""Weights that make both classes count alike are no smaller, and larger only if one patient in 20,000 is of a class."""
+"""Weights that balance the classes are never smaller, and larger only if fewer than 1 patient in 20,000 is of a class."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainRequest:
-    """The global weights, and how they are to be trained."""
+    """The global weights and the parameters of local training."""
 
     weights: Weights
     round_num: int
@@ -49,16 +49,16 @@ class TrainRequest:
     scale: Scale | None = None
     """None if each hospital has its own."""
     class_weights: tuple[float, float] | None = None
-    """How much a healthy and an ill patient count; None for alike."""
+    """Weights of a healthy and an ill patient in the loss; None: both 1."""
     proximal_mu: float = 0.0
-    """FedProx's pull back to the global weights; 0 for none."""
+    """FedProx's mu; 0: no proximal term."""
     correction: Weights | None = None
-    """What SCAFFOLD adds to every gradient, c - c_i."""
+    """SCAFFOLD's correction c - c_i, which is added to every gradient."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainReply:
-    """The local weights; no loss under differential privacy."""
+    """The local weights; the loss is None under differential privacy."""
 
     weights: Weights
     num_examples: int
@@ -66,7 +66,7 @@ class TrainReply:
 
 
 def encode_train_config(scale: Scale | None, class_weights: tuple[float, float] | None = None) -> ConfigRecord:
-    """The config of a train request, but for what the strategy adds: the round number and FedProx's pull."""
+    """The config of a train request without the round number and FedProx's mu, which the strategy adds."""
     weighed = {CLASS_WEIGHTS: list(class_weights)} if class_weights else {}
     return ConfigRecord({**encode_scale(scale), **weighed})
 
@@ -82,12 +82,12 @@ def encode_train_request(request: TrainRequest) -> RecordDict:
 
 
 def add_correction(content: RecordDict, correction: Weights) -> RecordDict:
-    """The train request `content` with SCAFFOLD's correction; `content`, which hospitals share, is not changed."""
+    """A copy of the train request `content` with SCAFFOLD's correction."""
     return RecordDict({**content, CORRECTION: encode_arrays(correction)})
 
 
 def decode_train_request(content: RecordDict) -> TrainRequest:
-    """What to train and how; names and shapes of the weights are not checked."""
+    """The decoded request; names and shapes of the weights are not checked."""
     config = take_config(content, ARRAYS, CORRECTION)
     return TrainRequest(
         scale=decode_scale(config),
@@ -107,11 +107,11 @@ def encode_train_reply(reply: TrainReply) -> RecordDict:
 
 
 def decode_train_reply(content: RecordDict) -> TrainReply:
-    """Finite weights of any name and shape, a whole number of patients of any sign, a finite loss if there is one."""
+    """Finite weights of any name and shape, an integer number of patients, and a finite loss or None."""
     arrays, metrics = take_records(content, {ARRAYS: ArrayRecord, METRICS: MetricRecord})
     num_examples, loss = metrics.get(NUM_EXAMPLES), metrics.get(TRAIN_LOSS)
     if set(metrics) - {NUM_EXAMPLES, TRAIN_LOSS} or type(num_examples) is not int:
-        raise ValueError(f"it sent no whole number {NUM_EXAMPLES}, or others beside it and {TRAIN_LOSS}")
+        raise ValueError(f"it must send exactly an integer {NUM_EXAMPLES} and, without privacy, {TRAIN_LOSS}")
     if loss is not None and not (type(loss) is float and math.isfinite(loss)):
         raise ValueError("its training loss is not finite")
     return TrainReply(decode_arrays(arrays), num_examples, loss)
@@ -119,8 +119,8 @@ def decode_train_reply(content: RecordDict) -> TrainReply:
 
 def _decode_proximal_mu(config: ConfigRecord) -> float:
     proximal_mu: Any = config.get(PROXIMAL_MU, 0.0)
-    if not is_number(proximal_mu, 0, LARGEST_PULL):
-        raise ValueError(f"the server's proximal-mu makes no sense: a number from 0 to {LARGEST_PULL:g} is needed")
+    if not is_number(proximal_mu, 0, LARGEST_MU):
+        raise ValueError(f"the server's proximal-mu is invalid: a number from 0 to {LARGEST_MU:g} is needed")
     return float(proximal_mu)
 
 
@@ -129,5 +129,5 @@ def _decode_class_weights(config: ConfigRecord) -> tuple[float, float] | None:
         return None
     values, low, high = config[CLASS_WEIGHTS], SMALLEST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT
     if not isinstance(values, list) or len(values) != 2 or not all(is_number(value, low, high) for value in values):
-        raise ValueError(f"the server's class-weights make no sense: two numbers from {low:g} to {high:g} are needed")
+        raise ValueError(f"the server's class-weights are invalid: two numbers from {low:g} to {high:g} are needed")
     return float(values[0]), float(values[1])

@@ -21,12 +21,12 @@ from fedhealth.transport.tls.party_folder import write_folder
 from fedhealth.transport.tls.server_names import general_name, kept_names, names_of, names_without
 
 CLOCK_SLACK = timedelta(hours=1)
-"""New certificates are valid since this long ago: the clocks of hospitals differ."""
+"""New certificates are valid from this long before now, since the hospitals' clocks differ."""
 CA_NAME = "federated health CA"
 FIRST_SERVER_NAMES = ("localhost", "127.0.0.1")
-"""The names of a new server certificate for which none were given."""
+"""The names of a new server certificate if none are given."""
 LONGEST_COMMON_NAME = 64
-"""Bytes that the `cryptography` package takes for a name (RFC 5280, ub-common-name, counts letters)."""
+"""Maximum length of a name in bytes in the `cryptography` package (RFC 5280, ub-common-name, counts characters)."""
 NO_USE = dict.fromkeys(
     (
         "digital_signature",
@@ -47,7 +47,7 @@ NO_USE = dict.fromkeys(
 class Issued:
     """One folder: whether it was created now (`made`) or existed before, until when it is valid, and its server names.
 
-    `missing` are the server names that were asked for and that the kept certificate lacks; `dropped` are those of the
+    `missing` are the requested server names that the kept certificate lacks; `dropped` are those of the
     replaced certificate that the new one lacks.
     """
 
@@ -105,7 +105,7 @@ def issue_certificates(
 
 
 def _ensure_server(folder: Path, asked: tuple[str, ...], authority: _Authority, *, days: int, force: bool) -> Issued:
-    """The server's folder, with the names that were asked for, else those that it has, else `FIRST_SERVER_NAMES`."""
+    """The server's folder, with the requested names, else those of its certificate, else `FIRST_SERVER_NAMES`."""
     if not folder.exists():
         return _ensure_party(
             folder, (asked or FIRST_SERVER_NAMES)[0], asked or FIRST_SERVER_NAMES, authority, days=days

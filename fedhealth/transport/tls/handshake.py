@@ -1,7 +1,7 @@
-"""TLS on one accepted connection, and what a failed handshake means.
+"""TLS on one accepted connection, and the reasons of failed handshakes.
 
-gRPC's C core tells Python nothing of a failed handshake, and asyncio's TLS closes without the alert that tells the other
-side why; so the server shakes hands itself, with the `ssl` module's memory buffers.
+gRPC's C core does not report a failed handshake to Python, and asyncio's TLS closes the connection without the alert
+that gives the peer the reason; so the server does the handshake itself, with the `ssl` module's memory buffers.
 """
 
 import asyncio
@@ -10,19 +10,19 @@ import ssl
 
 CHUNK = 256 * 1024
 STALL_SECONDS = 60.0
-"""A connection that takes nothing for this long is closed."""
+"""A connection whose peer reads nothing for this long is closed."""
 TLS_FIRST_BYTE = b"\x16"
 PLAIN_TEXT_ALERT = b"\x15\x03\x03\x00\x02\x02\x46"
-"""Fatal alert "protocol version": how a program that speaks no TLS can tell that this end does."""
-LAST_WORD_SECONDS = 1.0
+"""Fatal alert "protocol version"; it shows a client without TLS that the server requires TLS."""
+ALERT_SECONDS = 1.0
 
 
 class PlainTextError(Exception):
-    """The other side does not speak TLS."""
+    """The peer does not use TLS."""
 
 
 class TlsStream:
-    """The server's end of one TLS connection; owns the socket. `silent`: nothing has come yet."""
+    """The server's end of one TLS connection; owns the socket. `silent`: nothing has been received yet."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = sock
@@ -31,13 +31,13 @@ class TlsStream:
         self._sending = asyncio.Lock()
         self.silent = True
 
-    async def shake_hands(self) -> None:
-        """Until both sides know each other.
+    async def handshake(self) -> None:
+        """Complete the TLS handshake.
 
         Raises
         ------
         PlainTextError, ssl.SSLError, ConnectionError
-            `explain` says what they mean.
+            `explain` gives their reasons.
         """
         while True:
             try:
@@ -55,8 +55,8 @@ class TlsStream:
             self._incoming.write(received)
 
     async def send_alert(self) -> None:
-        """Send the alert that tells the other side why, and wait a moment so that it can be read."""
-        async with asyncio.timeout(LAST_WORD_SECONDS):
+        """Send the TLS alert with the reason, and wait a moment so that the peer can read it."""
+        async with asyncio.timeout(ALERT_SECONDS):
             await self._flush()
             self._sock.shutdown(socket.SHUT_WR)
             while await asyncio.get_running_loop().sock_recv(self._sock, CHUNK):
@@ -64,16 +64,16 @@ class TlsStream:
 
     @property
     def protocol(self) -> str | None:
-        """What the two will speak inside TLS."""
+        """The application protocol that was negotiated (ALPN)."""
         return self._tls.selected_alpn_protocol()
 
     @property
     def certificate(self) -> bytes:
-        """The other side's certificate (DER)."""
+        """The peer's certificate (DER)."""
         return self._tls.getpeercert(binary_form=True) or b""
 
     async def read(self) -> bytes:
-        """What has come, decrypted; nothing at the end."""
+        """The next received bytes, decrypted; empty at the end."""
         while True:
             if clear := self._decrypt():
                 return clear
@@ -86,7 +86,7 @@ class TlsStream:
                 self._incoming.write_eof()
 
     async def write(self, clear: bytes) -> None:
-        """Encrypt and send; a `TimeoutError` if the other side takes nothing."""
+        """Encrypt and send; raises a `TimeoutError` if the peer does not read."""
         self._tls.write(clear)
         await self._flush()
 
@@ -99,7 +99,7 @@ class TlsStream:
         try:
             while part := self._tls.read(CHUNK):
                 parts.append(part)
-            self._incoming.write_eof()  # the other side has said goodbye
+            self._incoming.write_eof()  # the peer has closed the TLS connection
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:
@@ -108,7 +108,7 @@ class TlsStream:
         return b"".join(parts)
 
     async def _flush(self) -> None:
-        # Both directions may have something to send, and a socket takes one sender at a time.
+        # Reading and writing may both have to send, and only one coroutine may send on a socket at a time.
         async with self._sending:
             if secret := self._outgoing.read():
                 async with asyncio.timeout(STALL_SECONDS):
@@ -130,34 +130,34 @@ VERIFY_CODES = {
 }
 """OpenSSL's X509_V_ERR codes."""
 REASONS = {
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it sent no certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it requires a certificate",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust this end's certificate (another CA)",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept this end's certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept this end's certificate",
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "it does not accept this end's certificate (wrong purpose)",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that this end's certificate has expired",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "it does not speak TLS 1.3",
-    "UNSUPPORTED_PROTOCOL": "it does not speak TLS 1.3",
-    "WRONG_VERSION_NUMBER": "it speaks plain text instead of TLS",
-    "HTTP_REQUEST": "it speaks plain text instead of TLS",
-    "RECORD_LAYER_FAILURE": "it speaks plain text instead of TLS",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it reports that this end's certificate has expired",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it does not support TLS 1.3",
+    "UNSUPPORTED_PROTOCOL": "it does not support TLS 1.3",
+    "WRONG_VERSION_NUMBER": "it uses plain text instead of TLS",
+    "HTTP_REQUEST": "it uses plain text instead of TLS",
+    "RECORD_LAYER_FAILURE": "it uses plain text instead of TLS",
 }
-"""OpenSSL's reasons."""
+"""OpenSSL's reason codes."""
 
 
 def explain(error: Exception) -> str:
     """The reason of a failed handshake, as text."""
     match error:
         case ssl.SSLCertVerificationError():
-            return VERIFY_CODES.get(error.verify_code, f"its certificate is not sound ({error.verify_message})")
+            return VERIFY_CODES.get(error.verify_code, f"its certificate is invalid ({error.verify_message})")
         case ssl.SSLEOFError() | ConnectionError():
-            return "it hung up during the handshake"
+            return "it closed the connection during the handshake"
         case ssl.SSLError():
             reason = error.reason or "unknown reason"
             return REASONS.get(reason, f"the TLS handshake failed ({reason.replace('_', ' ').lower()})")
         case PlainTextError():
-            return "it speaks plain text instead of TLS"
+            return "it uses plain text instead of TLS"
         case TimeoutError():
             return "it did not finish the handshake in time"
         case _:

@@ -1,6 +1,6 @@
-"""Who a program is on the link: a folder with `ca.pem`, `cert.pem` and `key.pem`, checked before anything is sent.
+"""The identity of one party: a folder with `ca.pem`, `cert.pem` and `key.pem`, validated before anything is sent.
 
-The files may come from `authority.py` or from a hospital's own PKI; `cert.pem` may carry intermediate certificates.
+The files may come from `authority.py` or from a hospital's own PKI; `cert.pem` may contain intermediate certificates.
 """
 
 import os
@@ -19,15 +19,15 @@ from fedhealth.common.errors import UsageError
 
 LONGEST_CHAIN = 8
 RENEW_DAYS = 30
-"""A certificate that ends sooner than this is worth a warning."""
+"""There is a warning if a certificate expires sooner than this."""
 PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """One party's certificate, its private key and the CA that it trusts, all as PEM.
+    """One party's certificate, its private key and its trusted CA, all as PEM.
 
-    `purposes` says what the certificate is for ("server", "client"); `warnings` are lines for its owner.
+    `purposes` are the allowed uses of the certificate ("server", "client"); `warnings` are lines for its owner.
     """
 
     folder: Path
@@ -41,20 +41,22 @@ class Identity:
     warnings: tuple[str, ...]
 
     def require_usable(self, purpose: str) -> None:
-        """A one-line `UsageError` if the certificate is for something else, or is not valid today."""
+        """Raise a `UsageError` if the certificate is for another purpose or is not valid now."""
         if purpose not in self.purposes:
             has = " and ".join(sorted(self.purposes)) or "other"
-            raise UsageError(f"{self.folder / 'cert.pem'}: is a {has} certificate; give the folder of a {purpose}'s")
+            raise UsageError(
+                f"{self.folder / 'cert.pem'}: is a {has} certificate; give a folder with a {purpose} certificate"
+            )
         _require_valid_now(self.folder / "cert.pem", self.not_before, self.not_after)
 
     def server_context(self) -> ssl.SSLContext:
-        """For accepting clients: TLS 1.3 with a certificate of this CA, HTTP/2."""
+        """The context for accepting clients: TLS 1.3, HTTP/2, client certificates of this CA required."""
         context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        context.num_tickets = 0  # nobody comes in on an old session without showing its certificate again
+        context.num_tickets = 0  # no session resumption: every connection must present its certificate
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """For finding out what a server says, as gRPC's own TLS would."""
+        """The context for connecting to a server, with the same checks as gRPC's own TLS."""
         return self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
@@ -70,16 +72,16 @@ class Identity:
 
 
 def load_identity(folder: Path) -> Identity:
-    """Read a folder of certificates; whatever is wrong with it is a one-line `UsageError`."""
+    """Read and validate a folder of certificates; raises a `UsageError` for any fault."""
     ca, cert, key = (_read(folder, name) for name in ("ca.pem", "cert.pem", "key.pem"))
     authorities = _certificates(folder / "ca.pem", ca)
     leaf, *between = _certificates(folder / "cert.pem", cert)
     _require_key(folder, leaf, key)
     name = name_of(leaf)
     if name is None:
-        raise UsageError(f"{folder / 'cert.pem'}: names nobody, or several (its subject needs exactly one common name)")
+        raise UsageError(f"{folder / 'cert.pem'}: its subject must have exactly one common name")
     _require_valid_now(folder / "cert.pem", leaf.not_valid_before_utc, leaf.not_valid_after_utc)
-    latest = max(authorities, key=lambda authority: authority.not_valid_after_utc)  # a bundle may hold old ones, too
+    latest = max(authorities, key=lambda authority: authority.not_valid_after_utc)  # a bundle may contain expired ones
     _require_valid_now(folder / "ca.pem", latest.not_valid_before_utc, latest.not_valid_after_utc)
     if not _is_issued_by(leaf, between, authorities):
         raise UsageError(
@@ -99,26 +101,24 @@ def load_identity(folder: Path) -> Identity:
 
 
 def name_of(certificate: x509.Certificate) -> str | None:
-    """Whom a certificate names: its only common name; None if it has none or several."""
+    """The certificate's only common name; None if it has none or several."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value).strip() or None if len(names) == 1 else None
 
 
 def day(moment: datetime) -> str:
-    """A certificate's date as a person reads it."""
+    """A certificate's date as text."""
     return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _read(folder: Path, name: str) -> bytes:
     if not folder.is_dir():
-        raise UsageError(
-            f"{folder}: there is no such folder of certificates; make it with python -m fedhealth certificates"
-        )
+        raise UsageError(f"{folder}: no such folder of certificates; make it with python -m fedhealth certificates")
     try:
         return (folder / name).read_bytes()
     except FileNotFoundError:
         raise UsageError(
-            f"{folder / name}: is missing; a folder of certificates holds ca.pem, cert.pem and key.pem"
+            f"{folder / name}: is missing; a folder of certificates contains ca.pem, cert.pem and key.pem"
         ) from None
     except OSError as error:
         raise UsageError(f"{folder / name}: cannot be read ({error.strerror})") from None
@@ -128,7 +128,7 @@ def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
-        raise UsageError(f"{path}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)") from None
+        raise UsageError(f"{path}: contains no certificate in PEM format (-----BEGIN CERTIFICATE-----)") from None
 
 
 def _require_key(folder: Path, leaf: x509.Certificate, content: bytes) -> None:
@@ -137,10 +137,10 @@ def _require_key(folder: Path, leaf: x509.Certificate, content: bytes) -> None:
         key = load_pem_private_key(content, password=None)
     except TypeError:
         raise UsageError(
-            f"{path}: is locked with a password; store it unlocked and readable by its owner only"
+            f"{path}: is encrypted with a password; store it unencrypted and readable by its owner only"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise UsageError(f"{path}: holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)") from None
+        raise UsageError(f"{path}: contains no private key in PEM format (-----BEGIN PRIVATE KEY-----)") from None
     both = (key.public_key(), leaf.public_key())
     if len({part.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for part in both}) > 1:
         raise UsageError(f"{path}: does not belong to {folder / 'cert.pem'}; copy both from one place")
@@ -155,7 +155,7 @@ def _require_valid_now(path: Path, not_before: datetime, not_after: datetime) ->
 
 
 def _is_issued_by(leaf: x509.Certificate, between: list[x509.Certificate], authorities: list[x509.Certificate]) -> bool:
-    """Whether signatures lead from the certificate to one of the authorities."""
+    """Whether a chain of signatures leads from the certificate to one of the authorities."""
     current = leaf
     for _ in range(LONGEST_CHAIN):
         if any(is_signed_by(current, authority) for authority in authorities):
@@ -168,7 +168,7 @@ def _is_issued_by(leaf: x509.Certificate, between: list[x509.Certificate], autho
 
 
 def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether a certificate names this issuer and carries its signature."""
+    """Whether a certificate names this issuer and has its signature."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -177,7 +177,7 @@ def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
 
 
 def _purposes(leaf: x509.Certificate) -> frozenset[str]:
-    """What the certificate may be used for; one that does not say may be used for both."""
+    """The purposes of the certificate; both if it does not restrict them."""
     try:
         usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
@@ -189,7 +189,7 @@ def _warnings(folder: Path, leaf: x509.Certificate) -> list[str]:
     warnings = []
     path = folder / "key.pem"
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        warnings.append(f"{path}: others on this computer can read this private key; chmod 600 {path}")
+        warnings.append(f"{path}: other users of this computer can read this private key; run chmod 600 {path}")
     left = leaf.not_valid_after_utc - datetime.now(UTC)
     if left < timedelta(days=RENEW_DAYS):
         ends = f"{day(leaf.not_valid_after_utc)}, in {left.days} days"

@@ -1,7 +1,7 @@
 """A TLS proxy in front of the gRPC server: verifies certificates, reports refusals with their reason, forwards the rest.
 
-The gRPC server listens on this machine's loopback. An accepted connection is forwarded to it from a local port; `peer` gives
-the name in the certificate behind a local port, and None for every other port.
+The gRPC server listens on this machine's loopback. An accepted connection is forwarded to it from a local port;
+`TlsProxy.peer` maps that local port to the name in the certificate.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from fedhealth.transport.tls.handshake import CHUNK, STALL_SECONDS, TlsStream, e
 from fedhealth.transport.tls.identity import name_of
 
 MOST_PENDING, MOST_PENDING_PER_HOST = 256, 32
-"""How many handshakes may be pending at once, in all and from one address."""
+"""Maximum number of pending handshakes, in total and from one address."""
 MOST_PER_PEER = 8
-"""How many connections one certificate may hold."""
+"""Maximum number of connections with one certificate."""
 QUIET_SECONDS = 5.0
-"""The same refusal of the same host is reported once in this time."""
+"""The same refusal of the same host is reported at most once in this time."""
 LOOPBACK_HOST = "127.0.0.1"
 FULL_SECONDS = 0.1
-"""How long to wait when the system has no file descriptor left for one more connection."""
+"""How long to wait if the system has no file descriptor left."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TlsProxy:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def open(self, host: str, port: int, inner_port: int) -> int:
-        """Listen on every address of the host; an `OSError` if that cannot be. Returns the port."""
+        """Listen on every address of the host and return the port; raises an `OSError` if that fails."""
         self._inner_port = inner_port
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -68,11 +68,11 @@ class TlsProxy:
         return port
 
     def peer(self, local_port: int) -> Peer | None:
-        """The verified peer of a forwarded connection, by its local port."""
+        """The verified peer of the connection that is forwarded from this local port; None for any other port."""
         return self._peers.get(local_port)
 
     def stop_listening(self) -> None:
-        """Free the port; accepted connections go on."""
+        """Close the port; accepted connections continue."""
         for task in self._accepting:
             task.cancel()
         for listener in self._listeners:
@@ -99,7 +99,7 @@ class TlsProxy:
             task.add_done_callback(self._connections.discard)
 
     async def _receive(self, sock: socket.socket, host: str, port: int) -> None:
-        """One connection from its first byte to its last."""
+        """Handle one accepted connection until it ends."""
         peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         stream = TlsStream(sock, self._context)
@@ -107,7 +107,7 @@ class TlsProxy:
             if name := await self._identify(stream, host, peer):
                 await self._forward(stream, Peer(name, peer))
         except (OSError, TimeoutError):
-            pass  # the stream at the gRPC server ends, too, and is reported there
+            pass  # the stream at the gRPC server ends as well, and is reported there
         finally:
             stream.close()
 
@@ -119,9 +119,9 @@ class TlsProxy:
         self._pending[host] += 1
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await stream.shake_hands()
+                await stream.handshake()
         except Exception as error:  # noqa: BLE001  # the peer is not authenticated and may send anything: refuse it
-            if not (stream.silent and isinstance(error, ConnectionError)):  # such as the doctor's look at the port
+            if not (stream.silent and isinstance(error, ConnectionError)):  # such as the preflight check of the port
                 self._report(host, peer, explain(error))
             await stream.send_alert()
             return None
@@ -133,17 +133,17 @@ class TlsProxy:
         return None if reason else name
 
     def _read_name(self, stream: TlsStream) -> tuple[str, str]:
-        """(name, reason for a refusal or "")."""
+        """(name in the certificate, reason for a refusal or "")."""
         try:
             name = name_of(x509.load_der_x509_certificate(stream.certificate))
-        except ValueError:  # OpenSSL takes what a stricter reader does not
+        except ValueError:  # OpenSSL accepts certificates that the stricter `cryptography` does not
             return "", "its certificate cannot be read"
         if name is None or not name.isprintable():
-            return "", "its certificate names nobody, or several"
+            return "", "its certificate does not have exactly one printable common name"
         if stream.protocol != "h2":
-            return name, f"it does not speak HTTP/2 ({name})"
+            return name, f"it does not use HTTP/2 ({name})"
         if sum(peer.name == name for peer in self._peers.values()) >= MOST_PER_PEER:
-            return name, f"{name} has {MOST_PER_PEER} connections already"
+            return name, f"{name} already has {MOST_PER_PEER} connections"
         return name, ""
 
     async def _forward(self, stream: TlsStream, peer: Peer) -> None:
@@ -190,7 +190,7 @@ async def _pump(stream: TlsStream, inner: socket.socket) -> None:
 
 
 def _listen(family: int, address: str, port: int) -> socket.socket:
-    # All addresses of IPv6 mean those of IPv4, too, as gRPC has it.
+    # "::" includes all IPv4 addresses, as in gRPC.
     both = address == "::" and socket.has_dualstack_ipv6()
     listener = socket.create_server((address, port), family=family, backlog=128, dualstack_ipv6=both)
     listener.setblocking(False)

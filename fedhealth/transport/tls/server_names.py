@@ -10,7 +10,7 @@ from fedhealth.common.errors import UsageError
 
 
 def general_name(name: str) -> x509.GeneralName:
-    """A host name or an address as a certificate holds it."""
+    """A host name or an address in a certificate's form."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -27,7 +27,7 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def kept_names(folder: Path, *, required: bool) -> tuple[str, ...]:
-    """The names in the certificate of a folder; without one none, or a `UsageError` if they are required."""
+    """The names in the certificate of a folder; without a certificate none, or a `UsageError` if they are required."""
     try:
         names = names_of(x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes()))
     except (ValueError, FileNotFoundError):
@@ -38,7 +38,7 @@ def kept_names(folder: Path, *, required: bool) -> tuple[str, ...]:
 
 
 def names_without(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
-    """The names that are not among `others`; neither case (RFC 4343) nor the spelling of an address counts."""
+    """The names that are not among `others`, regardless of case (RFC 4343) and of the spelling of an address."""
     known = set(map(_canonical, others))
     return tuple(name for name in names if _canonical(name) not in known)
 

@@ -1,4 +1,4 @@
-"""Key pairs by which Flower's SuperLink knows its SuperNodes: beside a hospital's certificate, in OpenSSH's form."""
+"""Key pairs for the authentication of Flower's SuperNodes, in OpenSSH format, beside a hospital's certificate."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ PRIVATE, PUBLIC = "supernode.key", "supernode.pub"
 
 
 def ensure_supernode_keys(folder: Path, *, force: bool) -> bool:
-    """Write both keys into a hospital's folder unless they are there (or with `force`); whether they were made now.
+    """Write both keys into a hospital's folder if they are missing or `force` is set; True if they were written.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def ensure_supernode_keys(folder: Path, *, force: bool) -> bool:
     paths = (folder / PRIVATE, folder / PUBLIC)
     if all(path.exists() for path in paths) and not force:
         return False
-    key = ec.generate_private_key(ec.SECP384R1())  # Flower asks for a NIST curve
+    key = ec.generate_private_key(ec.SECP384R1())  # Flower requires a NIST curve
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     try:

@@ -1,4 +1,4 @@
-"""The questions before the rounds: who answers, who is waited for, and who is left out because it cannot answer."""
+"""The queries before the rounds: replies, waiting, and hospitals that are left out because they cannot take part."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,22 +20,22 @@ T = TypeVar("T")
 Read = Callable[[Message], T]
 POLL_SECONDS = 0.02
 REMIND_SECONDS = 10.0
-"""How often the server says again whom it is waiting for."""
+"""Time between two reports of the hospitals that the server is waiting for."""
 
 
-class SetupQuestions:
-    """Asks hospitals. One that fails is left out, as long as enough others stay; one that leaves meanwhile is waited for.
+class SetupQueries:
+    """Sends queries to the hospitals. One that fails is left out if enough others remain; one that leaves is waited for.
 
     Parameters
     ----------
-    wanted : how many hospitals take part.
-    max_wait : seconds that all waiting may take together.
-    on_event : informed of the waiting, and of each hospital that is left out.
-    admission : where a hospital that is left out is expelled.
+    wanted : number of hospitals that are to take part.
+    max_wait : seconds for all waiting together.
+    on_event : called with `Waiting` events, and for each hospital that is left out.
+    admission : expels a hospital that is left out.
 
     Attributes
     ----------
-    members : node id -> hospital, of those who take part so far.
+    members : node id -> hospital, of those that take part so far.
     """
 
     def __init__(
@@ -54,52 +54,52 @@ class SetupQuestions:
         self._wanted = wanted
         self._max_wait = max_wait
         self._deadline = time.monotonic() + max_wait
-        self._next_word = 0.0
+        self._next_report = 0.0
         self._on_event = on_event
         self._admission = admission
         self._left_out: dict[int, tuple[str, str]] = {}
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Hospital -> why it takes no part."""
+        """Hospital -> why it does not take part."""
         return dict(self._left_out.values())
 
     @property
     def staying(self) -> int:
-        """How many hospitals are to take part without those."""
+        """Number of hospitals that take part or are still missing."""
         return self._wanted - len(self._left_out)
 
     def here(self) -> set[int]:
-        """Who is connected and not left out."""
+        """The connected nodes that are not left out."""
         return set(self._grid.get_node_ids()) - self._left_out.keys()
 
-    def ask_all(
+    def query_all(
         self,
-        question: str,
+        message_type: str,
         content: RecordDict,
         decode: Callable[[RecordDict], S],
         check: Callable[[S, Member], T],
     ) -> list[T]:
-        """Every member's answer, which `check` holds against what the member has declared."""
+        """Every member's reply, validated by `check` against what the member has declared."""
 
         def read(reply: Message) -> T:
             return check(decode(reply.content), self.members[reply.metadata.src_node_id])
 
-        return self.ask(self.members, question, content, read)
+        return self.query(self.members, message_type, content, read)
 
-    def ask(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> list[T]:
-        """The answer of each node that is not left out, in the order of names: an engine may number its nodes anew."""
-        asked, answers = set(nodes), dict[int, T]()
-        while missing := asked - answers.keys() - self._left_out.keys():
-            answers |= self.ask_those_here(sorted(missing & self.here()), question, content, read)
-            if away := ", ".join(sorted(map(self.name, missing - answers.keys() - self._left_out.keys()))):
-                self.wait(f"{away} left and did not come back", [self.name(node) for node in answers])
-        return [answers[node] for node in sorted(answers, key=self.name)]
+    def query(self, nodes: Iterable[int], message_type: str, content: RecordDict, read: Read[T]) -> list[T]:
+        """The reply of each node that is not left out, in the order of names, since node ids may differ between runs."""
+        asked, contents = set(nodes), dict[int, T]()
+        while missing := asked - contents.keys() - self._left_out.keys():
+            contents |= self.query_once(sorted(missing & self.here()), message_type, content, read)
+            if away := ", ".join(sorted(map(self.name, missing - contents.keys() - self._left_out.keys()))):
+                self.wait(f"{away} left and did not come back", [self.name(node) for node in contents])
+        return [contents[node] for node in sorted(contents, key=self.name)]
 
-    def ask_those_here(self, nodes: Iterable[int], question: str, content: RecordDict, read: Read[T]) -> dict[int, T]:
-        """Each node's answer, without those who left before they gave one; who cannot give one is left out."""
-        messages = [Message(content, dst_node_id=node, message_type=question) for node in nodes]
-        waiting, answers = set(self._grid.push_messages(messages)), dict[int, T]()
+    def query_once(self, nodes: Iterable[int], message_type: str, content: RecordDict, read: Read[T]) -> dict[int, T]:
+        """The reply of each of these nodes, except those that leave first; a node that cannot reply is left out."""
+        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in nodes]
+        waiting, contents = set(self._grid.push_messages(messages)), dict[int, T]()
         while waiting:
             replies = list(self._grid.pull_messages(sorted(waiting)))
             for reply in replies:
@@ -108,34 +108,34 @@ class SetupQuestions:
                 if reply.has_error() and reply.error.code in ABSENT:
                     continue
                 try:
-                    answers[node] = _read(reply, read, question)
+                    contents[node] = _read(reply, read, message_type)
                 except ValueError as fault:
                     self._leave_out(node, str(fault))
             self._require_enough()
             if waiting and not replies:
-                answered = [self.name(node, answer) for node, answer in answers.items()]
-                self.wait(f"{len(waiting)} of {len(messages)} hospitals gave no answer to {question}", answered)
-        return answers
+                answered = [self.name(node, described) for node, described in contents.items()]
+                self.wait(f"{len(waiting)} of {len(messages)} hospitals did not reply to {message_type}", answered)
+        return contents
 
-    def name(self, node: int, answer: object = None) -> str:
-        """The hospital's name: as it said, as it joined, or, on Flower's engines, which know no names, its node id."""
-        if isinstance(known := self.members.get(node, answer), Member):
+    def name(self, node: int, described: object = None) -> str:
+        """The hospital's name from its description or its join; on Flower's engines, without names, its node id."""
+        if isinstance(known := self.members.get(node, described), Member):
             return known.name
         joined = self._grid.name_of(node) if isinstance(self._grid, BaseGrid) else None
         return joined or f"node {node}"
 
-    def wait(self, complaint: str, answered: Sequence[str]) -> None:
-        """Sleep for a moment; `complaint` becomes a `RunError` when the time is up."""
+    def wait(self, problem: str, answered: Sequence[str]) -> None:
+        """Sleep for `POLL_SECONDS`; raises a `RunError` with the text `problem` when the time is up."""
         now = time.monotonic()
         if now >= self._deadline:
-            raise RunError(f"{complaint} within {self._max_wait:g} s; see --max-wait")
-        if now >= self._next_word:
+            raise RunError(f"{problem} within {self._max_wait:g} s; to wait longer, raise --max-wait")
+        if now >= self._next_report:
             self._on_event(Waiting(len(self.here()), self.staying, self._deadline - now, sorted(answered)))
-            self._next_word = now + REMIND_SECONDS
+            self._next_report = now + REMIND_SECONDS
         time.sleep(POLL_SECONDS)
 
     def _leave_out(self, node: int, reason: str) -> None:
-        """Go on without a hospital."""
+        """Continue without a hospital."""
         name = self.name(node)
         self._left_out[node] = name, reason
         self.members.pop(node, None)
@@ -143,7 +143,7 @@ class SetupQuestions:
         self._on_event(Dropped(name, reason))
 
     def _require_enough(self) -> None:
-        """Raise a `RunError` that names all who are left out if those who stay are too few for a round."""
+        """Raise a `RunError` with all hospitals that are left out, if too few remain for a round."""
         if self.staying < min(self._settings.min_hospitals, self._wanted):
             flags = "--min-hospitals"
         elif share_of(self.staying, self._settings.fraction) < fewest_hospitals(self._settings):
@@ -154,11 +154,11 @@ class SetupQuestions:
         raise RunError(f"only {self.staying} of {self._wanted} hospitals can take part, too few for {flags}: {reasons}")
 
 
-def _read(reply: Message, read: Read[T], question: str) -> T:
-    """What `read` makes of the reply; a `ValueError` that goes on with a sentence about the hospital if it is no answer."""
+def _read(reply: Message, read: Read[T], message_type: str) -> T:
+    """The decoded reply; raises a `ValueError` whose text continues a sentence that starts with the hospital's name."""
     if reply.has_error():
-        raise ValueError(f"could not reply to {question}: {readable(reply.error.reason)}")
+        raise ValueError(f"could not reply to {message_type}: {readable(reply.error.reason)}")
     try:
         return read(reply)
     except ValueError as problem:
-        raise ValueError(f"sent an invalid reply to {question}: {readable(problem)}") from None
+        raise ValueError(f"sent an invalid reply to {message_type}: {readable(problem)}") from None
