@@ -12,6 +12,8 @@ LEAST_PATIENTS = 20
 """Of a virtual hospital: fewer could not be split into patients to train and to test on."""
 PATIENTS_RANGE = f"a number from {LEAST_PATIENTS} to 1000000"
 ENGINE_KEYS = frozenset({"out", "data", "patients"})
+RUN_NAME = "run"
+"""The key under which a service's run config has the name of the run; it is no setting."""
 
 
 @dataclass(frozen=True)

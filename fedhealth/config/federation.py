@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from fedhealth.common.errors import UsageError
 from fedhealth.config.checks import LONGEST_WAIT, read_values, require
-from fedhealth.config.engine import ENGINE_KEYS
+from fedhealth.config.engine import ENGINE_KEYS, RUN_NAME
 from fedhealth.config.federation_flags import (
     Calibration,
     ModelFlags,
@@ -178,7 +178,7 @@ class FederationSettings(PrivacyFlags, ModelSelectionFlags, RobustnessFlags, Mod
             A key that is no setting, or a value out of its range or of another type.
         """
         known = {f.name.replace("_", "-"): f for f in dataclasses.fields(FederationSettings)}
-        if unknown := sorted(set(run_config) - set(known) - ENGINE_KEYS):
+        if unknown := sorted(set(run_config) - set(known) - ENGINE_KEYS - {RUN_NAME}):
             raise UsageError(f"run config: unknown key {unknown[0]}; known are {', '.join(known)}")
         values = read_values(run_config, {key: known[key] for key in run_config if key in known})
         for name, allowed in NAMED:

@@ -74,7 +74,7 @@ class GrpcGrid(BaseGrid):
             try:
                 yield f"{address.rpartition(':')[0]}:{port}"
             except BaseException as error:
-                self._on_loop(self._server.shut(_reason(error)))
+                self._on_loop(self._server.shut(failure_text(error)))
                 raise
             self._on_loop(self._server.shut(None))
         finally:
@@ -144,7 +144,7 @@ def _by_node(replies: Iterable[Message]) -> list[Message]:
     return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
 
 
-def _reason(error: BaseException) -> str:
+def failure_text(error: BaseException) -> str:
     """The reason that is sent to the hospitals when a run fails."""
     if isinstance(error, KeyboardInterrupt):
         return "stopped by its coordinator"

@@ -100,16 +100,19 @@ class StreamServer:
 
     async def shut(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:
         """End every stream, with `failure` as the reason if the run failed, and close the port."""
-        self._closing = True
         if self._proxy:
             self._proxy.stop_listening()
+        self._end_streams(failure)
+        await self._server.stop(grace)
+        if self._proxy:
+            await self._proxy.shut(min(grace, 1.0))
+
+    def _end_streams(self, failure: str | None) -> None:
+        self._closing = True
         for stream in self._streams.values():
             if failure:
                 stream.end(grpc.StatusCode.ABORTED, failure)
             stream.outbox.put_nowait(None)
-        await self._server.stop(grace)
-        if self._proxy:
-            await self._proxy.shut(min(grace, 1.0))
 
     def post(self, batch: Batch) -> None:
         """Send a batch; a hospital that is not connected gets an error reply at once."""

@@ -1,0 +1,97 @@
+"""The server's end of the link for many runs: the port stays open, and between two runs nobody is admitted."""
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from flwr.app import Context, RecordDict
+
+from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
+from fedhealth.transport.grpc.grid import GrpcGrid, failure_text
+from fedhealth.transport.grpc.pending import PendingRequests
+from fedhealth.transport.grpc.server import SHUTDOWN_SECONDS, OnChange, StreamServer
+from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
+from fedhealth.transport.tls.identity import Identity
+
+NO_RUN = "no run is on; come back later"
+POLL_SECONDS = 0.02
+
+
+class ClosedAdmission(Admission):
+    """Nobody joins yet. The code is that of a server that is away, so that every client comes back."""
+
+    def __init__(self) -> None:
+        super().__init__(capacity=0)
+
+    def check(self, caller: Caller, here: Collection[str]) -> None:
+        """Refuse everybody."""
+        raise RefusedError(grpc.StatusCode.UNAVAILABLE, NO_RUN)
+
+
+class ServiceServer(StreamServer):
+    """The streams of one run after the other, of `most_hospitals` each at most; `on_idle` hears changes between the runs."""
+
+    def __init__(self, most_hospitals: int, on_idle: OnChange, tls: Identity | None) -> None:
+        super().__init__({}, most_hospitals, on_idle, tls, ())
+        self.admission = ClosedAdmission()
+        self._on_idle = on_idle
+
+    async def open_run(self, run_config: Mapping[str, Any], admission: Admission, on_change: OnChange) -> None:
+        """From now on the hospitals that `admission` lets in may join."""
+        self._run_config, self.admission, self._on_change = dict(run_config), admission, on_change
+        self.questions = PendingRequests()
+        self._closing = False
+
+    async def close_run(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:
+        """End every stream, with `failure` as the reason if the run failed, and let nobody join until the next run."""
+        self._run_config, self.admission = {}, ClosedAdmission()
+        self._end_streams(failure)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        while self._streams and loop.time() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+        for stream in tuple(self._streams.values()):  # it reads nothing; from now on nothing is read from it, either
+            stream.end(grpc.StatusCode.UNAVAILABLE, "the run is over")
+            self._leave(stream)
+        self._on_change = self._on_idle
+
+    async def _refuse(self, context: Any, refusal: RefusedError, peer: str = "") -> None:
+        if refusal.code == grpc.StatusCode.UNAVAILABLE:  # between two runs hospitals ask again and again
+            await context.abort(refusal.code, str(refusal))
+        await super()._refuse(context, refusal, peer)
+
+
+class ServiceGrid(GrpcGrid):
+    """Flower's `Grid` for the runs of a service, one after the other, over one port."""
+
+    def __init__(self, most_hospitals: int, on_idle: OnChange, tls: Identity | None = None) -> None:
+        super().__init__({}, most_hospitals, on_idle, tls)
+        self._server: ServiceServer = ServiceServer(most_hospitals, on_idle, tls)
+
+    @contextmanager
+    def running(
+        self,
+        run_config: Mapping[str, Any],
+        capacity: int,
+        on_change: OnChange,
+        allow: Collection[str] = (),
+        members: Collection[str] | None = None,
+    ) -> Iterator[None]:
+        """One run, inside `listening`: hospitals may join while the block runs; only `members` if the run has begun before.
+
+        At its end their streams end, with the reason if the block fails.
+        """
+        admission = Admission(capacity, allow)
+        if members is not None:
+            admission.admit_only(frozenset(members))
+        self.context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))
+        self._pushed.clear()
+        self._on_loop(self._server.open_run(run_config, admission, on_change))
+        try:
+            yield
+        except BaseException as error:
+            self._on_loop(self._server.close_run(failure_text(error)))
+            raise
+        self._on_loop(self._server.close_run(None))
