@@ -12,9 +12,14 @@ from utils import warn_if_readable
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Listen for the hospitals, run the federation, show it, keep it and report it."""
+    """Listen for the hospitals, run the federation, show it, keep it and report it; with --service, one after the other."""
     settings = parse_flags(ServerSettings, argv)
     quiet_libraries(settings.verbose)
+    if settings.service:
+        from fedhealth.cli.service.server import serve_file
+
+        serve_file(settings)
+        return
     from fedhealth.reporting.html.pages import write_report
     from fedhealth.reporting.screens import opened_screens
     from fedhealth.server.app import make_server_app

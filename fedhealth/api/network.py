@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedhealth.common.errors import UsageError
 from fedhealth.common.runtime_env import quiet_libraries
 from fedhealth.config.scripts import ClientSettings, ServerSettings
 
@@ -21,6 +22,7 @@ class Server:
 
     def __init__(self, **settings: Any) -> None:
         self.settings = ServerSettings(**_with_paths(settings, "tls", "out", "resume"))
+        _refuse_service(self.settings.service, "server.py")
 
     def run(self, on_round: "Callable[[Round], object] | None" = None) -> "Run":
         """Wait for the hospitals, train with them, write the run folder and its report.
@@ -75,6 +77,7 @@ class Client:
     def __init__(self, file: str | Path, **settings: Any) -> None:
         paths = _with_paths(settings, "tls", "receipts", "save_model", "save_personal")
         self.settings = ClientSettings(Path(file), **paths)
+        _refuse_service(self.settings.service, "client.py")
 
     def run(self) -> None:
         """Check the file, join the server, and take part until the run ends.
@@ -92,6 +95,11 @@ class Client:
 
         escape_unencodable()
         ClientSession.prepare(self.settings).run()
+
+
+def _refuse_service(file: Path | None, script: str) -> None:
+    if file is not None:
+        raise UsageError(f"service={file}: a service is started with python {script} --service {file}")
 
 
 def _with_paths(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One session of client.py: a hospital joins a federation, replies to the server, and saves the final model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.personalization import FinalModel, Model
 from fedhealth.client.privacy.ledger import reset_ledger
 from fedhealth.client.receipts import Receipts, opened_receipts
+from fedhealth.client.split_memory import SplitMemory
 from fedhealth.client.trainers import Trainers, count_inputs
 from fedhealth.common.errors import FedHealthError, RunError, UsageError
 from fedhealth.common.runtime_env import silenced_stderr
 from fedhealth.config.scripts import ClientSettings
-from fedhealth.config.selection import asks_for_choice
 from fedhealth.reporting.console.hospital import client_line, outcome_lines
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.retry import Attempt, keep_trying
@@ -36,13 +37,17 @@ class ClientSession:
     ----------
     hospital : the hospital's patients, limits, ledger and trainers.
     identity : the hospital's certificate; None without TLS.
+    approve : called with the run config after each join, before any reply; an error that it raises ends the connection.
+    run_name : the name of a service's run, which is added to the names of the saved models.
     """
 
     def __init__(self, settings: ClientSettings, hospital: HospitalData, identity: Identity | None = None) -> None:
         self.settings = settings
         self.hospital = hospital
         self.identity = identity
-        self._splits: set[tuple[str, ...]] = set()
+        self.run_name = ""
+        self.approve: Callable[[Mapping[str, Any]], None] = self.require_same_split
+        self._splits = SplitMemory()
         self._context: Context | None = None
         self._has_final = False
 
@@ -81,12 +86,16 @@ class ClientSession:
             The server cannot be reached, the run failed, or it ended without this hospital.
         """
         settings = self.settings
-        folder = settings.receipts or settings.file.parent / "receipts"
-        echo = say if settings.verbose else None
-        with opened_receipts(folder, self.hospital.hospital.name, echo=echo) as receipts:
+        with self.opened_receipts() as receipts:
             keep_trying(partial(self.take_part, receipts), settings.server, settings.max_wait, self.say_pause)
             say(f"receipts of everything that was sent: {receipts.path} (last hash {receipts.last_hash})")
         self.require_final()
+
+    def opened_receipts(self) -> AbstractContextManager[Receipts]:
+        """Open the receipts of this hospital; with --verbose they are printed as well."""
+        folder = self.settings.receipts or self.settings.file.parent / "receipts"
+        echo = say if self.settings.verbose else None
+        return opened_receipts(folder, self.hospital.hospital.name, echo=echo)
 
     def take_part(self, receipts: Receipts, attempt: Attempt) -> None:
         """Join, then load TensorFlow while other hospitals join, then reply to the server's messages."""
@@ -96,7 +105,7 @@ class ClientSession:
         with joining(server, name, {}, previous=self._context) as connection:
             self._context = connection.context
             run_config = connection.context.run_config
-            self.require_same_split(run_config)
+            self.approve(run_config)
             self.warn_of_unused_flags(run_config)
             say(f"joined the federation at {server} as {name}; loading TensorFlow")
             with silenced_stderr():
@@ -119,13 +128,12 @@ class ClientSession:
 
     def require_same_split(self, run_config: Mapping[str, Any]) -> None:
         """Raise a `RunError` for a second split in one session: the difference of two sums could reveal a patient."""
-        held = run_config.get("validation") if asks_for_choice(run_config) else None
-        self._splits.add((str(run_config.get("seed")), str(run_config.get("test-share")), str(held)))
-        if len(self._splits) > 1:
+        if not self._splits.allows(run_config):
             raise RunError(
                 "the server asks for another split of the patients (--seed, --test-share, --validation) than before; "
                 "if this is intended, start this client again"
             )
+        self._splits.remember(run_config)
 
     def warn_of_unused_flags(self, run_config: Mapping[str, Any]) -> None:
         """Print the flags that have no effect with this server's settings."""
@@ -170,7 +178,9 @@ class ClientSession:
         self.save("save-personal", self.settings.save_personal, outcome.models.get("personal"))
 
     def save(self, flag: str, path: Path | None, model: Model | None) -> None:
-        """Write a model to the path of its flag, if the flag was given."""
+        """Write a model to the path of its flag, if the flag was given; in a service, to one with the run's name in it."""
+        if path and self.run_name:
+            path = path.with_stem(f"{path.stem}-{self.run_name}")
         if path and model:
             save_model(flag, path, model)
         elif path:

@@ -50,6 +50,7 @@ class Receipts:
         self._file = file
         self._echo = echo
         self._number, self._run, self._round = 0, 1, 0
+        self._sent = False
         self._last_join: dict[str, str] = {}
         self._continue_chain()
 
@@ -64,6 +65,11 @@ class Receipts:
 
         return cast(App, noting_app)
 
+    def begin_run(self) -> None:
+        """Count what follows as another run, if anything was sent in this one."""
+        if self._sent:
+            self._run, self._sent = self._run + 1, False
+
     def write_join(self, metadata: Mapping[str, str | bytes]) -> None:
         """Write a receipt of the metadata sent at joining; repeated attempts with the same metadata get one line."""
         sent = {key: value if isinstance(value, str) else value.decode() for key, value in metadata.items()}
@@ -74,6 +80,7 @@ class Receipts:
 
     def write_message(self, message: "Message", payload: bytes) -> None:
         """Write a receipt of a message that is about to be sent; `payload` is its encoded form."""
+        self._sent = True
         self._write(
             message.metadata.message_type,
             **({"round": self._round} if self._round else {}),

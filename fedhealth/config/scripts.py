@@ -30,6 +30,8 @@ class ServerFlags:
     """The run folder to write (default: runs/<time>)."""
     resume: Path | None = None
     """Continue the run of this folder after its last complete round, with its settings."""
+    service: Path | None = None
+    """Stay, and run one federation after the other as this file (TOML) says (docs/deployment.md)."""
     dashboard: int | None = None
     """The port of a live page of the run, for this machine only (http://127.0.0.1:PORT/); 0 takes a free one."""
     allow: tuple[str, ...] = ()
@@ -104,6 +106,8 @@ class ClientSettings:
     """Write this hospital's personal model here (the server's --personalise), also as a .keras file."""
     share_verdict: bool = False
     """After the run, send the server how the global model compares with a local one here (metric, difference, interval)."""
+    service: Path | None = None
+    """Stay, and take part in every run that this policy file (TOML) allows (docs/deployment.md)."""
     verbose: bool = False
     """Also print every message that leaves this process, as in the receipts, and Flower's own log."""
 

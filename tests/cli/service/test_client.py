@@ -1,0 +1,174 @@
+"""A hospital of a service: looks before it joins, says once why it does not, and stays whatever happens."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fedhealth.cli.client_session import ClientSession
+from fedhealth.cli.service import client as service_client
+from fedhealth.cli.service.client import ServiceClient
+from fedhealth.client.receipts import Receipts
+from fedhealth.client.split_memory import SplitMemory
+from fedhealth.common.errors import RunError
+from fedhealth.config.federation import FederationSettings
+from fedhealth.config.scripts import ClientSettings
+from fedhealth.config.service import ServicePolicy
+from fedhealth.transport.grpc.retry import Attempt, ServerLostError
+from tests.support.hospital_files import write_hospitals
+
+NAME = "synthetic-cleveland"
+NOON = datetime(2026, 11, 24, 12)
+
+
+def run(name: str = "spring", **settings: Any) -> dict[str, Any]:
+    return {**FederationSettings(**settings).to_run_config(), "run": name}
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hospitals(tmp_path_factory.mktemp("hospitals"))[NAME]
+
+
+class Server:
+    """What a look at the server finds, and what becomes of a run that is joined."""
+
+    def __init__(self) -> None:
+        self.found: Callable[[], Any] = lambda: SimpleNamespace(run_config={}, refusal=None)
+        self.end: Exception | None = None
+        self.joined: list[str] = []
+
+    def offers(self, run_config: Mapping[str, Any], refusal: str | None = None) -> None:
+        self.found = lambda: SimpleNamespace(run_config=run_config, refusal=refusal)
+
+    def is_lost(self) -> None:
+        def fail() -> None:
+            raise ServerLostError("connection refused")
+
+        self.found = fail
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    server = Server()
+    monkeypatch.setattr(service_client, "check_server", lambda *_: server.found())
+
+    def take_part(session: ClientSession, receipts: Receipts, attempt: Attempt) -> None:
+        session.approve(server.found().run_config)
+        attempt.joined = True
+        server.joined.append(session.run_name)
+        if server.end:
+            raise server.end
+
+    monkeypatch.setattr(ClientSession, "take_part", take_part)
+    return server
+
+
+@contextmanager
+def made_client(
+    csv: Path, tmp_path: Path, policy: ServicePolicy, clock: Callable[[], datetime] = lambda: NOON
+) -> Iterator[ServiceClient]:
+    session = ClientSession.prepare(ClientSettings(file=csv, receipts=tmp_path / "receipts"))
+    with session.opened_receipts() as receipts:
+        yield ServiceClient(session, policy, SplitMemory(policy.splits), receipts, clock)
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    return lambda: capsys.readouterr().out.splitlines()  # noqa: PLW0108  # read at each call
+
+
+def test_a_run_that_the_policy_does_not_allow_is_not_joined_and_named_once(
+    csv: Path, tmp_path: Path, server: Server, printed: Callable[[], list[str]]
+) -> None:
+    with made_client(csv, tmp_path, ServicePolicy(max_rounds=9)) as client:
+        printed()
+        server.offers(run(rounds=10))
+        assert [client.visit() for _ in range(3)] == [False] * 3
+        assert printed() == ["run spring: does not take part: it has 10 rounds, the policy allows 9 (max-rounds)"]
+        server.offers(run("summer", rounds=9))
+        assert client.visit()
+    assert server.joined == ["summer"]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [RunError("the server ended the run: stopped by its coordinator"), ServerLostError("socket closed")],
+    ids=["stopped", "lost"],
+)
+def test_nothing_that_ends_a_run_sends_the_hospital_home(
+    csv: Path, tmp_path: Path, server: Server, printed: Callable[[], list[str]], end: Exception
+) -> None:
+    with made_client(csv, tmp_path, ServicePolicy()) as client:
+        server.offers(run())
+        server.end = end
+        assert client.visit()
+        assert printed()[-1] == str(end)
+        server.is_lost()
+        assert [client.visit() for _ in range(2)] == [False] * 2
+        assert printed() == ["no server at 127.0.0.1:8080 (connection refused); this client goes on trying"]
+        server.offers(run())
+        server.end = None
+        assert client.visit()
+    assert server.joined == ["spring", "spring"]
+
+
+def test_no_run_a_refusal_and_a_plain_server_are_one_line_each(
+    csv: Path, tmp_path: Path, server: Server, printed: Callable[[], list[str]]
+) -> None:
+    with made_client(csv, tmp_path, ServicePolicy()) as client:
+        printed()
+        server.offers({}, "no run is on; come back later")
+        client.visit()
+        server.offers(run(), "the run has begun without it")
+        client.visit()
+        server.offers(FederationSettings().to_run_config())
+        client.visit()
+    assert printed() == [
+        "no run is on at 127.0.0.1:8080; waiting for the next one",
+        "run spring: the server would refuse (the run has begun without it)",
+        "the server's run has no proper name; is it started with --service?",
+    ]
+    assert server.joined == []
+
+
+def test_hours_hold_for_the_begin_of_a_run_and_not_for_its_return(csv: Path, tmp_path: Path, server: Server) -> None:
+    times = iter((NOON.replace(hour=19), NOON.replace(hour=20), NOON.replace(hour=20), NOON.replace(hour=7)))
+    with made_client(csv, tmp_path, ServicePolicy(hours="20:00-06:00"), lambda: next(times)) as client:
+        server.offers(run())
+        server.end = ServerLostError("socket closed")
+        assert [client.visit() for _ in range(3)] == [False, True, True]  # the last needs no clock
+        server.offers(run("summer"))
+        assert not client.visit()
+
+
+def test_one_split_for_all_runs_unless_the_policy_allows_another(csv: Path, tmp_path: Path, server: Server) -> None:
+    with made_client(csv, tmp_path, ServicePolicy(splits=2)) as client:
+        seeds = []
+        for seed in (0, 1, 2, 0):
+            server.offers(run(f"run-{seed}", seed=seed))
+            seeds.append(client.visit())
+    assert seeds == [True, True, False, True]
+
+
+def test_each_run_has_its_own_number_in_the_receipts_and_its_own_models(
+    csv: Path, tmp_path: Path, server: Server
+) -> None:
+    with made_client(csv, tmp_path, ServicePolicy()) as client:
+        runs = []
+        for name in ("spring", "spring", "summer"):
+            server.offers(run(name))
+            client.visit()
+            message = SimpleNamespace(
+                metadata=SimpleNamespace(message_type="train"),
+                has_error=lambda: True,
+                error=SimpleNamespace(code=0, reason=""),
+            )
+            client.receipts.write_message(message, b"")
+            runs.append(client.receipts.path.read_text().splitlines()[-1].partition('"run":')[2][0])
+        assert client.session.run_name == "summer"
+    assert runs == ["1", "1", "2"]

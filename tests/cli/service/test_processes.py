@@ -1,0 +1,114 @@
+"""A standing service of real processes: runs in a row, a killed server, and a run that one hospital's policy refuses."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.processes import NUMPY_CLIENT, Process, started
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.enable_socket]
+RUN = "hospitals = 2\nmin-hospitals = 2\nrounds = {rounds}\n"
+
+
+class Ground:
+    """Data, a queue, and the processes of one server and two hospitals."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[Process] = []
+        (folder / "queue").mkdir()
+        command = ("create_dataset.py", "--source", "synthetic", "--patients", "200", "--out", str(folder / "data"))
+        with started(*command) as process:
+            assert process.end() == 0, process.output
+
+    def queue(self, name: str, rounds: int) -> None:
+        hidden = self.folder / "queue" / f".{name}.tmp"
+        hidden.write_text(RUN.format(rounds=rounds))
+        hidden.rename(self.folder / "queue" / f"{name}.toml")
+
+    def start(self, *command: str) -> Process:
+        self.processes.append(Process(*command))
+        return self.processes[-1]
+
+    def start_server(self, address: str = "127.0.0.1:0") -> Process:
+        (self.folder / "service.toml").write_text(f'address = "{address}"\nmax-wait = 300\n')
+        return self.start("server.py", "--service", str(self.folder / "service.toml"))
+
+    def start_client(self, number: int, address: str, policy: str) -> Process:
+        file = self.folder / f"policy_{number}.toml"
+        file.write_text(policy)
+        data = str(self.folder / "data" / f"client_{number}.csv")
+        return self.start(*NUMPY_CLIENT, data, "--server", address, "--service", str(file))
+
+    def weights(self, run: str) -> dict[str, np.ndarray]:
+        with np.load(self.folder / "runs" / run / "model.npz", allow_pickle=False) as model:
+            return {name: model[name] for name in model.files if name.startswith("weights/")}
+
+
+@contextmanager
+def ground(folder: Path) -> Iterator[Ground]:
+    ground = Ground(folder)
+    try:
+        yield ground
+    finally:
+        for process in ground.processes:
+            if process.process.poll() is None:
+                process.process.kill()
+            process.process.wait()
+            process.reader.join()
+
+
+def test_two_runs_in_a_row_and_one_that_a_policy_refuses(tmp_path: Path) -> None:
+    with ground(tmp_path) as on:
+        on.queue("b-short", 3)
+        on.queue("a-short", 3)
+        server = on.start_server()
+        clients = [on.start_client(number, server.address(), "max-rounds = 5") for number in (1, 2)]
+        server.wait_for("run b-short is finished")
+        on.queue("c-long", 6)
+        for client in clients:
+            client.wait_for("run c-long: does not take part: it has 6 rounds, the policy allows 5 (max-rounds)")
+            assert "Traceback" not in client.output
+        server.process.send_signal(signal.SIGINT)
+        assert server.end() == 130
+        assert server.lines[-1] == "stopped by Ctrl-C; c-long goes on when the service starts again"
+        for client in clients:
+            client.wait_for("this client goes on trying")
+        states = {
+            run: json.loads((tmp_path / "runs" / run / "state.json").read_text()) for run in ("a-short", "c-long")
+        }
+        assert (states["a-short"]["state"], states["a-short"]["round"]) == ("finished", 3)
+        assert states["c-long"]["state"] == "interrupted"
+        assert [path.name for path in sorted((tmp_path / "queue" / "finished").iterdir())] == [
+            "a-short.toml",
+            "b-short.toml",
+        ]
+        for name, weights in on.weights("a-short").items():
+            np.testing.assert_array_equal(weights, on.weights("b-short")[name])
+
+
+def test_a_server_that_is_killed_goes_on_with_its_run_and_its_hospitals(tmp_path: Path) -> None:
+    with ground(tmp_path) as on:
+        on.queue("a-long", 400)
+        server = on.start_server()
+        address = server.address()
+        for number in (1, 2):
+            on.start_client(number, address, "")
+        server.wait_for("round  20/400")
+        server.process.kill()
+        assert server.end() == -signal.SIGKILL
+        assert [path.name for path in (tmp_path / "queue" / "running").iterdir()] == ["a-long.toml"]
+        again = on.start_server(address)
+        assert again.wait_for("run a-long").startswith("run a-long goes on")
+        again.wait_for("run a-long is finished")
+        on.queue("b-whole", 400)
+        again.wait_for("run b-whole is finished")
+        rounds = [json.loads(line)["round"] for line in (tmp_path / "runs" / "a-long" / "history.jsonl").open()]
+        assert rounds == list(range(1, 401))
+        for name, weights in on.weights("b-whole").items():
+            np.testing.assert_array_equal(weights, on.weights("a-long")[name])
