@@ -37,7 +37,7 @@ class Server:
         settings = self.settings
         quiet_libraries(settings.verbose)
         from fedhealth.api.run import RoundCollector, Run
-        from fedhealth.cli.terminal import escape_unencodable, say, warn
+        from fedhealth.cli.terminal import escape_unencodable, say, use_line_format, warn
         from fedhealth.reporting.html.pages import write_report
         from fedhealth.reporting.screens import opened_screens
         from fedhealth.server.app import make_server_app
@@ -47,6 +47,7 @@ class Server:
         from fedhealth.transport.tls.identity import load_identity
 
         escape_unencodable()
+        use_line_format(settings)
         tls = load_identity(settings.tls) if settings.tls else None
         for warning in tls.warnings if tls else ():
             warn(warning)
@@ -91,9 +92,10 @@ class Client:
         """
         quiet_libraries(self.settings.verbose)
         from fedhealth.cli.client_session import ClientSession
-        from fedhealth.cli.terminal import escape_unencodable
+        from fedhealth.cli.terminal import escape_unencodable, use_line_format
 
         escape_unencodable()
+        use_line_format(self.settings)
         ClientSession.prepare(self.settings).run()
 
 

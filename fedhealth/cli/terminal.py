@@ -8,13 +8,15 @@ import dataclasses
 import functools
 import inspect
 import io
+import json
 import os
 import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from datetime import datetime
+from typing import Any, Protocol, TextIO, TypeVar, cast
 
 from fedhealth.common.errors import FedHealthError, UsageError
 
@@ -67,9 +69,12 @@ def parse_flags(settings_class: type[Settings], argv: Sequence[str] | None, prog
         if not end.code:  # None, where tyro has printed a completion
             raise
         raise UsageError(_as_one_line(errors.getvalue())) from None
-    if not groups:
-        return cast(Settings, flags)
-    return settings_class(**{name: value for group in groups for name, value in vars(getattr(flags, group)).items()})
+    if groups:
+        flags = settings_class(
+            **{name: value for group in groups for name, value in vars(getattr(flags, group)).items()}
+        )
+    use_line_format(flags)
+    return cast(Settings, flags)
 
 
 def flag_groups(settings_class: type[Any]) -> dict[str, type[Any]]:
@@ -130,10 +135,10 @@ def script(main: Callable[[Sequence[str] | None], int | None]) -> Script:
                 return main(argv) or 0
         except FedHealthError as error:
             for line in _with_notes(error).splitlines():
-                print(f"error: {line}", file=sys.stderr)
+                _print(line, "error", sys.stderr)
             return error.exit_code
         except KeyboardInterrupt as stop:
-            print(_with_notes(stop) or "stopped by Ctrl-C", file=sys.stderr)
+            _print(_with_notes(stop) or "stopped by Ctrl-C", "info", sys.stderr)
             return 128 + (signal.SIGTERM if "SIGTERM" in str(stop) else signal.SIGINT)
         except BrokenPipeError:
             # The reader of our output (`| head`) has ended; without this, Python would print another error at exit.
@@ -177,11 +182,43 @@ def _with_notes(error: BaseException) -> str:
     return "; ".join(filter(None, [str(error), *getattr(error, "__notes__", [])]))
 
 
+@dataclasses.dataclass
+class LineFormat:
+    """How lines are printed: as they are, with the time before each, or as one JSON object for each."""
+
+    timestamps: bool = False
+    log_format: str = "text"
+
+    def render(self, text: str, level: str) -> str | None:
+        """The text as it is printed; None for an empty line that JSON does not need."""
+        now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        if self.log_format == "json":
+            line = json.dumps({"time": now, "level": level, "message": text}, ensure_ascii=False)
+            return line if text.strip() else None
+        shown = text if level == "info" else f"{level}: {text}"
+        return "\n".join(f"{now}  {line}" for line in shown.split("\n")) if self.timestamps else shown
+
+
+_format = LineFormat()
+
+
+def use_line_format(settings: object) -> None:
+    """From now on print as the settings say; those of a command without such flags mean plain lines."""
+    _format.timestamps = getattr(settings, "timestamps", False)
+    _format.log_format = getattr(settings, "log_format", "text")
+
+
 def say(text: str = "") -> None:
     """Print one line, flushed at once even in a pipe."""
-    print(text, flush=True)
+    _print(text, "info", sys.stdout)
 
 
 def warn(text: str) -> None:
     """Print one line to stderr as a warning."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    _print(text, "warning", sys.stderr)
+
+
+def _print(text: str, level: str, file: TextIO) -> None:
+    rendered = _format.render(text, level)
+    if rendered is not None:
+        print(rendered, file=file, flush=True)

@@ -12,6 +12,7 @@ from fedhealth.config.federation import FederationSettings
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/45/heart+disease.zip"
 
+LogFormat = Literal["text", "json"]
 Track = Literal["none", "tensorboard", "mlflow"]
 Codes = Literal["auto", "uci", "zero-based", "kaggle-303"]
 Label1 = Literal["auto", "ill", "healthy"]
@@ -42,6 +43,10 @@ class ServerFlags:
     """Seconds to wait for missing hospitals before giving up."""
     keep: int = 3
     """Rarely needed. How many rounds' checkpoints the run folder keeps."""
+    log_format: LogFormat = "text"
+    """json: print each line as a JSON object (time, level, message)."""
+    timestamps: bool = False
+    """Print the time before each line."""
     insecure: bool = False
     """Rarely needed. Listen for other machines without TLS: anybody in that network can join and read everything."""
     verbose: bool = False
@@ -108,6 +113,10 @@ class ClientSettings:
     """After the run, send the server how the global model compares with a local one here (metric, difference, interval)."""
     service: Path | None = None
     """Stay, and take part in every run that this policy file (TOML) allows (docs/deployment.md)."""
+    log_format: LogFormat = "text"
+    """json: print each line as a JSON object (time, level, message)."""
+    timestamps: bool = False
+    """Print the time before each line."""
     verbose: bool = False
     """Also print every message that leaves this process, as in the receipts, and Flower's own log."""
 

@@ -50,16 +50,17 @@ class ServiceSettings:
 
     def __post_init__(self) -> None:
         """Check every value as that of the flag."""
+        require(0 <= (self.dashboard or 0) <= 65535, "dashboard", self.dashboard, "a port from 0 to 65535")
         self.for_run(FederationSettings(), self.allow)
 
-    def for_run(self, federation: FederationSettings, allow: tuple[str, ...], **folder: Any) -> ServerSettings:
-        """The settings of one run; `folder` is `out` or `resume`."""
-        names = ("address", "tls", "dashboard", "max_wait", "keep", "insecure")
+    def for_run(self, federation: FederationSettings, allow: tuple[str, ...], **flags: Any) -> ServerSettings:
+        """The settings of one run, `flags` with them, such as `out` or `resume`; the live page is the service's."""
+        names = ("address", "tls", "max_wait", "keep", "insecure")
         return ServerSettings(
             **{field.name: getattr(federation, field.name) for field in dataclasses.fields(FederationSettings)},
             **{name: getattr(self, name) for name in names},
             allow=allow,
-            **folder,
+            **flags,
         )
 
 

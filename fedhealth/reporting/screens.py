@@ -46,7 +46,11 @@ def opened_screens(
         A package for tracking is missing, or the port of the live page is taken.
     """
     with ExitStack() as stack:
-        screens: list[Screen] = [stack.enter_context(closing(ServerConsole(say)))]
+        screens: list[Screen] = [
+            stack.enter_context(
+                closing(ServerConsole(say, bar=settings.log_format == "text" and not settings.timestamps))
+            )
+        ]
         if settings.track != "none":
             from fedhealth.reporting import tracking
 

@@ -27,12 +27,15 @@ LINK_TEXTS = {"awaited": "still waiting for", "late": "late reply discarded"}
 
 
 class ServerConsole:
-    """Prints a run's events with `say`; with `pace`, the last line is the speed of the run."""
+    """Prints a run's events with `say`; with `pace`, the last line is the speed of the run.
 
-    def __init__(self, say: Callable[[str], None], pace: bool = False) -> None:
+    `bar` allows a progress bar and coloured tables, where the output is a terminal.
+    """
+
+    def __init__(self, say: Callable[[str], None], pace: bool = False, bar: bool = True) -> None:
         self._say = say
         self._pace = pace
-        self._terminal = sys.stdout.isatty()
+        self._terminal = bar and sys.stdout.isatty()
         self._joined: list[str] = []
         self._left: list[str] = []
         self._hospitals = 0

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from fedhealth.common.errors import UsageError
+from fedhealth.reporting.dashboard.metrics import render_metrics
 from fedhealth.reporting.dashboard.state import LiveRun
 from fedhealth.reporting.html.pages import live_fragment, live_page
 
@@ -42,6 +43,14 @@ class Dashboard:
         self._run = LiveRun(name)
         self._updates: queue.Queue[Callable[[], None]] = queue.Queue(MAX_QUEUED)
         self._ending = threading.Event()
+
+    def begin(self, name: str) -> None:
+        """Show another run from now on: the next one of a service."""
+
+        def change() -> None:
+            self._run = LiveRun(name, version=self._run.version + 1)
+
+        self._enqueue(change)
 
     def show(self, event: "Event") -> None:
         """Queue an event of the run (called on the run's thread; returns at once, raises nothing)."""
@@ -81,7 +90,12 @@ class Dashboard:
         from starlette.routing import Route
 
         return Starlette(
-            routes=[Route("/", self._page), Route("/events", self._events)],
+            routes=[
+                Route("/", self._page),
+                Route("/events", self._events),
+                Route("/healthz", self._health),
+                Route("/metrics", self._metrics),
+            ],
             lifespan=self._updating,
             # Against DNS rebinding: another site could point a name of its own at 127.0.0.1.
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS)],
@@ -118,6 +132,24 @@ class Dashboard:
         from starlette.responses import StreamingResponse
 
         return StreamingResponse(self._frames(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def _health(self, request: "Request") -> "Response":
+        """200 while the server runs: for monitoring."""
+        from starlette.responses import JSONResponse
+
+        self._apply_updates()
+        return JSONResponse({"status": "ok", "run": self._run.name, "phase": self._run.phase})
+
+    async def _metrics(self, request: "Request") -> "Response":
+        """The run's numbers for Prometheus; 501 with the reason without its package."""
+        from starlette.responses import PlainTextResponse, Response
+
+        self._apply_updates()
+        try:
+            text, kind = render_metrics(self._run)
+        except UsageError as error:
+            return PlainTextResponse(str(error), status_code=501)
+        return Response(text, media_type=kind)
 
     async def _frames(self) -> AsyncIterator[str]:
         """The page's content as server-sent events: one now, one after each change, and a last one."""

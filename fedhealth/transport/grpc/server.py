@@ -14,6 +14,7 @@ import grpc
 
 from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError, read_name
+from fedhealth.transport.grpc.health import add_health
 from fedhealth.transport.grpc.pending import Batch, PendingRequests
 from fedhealth.transport.grpc.preflight import reply_to_check
 from fedhealth.transport.grpc.stream import HospitalStream
@@ -81,6 +82,7 @@ class StreamServer:
             CHECK_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self._check),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        await add_health(self._server)
         try:
             port: int = self._server.add_insecure_port(f"{LOOPBACK_HOST}:0" if self._tls else address)
             await self._server.start()
