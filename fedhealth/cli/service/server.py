@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from fedhealth.cli.service.queue import FAILED, FINISHED, RunQueue, Taken
 from fedhealth.cli.service.state import StateFile
 from fedhealth.cli.terminal import say, warn
+from fedhealth.common.addresses import is_loopback
 from fedhealth.common.errors import FedHealthError, UsageError
-from fedhealth.config.checks import is_loopback
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.config.service import MOST_HOSPITALS, QueuedRun, ServiceSettings, read_queued_run, read_service
 from fedhealth.reporting.html.pages import write_report
