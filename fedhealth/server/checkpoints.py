@@ -184,7 +184,7 @@ def _check_bins(path: Path, arrays: Arrays) -> None:
     if other := sizes - {2 * NUM_BINS + 2}:
         raise UsageError(
             f"{path}: has histograms of {(other.pop() - 2) // 2} bins of risk, and this version has {NUM_BINS}; "
-            "go on with the version that the run was begun with"
+            "go on with the version that the run was started with"
         )
 
 
