@@ -6,10 +6,10 @@ the shape of the model's weights.
 
 import dataclasses
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 
 from fedhealth.client.app import make_client_app
 from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.reachability import open_port, resolve
 from fedhealth.client.trainers import Trainers
-from fedhealth.common.addresses import split_address
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.common.runtime_env import silenced_stderr
 from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.preprocessing import reference_standardisation
-from fedhealth.transport.grpc.http_proxy import connect, explain_unused, find_proxy
 from fedhealth.transport.grpc.preflight import ServerCheck, check_server, own_facts
 from fedhealth.transport.grpc.retry import ServerLostError
 from fedhealth.transport.in_process import InProcessGrid
@@ -35,7 +34,6 @@ from fedhealth.transport.protocol.setup import DESCRIBE, INITIAL_WEIGHTS, decode
 from fedhealth.transport.protocol.training import TRAIN, TrainRequest, decode_train_reply, encode_train_request
 from fedhealth.transport.tls.identity import Identity, load_identity
 
-CONNECT_SECONDS = 10.0
 LARGEST_SKEW = 60.0
 """Seconds; with a larger difference between the clocks, valid certificates may be rejected."""
 
@@ -71,8 +69,8 @@ class Preflight:
             "file": self._read_file,
             "receipts": self._check_receipts,
             "certificate": self._load_identity,
-            "name": self._resolve,
-            "port": self._connect,
+            "name": partial(resolve, self.settings.server, self.settings.proxy),
+            "port": partial(open_port, self.settings.server, self.settings.proxy),
             "server": self._check_server,
             "versions": self._compare_versions,
             "code": self._compare_code,
@@ -119,33 +117,6 @@ class Preflight:
         self.identity = load_identity(self.settings.tls)
         self._warnings += self.identity.warnings
         return f"{self.identity.name}, valid until {self.identity.not_after:%Y-%m-%d}"
-
-    def _resolve(self) -> str:
-        host, port = split_address(self.settings.server)
-        if proxy := find_proxy(self.settings.server, self.settings.proxy):
-            return f"{host} is left to {proxy}, which connects to it"
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise RunError(
-                f"{host} cannot be resolved ({error.strerror}); check --server, or ask the coordinator for the IP address"
-            ) from None
-        return f"{host} is {found[0][4][0]}"
-
-    def _connect(self) -> str:
-        host, port = split_address(self.settings.server)
-        proxy = find_proxy(self.settings.server, self.settings.proxy)
-        try:
-            with connect(self.settings.server, proxy, CONNECT_SECONDS):
-                return f"{port} is open" + (f", through {proxy}" if proxy else "")
-        except ServerLostError as error:
-            raise RunError(f"{port} at {host} is not reached: {error}; {error.advice}") from None
-        except OSError as error:
-            unused = explain_unused(self.settings.server, self.settings.proxy)
-            raise RunError(
-                f"{port} at {host} does not accept connections ({error.strerror or error}); is the server running, "
-                f"and does the firewall allow outgoing connections to this port?{f' {unused}' if unused else ''}"
-            ) from None
 
     def _check_server(self) -> str:
         probe = probe_arrays()

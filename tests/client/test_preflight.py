@@ -211,7 +211,7 @@ def test_a_name_that_cannot_be_resolved_is_bad_and_no_port_is_tried(csv: Path, m
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(preflight.socket, "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     found = examine(csv, "fed.example.org:8080")
     assert (failed_checks(found), skipped(found)) == ([CHECKS[3]], CHECKS[4:])
     assert found["name"].text == (
@@ -317,6 +317,19 @@ def test_a_proxy_that_takes_no_connection_is_bad_and_not_the_server(csv: Path, v
         f"8443 at fed.example.org is not reached: the proxy {url} of http_proxy takes no connection: connection refused; "
         "if the server can be reached without a proxy, add fed.example.org to no_proxy (in small letters), or give "
         "--proxy none"
+    )
+
+
+def test_a_server_that_is_not_reached_directly_may_need_a_proxy_that_grpc_does_not_read(
+    csv: Path, variables: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    variables.setattr(socket, "getaddrinfo", fail)
+    variables.setenv("HTTPS_PROXY", "http://proxy.example.org:3128")
+    assert examine(csv, "fed.example.org:8080")["name"].text.endswith(
+        " (HTTPS_PROXY is not used, for gRPC reads it in small letters only; give --proxy)"
     )
 
 

@@ -45,7 +45,7 @@ def test_with_tls_a_certificate_of_the_federation_is_needed(tmp_path: Path) -> N
     grid = GrpcGrid({}, 1, lambda what, who: None, load_identity(tmp_path / "server"))
     with grid.listening("localhost:0") as address:
         proved = grpc.ssl_channel_credentials(hospital.ca, hospital.key, hospital.cert)
-        with grpc.secure_channel(address, proved, options=client_options(address)) as channel:
+        with grpc.secure_channel(address, proved, options=client_options()) as channel:
             assert ask(channel, "") == SERVING
         with grpc.secure_channel(address, grpc.ssl_channel_credentials(hospital.ca)) as channel:
             with pytest.raises(grpc.RpcError) as caught:

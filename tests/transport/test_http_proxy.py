@@ -285,10 +285,9 @@ def test_a_certificate_for_another_name_ends_the_first_attempt(
 ) -> None:
     certs = issue(tmp_path / "certs", named)
     with behind_a_proxy(certs, monkeypatch) as proxy:
-        assert refusal(load_identity(certs / "va")) == (
-            "the server's certificate is not for fed.example.org; use the name it is for in --server, or ask the "
-            "coordinator to make one for fed.example.org (certificates --server-names)"
-        )
+        why = refusal(load_identity(certs / "va"))
+        assert why.startswith("the server's certificate is not for fed.example.org; ")
+        assert "(certificates --server-names)" in why
         assert len(proxy.requests) == 2, "gRPC's connection, and one for the reason"
 
 
@@ -297,10 +296,10 @@ def test_a_certificate_that_is_not_trusted_ends_the_first_attempt_and_may_be_the
 ) -> None:
     others = issue(tmp_path / "others", "fed.example.org")
     with behind_a_proxy(certs, monkeypatch) as proxy:
-        assert refusal(load_identity(others / "va")) == (
-            "the server cannot be trusted: its certificate is signed by an unknown CA (trusted is "
-            f"{others / 'va' / 'ca.pem'}); check --server and --tls; if the proxy {proxy.url} of http_proxy decrypts TLS, "
-            f"ask its administrator for an exception for {SERVER}"
+        why = refusal(load_identity(others / "va"))
+        assert why.startswith("the server cannot be trusted: its certificate is signed by an unknown CA ")
+        assert why.endswith(
+            f"; if the proxy {proxy.url} of http_proxy decrypts TLS, ask its administrator for an exception for {SERVER}"
         )
 
 
@@ -371,7 +370,7 @@ def test_a_server_that_says_nothing_behind_a_proxy_is_told_from_the_proxy(monkey
         assert str(reason) == f"it accepts connections but sends nothing (through the proxy {proxy.url} of http_proxy)"
         with pytest.raises(ServerLostError) as caught:
             enter(None, patience=0.2)
-        assert str(caught.value) == f"it gave no reply within 0.2 s (through the proxy {proxy.url} of http_proxy)"
+        assert str(caught.value) == f"it did not reply within 0.2 s (through the proxy {proxy.url} of http_proxy)"
         assert caught.value.advice.endswith(REMEDY)
 
 

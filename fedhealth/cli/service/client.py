@@ -100,9 +100,9 @@ class ServiceClient:
             self.session.identity = load_identity(settings.tls)
         self.receipts.write_join(join_metadata(name))
         try:
-            check = check_server(settings.server, name, self.session.identity)
+            check = check_server(settings.server, name, self.session.identity, proxy=settings.proxy)
         except ServerLostError as error:
-            raise RunError(f"no server at {settings.server} ({error}); this client goes on trying") from None
+            raise RunError(f"no connection to {settings.server} ({error}); this client goes on trying") from None
         if not check.run_config:
             raise RunError(f"no run is on at {settings.server}; waiting for the next one")
         self.require(check.run_config)

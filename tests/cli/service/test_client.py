@@ -41,6 +41,7 @@ class Server:
         self.found: Callable[[], Any] = lambda: SimpleNamespace(run_config={}, refusal=None)
         self.end: Exception | None = None
         self.joined: list[str] = []
+        self.proxies = set[str | None]()
 
     def offers(self, run_config: Mapping[str, Any], refusal: str | None = None) -> None:
         self.found = lambda: SimpleNamespace(run_config=run_config, refusal=refusal)
@@ -55,7 +56,12 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
-    monkeypatch.setattr(service_client, "check_server", lambda *_: server.found())
+
+    def check_server(*_: object, proxy: str | None) -> Any:
+        server.proxies.add(proxy)
+        return server.found()
+
+    monkeypatch.setattr(service_client, "check_server", check_server)
 
     def take_part(session: ClientSession, receipts: Receipts, attempt: Attempt) -> None:
         session.approve(server.found().run_config)
@@ -70,9 +76,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @contextmanager
 def made_client(
-    csv: Path, tmp_path: Path, policy: ServicePolicy, clock: Callable[[], datetime] = lambda: NOON
+    csv: Path, tmp_path: Path, policy: ServicePolicy, clock: Callable[[], datetime] = lambda: NOON, **flags: Any
 ) -> Iterator[ServiceClient]:
-    session = ClientSession.prepare(ClientSettings(file=csv, receipts=tmp_path / "receipts"))
+    session = ClientSession.prepare(ClientSettings(file=csv, receipts=tmp_path / "receipts", **flags))
     with session.opened_receipts() as receipts:
         yield ServiceClient(session, policy, SplitMemory(policy.splits), receipts, clock)
 
@@ -110,7 +116,7 @@ def test_nothing_that_ends_a_run_sends_the_hospital_home(
         assert printed()[-1] == str(end)
         server.is_lost()
         assert [client.visit() for _ in range(2)] == [False] * 2
-        assert printed() == ["no server at 127.0.0.1:8080 (connection refused); this client goes on trying"]
+        assert printed() == ["no connection to 127.0.0.1:8080 (connection refused); this client goes on trying"]
         server.offers(run())
         server.end = None
         assert client.visit()
@@ -172,3 +178,11 @@ def test_each_run_has_its_own_number_in_the_receipts_and_its_own_models(
             runs.append(client.receipts.path.read_text().splitlines()[-1].partition('"run":')[2][0])
         assert client.session.run_name == "summer"
     assert runs == ["1", "1", "2"]
+
+
+def test_the_service_looks_at_the_server_through_the_proxy_of_the_flag(
+    csv: Path, tmp_path: Path, server: Server
+) -> None:
+    with made_client(csv, tmp_path, ServicePolicy(), proxy="none") as client:
+        client.visit()
+    assert server.proxies == {"none"}
