@@ -60,7 +60,7 @@ def test_the_same_message_twice_is_an_error_and_the_link_goes_on(send: str) -> N
         fed.start("va", make_app(double))
         node = messages.node_id_of("va")
         message = Message(RecordDict(), dst_node_id=node, message_type="train")
-        with pytest.raises(ValueError, match="the same Message object is there twice"):
+        with pytest.raises(ValueError, match="the same Message object occurs twice"):
             getattr(fed.grid, send)([message, message])
         assert not fed.ask((node, node))[0].has_error()
 

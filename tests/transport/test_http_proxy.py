@@ -362,7 +362,7 @@ def test_a_port_that_is_no_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-def test_a_server_that_says_nothing_behind_a_proxy_is_told_from_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_behind_a_proxy_is_distinguished_from_a_silent_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "PROBE_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as mute, ConnectProxy(mute.getsockname()[1]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)

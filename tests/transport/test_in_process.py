@@ -156,7 +156,7 @@ def test_the_same_message_twice_and_a_time_to_live_are_errors_in_every_grid() ->
     node = here.get_node_ids()[0]
     message = Message(RecordDict(), dst_node_id=node, message_type="train")
     for grid in (here, WorkersGrid([], [], {})):
-        with pytest.raises(ValueError, match="the same Message object is there twice"):
+        with pytest.raises(ValueError, match="the same Message object occurs twice"):
             grid.push_messages([message, message])
         with pytest.raises(ValueError, match="ttl=5, which is not supported"):
             grid.push_messages([Message(RecordDict(), dst_node_id=node, message_type="train", ttl=5)])
