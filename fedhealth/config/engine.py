@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from fedhealth.config.checks import read_values, require
 
-LEAST_PATIENTS = 20
+LEAST_PATIENTS = 21
 """Of a virtual hospital: fewer could not be split into patients to train and to test on."""
 PATIENTS_RANGE = f"a number from {LEAST_PATIENTS} to 1000000"
 ENGINE_KEYS = frozenset({"out", "data", "patients"})

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,13 +24,11 @@ from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.histogram import ScoreHistogram
 from fedhealth.server.records import Histograms, Member, RoundRecord
+from fedhealth.server.strategy_state import Arrays, give_state, take_state
 
 CHECKPOINTS = "checkpoints"
 """The folder within a run folder."""
 FORMAT = b"fedhealth checkpoint 1 "
-ARRAY = (np.ndarray, np.generic)
-"""NumPy turns an array without dimensions into a scalar when it computes with it."""
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -212,45 +209,3 @@ def unpack_histogram(values: NDArray[np.float64]) -> ScoreHistogram:
     """The histogram that `pack_histogram` packed."""
     positives, negatives = values[: 2 * NUM_BINS].astype(np.int64).reshape(2, NUM_BINS)
     return ScoreHistogram(positives, negatives, float(values[-2]), float(values[-1]))
-
-
-def take_state(strategy: Strategy) -> tuple[dict[str, str], Arrays]:
-    """A strategy's state between rounds: the kind of each attribute, and the arrays of all of them.
-
-    The state of Flower's strategies is in attributes that are None before the first round, and then arrays, lists or
-    dictionaries of arrays, or an `ArrayRecord`; all other attributes are settings.
-    """
-    kinds, arrays = {}, dict[str, NDArray[Any]]()
-    for name, value in vars(strategy).items():
-        prefix = f"strategy/{name}"
-        if isinstance(value, ARRAY):
-            kinds[name], arrays[prefix] = "array", np.asarray(value)
-        elif isinstance(value, ArrayRecord):
-            kinds[name] = "record"
-            arrays |= {f"{prefix}/{key}": read_array(array) for key, array in value.items()}
-        elif isinstance(value, list) and value and all(isinstance(item, ARRAY) for item in value):
-            kinds[name] = "list"
-            arrays |= {f"{prefix}/{number:06}": np.asarray(item) for number, item in enumerate(value)}
-        elif isinstance(value, dict) and value and all(isinstance(item, ARRAY) for item in value.values()):
-            kinds[name] = "dict"
-            arrays |= {f"{prefix}/{key}": np.asarray(item) for key, item in value.items()}
-    return kinds, arrays
-
-
-def give_state(strategy: Strategy, kinds: Mapping[str, str], arrays: Arrays) -> None:
-    """Restore in a new strategy the state that `take_state` returned."""
-    for name, kind in kinds.items():
-        if name not in vars(strategy):
-            raise ValueError(f"{type(strategy).__name__} has no attribute {name}")
-        prefix = f"strategy/{name}/"
-        parts = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-        match kind:
-            case "array":
-                value: Any = arrays[prefix.removesuffix("/")]
-            case "record":
-                value = ArrayRecord({key: Array(part) for key, part in parts.items()})
-            case "list":
-                value = [parts[key] for key in sorted(parts)]
-            case _:
-                value = parts
-        setattr(strategy, name, value)

@@ -57,7 +57,7 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (ClientSettings, {**CSV, "proxy": "socks5://va:secret@x"}, f"--proxy is socks5://x; give {PROXY}"),
     (EngineSettings, {"out": "runs/x"}, "--out is runs/x; give an absolute path"),
     (EngineSettings, {"data": "data"}, "--data is data; give an absolute path"),
-    (EngineSettings, {"patients": 19}, "--patients is 19; give a number from 20 to 1000000"),
+    (EngineSettings, {"patients": 20}, "--patients is 20; give a number from 21 to 1000000"),
     (FederationSettings, {"local_epochs": 0}, f"--local-epochs is 0; give {WHOLE}"),
     (FederationSettings, {"batch_size": 0}, f"--batch-size is 0; give {WHOLE}"),
     (FederationSettings, {"learning_rate": -0.1}, f"--learning-rate is -0.1; give {RATE}"),
