@@ -17,7 +17,7 @@ from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 DOCS = Path(__file__).parent
 WIDTH = 1120
 LIVE_ROUNDS = 13
-"""The live page is shown after this many of the 20 rounds."""
+"""The live page is shown after this many of the 30 rounds."""
 
 
 @script
