@@ -11,7 +11,7 @@ CONNECT_SECONDS = 10.0
 
 
 def resolve(server: str, flag: str | None) -> str:
-    """What the host of HOST:PORT is; `flag` is the value of --proxy. A `RunError` if it cannot be resolved."""
+    """The address of the host of HOST:PORT; raises a `RunError` if it cannot be resolved. `flag` is the value of --proxy."""
     host, port = split_address(server)
     if proxy := find_proxy(server, flag):
         return f"{host} is left to {proxy}, which connects to it"
@@ -26,7 +26,7 @@ def resolve(server: str, flag: str | None) -> str:
 
 
 def open_port(server: str, flag: str | None) -> str:
-    """That the port accepts connections, and through which proxy; a `RunError` if it does not."""
+    """Whether the port accepts connections, and through which proxy; raises a `RunError` if it does not."""
     host, port = split_address(server)
     proxy = find_proxy(server, flag)
     try:

@@ -66,7 +66,7 @@ class Receipts:
         return cast(App, noting_app)
 
     def begin_run(self) -> None:
-        """Count what follows as another run, if anything was sent in this one."""
+        """Start another run in the numbering of receipts, if anything was sent in this one."""
         if self._sent:
             self._run, self._sent = self._run + 1, False
 

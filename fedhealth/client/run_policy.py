@@ -13,22 +13,22 @@ from fedhealth.config.service import GOOD_NAME, ServicePolicy
 
 
 def run_name(run_config: Mapping[str, Any]) -> str:
-    """The name of the run; a `RunError` if it has none, or one that could be a path."""
+    """The name of the run; raises a `RunError` if it is missing or could be a path."""
     name = run_config.get(RUN_NAME)
     if not isinstance(name, str) or not GOOD_NAME.fullmatch(name):
-        raise RunError("the server's run has no proper name; is it started with --service?")
+        raise RunError("the server's run has no valid name; is the server started with --service?")
     return name
 
 
 def require_allowed(policy: ServicePolicy, run_config: Mapping[str, Any], now: time | None) -> None:
-    """Check a run against the policy; a `RunError` says what is not allowed.
+    """Check a run against the policy; raises a `RunError` that says what is not allowed.
 
     `now` is None for a run that has begun here: it may go on at any hour.
     """
     try:
         settings = FederationSettings.from_run_config(run_config)
     except UsageError as error:
-        raise RunError(f"the server's settings make no sense: {error}") from None
+        raise RunError(f"the server's settings are invalid: {error}") from None
     if policy.max_rounds is not None and settings.rounds > policy.max_rounds:
         raise RunError(f"it has {settings.rounds} rounds, the policy allows {policy.max_rounds} (max-rounds)")
     if policy.strategies and settings.strategy not in policy.strategies:
@@ -41,7 +41,7 @@ def require_allowed(policy: ServicePolicy, run_config: Mapping[str, Any], now: t
 
 def _require_private(policy: ServicePolicy, settings: FederationSettings) -> None:
     if policy.require_privacy and not settings.private:
-        raise RunError("it has no differential privacy, the policy asks for it (require-privacy)")
+        raise RunError("it has no differential privacy, the policy requires it (require-privacy)")
     if (limit := policy.max_run_epsilon) is None:
         return
     if not settings.dp_epsilon:
@@ -51,7 +51,7 @@ def _require_private(policy: ServicePolicy, settings: FederationSettings) -> Non
 
 
 def require_split(splits: SplitMemory, run_config: Mapping[str, Any]) -> None:
-    """Check the run's split of the patients; a `RunError` if it would be one too many."""
+    """Check the run's split of the patients; raises a `RunError` if it is new and no further split is allowed."""
     if not splits.allows(run_config):
         raise RunError(
             "it asks for another split of the patients (seed, test-share, validation), or the file has changed since "
@@ -60,7 +60,7 @@ def require_split(splits: SplitMemory, run_config: Mapping[str, Any]) -> None:
 
 
 def require_able(hospital: HospitalData, run_config: Mapping[str, Any]) -> None:
-    """Check that the hospital can answer: enough patients, and a privacy budget for the whole run; a `RunError` if not.
+    """Check that there are enough patients and privacy budget for the whole run; raises a `RunError` if not.
 
     Under differential privacy this charges the ledger for the noisy count, once for each split, as the first answer would.
     """
@@ -68,4 +68,4 @@ def require_able(hospital: HospitalData, run_config: Mapping[str, Any]) -> None:
     if part.settings.private:
         hospital.open_dp_session(part)
     elif hospital.limits.max_epsilon is not None:
-        raise RunError("it has no differential privacy, and this hospital takes part with it only (--max-epsilon)")
+        raise RunError("it has no differential privacy, and this hospital takes part only with it (--max-epsilon)")

@@ -20,7 +20,7 @@ ENDING = ".splits.json"
 
 
 class Split(msgspec.Struct, frozen=True, rename="kebab"):
-    """What decides which patients are trained, tested and chosen on; as text, for a server may send anything."""
+    """What determines the training, test and validation patients; as text, since a server may send anything."""
 
     seed: str
     test_share: str
@@ -30,7 +30,7 @@ class Split(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class SplitMemory:
-    """The splits so far, and how many there may be. Without a path they are kept as long as this object."""
+    """The splits so far and the maximum number; without a path they are kept in memory."""
 
     def __init__(self, most: int = 1, file: Path | None = None) -> None:
         self.most = most
@@ -43,7 +43,7 @@ class SplitMemory:
         return self._split(run_config) in self._known or len(self._known) < self.most
 
     def remember(self, run_config: Mapping[str, Any]) -> None:
-        """Keep this run's split, on the disk before anything of it leaves; a `RunError` if that cannot be."""
+        """Write this run's split to disk, before anything of it is sent; raises a `RunError` if that fails."""
         split = self._split(run_config)
         if split in self._known:
             return
@@ -61,7 +61,7 @@ class SplitMemory:
         return Split(str(run_config.get("seed")), str(run_config.get("test-share")), str(held), self._digest)
 
     def _read(self) -> tuple[Split, ...]:
-        """What is in the file; one that cannot be read is never taken for an empty one."""
+        """The content of the file; raises if it cannot be read."""
         if self._path is None or not self._path.exists():
             return ()
         try:

@@ -35,7 +35,7 @@ def config(**settings: Any) -> dict[str, Any]:
         (
             ServicePolicy(require_privacy=True),
             {},
-            "it has no differential privacy, the policy asks for it (require-privacy)",
+            "it has no differential privacy, the policy requires it (require-privacy)",
         ),
         (
             ServicePolicy(max_run_epsilon=3),
@@ -68,13 +68,13 @@ def test_a_run_that_has_begun_goes_on_at_any_hour() -> None:
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(RunError, match="the server's settings make no sense: --rounds is 0"):
+    with pytest.raises(RunError, match="the server's settings are invalid: --rounds is 0"):
         require_allowed(ServicePolicy(), {**config(), "rounds": 0}, NOON)
 
 
 @pytest.mark.parametrize("name", [None, 3, "", "../../etc", "a b", ".hidden", "x" * 61])
 def test_a_name_that_could_be_a_path_is_no_name_of_a_run(name: Any) -> None:
-    with pytest.raises(RunError, match="no proper name"):
+    with pytest.raises(RunError, match="no valid name"):
         run_name({"run": name} if name is not None else {})
     assert run_name({"run": "2026-spring_1.0"}) == "2026-spring_1.0"
 
@@ -100,7 +100,7 @@ def test_a_hospital_without_enough_patients_does_not_join(tmp_path: Path) -> Non
 
 def test_a_hospital_that_wants_privacy_joins_no_run_without_it(file: Path) -> None:
     hospital = HospitalData.from_csv(file, TRAINERS, None, HospitalLimits(max_epsilon=10))
-    with pytest.raises(RunError, match=r"takes part with it only \(--max-epsilon\)"):
+    with pytest.raises(RunError, match=r"takes part only with it \(--max-epsilon\)"):
         require_able(hospital, config())
 
 
@@ -109,7 +109,7 @@ def test_the_budget_of_all_runs_decides_before_a_run_is_joined(file: Path) -> No
     private = config(dp_epsilon=3.0, rounds=1)
     require_able(hospital, private)
     hospital.ledger.charge_test("seed 0, test share 0.25", 3.0)
-    with pytest.raises(RunError, match="privacy budget does not reach"):
+    with pytest.raises(RunError, match="privacy budget is too small"):
         require_able(hospital, {**private, "run": "second"})
 
 

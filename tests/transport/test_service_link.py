@@ -93,5 +93,8 @@ def test_each_run_has_its_own_list_and_members(runs: Runs) -> None:
         assert "not on the server's list" in str(check_server(runs.address, "lakeside").refusal)
         assert check_server(runs.address, "hillside").refusal is None
     with runs.grid.running({"run": "second"}, 2, runs.hear, members=["lakeside"]):
-        assert check_server(runs.address, "hillside").refusal == "the run has begun without hillside"
+        assert (
+            check_server(runs.address, "hillside").refusal
+            == "the run has started without hillside; wait for the next run"
+        )
         assert check_server(runs.address, "lakeside").refusal is None

@@ -1,4 +1,4 @@
-"""The server's end of the link for many runs: the port stays open, and between two runs nobody is admitted."""
+"""The server side of the link for many runs: the port stays open, and between two runs no hospital is admitted."""
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping
@@ -20,18 +20,18 @@ POLL_SECONDS = 0.02
 
 
 class ClosedAdmission(Admission):
-    """Nobody joins yet. The code is that of a server that is away, so that every client comes back."""
+    """Refuses all hospitals between two runs, with the code of an unavailable server, so that clients try again."""
 
     def __init__(self) -> None:
         super().__init__(capacity=0)
 
     def check(self, caller: Caller, here: Collection[str]) -> None:
-        """Refuse everybody."""
+        """Refuse every hospital."""
         raise RefusedError(grpc.StatusCode.UNAVAILABLE, NO_RUN)
 
 
 class ServiceServer(StreamServer):
-    """The streams of one run after the other, of `most_hospitals` each at most; `on_idle` hears changes between the runs."""
+    """The streams of successive runs, each of at most `most_hospitals`; `on_idle` is called with changes between runs."""
 
     def __init__(self, most_hospitals: int, on_idle: OnChange, tls: Identity | None) -> None:
         super().__init__({}, most_hospitals, on_idle, tls, ())
@@ -39,13 +39,13 @@ class ServiceServer(StreamServer):
         self._on_idle = on_idle
 
     async def open_run(self, run_config: Mapping[str, Any], admission: Admission, on_change: OnChange) -> None:
-        """From now on the hospitals that `admission` lets in may join."""
+        """From now on the hospitals that `admission` admits may join."""
         self._run_config, self.admission, self._on_change = dict(run_config), admission, on_change
         self.questions = PendingRequests()
         self._closing = False
 
     async def close_run(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:
-        """End every stream, with `failure` as the reason if the run failed, and let nobody join until the next run."""
+        """End every stream, with `failure` as the reason if the run failed, and admit no hospital until the next run."""
         self._run_config, self.admission = {}, ClosedAdmission()
         self._end_streams(failure)
         loop = asyncio.get_running_loop()
@@ -58,7 +58,7 @@ class ServiceServer(StreamServer):
         self._on_change = self._on_idle
 
     async def _refuse(self, context: Any, refusal: RefusedError, peer: str = "") -> None:
-        if refusal.code == grpc.StatusCode.UNAVAILABLE:  # between two runs hospitals ask again and again
+        if refusal.code == grpc.StatusCode.UNAVAILABLE:  # between two runs hospitals try again and again
             await context.abort(refusal.code, str(refusal))
         await super()._refuse(context, refusal, peer)
 

@@ -137,7 +137,7 @@ def test_no_run_a_refusal_and_a_plain_server_are_one_line_each(
     assert printed() == [
         "no run is on at 127.0.0.1:8080; waiting for the next one",
         "run spring: the server would refuse (the run has begun without it)",
-        "the server's run has no proper name; is it started with --service?",
+        "the server's run has no valid name; is the server started with --service?",
     ]
     assert server.joined == []
 
