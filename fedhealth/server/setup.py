@@ -86,9 +86,8 @@ class Setup:
             here_now = queries.here()
             known = {**queries.members, **described}
             queries.members = {node: each for node, each in known.items() if node in here_now}
-            if len(queries.members) < queries.staying:
-                names = [member.name for member in queries.members.values()]
-                queries.wait(f"only {len(names)} of {queries.staying} hospitals were ready", names)
+            if silent := queries.here() - queries.members.keys():
+                queries.wait("was not ready", [member.name for member in queries.members.values()], silent=silent)
         return _check_names(self.members)
 
     def agree(self) -> Agreement:

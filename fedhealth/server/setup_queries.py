@@ -1,7 +1,7 @@
 """The queries before the rounds: replies, waiting, and hospitals that are left out because they cannot take part."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from flwr.app import Message, RecordDict
@@ -24,12 +24,12 @@ REMIND_SECONDS = 10.0
 
 
 class SetupQueries:
-    """Sends queries to the hospitals. One that fails is left out if enough others remain; one that leaves is waited for.
+    """Sends queries to the hospitals. One that fails, or is silent for too long, is left out if enough others remain.
 
     Parameters
     ----------
     wanted : number of hospitals that are to take part.
-    max_wait : seconds for all waiting together.
+    max_wait : seconds for all waiting together, and again after a hospital was left out for its silence.
     on_event : called with `Waiting` events, and for each hospital that is left out.
     admission : expels a hospital that is left out.
 
@@ -92,19 +92,20 @@ class SetupQueries:
         asked, contents = set(nodes), dict[int, T]()
         while missing := asked - contents.keys() - self._left_out.keys():
             contents |= self.query_once(sorted(missing & self.here()), message_type, content, read)
-            if away := ", ".join(sorted(map(self.name, missing - contents.keys() - self._left_out.keys()))):
-                self.wait(f"{away} left and did not come back", [self.name(node) for node in contents])
+            if away := missing - contents.keys() - self._left_out.keys():
+                self.wait("left and did not come back", [self.name(node) for node in contents], silent=away)
         return [contents[node] for node in sorted(contents, key=self.name)]
 
     def query_once(self, nodes: Iterable[int], message_type: str, content: RecordDict, read: Read[T]) -> dict[int, T]:
         """The reply of each of these nodes, except those that leave first; a node that cannot reply is left out."""
-        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in nodes]
-        waiting, contents = set(self._grid.push_messages(messages)), dict[int, T]()
-        while waiting:
+        asked, contents, replied = set(nodes), dict[int, T](), set[int]()
+        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in sorted(asked)]
+        waiting = set(self._grid.push_messages(messages))
+        while silent := asked - replied - self._left_out.keys():
             replies = list(self._grid.pull_messages(sorted(waiting)))
             for reply in replies:
                 waiting.discard(reply.metadata.reply_to_message_id)
-                node = reply.metadata.src_node_id
+                replied.add(node := reply.metadata.src_node_id)
                 if reply.has_error() and reply.error.code in ABSENT:
                     continue
                 try:
@@ -112,9 +113,9 @@ class SetupQueries:
                 except ValueError as fault:
                     self._leave_out(node, str(fault))
             self._require_enough()
-            if waiting and not replies:
+            if not replies:
                 answered = [self.name(node, described) for node, described in contents.items()]
-                self.wait(f"{len(waiting)} of {len(messages)} hospitals did not reply to {message_type}", answered)
+                self.wait(f"did not reply to {message_type}", answered, silent=silent)
         return contents
 
     def name(self, node: int, described: object = None) -> str:
@@ -124,11 +125,22 @@ class SetupQueries:
         joined = self._grid.name_of(node) if isinstance(self._grid, BaseGrid) else None
         return joined or f"node {node}"
 
-    def wait(self, problem: str, answered: Sequence[str]) -> None:
-        """Sleep for `POLL_SECONDS`; raises a `RunError` with the text `problem` when the time is up."""
+    def wait(self, problem: str, answered: Sequence[str], *, silent: Collection[int] = ()) -> None:
+        """Sleep for `POLL_SECONDS`; when the time is up, leave out the nodes that are `silent`, and wait anew for others.
+
+        Raises
+        ------
+        RunError
+            The time is up, and no node is known that `problem` could be told of, or too few hospitals remain.
+        """
         now = time.monotonic()
         if now >= self._deadline:
-            raise RunError(f"{problem} within {self._max_wait:g} s; to wait longer, raise --max-wait")
+            if not silent:
+                raise RunError(f"{problem} within {self._max_wait:g} s; to wait longer, raise --max-wait")
+            for node in silent:
+                self._leave_out(node, f"{problem} within {self._max_wait:g} s (--max-wait)")
+            self._require_enough()
+            self._deadline = now + self._max_wait
         if now >= self._next_report:
             self._on_event(Waiting(len(self.here()), self.staying, self._deadline - now, sorted(answered)))
             self._next_report = now + REMIND_SECONDS
