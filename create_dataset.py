@@ -55,7 +55,7 @@ def warn_all(warnings: Sequence[str]) -> None:
 
 
 def say_progress(line: str) -> None:
-    """A step that takes long, told on stderr: the first line of stdout names the source."""
+    """Print on stderr that a step takes long; the first line of stdout names the source."""
     sys.stderr.write(f"{line}\n")
 
 

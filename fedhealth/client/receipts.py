@@ -1,7 +1,7 @@
 """Receipts: one line for everything that a hospital sends, written before it is sent, so that the hospital can verify it.
 
-One JSON object per line in `<hospital>.jsonl`. Each line contains the SHA-256 of the line before it (without its line
-break; the first refers to 64 zeros), so changing, removing or moving a line later breaks the chain. The chain alone
+One JSON object per line in `<hospital>.jsonl`. Each line contains the SHA-256 of the line before it (without the line
+break; 64 zeros in the first line). A later change, removal or move of a line therefore breaks the chain. The chain alone
 does not show that its end was cut off or that all of it was rewritten; to detect that, note its last hash elsewhere.
 
 Each line is passed to the operating system at once (flush, no fsync): it survives a crash of this program, but a power

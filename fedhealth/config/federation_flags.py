@@ -60,7 +60,7 @@ class RunFlags:
     fraction: float = 1.0
     """Rarely needed. Share of the hospitals that train in a round, drawn anew each time; all of them evaluate."""
     evaluate_every: int = 1
-    """Rarely needed. Evaluate after every so many rounds and after the last; 0: after the last only."""
+    """Rarely needed. Evaluate after every Nth round and after the last; 0: after the last only."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ModelFlags:
     weight_decay: float = 0.01
     """Rarely needed. L2 penalty: the factor of half the sum of squared weights (not biases) in the loss."""
     scaling: Scaling = "federated"
-    """Rarely needed. Whose means and deviations standardise: all hospitals', published ones, or each hospital's own."""
+    """Rarely needed. Means and deviations that standardise the inputs: over all hospitals, published, or each hospital's."""
     importance: bool = True
     """Rarely needed. After the rounds, measure permutation importance: the AUROC lost when a feature is shuffled."""
 
@@ -108,7 +108,7 @@ class ModelSelectionFlags:
     """Choices that are made on validation patients, who are neither trained nor tested on. By default there are none."""
 
     patience: int = 0
-    """Early stopping: end after so many evaluated rounds without a lower validation loss, keep the best round; 0: off."""
+    """Early stopping: end after this many evaluated rounds without a lower validation loss, keep the best; 0: off."""
     calibrate: Calibration = "none"
     """temperature: divide the final model's log odds by the number that minimises the validation loss."""
     threshold: Threshold = "half"
@@ -124,7 +124,7 @@ class PrivacyFlags:
     dp_epsilon: float = 0.0
     """Differential privacy: the epsilon that each patient is guaranteed in this run. 0: no guarantee."""
     min_count: int = 5
-    """A hospital does not send the count and sum of a measurement that fewer of its patients have."""
+    """A hospital does not send the count and sum of a measurement that fewer than this many of its patients have."""
     subgroups: bool = True
     """After the rounds, report results by sex and age band; small groups are suppressed."""
     dp_delta: float = 1e-4

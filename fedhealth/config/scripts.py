@@ -104,7 +104,7 @@ class ClientSettings:
     max_epsilon: float | None = None
     """Take part only under differential privacy, and only until the epsilon of all runs together reaches this."""
     reset_budget: bool = False
-    """Start the epsilon of earlier runs (kept beside the CSV) again from 0: only if all patients are new."""
+    """Reset the recorded epsilon of earlier runs to 0: only if no patient of the CSV took part in one of them."""
     save_model: Path | None = None
     """Write the final model here as a self-contained .keras file (for Keras 3.3 or later)."""
     save_personal: Path | None = None

@@ -41,10 +41,10 @@ def client_file(client: int) -> str:
 
 
 def write_dataset(folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.DataFrame], origin: Origin) -> list[str]:
-    """Write all files of the data set into `folder`; remove the files of further hospitals of an earlier data set.
+    """Write all files of the data set into `folder`; delete surplus hospital files of an earlier data set.
 
-    `dataset.json` is written last: a run that was interrupted leaves the old one, whose sums then differ, and the same run
-    writes all files again.
+    `dataset.json` is written last. After an interruption the old one remains, and its checksums do not match the new files;
+    running the command again writes all files.
 
     Returns
     -------

@@ -25,15 +25,15 @@ FEATURE_STRICTNESS = 0.9
 
 
 def deal_out(table: pd.DataFrame, *, split: str, clients: int, alpha: float, seed: int) -> list[pd.DataFrame]:
-    """Deal `table` (`schema.COLUMN_NAMES`, one row per patient) out to hospitals, each in an order drawn from `seed`.
+    """Divide `table` (`schema.COLUMN_NAMES`, one row per patient) among hospitals, each with its rows in a random order.
 
     Parameters
     ----------
     split : {"natural", "iid", "label-skew", "quantity-skew", "feature-skew"}
     clients : int
-        How many hospitals; the natural split has its own number.
+        Number of hospitals; the natural split ignores it: it has one per real hospital.
     alpha : float
-        Dirichlet concentration of label-skew and quantity-skew: small is uneven.
+        Dirichlet concentration of label-skew and quantity-skew: the smaller, the more uneven.
 
     Raises
     ------

@@ -43,10 +43,10 @@ def split_patients(
 ) -> tuple[Patients, Patients]:
     """Split at random within each class; both parts keep the order of the rows.
 
-    A class gives `round(test_share * n)` of its n patients to the test and keeps at least one; if that leaves the test
-    empty, the larger class gives one. Each share draws anew: if the patients tested at 0.25 were among those tested at
-    0.26, two runs could differ by one patient, and the difference of their sums would be that patient's values. Each `stream`
-    draws apart from the others.
+    The test set contains `round(test_share * n)` of the n patients of each class, but at least one per class stays in
+    training. If the test set would be empty, one patient of the larger class is moved to it. Each `test_share` uses its own
+    random numbers: otherwise the test sets for 0.25 and 0.26 could differ by one patient, whose values would follow from the
+    difference of the two sums. Different values of `stream` give independent splits.
 
     Returns
     -------

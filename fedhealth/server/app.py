@@ -77,7 +77,7 @@ def federate(
     max_wait : seconds to wait for missing hospitals, before the rounds and in each round.
     past : state of the interrupted run that is resumed; None for a new run.
     strategy : aggregates the weights; None: the strategy of the settings.
-    objects : setting -> name of the object that replaces it, for the record.
+    objects : name of the Python object that was given for a setting, by setting; the run record stores it.
 
     Raises
     ------

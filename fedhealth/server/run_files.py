@@ -167,7 +167,7 @@ def write_model(path: Path, finished: RunFinished) -> None:
 
     Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numeric features (absent with --scaling local),
     `inputs` (names of the encoded features), and `about` (JSON: settings, dataset, schema, prevalence, and the
-    threshold if one was chosen).
+    threshold if one was chosen). The file may be passed on, so it has the hospitals' names but none of their counts.
     """
     arrays = {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
     if finished.standardisation:
@@ -175,6 +175,7 @@ def write_model(path: Path, finished: RunFinished) -> None:
         arrays["stds"] = np.asarray(finished.standardisation.stds)
     arrays["inputs"] = np.asarray(encoded_names(finished.settings.missing_indicators))
     about = msgspec.to_builtins(describe_settings(finished))
+    about["hospitals"] = [member.name for member in finished.members]
     tested = finished.final.pooled
     about["prevalence"] = tested.num_ill / tested.num_examples if tested.num_examples else None
     if finished.choices and finished.choices.threshold is not None:

@@ -115,7 +115,7 @@ def test_a_patient_whom_the_schema_refuses_is_not_predicted(folder: Path, run: f
 
 def test_a_run_folder_is_not_written_over(run: fh.Run, tmp_path: Path) -> None:
     run.save(tmp_path / "run")
-    with pytest.raises(UsageError, match="already holds a run"):
+    with pytest.raises(UsageError, match="already contains a run"):
         run.save(tmp_path / "run")
 
 

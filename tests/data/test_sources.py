@@ -44,7 +44,7 @@ def check_canonical(table: pd.DataFrame) -> None:
 def check_invented(source: Source) -> None:
     check_canonical(source.table)
     assert source.name == "synthetic"
-    assert "INVENTED" in source.description
+    assert "SYNTHETIC" in source.description
     assert source.sha256 == {}
     assert source.table["hospital"].str.startswith(schema.SYNTHETIC_PREFIX).all()
 
@@ -92,7 +92,7 @@ def test_auto_invents_patients_at_once_when_the_network_refuses_and_warns_with_t
     check_invented(source)
     (warning,) = source.warnings
     assert web.url(how) in warning
-    assert "INVENTED" in warning
+    assert "SYNTHETIC" in warning
     assert "\n" not in warning
     assert len(web.asked) == 1
 

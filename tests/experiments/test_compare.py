@@ -282,8 +282,8 @@ def test_the_command_writes_results_differences_figures_and_a_page(
     assert text.count("| federated fedavg |") >= 3
     assert all((page.parent / line.split("(")[1].rstrip(")")).is_file() for line in text.splitlines() if "![" in line)
     shown = capsys.readouterr()
-    assert "INVENTED" in shown.out
-    assert "INVENTED" in text
+    assert "SYNTHETIC" in shown.out
+    assert "SYNTHETIC" in text
     assert "federated fedavg + intercept" in shown.out
 
 

@@ -214,7 +214,7 @@ def test_page_and_card_say_by_how_much_the_bins_can_change_the_figures(tmp_path:
     assert run.pooled is not None
     auroc_bound, clinical = compute_auroc(run.pooled)[1], flat_metrics(compute_clinical_metrics(run.pooled))
     assert bound_line(run) == (
-        "Risks are counted in bins. Risks without bins would change these figures by at most: "
+        "Risks are counted in bins, which changes some metrics by at most: "
         f"AUROC by {auroc_bound:.2g}, PR-AUC by {clinical['pr_auc_bound']:.2g}, "
         f"sensitivity at 90 % specificity by {clinical['sensitivity_at_90_bound']:.2g}, "
         f"calibration slope by {clinical['calibration_slope_bound']:.2g}, "

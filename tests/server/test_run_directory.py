@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.server.records import Member
 from fedhealth.server.run_directory import make_run_folder
+from fedhealth.server.run_files import write_model
 from tests.support.run_events import KERNEL, MEANS, STDS, make_began, make_finished, make_round
 from tests.support.run_keeping import keep_in
 
@@ -133,6 +135,15 @@ def test_no_file_ever_holds_a_nan_or_an_infinity(tmp_path: Path, no_number: floa
     assert (history["train_loss"], history["union"]["loss"]) == (None, None)
     summary = read_json(tmp_path / "summary.json")
     assert (summary["metrics"]["loss"], summary["seconds"]) == (None, None)
+
+
+def test_the_model_file_names_the_hospitals_and_contains_none_of_their_counts(tmp_path: Path) -> None:
+    finished = make_finished()
+    write_model(tmp_path / "model.npz", finished)
+    with np.load(tmp_path / "model.npz") as file:
+        about = json.loads(str(file["about"]))
+    assert about["hospitals"] == [member.name for member in finished.members]
+    assert not {each.name for each in fields(Member)} & set(re.findall(r'"([a-z_]+)":', json.dumps(about)))
 
 
 # --- settings.json and history.jsonl ----------------------------------------------------------------------------------

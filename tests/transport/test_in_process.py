@@ -81,7 +81,7 @@ def test_a_folder_that_is_none_or_empty_is_refused(tmp_path: Path, folder: str, 
 @pytest.mark.slow
 def test_of_very_many_hospitals_only_those_used_last_are_kept_and_a_rebuilt_one_is_the_same() -> None:
     count = 100_000
-    hospitals = VirtualHospitals(count, VirtualSource(EngineSettings(patients=20), seed=0, trainers=Trainers()))
+    hospitals = VirtualHospitals(count, VirtualSource(EngineSettings(patients=21), seed=0, trainers=Trainers()))
     assert len(hospitals) == count
     first = weakref.ref(hospitals["hospital 0"])
     for number in range(1, KEPT_HOSPITALS):
@@ -95,7 +95,7 @@ def test_of_very_many_hospitals_only_those_used_last_are_kept_and_a_rebuilt_one_
 
 def test_a_hospital_of_a_simulation_has_the_same_patients_and_noise_whenever_it_is_made() -> None:
     def make(number: int) -> HospitalData:
-        return VirtualSource(EngineSettings(patients=20), seed=3, trainers=Trainers()).make(number)
+        return VirtualSource(EngineSettings(patients=21), seed=3, trainers=Trainers()).make(number)
 
     one, again, other = make(7), make(7), make(8)
     np.testing.assert_array_equal(one.hospital.patients.features, again.hospital.patients.features)
@@ -246,7 +246,7 @@ def test_very_many_hospitals_leave_a_whole_run_folder_and_a_screen_that_can_be_r
     ("flags", "line"),
     [
         (["--hospitals", "-1"], "--hospitals is -1; give 1 or more, or 0 for all of --data, else 200"),
-        (["--patients", "19"], "--patients is 19; give a number from 20 to 1000000"),
+        (["--patients", "20"], "--patients is 20; give a number from 21 to 1000000"),
         (["--processes", "0"], "--processes is 0; give a number from 1 to 256"),
         (["--fraction", "0"], "--fraction is 0.0; give a share above 0, at most 1"),
         (
@@ -272,7 +272,7 @@ def test_more_hospitals_than_files_are_refused(tmp_path: Path, capsys: pytest.Ca
 def test_hospitals_below_the_minimum_size_are_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--hospitals", "4", "--patients", "20", "--test-share", "0.05", "--out", str(tmp_path / "run")]
+    flags = ["--hospitals", "4", "--patients", "21", "--test-share", "0.05", "--out", str(tmp_path / "run")]
     assert main(flags) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "could not reply to query.describe: too few patients for --test-share 0.05" in line

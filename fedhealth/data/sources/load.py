@@ -65,7 +65,7 @@ def load_source(
 
 
 def load_auto(url: str, patients: int, seed: int, raw_folder: Path, say: Say) -> Source:
-    """Kept files, else one quick download, else invented patients with the reason as a warning."""
+    """Kept files, else one quick download, else synthetic patients with the reason as a warning."""
     if kept := uci.load_kept(raw_folder):
         return kept
     try:
@@ -73,18 +73,18 @@ def load_auto(url: str, patients: int, seed: int, raw_folder: Path, say: Say) ->
     except RunError as error:
         sampled = load_synthetic(patients, seed)
         reason = (
-            f"the real data could not be had ({error}): all patients are INVENTED, results say nothing about medicine"
+            f"the real data cannot be loaded ({error}): all patients are SYNTHETIC, results have no medical meaning"
         )
         return dataclasses.replace(sampled, warnings=(reason, *sampled.warnings))
     return uci.accept_download(*fetched, raw_folder)
 
 
 def load_synthetic(patients: int, seed: int) -> Source:
-    """Invented patients."""
+    """Synthetic patients."""
     from fedhealth.data.sources.synthetic import sample_patients
 
     table = sample_patients(patients, seed)
-    return Source("synthetic", f"{len(table)} INVENTED patients, no real person among them (seed {seed})", table, {})
+    return Source("synthetic", f"{len(table)} SYNTHETIC patients, no real person among them (seed {seed})", table, {})
 
 
 def load_path(path: Path, answers: Answers = AUTO) -> Source:

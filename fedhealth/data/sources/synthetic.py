@@ -31,7 +31,7 @@ STREAM = 0xC403D
 
 
 def sample_patients(num_patients: int, seed: int, *, fitted: FittedStatistics | None = None) -> pd.DataFrame:
-    """Sample `num_patients` patients of four hospitals that carry `schema.SYNTHETIC_PREFIX` in their names.
+    """Sample `num_patients` patients of four hospitals, whose names start with `schema.SYNTHETIC_PREFIX`.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def sample_patients(num_patients: int, seed: int, *, fitted: FittedStatistics | 
     seed : int
         0 or more. Same seed, same table.
     fitted : FittedStatistics, optional
-        Other statistics than those of `fitted.toml`.
+        Statistics to sample from; default: those of `fitted.toml`.
 
     Returns
     -------

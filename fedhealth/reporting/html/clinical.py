@@ -60,7 +60,7 @@ def bound_line(run: RunRecord) -> str:
     found = [f"{name} by {bound:.2g}" for name, bound in bounds if bound is not None]
     if not found:
         return ""
-    return f"Risks are counted in bins. Risks without bins would change these figures by at most: {', '.join(found)}."
+    return f"Risks are counted in bins, which changes some metrics by at most: {', '.join(found)}."
 
 
 def benefit_rows(run: RunRecord) -> list[Row]:

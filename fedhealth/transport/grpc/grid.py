@@ -29,7 +29,7 @@ REMIND_SECONDS = 10.0
 class GrpcGrid(BaseGrid):
     """Flower's `Grid` over one bidirectional gRPC stream per hospital.
 
-    A `ttl` of a message is refused: how long to wait for replies is the `timeout` of `send_and_receive`.
+    A message with a `ttl` is an error; `timeout` of `send_and_receive` limits how long to wait for replies.
 
     Parameters
     ----------

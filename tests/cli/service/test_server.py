@@ -47,7 +47,7 @@ def test_a_run_that_cannot_be_done_is_put_away_with_its_reason_and_the_next_one_
     )
     assert state_of(tmp_path, "b") == (
         "failed",
-        "only 0 of 3 hospitals (--hospitals) came within 0.01 s; see --max-wait",
+        "only 0 of 3 hospitals (--hospitals) joined within 0.01 s; to wait longer, raise --max-wait",
     )
     assert sorted(path.name for path in (tmp_path / "queue" / "failed").iterdir()) == ["a.toml", "b.toml"]
     captured = capsys.readouterr()
