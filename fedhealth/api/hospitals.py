@@ -31,6 +31,8 @@ def load_hospitals(source: "str | Path | Mapping[str, Hospital | pd.DataFrame]")
         A table has faults: one line for each.
     """
     quiet_libraries()
+    if not isinstance(source, (str, Path, Mapping)):
+        raise UsageError(f"the hospitals are a {type(source).__name__}; give a folder, or hospital name -> DataFrame")
     hospitals: dict[str, Hospital] = {}
     for hospital in _from_tables(source) if isinstance(source, Mapping) else _from_folder(Path(source)):
         if hospital.name in hospitals:
@@ -50,10 +52,27 @@ def _from_folder(folder: Path) -> "Iterator[Hospital]":
 
 def _from_tables(tables: "Mapping[str, Hospital | pd.DataFrame]") -> "Iterator[Hospital]":
     """A table is checked as its CSV would be; a hospital that is loaded already only takes the name."""
-    from fedhealth.data.hospital import Hospital, parse_hospital
+    from fedhealth.common.safe_text import printable
+    from fedhealth.data.hospital import Hospital, check_name, parse_hospital
 
     for name, table in tables.items():
+        if not isinstance(name, str):
+            raise UsageError(f"a hospital is called {name!r}; give its name as text")
+        checked = check_name(name, f'a hospital is called "{printable(name, 40)}"')
         if isinstance(table, Hospital):
-            yield replace(table, name=name, warnings=())
+            yield replace(table, name=checked, warnings=())
         else:
-            yield parse_hospital(table.to_csv(index=False).encode(), Path(name), name)
+            yield parse_hospital(to_csv(table, checked), Path(checked), checked)
+
+
+def to_csv(table: object, what: str) -> bytes:
+    """A table as the content of a CSV file; a `UsageError` if it is no DataFrame, or if columns are its index."""
+    import pandas as pd
+
+    from fedhealth.data.schema import COLUMN_NAMES
+
+    if not isinstance(table, pd.DataFrame):
+        raise UsageError(f"{what}: is a {type(table).__name__}; give a pandas DataFrame with a row per patient")
+    if named := [name for name in table.index.names if name in COLUMN_NAMES]:
+        raise UsageError(f"{what}: {named[0]} is the index of the table; make it a column (reset_index)")
+    return table.to_csv(index=False).encode()

@@ -1,9 +1,10 @@
 """Server and client over the network, from Python: what server.py and client.py do."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedhealth.api.settings import check_settings
 from fedhealth.common.errors import UsageError
 from fedhealth.common.runtime_env import quiet_libraries
 from fedhealth.config.scripts import ClientSettings, ServerSettings
@@ -21,7 +22,7 @@ class Server:
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = ServerSettings(**_with_paths(settings, "tls", "out", "resume"))
+        self.settings = ServerSettings(**check_settings(ServerSettings, settings))
         _refuse_service(self.settings.service, "server.py")
 
     def run(self, on_round: "Callable[[Round], object] | None" = None) -> "Run":
@@ -76,8 +77,7 @@ class Client:
     """
 
     def __init__(self, file: str | Path, **settings: Any) -> None:
-        paths = _with_paths(settings, "tls", "receipts", "save_model", "save_personal")
-        self.settings = ClientSettings(Path(file), **paths)
+        self.settings = ClientSettings(**check_settings(ClientSettings, {"file": file, **settings}))
         _refuse_service(self.settings.service, "client.py")
 
     def run(self) -> None:
@@ -102,8 +102,3 @@ class Client:
 def _refuse_service(file: Path | None, script: str) -> None:
     if file is not None:
         raise UsageError(f"service={file}: a service is started with python {script} --service {file}")
-
-
-def _with_paths(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The settings, with text turned into paths where a path is meant."""
-    return {key: Path(value) if key in names and value is not None else value for key, value in settings.items()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedhealth.api.hospitals import to_csv
 from fedhealth.common.array_codec import read_array
 from fedhealth.common.errors import UsageError
 from fedhealth.data.preprocessing import encode, standardise
@@ -81,7 +82,7 @@ class RunModel:
         """
         from fedhealth.data.new_patients import read_new_patients
 
-        checked = read_new_patients(patients.to_csv(index=False).encode(), Path("patients"))
+        checked = read_new_patients(to_csv(patients, "patients"), Path("patients"))
         for line in checked.warnings:
             warnings.warn(line, stacklevel=2)
         return self._risks(checked.features)

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedhealth.api.settings import check_settings
+from fedhealth.common.errors import UsageError
 from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import ModelName, StrategyName
@@ -51,6 +53,8 @@ def simulate(
         Hospitals cannot take part, and too few are left.
     """
     quiet_libraries()
+    from flwr.serverapp.strategy import Strategy
+
     from fedhealth.api.hospitals import load_hospitals
     from fedhealth.api.run import RoundCollector, Run
     from fedhealth.client.app import make_client_app
@@ -59,10 +63,16 @@ def simulate(
     from fedhealth.transport.in_process import InProcessGrid
 
     given = {"strategy": strategy, "model": model}
+    if not isinstance(strategy, (str, Strategy)):
+        raise UsageError(f"strategy is {strategy!r}; give a name, or an instance of a Flower strategy")
+    if not (isinstance(model, str) or callable(model)):
+        raise UsageError(f"model is {model!r}; give a name, or a function that builds a Keras model")
+    if not (on_round is None or callable(on_round)):
+        raise UsageError(f"on_round is {on_round!r}; give a function")
     words = {setting: value for setting, value in given.items() if isinstance(value, str)}
     objects = {setting: _name_of(value) for setting, value in given.items() if not isinstance(value, str)}
     loaded = load_hospitals(hospitals)
-    chosen = FederationSettings(**{"hospitals": len(loaded), **words, **settings})
+    chosen = FederationSettings(**check_settings(FederationSettings, {"hospitals": len(loaded), **words, **settings}))
     trainers = _load_trainers(None if isinstance(model, str) else model)
     trainer = trainers.trainer(chosen)  # refuses a model that cannot be trained, before any hospital is asked
     apps = {name: make_client_app(HospitalData(hospital, trainers)) for name, hospital in loaded.items()}

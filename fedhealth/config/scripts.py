@@ -66,6 +66,8 @@ class ServerSettings(ServerFlags, FederationSettings):
         require(0 <= (self.dashboard or 0) <= 65535, "dashboard", self.dashboard, "a port from 0 to 65535")
         require(self.keep >= 1, "keep", self.keep, "1 or more")
         parse_address(self.address, "address")
+        if self.resume and self.out:
+            raise UsageError(f"--out is {self.out} beside --resume, which continues in its own folder; leave --out out")
         if not (self.tls or self.insecure or is_loopback(self.address)):
             raise UsageError(
                 f"--address {self.address} can be reached from other machines; give --tls FOLDER (python -m fedhealth "

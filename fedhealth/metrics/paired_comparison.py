@@ -62,9 +62,10 @@ def compare_paired(risks: Values, alone: Values, labels: Values, metric: MetricN
 def comparison_sentence(model: str, found: PairedComparison) -> str:
     """The comparison in one line: `global model: AUROC 0.74, local model 0.67, ...: better than the local model`."""
     digits = DIGITS[found.metric]
+    sign = "+" if found.difference else ""  # of a difference that rounds to 0, the sign is not known
     return (
         f"{model} model: {METRIC_NAMES[found.metric]} {found.value:.{digits}f}, local model {found.alone:.{digits}f}, "
-        f"difference {found.difference:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]: {found.words}"
+        f"difference {found.difference:{sign}.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]: {found.words}"
     )
 
 

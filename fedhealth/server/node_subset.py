@@ -6,6 +6,11 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from fedhealth.common.errors import RunError
+
+MOST_LOOKS = 4
+"""How often a strategy may list the nodes to send one kind of message; they stay the same, so waiting does not help."""
+
 
 class NodeSubsetGrid(Grid):
     """A `Grid` that lists only some nodes, so that a strategy that selects all nodes selects these."""
@@ -13,9 +18,22 @@ class NodeSubsetGrid(Grid):
     def __init__(self, grid: Grid, nodes: Collection[int]) -> None:
         self._grid = grid
         self._nodes = nodes
+        self._looks = 0
 
     def get_node_ids(self) -> list[int]:
-        """The nodes."""
+        """The nodes.
+
+        Raises
+        ------
+        RunError
+            The strategy waits for more of them (Flower's `min_available_nodes`), and no more will come.
+        """
+        self._looks += 1
+        if self._looks > MOST_LOOKS:
+            raise RunError(
+                f"the strategy waits for more than the {len(self._nodes)} hospitals that are here; give it a smaller "
+                "min_available_nodes, min_train_nodes and min_evaluate_nodes"
+            )
         return sorted(self._nodes)
 
     @property

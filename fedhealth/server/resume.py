@@ -37,6 +37,10 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
     """
     begun = read_description(folder)
     settings = FederationSettings.from_run_config(begun.settings)
+    if begun.environment.get("link") == "TLS" and not (given.tls or given.insecure):
+        raise UsageError(
+            f"--resume {folder}: the run was started with TLS; give --tls FOLDER, or --insecure to resume it in plain text"
+        )
     for leftover in folder.rglob(".*.tmp"):  # of a server that was killed while it wrote
         leftover.unlink()
     for each in fields(FederationSettings):
@@ -61,8 +65,12 @@ def read_description(folder: Path) -> RunDescription:
         raise UsageError(f"--resume {folder}: this run is finished; its model is {folder / MODEL}")
     try:
         begun = read_json(folder / SETTINGS, RunDescription)
-    except (OSError, ValueError):
+    except OSError:
         raise UsageError(f"--resume {folder}: contains no run; start one without --resume") from None
+    except ValueError as error:
+        raise UsageError(
+            f"{folder / SETTINGS}: is damaged, or of another version ({error}); restore it from a copy"
+        ) from None
     if (begun.version, begun.schema) != (__version__, schema_fingerprint()):
         raise UsageError(
             f"--resume {folder}: was started with version {begun.version}, this is {__version__}; resume it with that version"

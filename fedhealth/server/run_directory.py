@@ -1,14 +1,16 @@
 """The folder of a run: created, or opened to resume a run, and locked against other servers."""
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from fedhealth.common.errors import RunError, UsageError
-from fedhealth.config.scripts import ServerSettings
+from fedhealth.config.scripts import ServerFlags, ServerSettings
 from fedhealth.server.resume import Run, resume_run
 from fedhealth.server.run_files import HISTORY, SETTINGS, SUMMARY
 
@@ -27,8 +29,19 @@ def opened_run(settings: ServerSettings, warn: Callable[[str], None]) -> Iterato
             yield resume_run(folder, settings, warn) if settings.resume else Run(folder, settings.federation())
         except (KeyboardInterrupt, RunError) as error:
             if (folder / SETTINGS).exists() and not (folder / SUMMARY).exists():
-                error.add_note(f"resume with: python server.py --resume {folder}")
+                error.add_note(f"resume with: {resume_command(settings, folder)}")
             raise
+
+
+def resume_command(settings: ServerSettings, folder: Path) -> str:
+    """The command that resumes a run with the flags that are not of the federation, such as --address and --tls."""
+    flags = {field.name: getattr(settings, field.name) for field in fields(ServerFlags)}
+    changed = {field.name for field in fields(ServerFlags) if flags[field.name] != field.default} - {"out", "resume"}
+    words = ["python", "server.py", "--resume", str(folder)]
+    for name in sorted(changed):
+        flag, value = f"--{name.replace('_', '-')}", flags[name]
+        words += [flag] if value is True else [flag, *(value if isinstance(value, tuple) else [str(value)])]
+    return shlex.join(words)
 
 
 @contextlib.contextmanager

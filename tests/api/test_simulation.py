@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from flwr.serverapp.strategy import FedAdam, FedAvg, Strategy
+from flwr.serverapp.strategy import FedAdam, FedAvg, Strategy, strategy_utils
 
 import fedhealth as fh
 from fedhealth.api.run import Round
-from fedhealth.common.errors import DataError, UsageError
+from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.models.saved_model import predict_risks, read_model
 from fedhealth.reporting.format import POOLED
 from tests.support.hospital_files import write_hospitals
@@ -131,6 +131,49 @@ def test_a_wrong_setting_is_refused_as_its_flag_is(folder: Path, setting: dict[s
         simulate(folder, **setting)
 
 
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ({"rounds": "3"}, "rounds is '3'; give a whole number"),
+        ({"rounds": 1.5}, r"rounds is 1\.5; give a whole number"),
+        ({"rounds": True}, "rounds is True; give a whole number"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; give a number"),
+        ({"importance": "no"}, "importance is 'no'; give True or False"),
+        ({"strategy": "FedAvg"}, "strategy is 'FedAvg'; give one of fedavg, "),
+        ({"strategy": FedAvg}, "strategy is <class .*FedAvg'>; give a name, or an instance of a Flower strategy"),
+        ({"model": 4}, "model is 4; give a name, or a function that builds a Keras model"),
+        ({"on_round": 3}, "on_round is 3; give a function"),
+        ({"round": 3}, "round is no setting; did you mean rounds"),
+        ({"colour": "x"}, r"colour is no setting; see server\.py --help"),
+    ],
+    ids=str,
+)
+def test_a_setting_of_another_type_or_name_is_one_line(folder: Path, setting: dict[str, object], line: str) -> None:
+    with pytest.raises(UsageError, match=f"^{line}"):
+        simulate(folder, **setting)
+
+
+def test_numbers_of_any_kind_are_numbers(folder: Path) -> None:
+    assert len(simulate(folder, rounds=np.int64(1), learning_rate=1, test_share=np.float32(0.25)).rounds) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (None, "the hospitals are a NoneType; give a folder, or hospital name -> DataFrame"),
+        ({1: None}, "a hospital is called 1; give its name as text"),
+        ({"": None}, 'a hospital is called ""; give --name 1 to 100 printable characters'),
+        ({"all (pooled)": None}, r'a hospital is called "all \(pooled\)", which tables call all hospitals together'),
+        ({"a": [63]}, "a: is a list; give a pandas DataFrame with a row per patient"),
+        ({"a": pd.DataFrame({"sex": [1]}, index=pd.Index([63], name="age"))}, "a: age is the index of the table"),
+    ],
+    ids=["nothing", "number", "empty name", "reserved name", "list", "index"],
+)
+def test_what_is_no_table_of_a_hospital_is_one_line(source: object, line: str) -> None:
+    with pytest.raises(UsageError, match=f"^{line}"):
+        fh.load_hospitals(source)  # type: ignore[arg-type]
+
+
 # --- the caller's own strategy and model ------------------------------------------------------------------------------
 
 
@@ -146,6 +189,16 @@ def test_a_flower_strategy_does_what_the_one_of_that_name_does(
     for own, expected in zip(ours.model.weights.values(), theirs.model.weights.values(), strict=True):
         np.testing.assert_allclose(own, expected, atol=1e-6)
         assert own.dtype == np.float32
+
+
+def test_a_strategy_that_waits_for_more_hospitals_than_there_are_ends_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy_utils, "sleep", lambda seconds: None)
+    with pytest.raises(
+        RunError, match="waits for more than the 4 hospitals that are here; give it a smaller min_avail"
+    ):
+        simulate(folder, strategy=FedAvg(min_available_nodes=9))
 
 
 def test_the_record_names_the_callers_strategy_and_model(folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -25,11 +26,13 @@ from fedhealth.server.app import make_server_app
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import RunFinished, RunStarted
 from fedhealth.server.records import RoundRecord
-from fedhealth.server.run_directory import opened_run
+from fedhealth.server.resume import resume_run
+from fedhealth.server.run_directory import opened_run, resume_command
 from fedhealth.server.run_writer import FolderWriter, RunWriter
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
 from tests.support.processes import PATIENCE
-from tests.support.run_keeping import Killed, keep
+from tests.support.run_events import make_began
+from tests.support.run_keeping import Killed, keep, keep_in
 from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -291,7 +294,7 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert "contains no run" in refusal(tmp_path)
     (tmp_path / "settings.json").write_text('{"version": 1')
-    assert "contains no run" in refusal(tmp_path)
+    assert "settings.json: is damaged" in refusal(tmp_path)
 
 
 def test_a_run_of_another_version_cannot_be_resumed(interrupted: Path) -> None:
@@ -310,9 +313,9 @@ def test_another_version_is_named_even_if_its_settings_are_unknown_here(interrup
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", "null", '{"version": "1", "schema": "2", "settings": [1]}', "\ud800"]
 )
-def test_settings_that_are_none_are_no_run(interrupted: Path, content: str) -> None:
+def test_settings_that_are_none_are_damage(interrupted: Path, content: str) -> None:
     (interrupted / "settings.json").write_bytes(content.encode("utf-8", "surrogatepass"))
-    assert "contains no run; start one without --resume" in refusal(interrupted)
+    assert "settings.json: is damaged, or of another version" in refusal(interrupted)
 
 
 @pytest.mark.parametrize("line", ["[1]", "null", "{}", '{"round": 1}', "not JSON", "\udcff", '{"round": 2}'])
@@ -548,3 +551,29 @@ def test_a_checkpoint_is_not_written_before_its_history(tmp_path: Path, monkeypa
         if isinstance(event, RoundRecord | Checkpoint):
             keep(writer, event)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_command_to_resume_with_has_the_flags_of_the_link_and_can_be_pasted(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs"
+    settings = ServerSettings(address="0.0.0.0:8443", tls=Path("certs/server"), allow=("va", "basel"), rounds=7)
+    command = shlex.split(resume_command(settings, folder))
+    assert command[:4] == ["python", "server.py", "--resume", str(folder)]
+    assert command[4:] == ["--address", "0.0.0.0:8443", "--allow", "va", "basel", "--tls", "certs/server"]
+
+
+def test_a_run_over_tls_is_resumed_in_plain_text_only_if_that_is_said(tmp_path: Path) -> None:
+    keep_in(tmp_path, make_began())
+    settings = tmp_path / "settings.json"
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    content["environment"]["link"] = "TLS"
+    settings.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UsageError, match="the run was started with TLS; give --tls FOLDER, or --insecure"):
+        resume_run(tmp_path, ServerSettings(), print)
+    assert resume_run(tmp_path, ServerSettings(insecure=True), print).folder == tmp_path
+
+
+def test_a_resumed_run_has_its_own_folder() -> None:
+    with pytest.raises(
+        UsageError, match="--out is b beside --resume, which continues in its own folder; leave --out out"
+    ):
+        ServerSettings(resume=Path("a"), out=Path("b"))
