@@ -91,7 +91,7 @@ def federate(
         inform(Dropped(name, reason))
     setup = Setup(grid, settings, settings.hospitals - len(dropped), max_wait, inform, admission=admission)
     members = setup.collect_members()
-    begun = time.perf_counter()
+    begun = time.perf_counter() - sum(record.seconds for record in past.rounds) if past else time.perf_counter()
     if past:
         require_same_members(members, past.checkpoint.members, dropped)
         past = past.without(setup.left_out)
@@ -100,7 +100,7 @@ def federate(
         past = ResumeState(first_checkpoint(setup, settings, strategy))
     start = past.checkpoint
     dataset = "+".join(sorted({member.source for member in start.members}))
-    started = RunStarted(settings, start.members, dataset, start.round_num, objects, start.left_out)
+    started = RunStarted(settings, start.members, dataset, start.round_num, objects, start.left_out, past.rounds)
     writer.run_started(started)
     inform(started)
     roster = make_roster(settings, start, admission, inform, max_wait)

@@ -39,6 +39,8 @@ class RunStarted:
     """Setting -> name of the object that replaces it (a strategy or a model passed to `api.simulate`)."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Hospital -> why it could not take part from the beginning; these are not members."""
+    rounds: Sequence[RoundRecord] = ()
+    """The rounds up to `done`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class RunFinished:
     standardisation: Standardisation | None
     rounds: Sequence[RoundRecord]
     seconds: float
+    """Of this start, and of the rounds of earlier starts if the run was interrupted."""
     histograms: Histograms = field(default_factory=dict, repr=False)
     """Of the test patients under the final model."""
     choices: ModelSelection | None = None

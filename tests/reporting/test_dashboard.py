@@ -60,6 +60,13 @@ def test_a_hospital_that_can_take_no_part_is_shown_with_the_reason() -> None:
     assert len(run.states()) == len(NAMES) + 1
 
 
+def test_a_resumed_run_is_shown_with_the_rounds_before() -> None:
+    run = LiveRun("")
+    run.on_event(replace(BEGAN, done=2, rounds=(make_record(1), make_record(2))))
+    run.on_event(make_record(3))
+    assert [record.round_num for record in run.record().history] == [1, 2, 3]
+
+
 def test_only_the_last_refusals_are_kept() -> None:
     run = LiveRun("")
     for number in range(20):

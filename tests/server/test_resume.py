@@ -217,6 +217,17 @@ def interrupted(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_resumed_run_has_its_earlier_rounds_and_their_seconds(interrupted: Path) -> None:
+    path = interrupted / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text("".join(json.dumps({**line, "seconds": 100.0}) + "\n" for line in lines), encoding="utf-8")
+    calls = run(ServerSettings(resume=interrupted))
+    started, finished = calls[0], calls[-1]
+    assert [record.round_num for record in started.rounds] == [1, 2]
+    assert started.done == 2
+    assert finished.seconds > 200.0
+
+
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_damaged_checkpoint_costs_a_round_and_a_warning_but_changes_nothing(
     tmp_path: Path, interrupted: Path, damaged: int

@@ -36,7 +36,6 @@ class ServerConsole:
         self._say = say
         self._pace = pace
         self._terminal = bar and sys.stdout.isatty()
-        self._done = 0
         self._joined: list[str] = []
         self._left: list[str] = []
         self._hospitals = 0
@@ -59,7 +58,7 @@ class ServerConsole:
             case Waiting():
                 self._print(self._waiting_line(event))
             case RunStarted():
-                self._hospitals, self._rounds, self._done = len(event.members), event.settings.rounds, event.done
+                self._hospitals, self._rounds = len(event.members), event.settings.rounds
                 self._print_all(["", *header_lines(event), ""])
                 self._start_progress()
             case Paused():
@@ -74,9 +73,8 @@ class ServerConsole:
                 self.close()
                 self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
                 self._print_all([*importance_lines(event.importance), *comparison_lines(event.comparisons)])
-                since = f"since round {self._done}, where it was resumed" if self._done else "whole run"
                 total = sum(record.seconds for record in event.rounds)
-                self._print(f"{count(len(event.rounds), 'round')}: {total:.2f} s; {since}: {event.seconds:.1f} s")
+                self._print(f"{count(len(event.rounds), 'round')}: {total:.2f} s; whole run: {event.seconds:.1f} s")
                 if "synthetic" in event.dataset:
                     self._print(SYNTHETIC)
                 if self._pace:

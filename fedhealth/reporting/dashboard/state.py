@@ -38,7 +38,7 @@ class LiveRun:
             case Waiting():
                 self.wanted = event.wanted
             case RunStarted():
-                self.phase, self.settings = "running", describe_settings(event)
+                self.phase, self.settings, self.history = "running", describe_settings(event), list(event.rounds)
             case RoundRecord():
                 self.history.append(event)
             case RunFinished():
