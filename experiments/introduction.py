@@ -49,10 +49,11 @@ copy of the training, for speed, and is not part of this program. The method "fe
 remains: it selects among six candidates in each case, on the training rows of this case only.
 
 Two later choices were made in the same way. The clipping norm of a patient's gradient under differential privacy (2) was
-chosen by log loss in folds of FLamby's training rows, among 108 settings, at epsilon 1 and 5, with the NumPy copy; the other
-settings are those without differential privacy, though 40 rounds instead of 20 were slightly better (0.445 and 0.451 at
-epsilon 1). The weight of the prior of a new hospital's prevalence (100 patients) was chosen by leaving one of three training
-hospitals out; its test results at weights of 0, 20 and 100 had been seen before, and 20 was better on them.
+chosen by log loss in folds of FLamby's training rows, among 108 settings of FedAdagrad, at epsilon 1 and 5, with the NumPy
+copy; the other settings are those without differential privacy, though 40 rounds instead of 20 were slightly better (0.445
+and 0.451 at epsilon 1). The weight of the prior of a new hospital's prevalence (100 patients) was chosen by leaving one
+of three training hospitals out; its test results at weights of 0, 20 and 100 had been seen before, and 20 was better on
+them.
 """
 
 
