@@ -25,7 +25,7 @@ PICTURE = "hospitals.svg"
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
-    """Load the patients, deal them out to hospitals, write the files, show how the hospitals differ."""
+    """Load the patients, divide them among hospitals, write the files, show how the hospitals differ."""
     settings = parse_flags(DatasetSettings, argv)
     source = load_source(
         settings.source,
@@ -37,21 +37,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         say=say_progress,
     )
     say(source.description)
-    warn_all(source.warnings)
+    for line in source.warnings:
+        warn(line)
     hospitals = deal_out(
         source.table, split=settings.split, clients=settings.clients, alpha=settings.alpha, seed=settings.seed
     )
-    warn_all(write_dataset(settings.out, source.table, hospitals, origin_of(source, settings)))
+    for line in write_dataset(settings.out, source.table, hospitals, origin_of(source, settings)):
+        warn(line)
     title = f"How {len(hospitals)} hospitals differ: {settings.split} split"
     write_file(settings.out / PICTURE, draw_hospitals(hospitals, title=title))
     say(hospital_table(hospitals, terminal=sys.stdout.isatty()))
     say_next_steps(settings.out, hospitals)
-
-
-def warn_all(warnings: Sequence[str]) -> None:
-    """One line each."""
-    for warning in warnings:
-        warn(warning)
 
 
 def say_progress(line: str) -> None:
@@ -60,7 +56,7 @@ def say_progress(line: str) -> None:
 
 
 def origin_of(source: Source, settings: DatasetSettings) -> Origin:
-    """What `dataset.json` is to say of how the files came to be."""
+    """What `dataset.json` records of the origin of the files."""
     return Origin(
         source=source.name,
         description=source.description,
@@ -72,7 +68,7 @@ def origin_of(source: Source, settings: DatasetSettings) -> Origin:
 
 
 def say_next_steps(out: Path, hospitals: Sequence[pd.DataFrame]) -> None:
-    """Where the files are, and what to type next."""
+    """Print where the files are and the next commands."""
     last = client_file(len(hospitals))
     files = "client_1.csv" if len(hospitals) == 1 else f"client_1.csv to {last}"
     say(f"wrote full_dataset.csv, {files}, dataset.json and {PICTURE} to {out}")
