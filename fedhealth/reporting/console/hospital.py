@@ -47,6 +47,8 @@ def outcome_lines(outcome: "Outcome") -> list[str]:
     if "alone" not in outcome.models:
         lines.append("no comparison: the local model diverged; use a lower --learning-rate at the server")
     few, word = min((ill, "ill"), (patients - ill, "healthy"))
+    if few:
+        lines.append("AUROC in this table is exact; that of the rounds, and of the server, comes from bins of risk")
     if few < FEW_PATIENTS:
         how_many = f"only {few}" if few else "none"
         lines.append(f"AUROC is unreliable here: {how_many} of the test patients {'is' if few == 1 else 'are'} {word}")
