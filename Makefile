@@ -1,4 +1,4 @@
-# make demo: the whole federation on this machine. make test: the checks of every change (four minutes). make test-slow: the
+# make demo: the whole federation on this machine. make test: the checks of every change (two to four minutes). make test-slow: the
 # tests that take minutes or the real data. make coverage: what the tests run. make chaos: 200 faults.
 PYTHON ?= python3
 VENV   := .venv
