@@ -17,7 +17,7 @@ from fedhealth.client.personalization import FinalModel, Model
 from fedhealth.client.privacy.ledger import reset_ledger
 from fedhealth.client.receipts import Receipts, opened_receipts
 from fedhealth.client.split_memory import SplitMemory
-from fedhealth.client.trainers import Trainers, count_inputs
+from fedhealth.client.trainers import Trainers
 from fedhealth.common.errors import FedHealthError, RunError, UsageError
 from fedhealth.common.runtime_env import silenced_stderr
 from fedhealth.config.scripts import ClientSettings
@@ -200,9 +200,9 @@ def save_model(flag: str, path: Path, model: Model) -> None:
     """Save one model as a .keras file; a `RunError` if that fails."""
     from fedhealth.models import keras_models
 
-    num_inputs = count_inputs(model.settings)
+    indicators = model.settings.missing_indicators
     try:
-        keras_models.save_model(path, model.weights, num_inputs=num_inputs, standardisation=model.standardisation)
+        keras_models.save_model(path, model.weights, indicators, standardisation=model.standardisation)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
         which = "final" if flag == "save-model" else "personal"

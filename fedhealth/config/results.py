@@ -77,7 +77,7 @@ class PredictSettings:
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """Write a run's model for other programs: raw encoded features in, risk out, standardisation inside.
+    """Write a run's model for other programs: the columns of data/README.md in, risk out, and a README.txt beside it.
 
     Example: python -m fedhealth export runs/2026-11-24_04-56-50 --to model.onnx
     """

@@ -18,6 +18,7 @@ _MISSABLE_PLACES = [place for place, column in enumerate(FEATURES) if column.can
 NUM_NUMBERS = len(NUMBERS)
 CODE_MEAN, CODE_STD = 0.5, 0.5
 """Standardise a 0/1 column to -1 and +1, for any patients."""
+STANDARDISED_ZERO, STANDARDISED_ONE = (0 - CODE_MEAN) / CODE_STD, (1 - CODE_MEAN) / CODE_STD
 SMALLEST_STD = 1e-6
 """In the number's unit. A smaller deviation is the rounding error of a mean, so the number does not vary."""
 
@@ -38,22 +39,45 @@ class Moments:
     sums: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class EncodingPlan:
+    """Which feature each of the model's inputs is made of; places are positions among the features.
+
+    The inputs are, in order: the numbers; 1 where a feature has a code, else 0; 1 where a feature is missing, else 0.
+    """
+
+    numbers: tuple[int, ...]
+    code_places: tuple[int, ...]
+    codes: tuple[int, ...]
+    """The code at each of `code_places`; a missing or unknown code equals none of them."""
+    missing: tuple[int, ...]
+
+
+def encoding_plan(missing_indicators: bool) -> EncodingPlan:
+    """The plan that `encode` and every exported model follow."""
+    pairs = [(FEATURE_NAMES.index(column.name), code) for column in CATEGORIES for code in _codes(column.codes)]
+    return EncodingPlan(
+        numbers=tuple(_NUMBER_PLACES),
+        code_places=tuple(place for place, _ in pairs),
+        codes=tuple(code for _, code in pairs),
+        missing=tuple(_MISSABLE_PLACES if missing_indicators else ()),
+    )
+
+
 def encoded_names(missing_indicators: bool) -> list[str]:
     """Names of the model's inputs, in order."""
-    numbers = [column.name for column in NUMBERS]
-    codes = [f"{column.name}={code}" for column in CATEGORIES for code in _codes(column.codes)]
-    missing = [f"{FEATURES[place].name}=missing" for place in _MISSABLE_PLACES]
-    return numbers + codes + (missing if missing_indicators else [])
+    plan = encoding_plan(missing_indicators)
+    numbers = [FEATURE_NAMES[place] for place in plan.numbers]
+    codes = [f"{FEATURE_NAMES[place]}={code}" for place, code in zip(plan.code_places, plan.codes, strict=True)]
+    return numbers + codes + [f"{FEATURE_NAMES[place]}=missing" for place in plan.missing]
 
 
 def encode(features: NDArray[np.float64], missing_indicators: bool) -> NDArray[np.float32]:
     """`features` (num_patients, 13) -> (num_patients, len(encoded_names)); missing numbers stay NaN."""
-    numbers = features[:, _NUMBER_PLACES]
-    codes = [
-        features[:, FEATURE_NAMES.index(column.name)] == code for column in CATEGORIES for code in _codes(column.codes)
-    ]
-    missing = np.isnan(features[:, _MISSABLE_PLACES]) if missing_indicators else features[:, :0]
-    return np.concatenate([numbers, np.stack(codes, axis=1), missing], axis=1).astype(np.float32)
+    plan = encoding_plan(missing_indicators)
+    codes = features[:, plan.code_places] == np.array(plan.codes)
+    missing = np.isnan(features[:, plan.missing])
+    return np.concatenate([features[:, plan.numbers], codes, missing], axis=1).astype(np.float32)
 
 
 def _codes(codes: dict[int, str]) -> list[int]:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fedhealth.common.risk import SMALLEST_RISK
+from fedhealth.common.risk import SMALLEST_RISK, USUAL_THRESHOLD
 from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS, TENTHS, find_bins, find_edge
 
 MOST_PATIENTS = 10**9
 """In one bin; a larger count is refused (and this one is far from overflowing)."""
-USUAL_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,9 @@
-"""The Keras models, and the saved model from raw encoded features to risk.
+"""The Keras models, and the saved model from the columns of the schema to risk.
 
 Only this module, `training` and `dp_sgd` import Keras or TensorFlow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from fedhealth.common.errors import UsageError
 from fedhealth.config.federation_flags import ModelName
-from fedhealth.data.preprocessing import CODE_MEAN, CODE_STD, NUM_NUMBERS, Standardisation
+from fedhealth.data.preprocessing import (
+    STANDARDISED_ONE,
+    STANDARDISED_ZERO,
+    EncodingPlan,
+    Standardisation,
+    encoding_plan,
+)
+from fedhealth.data.schema import FEATURE_NAMES
 
 NUM_HIDDEN = 32
 BuildModel = Callable[[int], keras.Model]
@@ -80,22 +87,16 @@ def weight_names(model: keras.Model) -> list[str]:
 
 
 def build_risk_model(
-    weights: list[NDArray[np.float32]], num_inputs: int, standardisation: Standardisation
+    weights: list[NDArray[np.float32]], missing_indicators: bool, standardisation: Standardisation
 ) -> keras.Model:
-    """Raw encoded features (`preprocessing.encode`) -> risk (num_patients, 1).
+    """The schema's columns in their order (num_patients, 13), NaN where missing -> risk (num_patients, 1).
 
-    `weights` are the kernel and the bias of each dense layer. Standardisation and missing numbers (NaN) are part of
-    the model. Keras 3.3 or later reads the saved file, without our code.
+    `weights` are the kernel and the bias of each dense layer. Encoding and standardisation are part of the model, in the
+    float32 operations of `preprocessing`. Keras 3.3 or later reads the saved file, without our code.
     """
-    codes = num_inputs - NUM_NUMBERS
-    patients = keras.Input(shape=(num_inputs,), name="patients")
-    values = keras.layers.Normalization(
-        mean=[*standardisation.means, *[CODE_MEAN] * codes],
-        variance=[*np.square(standardisation.stds).tolist(), *[CODE_STD**2] * codes],
-        name="standardisation",
-    )(patients)
-    # Not nan_to_num: its saved form has a name, which Keras before 3.11 refuses.
-    values = keras.ops.where(keras.ops.isnan(values), 0.0, values)
+    pin_float32()
+    patients = keras.Input(shape=(len(FEATURE_NAMES),), name="patients")
+    values = _standardised(patients, encoding_plan(missing_indicators), standardisation)
     for kernel in weights[:-2:2]:
         values = _portable_dense(kernel.shape[1], "relu", "hidden")(values)
     log_odds = _portable_dense(1, "linear", "log_odds")(values)
@@ -105,6 +106,37 @@ def build_risk_model(
     for variable, array in zip(model.trainable_weights, weights, strict=True):
         variable.assign(array)
     return model
+
+
+def _standardised(
+    patients: keras.KerasTensor, plan: EncodingPlan, standardisation: Standardisation
+) -> keras.KerasTensor:
+    """`preprocessing.standardise` of `preprocessing.encode`, as a graph.
+
+    Its operations have no settings of their own: those of `take` and `nan_to_num` are saved with a name, which Keras
+    before 3.11 refuses.
+    """
+    parts = []
+    if plan.numbers:
+        means = np.array(standardisation.means, dtype=np.float32)
+        stds = np.array(standardisation.stds, dtype=np.float32)
+        numbers = (_columns(patients, plan.numbers) - means) / stds
+        parts.append(keras.ops.where(keras.ops.isnan(numbers), 0.0, numbers))
+    if plan.codes:
+        codes = np.array(plan.codes, dtype=np.float32)
+        parts.append(_plus_minus(keras.ops.equal(_columns(patients, plan.code_places), codes)))
+    if plan.missing:
+        parts.append(_plus_minus(keras.ops.isnan(_columns(patients, plan.missing))))
+    return keras.layers.Concatenate()(parts)
+
+
+def _columns(patients: keras.KerasTensor, places: Sequence[int]) -> keras.KerasTensor:
+    return keras.layers.Concatenate()([patients[:, place : place + 1] for place in places])
+
+
+def _plus_minus(true: keras.KerasTensor) -> keras.KerasTensor:
+    """A 0/1 column, standardised."""
+    return keras.ops.where(true, STANDARDISED_ONE, STANDARDISED_ZERO)
 
 
 def _portable_dense(units: int, activation: str, name: str) -> keras.layers.Dense:
@@ -120,10 +152,10 @@ def _portable_dense(units: int, activation: str, name: str) -> keras.layers.Dens
 
 
 def save_model(
-    path: Path, weights: list[NDArray[np.float32]], num_inputs: int, standardisation: Standardisation
+    path: Path, weights: list[NDArray[np.float32]], missing_indicators: bool, standardisation: Standardisation
 ) -> None:
     """Write `build_risk_model` as a self-contained .keras file."""
-    model = build_risk_model(weights, num_inputs, standardisation)
+    model = build_risk_model(weights, missing_indicators, standardisation)
     temporary = path.with_name(f".{path.stem}.partial.keras")
     try:
         model.save(temporary)

@@ -107,11 +107,16 @@ def describe_training(model: SavedModel) -> str:
     return "the federation's training patients"
 
 
+def is_synthetic(model: SavedModel) -> bool:
+    """Whether any of the patients that the model was trained on was invented."""
+    return "synthetic" in str(model.about["dataset"])
+
+
 def find_notes(model: SavedModel, predictions: Sequence[Prediction]) -> list[str]:
     """Warnings about these risks, one line each."""
     notes = []
     total = len(predictions)
-    if "synthetic" in str(model.about["dataset"]):
+    if is_synthetic(model):
         notes.append("the model was trained on SYNTHETIC patients: its risks say nothing about real people")
     if incomplete := [each.missing for each in predictions if each.missing]:
         notes.append(f"values are missing{_of_whom(incomplete, total, 'missing')}")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import UsageError
+from fedhealth.common.risk import USUAL_THRESHOLD
 from fedhealth.config.federation_flags import ModelName
 from fedhealth.data.preprocessing import NUM_NUMBERS, Standardisation, encode, encoded_names, standardise
 from fedhealth.data.schema import schema_fingerprint
@@ -44,6 +45,17 @@ class SavedModel:
             width = len(bias)
         if width != 1 or not self.layers:
             raise ValueError("its last layer does not have exactly one output")
+
+    @property
+    def threshold(self) -> float:
+        """A patient is predicted positive from this risk on: the run's choice, or the usual 0.5."""
+        return float(self.about.get("threshold", USUAL_THRESHOLD))
+
+    @property
+    def threshold_source(self) -> str:
+        """Where the threshold comes from, for people."""
+        chosen = "threshold" in self.about
+        return "chosen on validation patients, --threshold youden" if chosen else "the run has chosen no other"
 
 
 def find_model(run: Path) -> Path:
@@ -91,6 +103,8 @@ def _model_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> SavedModel:
     means, stds = arrays["means"], arrays["stds"]
     if means.shape != (NUM_NUMBERS,) or stds.shape != (NUM_NUMBERS,) or not np.all(stds > 0):
         raise ValueError("its means or deviations are invalid")
+    if not 0 <= float(about.get("threshold", USUAL_THRESHOLD)) <= 1:
+        raise ValueError("its threshold is not between 0 and 1")
     standardisation = Standardisation(tuple(means.tolist()), tuple(stds.tolist()))
     weights = {name.removeprefix(WEIGHTS): array for name, array in arrays.items() if name.startswith(WEIGHTS)}
     return SavedModel(dense_layers(weights), standardisation, missing_indicators, about)

@@ -13,10 +13,11 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import read_array
+from fedhealth.common.risk import USUAL_THRESHOLD
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.bins import BIN_LOG_ODDS
 from fedhealth.metrics.clinical import youden_threshold
-from fedhealth.metrics.histogram import USUAL_THRESHOLD, ScoreHistogram, add_histograms, compute_metrics
+from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_metrics
 from fedhealth.models.recalibration import fit_temperature, temperature_scale, undo_class_weights
 from fedhealth.server.checkpoints import Best, Checkpoint
 from fedhealth.server.records import (

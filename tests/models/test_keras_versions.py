@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedhealth.data.preprocessing import encode
 from fedhealth.models.export import export_model
 from fedhealth.models.saved_model import predict_risks, read_model
 from tests.support.processes import ROOT
@@ -27,7 +26,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, choice in CHOICES.items():
         model = read_model(write_run(folder / "runs" / name, **choice))
         export_model(model, folder / f"{name}.keras")
-        np.save(folder / f"{name}.npy", encode(make_features(PATIENTS), model.missing_indicators))
+        np.save(folder / f"{name}.npy", make_features(PATIENTS).astype(np.float32))
     return folder
 
 

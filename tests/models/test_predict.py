@@ -1,4 +1,4 @@
-"""Risks of new patients: equal to those of Keras, with their notes, and what is refused."""
+"""Risks of new patients with their notes, and what is refused (test_export.py compares them with those of Keras)."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fedhealth.__main__ import main
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.new_patients import read_new_patient, read_new_patients
-from fedhealth.data.preprocessing import NUM_NUMBERS, Standardisation, encode, encoded_names
+from fedhealth.data.preprocessing import NUM_NUMBERS, Standardisation, encoded_names
 from fedhealth.data.schema import FEATURE_NAMES, FEATURES
 from fedhealth.models.predict import find_notes, find_prevalence, find_unusual, predict
 from fedhealth.models.saved_model import CHUNK, SavedModel, predict_risks, read_model
@@ -45,20 +45,6 @@ def tiny_model(kernel: np.ndarray, bias: float) -> SavedModel:
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("choice", [{}, {"model": "logistic"}, {"missing_indicators": False}])
-def test_the_risks_are_those_of_the_keras_file_in_plain_keras(choice: dict[str, object], tmp_path: Path) -> None:
-    import keras
-
-    from fedhealth.models.export import export_model
-
-    model, features = read_model(write_run(tmp_path / "run", **choice)), make_features(500)
-    export_model(model, tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    expected = np.asarray(loaded.predict_on_batch(encode(features, model.missing_indicators)))[:, 0]
-    np.testing.assert_allclose(predict_risks(model, features), expected, rtol=0, atol=1e-6)
-    assert expected.std() > 0.05
 
 
 def test_a_logistic_model_checked_by_hand() -> None:

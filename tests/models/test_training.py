@@ -223,26 +223,27 @@ def test_orders_are_permutations_and_follow_their_seed() -> None:
 
 
 @pytest.mark.parametrize("missing_indicators", [True, False])
-def test_a_saved_model_is_plain_keras_and_gives_the_trainers_risks_for_raw_features(
+def test_a_saved_model_is_plain_keras_and_gives_the_trainers_risks_for_the_schemas_columns(
     tmp_path: pytest.TempPathFactory, missing_indicators: bool
 ) -> None:
     features = make_features(num_patients=60)
-    raw = encode(features, missing_indicators)
     num_inputs = len(encoded_names(missing_indicators))
     standardisation = Standardisation(
         tuple(column.reference_mean + 1 for column in NUMBERS), tuple(column.reference_std for column in NUMBERS)
     )
     trainer = Trainer("mlp", num_inputs, learning_rate=0.3, batch_size=8, seed=0)
-    examples = Examples(standardise(raw, standardisation), (np.arange(60) % 2).astype(np.float32))
+    examples = Examples(
+        standardise(encode(features, missing_indicators), standardisation), (np.arange(60) % 2).astype(np.float32)
+    )
     weights, _ = trainer.train(trainer.initial_weights(), examples, shuffled_orders(60, 5, [0]))
     path = tmp_path / "model.keras"  # type: ignore[operator]
-    save_model(path, weights, num_inputs, standardisation)
+    save_model(path, weights, missing_indicators, standardisation)
     assert [entry.name for entry in path.parent.iterdir()] == ["model.keras"]
 
     loaded = keras.models.load_model(path)  # no custom objects
-    risks = loaded.predict(raw, verbose=0)[:, 0]
-    assert np.isnan(raw).any()
-    np.testing.assert_allclose(risks, trainer.predict(weights, examples.inputs), rtol=0, atol=1e-5)
+    risks = loaded.predict(features.astype(np.float32), verbose=0)[:, 0]
+    assert np.isnan(features).any()
+    np.testing.assert_allclose(risks, trainer.predict(weights, examples.inputs), rtol=0, atol=1e-6)
     assert risks.std() > 0.05
 
 

@@ -12,14 +12,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the model and write it in the format of the file name's ending."""
     settings = parse_flags(ExportSettings, argv, program="python -m fedhealth export")
     quiet_libraries()
-    from fedhealth.data.preprocessing import encoded_names
+    from fedhealth.data.schema import FEATURES
     from fedhealth.models.export import export_model
+    from fedhealth.models.export_readme import SYNTHETIC
+    from fedhealth.models.predict import is_synthetic
     from fedhealth.models.saved_model import read_model
 
     model = read_model(settings.run)
     with silenced_stderr():  # TensorFlow logs lines about graphics cards and its optimiser
-        export_model(model, settings.to)
-    inputs = len(encoded_names(model.missing_indicators))
-    say(f"wrote {settings.to}: input {inputs} encoded features (fedhealth.data.preprocessing.encode), output risk")
-    if "synthetic" in str(model.about["dataset"]):
-        say("trained on SYNTHETIC patients: its risks do not apply to real people")
+        readme = export_model(model, settings.to)
+    say(f"wrote {settings.to}: input {len(FEATURES)} columns (NaN where missing), output risk")
+    say(f"wrote {readme}: the columns, the threshold, and five lines of Python that predict")
+    if is_synthetic(model):
+        say(SYNTHETIC)
