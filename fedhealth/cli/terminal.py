@@ -1,6 +1,6 @@
 """The terminal interface of scripts and commands: flags, printed lines, exit codes, signals.
 
-Only the scripts and `python -m fedhealth` print, and they print with `say` and `warn`.
+Only the scripts and `python -m fedhealth` print, and they print with `say`, `note` and `warn`.
 """
 
 import contextlib
@@ -211,6 +211,11 @@ def use_line_format(settings: object) -> None:
 def say(text: str = "") -> None:
     """Print one line, flushed at once even in a pipe."""
     _print(text, "info", sys.stdout)
+
+
+def note(text: str) -> None:
+    """Print one line to stderr that is no warning, where stdout holds data."""
+    _print(text, "info", sys.stderr)
 
 
 def warn(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Risks of new patients as a table: predicted risk, missing features, unusual values.
+"""Risks of new patients as a table: predicted risk, whether that is positive, missing features, unusual values.
 
 The risks are computed by `saved_model.py`.
 """
@@ -23,7 +23,7 @@ from fedhealth.models.saved_model import SavedModel, predict_risks
 
 FAR_STDS = 4.0
 """Values further from the training mean than this many standard deviations are reported as unusual."""
-HEADINGS = ("row", "risk", "missing", "unusual")
+HEADINGS = ("row", "risk", "predicted_positive", "missing", "unusual")
 NOT_A_DEVICE = "research software, not a medical device: no diagnosis or treatment may rest on these risks"
 
 
@@ -34,6 +34,8 @@ class Prediction:
     row: int
     """The spreadsheet's row; 1 for a patient given by flags."""
     risk: float
+    positive: bool
+    """Whether the risk is at least the model's threshold."""
     missing: tuple[str, ...]
     """Features without a value: a number is replaced by the training mean, a category gets no indicator."""
     unusual: tuple[str, ...]
@@ -51,11 +53,15 @@ class Prevalence:
 def predict(model: SavedModel, patients: NewPatients, prevalence: Prevalence | None = None) -> list[Prediction]:
     """One `Prediction` per patient, in order; risks are adapted to `prevalence` if it is given."""
     known = predict_risks(model, patients.features)
-    risks = (known if prevalence is None else move_risks(known, prevalence)).tolist()
+    risks = known if prevalence is None else move_risks(known, prevalence)
+    positive = risks >= model.threshold
     missing = _names_where(np.isnan(patients.features), FEATURE_NAMES)
     numbers = [column.name for column in NUMBERS]
     unusual = _names_where(find_unusual(patients.features, model.standardisation), numbers)
-    return [Prediction(*each) for each in zip(patients.rows, risks, missing, unusual, strict=True)]
+    return [
+        Prediction(*each)
+        for each in zip(patients.rows, risks.tolist(), positive.tolist(), missing, unusual, strict=True)
+    ]
 
 
 def find_prevalence(model: SavedModel, patients: NewPatients) -> Prevalence:
@@ -142,13 +148,23 @@ def prevalence_note(prevalence: Prevalence, patients: int) -> str:
     )
 
 
+def threshold_note(model: SavedModel, adapted: bool) -> str:
+    """The columns that were read, and the threshold of `predicted_positive`."""
+    before = ", before risks were adapted" if adapted and "threshold" in model.about else ""
+    return (
+        f"read the columns {', '.join(FEATURE_NAMES)}; predicted positive from a risk of {model.threshold:g} on "
+        f"({model.threshold_source}{before})"
+    )
+
+
 def as_csv(predictions: Sequence[Prediction]) -> str:
     """CSV with one line per patient; names within a cell are separated by blanks."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(HEADINGS)
     writer.writerows(
-        (each.row, f"{each.risk:.6f}", " ".join(each.missing), " ".join(each.unusual)) for each in predictions
+        (each.row, f"{each.risk:.6f}", int(each.positive), " ".join(each.missing), " ".join(each.unusual))
+        for each in predictions
     )
     return content.getvalue()
 
@@ -159,11 +175,20 @@ def as_json(model: SavedModel, predictions: Sequence[Prediction]) -> str:
         "dataset": model.about["dataset"],
         "version": model.about["version"],
         "model": model.about["settings"]["model"],
+        "columns": FEATURE_NAMES,
+        "threshold": model.threshold,
+        "threshold_source": model.threshold_source,
         "unusual": f"more than {FAR_STDS:g} standard deviations from the mean of {describe_training(model)}",
         "use": NOT_A_DEVICE,
     }
     patients = [
-        {"row": each.row, "risk": round(each.risk, 6), "missing": each.missing, "unusual": each.unusual}
+        {
+            "row": each.row,
+            "risk": round(each.risk, 6),
+            "predicted_positive": each.positive,
+            "missing": each.missing,
+            "unusual": each.unusual,
+        }
         for each in predictions
     ]
     return json.dumps({"model": about, "patients": patients}, indent=2) + "\n"

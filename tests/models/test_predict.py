@@ -217,6 +217,20 @@ def test_a_damaged_model_is_one_line(changes: dict[str, object], complaint: str,
     assert "\n" not in str(caught.value)
 
 
+def with_threshold(folder: Path, threshold: object) -> Path:
+    """The run folder as `server.py --threshold youden` writes it."""
+    with np.load(folder / "model.npz") as file:
+        about = json.loads(str(file["about"]))
+    return damage(folder, about=np.asarray(json.dumps({**about, "threshold": threshold})))
+
+
+@pytest.mark.parametrize("threshold", [1.5, "high", [0.5]])
+def test_an_impossible_threshold_is_one_line(threshold: object, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a run's model") as caught:
+        read_model(with_threshold(write_run(tmp_path), threshold))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
 def test_a_file_that_is_no_archive_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.npz").write_bytes(content)
@@ -231,10 +245,28 @@ def test_a_csv_gives_a_line_per_patient(run: Path, tmp_path: Path, capsys: pytes
     assert main(["predict", str(run), str(write_csv(tmp_path / "p.csv", FULL, GAPS))]) == 0
     out, err = capsys.readouterr()
     heading, first, second = out.splitlines()
-    assert heading == "row,risk,missing,unusual"
+    assert heading == "row,risk,predicted_positive,missing,unusual"
     assert (first[:4], first[-2:]) == ("2,0.", ",,")
     assert second.endswith(",trestbps chol fbs restecg thalach exang oldpeak slope ca thal,")
     assert "values are missing in 1 of 2 patients (column missing)" in err
+
+
+def test_risks_from_the_threshold_up_are_predicted_positive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "run")
+    features = make_features(40)
+    cells = [["" if np.isnan(value) else f"{value:g}" for value in row] for row in features]
+    file = str(write_csv(tmp_path / "p.csv", *map(",".join, cells)))
+    risks = predict_risks(read_model(folder), features)
+    chosen = float(np.sort(risks)[30])  # one patient's own risk, who is predicted positive
+    for threshold, source in ((0.5, "the run has chosen no other"), (chosen, "chosen on validation patients")):
+        model = folder if threshold == 0.5 else with_threshold(folder, threshold)
+        assert main(["predict", str(model), file]) == 0
+        out, err = capsys.readouterr()
+        assert [line.split(",")[2] == "1" for line in out.splitlines()[1:]] == (risks >= threshold).tolist()
+        note = err.splitlines()[-1]
+        assert note.startswith(f"read the columns {HEADER.replace(',', ', ')}; predicted positive from a risk of")
+        assert f" {threshold:g} on ({source}" in note
+    assert 0 < (risks >= chosen).sum() == 10
 
 
 def test_standard_input_and_flags_give_the_risk_of_the_file(
@@ -283,7 +315,10 @@ def test_json_describes_the_model(run: Path, tmp_path: Path) -> None:
     )
     content = json.loads(out.read_text())
     assert content["model"]["dataset"] == "synthetic"
+    assert content["model"]["columns"] == list(FEATURE_NAMES)
+    assert (content["model"]["threshold"], content["model"]["threshold_source"]) == (0.5, "the run has chosen no other")
     (patient,) = content["patients"]
+    assert patient["predicted_positive"] == (patient["risk"] >= 0.5)
     assert (patient["row"], patient["missing"][0], patient["unusual"]) == (2, "trestbps", [])
     assert 0 < patient["risk"] < 1
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.cli.terminal import note, parse_flags, say, script, warn
 from fedhealth.config.results import PredictSettings
 
 if TYPE_CHECKING:
@@ -17,7 +17,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the model, check the patients, predict, and write or print the risks."""
     settings = parse_flags(PredictSettings, argv, program="python -m fedhealth predict")
     from fedhealth.common.atomic_files import write_file
-    from fedhealth.models.predict import as_csv, as_json, find_notes, find_prevalence, predict, prevalence_note
+    from fedhealth.models.predict import (
+        as_csv,
+        as_json,
+        find_notes,
+        find_prevalence,
+        predict,
+        prevalence_note,
+        threshold_note,
+    )
     from fedhealth.models.saved_model import read_model
 
     model = read_model(settings.run)
@@ -27,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     adapted = [prevalence_note(prevalence, len(predictions))] if prevalence else []
     for line in (*patients.warnings, *find_notes(model, predictions), *adapted):
         warn(line)
+    note(threshold_note(model, adapted=bool(prevalence)))
     text = as_csv(predictions) if settings.format == "csv" else as_json(model, predictions)
     if settings.out is None:
         say(text.rstrip("\n"))
