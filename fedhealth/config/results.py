@@ -34,6 +34,8 @@ class PredictSettings:
     """csv: one line per patient; json: the same with notes about the model."""
     adapt_prevalence: bool = False
     """Move the risks to these patients' own share of ill ones, estimated without any label: for a hospital that is new."""
+    id_column: str | None = None
+    """A column of the CSV, such as a patient number, that becomes the first column of the output."""
     age: str | None = None
     """Years."""
     sex: str | None = None
@@ -67,6 +69,8 @@ class PredictSettings:
         require(len(self.patients) <= 1, "patients", names, "one CSV, or - for standard input")
         both = bool(self.patients) and bool(self.patient())
         require(not both, "age ... --thal", "given beside a CSV", "one patient by flags, or a CSV")
+        only_csv = self.id_column is None or not self.patient()
+        require(only_csv, "id-column", f"{self.id_column} beside one patient by flags", "a CSV that has this column")
         require(bool(self.patients or self.patient()), "age", "not given", "a CSV, - or one patient by flags")
 
     def patient(self) -> dict[str, str]:

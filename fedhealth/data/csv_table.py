@@ -73,7 +73,11 @@ def parse_table(content: bytes, path: Path, labelled: bool = True) -> Table:
     Patients to learn from are `labelled` and at least `MINIMUM_PATIENTS`; for a prediction one is enough, and no label
     is required or read.
     """
-    sheet = read_sheet(content, path)
+    return parse_sheet(read_sheet(content, path), path, labelled)
+
+
+def parse_sheet(sheet: Sheet, path: Path, labelled: bool) -> Table:
+    """`parse_table` of a file that is a sheet already."""
     header = [own_column(name) for name in sheet.header]
     check_header(sheet.header, header, path, labelled)
     check_rows(sheet, path, MINIMUM_PATIENTS if labelled else 1)

@@ -40,6 +40,8 @@ class Prediction:
     """Features without a value: a number is replaced by the training mean, a category gets no indicator."""
     unusual: tuple[str, ...]
     """Numbers further than `FAR_STDS` standard deviations from the training mean."""
+    patient_id: str | None = None
+    """The cell of the ID column, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,9 @@ def predict(model: SavedModel, patients: NewPatients, prevalence: Prevalence | N
     missing = _names_where(np.isnan(patients.features), FEATURE_NAMES)
     numbers = [column.name for column in NUMBERS]
     unusual = _names_where(find_unusual(patients.features, model.standardisation), numbers)
-    return [
-        Prediction(*each)
-        for each in zip(patients.rows, risks.tolist(), positive.tolist(), missing, unusual, strict=True)
-    ]
+    ids = patients.ids or [None] * len(patients.rows)
+    columns = (patients.rows, risks.tolist(), positive.tolist(), missing, unusual, ids)
+    return [Prediction(*each) for each in zip(*columns, strict=True)]
 
 
 def find_prevalence(model: SavedModel, patients: NewPatients) -> Prevalence:
@@ -157,20 +158,22 @@ def threshold_note(model: SavedModel, adapted: bool) -> str:
     )
 
 
-def as_csv(predictions: Sequence[Prediction]) -> str:
-    """CSV with one line per patient; names within a cell are separated by blanks."""
+def as_csv(predictions: Sequence[Prediction], id_column: str | None = None) -> str:
+    """CSV with one line per patient, the ID column first; names within a cell are separated by blanks."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(HEADINGS)
-    writer.writerows(
-        (each.row, f"{each.risk:.6f}", int(each.positive), " ".join(each.missing), " ".join(each.unusual))
-        for each in predictions
-    )
+    named = id_column is not None
+    writer.writerow([id_column] * named + list(HEADINGS))
+    writer.writerows([each.patient_id] * named + _csv_cells(each) for each in predictions)
     return content.getvalue()
 
 
-def as_json(model: SavedModel, predictions: Sequence[Prediction]) -> str:
-    """JSON with the model's description and one entry per patient."""
+def _csv_cells(each: Prediction) -> list[Any]:
+    return [each.row, f"{each.risk:.6f}", int(each.positive), " ".join(each.missing), " ".join(each.unusual)]
+
+
+def as_json(model: SavedModel, predictions: Sequence[Prediction], id_column: str | None = None) -> str:
+    """JSON with the model's description and one entry per patient, which begins with the ID column."""
     about: dict[str, Any] = {
         "dataset": model.about["dataset"],
         "version": model.about["version"],
@@ -183,6 +186,7 @@ def as_json(model: SavedModel, predictions: Sequence[Prediction]) -> str:
     }
     patients = [
         {
+            **({} if id_column is None else {id_column: each.patient_id}),
             "row": each.row,
             "risk": round(each.risk, 6),
             "predicted_positive": each.positive,

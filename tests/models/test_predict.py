@@ -269,6 +269,40 @@ def test_risks_from_the_threshold_up_are_predicted_positive(tmp_path: Path, caps
     assert 0 < (risks >= chosen).sum() == 10
 
 
+@pytest.mark.parametrize("name", ["patient number", "", "hospital"])
+def test_an_id_column_is_the_first_column_and_no_unknown_one(
+    name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_csv(tmp_path / "p.csv", f' 007,{FULL},"B, 2"', f"=1+1,{GAPS},C", header=f"{name},{HEADER},ward")
+    assert main(["predict", str(run), str(file), "--id-column", name]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"{name},row,risk,predicted_positive,missing,unusual"
+    assert [line[:5] for line in out.splitlines()[1:]] == ["007,2", "=1+1,"]
+    assert "unknown columns are ignored: ward\n" in err
+    assert main(["predict", str(run), str(file), "--id-column", name, "--format", "json"]) == 0
+    patients = json.loads(capsys.readouterr().out)["patients"]
+    assert [patient[name] for patient in patients] == ["007", "=1+1"]
+    assert next(iter(patients[0])) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("Ward", '--id-column "Ward" is no column of p.csv; give the name of one column, as in the header'),
+        ("bed", '--id-column "bed" stands 2 times in the header of p.csv; give the name of one column'),
+        ("row", "--id-column is row; give a column with another name than the output's (row, risk, predicted_positive"),
+    ],
+)
+def test_an_id_column_that_cannot_be_used_is_one_line(
+    name: str, complaint: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_csv(tmp_path / "p.csv", f"1,2,3,4,{FULL}", header=f"ward,row,bed,bed,{HEADER}")
+    assert main(["predict", str(run), str(file), "--id-column", name]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.replace(str(file), "p.csv").startswith(f"error: {complaint}")
+
+
 def test_standard_input_and_flags_give_the_risk_of_the_file(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +363,10 @@ def test_json_describes_the_model(run: Path, tmp_path: Path) -> None:
         ([], "--age is not given; give a CSV, - or one patient by flags"),
         (["a.csv", "b.csv"], "--patients is a.csv b.csv; give one CSV, or - for standard input"),
         (["a.csv", "--age", "63"], "--age ... --thal is given beside a CSV; give one patient by flags, or a CSV"),
+        (
+            ["--age", "63", "--id-column", "number"],
+            "--id-column is number beside one patient by flags; give a CSV that has this column",
+        ),
         (["a.csv"], "a.csv: no such file; give the hospital's CSV, or make one with create_dataset.py"),
     ],
 )

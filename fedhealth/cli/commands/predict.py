@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedhealth.cli.terminal import note, parse_flags, say, script, warn
+from fedhealth.config.checks import require
 from fedhealth.config.results import PredictSettings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_flags(PredictSettings, argv, program="python -m fedhealth predict")
     from fedhealth.common.atomic_files import write_file
     from fedhealth.models.predict import (
+        HEADINGS,
         as_csv,
         as_json,
         find_notes,
@@ -28,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     from fedhealth.models.saved_model import read_model
 
+    id_column = settings.id_column
+    others = f"a column with another name than the output's ({', '.join(HEADINGS)})"
+    require(id_column not in HEADINGS, "id-column", id_column, others)
     model = read_model(settings.run)
     patients = read_patients(settings)
     prevalence = find_prevalence(model, patients) if settings.adapt_prevalence else None
@@ -36,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in (*patients.warnings, *find_notes(model, predictions), *adapted):
         warn(line)
     note(threshold_note(model, adapted=bool(prevalence)))
-    text = as_csv(predictions) if settings.format == "csv" else as_json(model, predictions)
+    text = as_csv(predictions, id_column) if settings.format == "csv" else as_json(model, predictions, id_column)
     if settings.out is None:
         say(text.rstrip("\n"))
     else:
@@ -53,5 +58,5 @@ def read_patients(settings: PredictSettings) -> "NewPatients":
         return read_new_patient(settings.patient())
     (path,) = settings.patients
     if str(path) == "-":
-        return read_new_patients(sys.stdin.buffer.read(), Path("standard input"))
-    return read_new_patients(read_file(path), path)
+        return read_new_patients(sys.stdin.buffer.read(), Path("standard input"), settings.id_column)
+    return read_new_patients(read_file(path), path, settings.id_column)
