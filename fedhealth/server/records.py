@@ -167,6 +167,15 @@ class ModelComparison(Struct, frozen=True):
 Setting = bool | int | float | str
 
 
+class Start(Struct, frozen=True):
+    """A start of a run, or one that resumed it."""
+
+    done: int
+    """Number of rounds that were complete before it."""
+    link: str
+    """The kind of connection to the hospitals."""
+
+
 class RunDescription(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """settings.json: what was run, on whose data, with which version."""
 
@@ -179,7 +188,15 @@ class RunDescription(Struct, frozen=True, kw_only=True, omit_defaults=True):
     left_out: dict[str, str] = msgspec.field(default_factory=dict)
     """Hospital -> why it could not take part; these are not in `hospitals`."""
     environment: dict[str, str] = msgspec.field(default_factory=dict)
-    """Start time, package versions, operating system, and the kind of connection to the hospitals."""
+    """Start time, package versions and operating system; in files of earlier versions also the link of the first start."""
+    starts: tuple[Start, ...] = ()
+    """In the order of time; empty in files of earlier versions."""
+
+    @property
+    def known_starts(self) -> tuple[Start, ...]:
+        """The starts; of a file of an earlier version the first one, or none if it has no link."""
+        link = self.environment.get("link")
+        return self.starts or ((Start(0, link),) if link else ())
 
 
 class RunSummary(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"comparisons": "verdicts"}):

@@ -37,9 +37,9 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
     """
     begun = read_description(folder)
     settings = FederationSettings.from_run_config(begun.settings)
-    if begun.environment.get("link") == "TLS" and not (given.tls or given.insecure):
+    if any(start.link == "TLS" for start in begun.known_starts) and not (given.tls or given.insecure):
         raise UsageError(
-            f"--resume {folder}: the run was started with TLS; give --tls FOLDER, or --insecure to resume it in plain text"
+            f"--resume {folder}: the run has used TLS; give --tls FOLDER, or --insecure to resume it in plain text"
         )
     for leftover in folder.rglob(".*.tmp"):  # of a server that was killed while it wrote
         leftover.unlink()

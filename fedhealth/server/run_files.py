@@ -25,7 +25,7 @@ from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, check_histogram
 from fedhealth.metrics.intervals import confidence_intervals
 from fedhealth.server.events import RunFinished, RunStarted
-from fedhealth.server.records import Histograms, ModelComparison, RunDescription, RunSummary
+from fedhealth.server.records import Histograms, ModelComparison, RunDescription, RunSummary, Start
 
 T = TypeVar("T")
 SETTINGS, HISTORY, MODEL = "settings.json", "history.jsonl", "model.npz"
@@ -69,15 +69,21 @@ def write_long_json(path: Path, content: Any) -> None:
 
 
 def describe_run(started: RunStarted, link: str) -> RunDescription:
-    """settings.json: the run's settings, its data, the version, and the server's environment.
+    """settings.json: the run's settings, its data, the version, the server's environment, and its first start.
 
     `link` is the kind of connection to the hospitals.
     """
     versions = {name: metadata.version(name) for name in ("flwr", "grpcio", "numpy")}
     python = f"{platform.python_implementation()} {platform.python_version()}"
     began = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    environment = {"began": began, "python": python, "system": platform.system(), **versions, "link": link}
-    return structs.replace(describe_settings(started), environment=environment)
+    environment = {"began": began, "python": python, "system": platform.system(), **versions}
+    return structs.replace(describe_settings(started), environment=environment, starts=(Start(0, link),))
+
+
+def add_start(path: Path, start: Start) -> None:
+    """Add a start that resumes the run to its settings.json."""
+    begun = read_json(path, RunDescription)
+    write_json(path, structs.replace(begun, starts=(*begun.known_starts, start)))
 
 
 def describe_settings(started: RunStarted | RunFinished) -> RunDescription:

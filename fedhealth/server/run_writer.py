@@ -13,7 +13,7 @@ from fedhealth.common.atomic_files import append_line
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.server.checkpoints import CHECKPOINTS, Checkpoint, write_checkpoint
 from fedhealth.server.events import RunFinished, RunStarted
-from fedhealth.server.records import RoundRecord
+from fedhealth.server.records import RoundRecord, Start
 from fedhealth.server.run_files import (
     EVALUATION,
     HISTORY,
@@ -21,6 +21,7 @@ from fedhealth.server.run_files import (
     SETTINGS,
     SUMMARY,
     EvaluationFile,
+    add_start,
     describe_run,
     summarize,
     to_json,
@@ -36,7 +37,7 @@ class RunWriter:
     """Base class that writes nothing. An exception of a writer ends the run."""
 
     def run_started(self, started: RunStarted) -> None:
-        """Write the run's settings, unless it is resumed."""
+        """Write the run's settings; if it is resumed, that it is."""
 
     def round_finished(self, record: RoundRecord) -> None:
         """Write a round's record."""
@@ -56,7 +57,7 @@ class FolderWriter(RunWriter):
     checkpoints : how many to keep; 0 for none.
     max_wait : seconds to wait for disk space at the end of the run.
     warn : called when writing fails, and when it succeeds again.
-    link : the kind of connection to the hospitals, for settings.json.
+    link : the kind of connection to the hospitals at this start, for settings.json.
     """
 
     def __init__(
@@ -71,10 +72,13 @@ class FolderWriter(RunWriter):
         self._complained = False
 
     def run_started(self, started: RunStarted) -> None:
-        """Write settings.json."""
-        if not started.done:
+        """Write settings.json; if the run is resumed, add this start to it."""
+        path = self._folder / SETTINGS
+        if started.done and path.exists():
+            self._write(lambda: add_start(path, Start(started.done, self._link)))
+        else:
             description = describe_run(started, self._link)
-            self._write(lambda: write_json(self._folder / SETTINGS, description))
+            self._write(lambda: write_json(path, description))
 
     def round_finished(self, record: RoundRecord) -> None:
         """Append a line to history.jsonl."""

@@ -31,7 +31,7 @@ from fedhealth.server.run_directory import opened_run, resume_command
 from fedhealth.server.run_writer import FolderWriter, RunWriter
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
 from tests.support.processes import PATIENCE
-from tests.support.run_events import make_began
+from tests.support.run_events import make_began, make_round
 from tests.support.run_keeping import Killed, keep, keep_in
 from tests.support.toy_hospitals import Toy, ToyHospital, make_toy
 
@@ -110,12 +110,15 @@ def run(
     kept: bool = False,
     make: Callable[[], Toy] = hospitals,
     warn: Callable[[str], None] = lambda line: None,
+    *,
+    link: str = "plain text",
 ) -> list[Any]:
     """Run the server script without a network; see `KillableWriter`."""
     calls: list[Any] = []
     toy = make()
     with opened_run(settings, warn) as opened:
-        writer = KillableWriter(FolderWriter(opened.folder, settings.keep, 0.0, pytest.fail), calls, kill_at, kept)
+        folder_writer = FolderWriter(opened.folder, settings.keep, 0.0, pytest.fail, link)
+        writer = KillableWriter(folder_writer, calls, kill_at, kept)
         config = opened.settings.to_run_config()
         app = make_server_app(writer=writer, admission=ExpellingAdmission(toy), max_wait=5.0, past=opened.past)
         app(toy.grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), config))
@@ -573,14 +576,39 @@ def test_the_command_to_resume_with_has_the_flags_of_the_link_and_can_be_pasted(
 
 
 def test_a_run_over_tls_is_resumed_in_plain_text_only_if_that_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        run(asked_for(folder), kill_at=4, link="plain text")  # before the record of round 2 is written
+    with pytest.raises(Killed):
+        run(ServerSettings(resume=folder), kill_at=2, link="TLS")
+    with pytest.raises(UsageError, match="the run has used TLS; give --tls FOLDER, or --insecure"):
+        resume_run(folder, ServerSettings(), print)
+    assert resume_run(folder, ServerSettings(insecure=True), print).folder == folder
+
+
+def test_settings_json_has_the_link_of_every_start(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        run(asked_for(folder), kill_at=6, link="TLS")  # before the record of round 3 is written
+    with pytest.raises(Killed):
+        run(ServerSettings(resume=folder, insecure=True), kill_at=2, link="plain text")
+    run(ServerSettings(resume=folder, insecure=True), link="TLS")
+    starts = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["starts"]
+    assert starts == [{"done": 0, "link": "TLS"}, {"done": 2, "link": "plain text"}, {"done": 2, "link": "TLS"}]
+
+
+def test_a_full_disk_at_the_resumption_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_in(tmp_path, make_began())
-    settings = tmp_path / "settings.json"
-    content = json.loads(settings.read_text(encoding="utf-8"))
-    content["environment"]["link"] = "TLS"
-    settings.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(UsageError, match="the run was started with TLS; give --tls FOLDER, or --insecure"):
-        resume_run(tmp_path, ServerSettings(), print)
-    assert resume_run(tmp_path, ServerSettings(insecure=True), print).folder == tmp_path
+    warnings: list[str] = []
+    writer = FolderWriter(tmp_path, checkpoints=3, max_wait=0.0, warn=warnings.append, link="TLS")
+    resumed = replace(make_began(), done=1)
+    with monkeypatch.context() as full:
+        full.setattr(run_writer, "add_start", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        writer.run_started(resumed)
+    writer.round_finished(make_round(2))
+    assert len(warnings) == 2 and warnings[1].endswith("no file is missing")
+    starts = json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))["starts"]
+    assert starts == [{"done": 0, "link": "plain text"}, {"done": 1, "link": "TLS"}]
 
 
 def test_a_resumed_run_has_its_own_folder() -> None:

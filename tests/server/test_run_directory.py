@@ -175,8 +175,16 @@ def test_the_history_grows_by_one_line_per_round_and_is_there_before_the_run_end
 
 
 def test_a_resumed_run_keeps_its_settings(tmp_path: Path) -> None:
+    keep_in(tmp_path, make_began())
+    before = json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))
+    keep_in(tmp_path, make_began(settings=FederationSettings(hospitals=2, rounds=9), done=7))
+    after = json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))
+    assert after == {**before, "starts": [*before["starts"], {"done": 7, "link": "plain text"}]}
+
+
+def test_a_resumed_run_that_is_saved_to_another_folder_has_its_settings_there(tmp_path: Path) -> None:
     keep_in(tmp_path, make_began(done=7))
-    assert list(tmp_path.iterdir()) == []
+    assert json.loads((tmp_path / "settings.json").read_text(encoding="utf-8"))["dataset"] == "uci"
 
 
 def test_a_checkpoint_that_cannot_be_removed_does_not_spoil_the_end(

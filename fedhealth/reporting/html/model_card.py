@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from fedhealth.metrics.intervals import wilson_interval
 from fedhealth.reporting.html.curves import merge_bins, reliability_groups
+from fedhealth.reporting.html.links import describe_link
 from fedhealth.reporting.html.run_reader import RunRecord
-from fedhealth.reporting.html.tables import describe_link
 
 SCALINGS = {
     "federated": "the means and standard deviations of all hospitals' training patients",

@@ -9,6 +9,7 @@ from fedhealth.metrics.histogram import Metrics
 from fedhealth.metrics.intervals import confidence_intervals
 from fedhealth.reporting.format import POOLED, number
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, count_outcomes, is_small, round_count, shown
+from fedhealth.reporting.html.links import describe_link
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.selection_text import selection_lines
 from fedhealth.server.records import RoundRecord
@@ -210,12 +211,6 @@ def environment_rows(run: RunRecord) -> list[Row]:
     started = run.settings.environment.get("began", "not recorded")
     rows = [("fedhealth", run.settings.version), ("started", started), *environment.items()]
     return [*rows, ("connection", describe_link(run))]
-
-
-def describe_link(run: RunRecord) -> str:
-    """How the hospitals reached the server, such as `TLS`."""
-    link = run.settings.environment.get("link", "not recorded")
-    return "unencrypted (no TLS)" if link == "plain text" else link
 
 
 def _plain(value: object) -> str:
