@@ -156,7 +156,7 @@ HISTOGRAM = {
     "squared-error": float,
 }
 MAY_LEAVE: dict[str, dict[str, object]] = {
-    "query.describe": {"hospital": {"name": str, "source": str}, "counts": COUNTS},
+    "query.describe": {"hospital": {"name": str, "source": str, "split-hash": str}, "counts": COUNTS},
     "query.first_moments": MOMENTS,
     "query.second_moments": MOMENTS,
     "query.initial_weights": {"arrays": WEIGHTS},
@@ -200,7 +200,7 @@ def form_of_value(value: object) -> object:
 VALIDATION_COUNTS = {**COUNTS, "validation-patients": int, "validation-ill": int}
 MAY_LEAVE_FOR_CHOICES = {
     **MAY_LEAVE,
-    "query.describe": {"hospital": {"name": str, "source": str}, "counts": VALIDATION_COUNTS},
+    "query.describe": {"hospital": {"name": str, "source": str, "split-hash": str}, "counts": VALIDATION_COUNTS},
     "query.label_counts": {"labels": {"healthy": int, "ill": int}},
     "evaluate": {"metrics": HISTOGRAM, "validation": HISTOGRAM},
 }

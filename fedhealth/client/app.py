@@ -54,12 +54,24 @@ def _reply(handler: Handler, hospital: HospitalData, message: Message, context: 
 
 
 def describe(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """Name, source of the data and counts of patients; the reply also means that the hospital is ready to train."""
+    """Name, source of the data, counts of patients and the keyed hash of the test patients.
+
+    The reply also means that the hospital is ready to train.
+    """
     part.model.trainer.warm_up()
     known, split, held = hospital.hospital, part.split, part.split.validation
-    counts = (len(split.train), len(split.test), count_ill(split.test))
-    validation = (len(held), count_ill(held)) if held else ()
-    return setup.encode_description(setup.Description(known.name, known.source, *counts, *validation))
+    return setup.encode_description(
+        setup.Description(
+            known.name,
+            known.source,
+            len(split.train),
+            len(split.test),
+            count_ill(split.test),
+            len(held) if held else None,
+            count_ill(held) if held else None,
+            split_hash=hospital.hash_test_patients(part),
+        )
+    )
 
 
 def first_moments(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:

@@ -11,6 +11,7 @@ from fedhealth.client.participation import Participation
 from fedhealth.client.patient_split import PatientSplit, hold_out, split_for
 from fedhealth.client.privacy.ledger import PrivacyLedger, ledger_path
 from fedhealth.client.privacy.noise import NoiseSource
+from fedhealth.client.split_hash import derive_key, hash_patients, read_key
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import RunError, UsageError
@@ -29,6 +30,7 @@ class HospitalData:
     hospital : its validated patients, name and source.
     trainers : may be shared with other hospitals of the process.
     ledger : the file of its privacy ledger; None keeps the ledger in memory.
+    key_folder : the folder of the key under which its test patients are hashed; None for a simulation.
     fixed_split : training and test patients, for a study that splits the patients itself.
     """
 
@@ -39,6 +41,7 @@ class HospitalData:
         limits: HospitalLimits = USUAL_LIMITS,
         *,
         ledger: Path | None = None,
+        key_folder: Path | None = None,
         noise_source: NoiseSource | None = None,
         fixed_split: PatientSplit | None = None,
     ) -> None:
@@ -47,6 +50,7 @@ class HospitalData:
         self.limits = limits
         self.ledger = PrivacyLedger(ledger, limits.max_epsilon)
         self.noise_source = noise_source or NoiseSource()
+        self._key_folder = key_folder
         self._fixed_split = fixed_split
         self._participations = BoundedCache[tuple[tuple[str, type, Any], ...], Participation](KEPT_PARTICIPATIONS)
 
@@ -54,8 +58,8 @@ class HospitalData:
     def from_csv(
         cls, path: Path, trainers: Trainers, name: str | None = None, limits: HospitalLimits = USUAL_LIMITS
     ) -> "HospitalData":
-        """The hospital of a CSV, with its ledger beside the file; raises what `load_hospital` raises."""
-        return cls(load_hospital(path, name), trainers, limits, ledger=ledger_path(path))
+        """The hospital of a CSV, with its ledger and key beside the file; raises what `load_hospital` raises."""
+        return cls(load_hospital(path, name), trainers, limits, ledger=ledger_path(path), key_folder=path.parent)
 
     def participation(self, run_config: Mapping[str, Any]) -> Participation:
         """The hospital's participation in the federation with this run config.
@@ -84,6 +88,11 @@ class HospitalData:
             split = split_for(settings, self.hospital.patients)
         model = LocalModel(settings, self.trainers)
         return Participation(model, split, min_count=max(self.limits.min_count, settings.min_count))
+
+    def hash_test_patients(self, part: Participation) -> str | None:
+        """The keyed hash of the participation's test patients; None if there is no key and none can be kept."""
+        key = read_key(self._key_folder) if self._key_folder else derive_key(self.hospital.patients)
+        return hash_patients(part.split.test, key) if key else None
 
     def open_dp_session(self, part: Participation) -> DpSession:
         """The participation's session under differential privacy; the first call charges the ledger for a noisy count.

@@ -5,7 +5,7 @@ on disk (`run_files.py`), where the pooled metrics are called `union`.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
@@ -37,6 +37,8 @@ class Member:
     validation_ill: int = 0
     epsilon: float | None = None
     """Of the (epsilon, delta) guarantee; `train_patients` is then a noisy count, and no other count is sent."""
+    split_hash: str | None = field(default=None, compare=False)
+    """The keyed hash of its test patients: the name of the key, a dash, the hash; None if it sent none."""
 
     @property
     def patients(self) -> int:
@@ -47,6 +49,13 @@ class Member:
     def test_pairs(self) -> int:
         """Number of pairs of an ill and a healthy test patient, over which the AUROC is an average."""
         return self.test_ill * (self.test_patients - self.test_ill)
+
+    def tests_same_patients(self, other: "Member") -> bool | None:
+        """Whether this hospital's test patients are those of another run; None if that is not known."""
+        if not self.split_hash or not other.split_hash:
+            return None
+        (key, _, ours), (other_key, _, theirs) = self.split_hash.partition("-"), other.split_hash.partition("-")
+        return ours == theirs if key == other_key else None
 
 
 class RoundRecord(

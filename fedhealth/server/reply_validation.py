@@ -49,6 +49,7 @@ def make_member(node_id: int, described: Description, *, private: bool, validate
         described.validation_patients or 0,
         described.validation_ill or 0,
         described.epsilon,
+        described.split_hash,
     )
 
 

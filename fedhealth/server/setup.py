@@ -155,7 +155,8 @@ def require_same_members(members: Sequence[Member], before: Sequence[Member], dr
     """Raise a `RunError` if a resumed run has other hospitals than before, or one has other patients."""
     expected = {member.name: member for member in before if member.name not in dropped}
     for member in members:
-        if member.name not in expected:
+        known = expected.get(member.name)
+        if known is None:
             raise RunError(f"{member.name} was not in the run that is resumed ({', '.join(sorted(expected))} were)")
-        if member != expected[member.name]:
+        if member != known or member.tests_same_patients(known) is False:
             raise RunError(f"{member.name} has other patients than when the run started; give it the same file again")

@@ -18,7 +18,7 @@ from fedhealth.data.schema import schema_fingerprint
 
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
-PROTOCOL = "4"
+PROTOCOL = "5"
 """Increased when an older client could misunderstand a newer server."""
 SERVER_NODE_ID = 1
 RUN_ID = 1

@@ -14,6 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from fedhealth.client import app, personalization
 from fedhealth.client.hospital_data import KEPT_PARTICIPATIONS, HospitalData
 from fedhealth.client.limits import LEAST_COUNT, HospitalLimits
+from fedhealth.client.split_hash import KEY_FILE
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
@@ -124,6 +125,43 @@ def test_comparisons_are_not_sent_if_there_are_fewer_test_patients_than_min_coun
         ask = make_ask(path, HospitalLimits(min_count, share_comparisons=True), rounds=1)
         weights = ask("query.initial_weights").content.array_records["arrays"]
         assert list(ask("query.finish", weights, means=MEANS, stds=STDS).content) == words
+
+
+# --- the hash of the test patients ------------------------------------------------------------------------------------
+
+
+def hash_sent(path: Path, **run_config: Any) -> str | None:
+    reply = make_ask(path, **run_config)("query.describe")
+    return reply.content.config_records["hospital"].get("split-hash")  # type: ignore[return-value]
+
+
+def test_the_hash_is_the_same_in_every_run_with_the_same_test_patients_and_in_no_other(hospital: Path) -> None:
+    first = hash_sent(hospital)
+    assert first is not None
+    assert hash_sent(hospital, strategy="fedadam", rounds=3) == first
+    others = hash_sent(hospital, seed=1), hash_sent(hospital, test_share=0.3)
+    assert len({first, *others}) == 3
+    assert {other.partition("-")[0] for other in others if other} == {first.partition("-")[0]}
+
+
+def test_a_hospital_in_another_folder_has_another_key_so_nobody_can_compute_its_hash(
+    hospital: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / hospital.name
+    copy.write_bytes(hospital.read_bytes())
+    one, other = hash_sent(hospital), hash_sent(copy)
+    assert one and other and not {*one.split("-")} & {*other.split("-")}
+
+
+def test_without_a_key_no_hash_is_sent(hospital: Path) -> None:
+    (hospital.parent / KEY_FILE).write_bytes(b"short")
+    assert hash_sent(hospital) is None
+
+
+def test_under_differential_privacy_no_hash_is_sent(hospital: Path) -> None:
+    assert hash_sent(hospital, dp_epsilon=3.0) is None
+    assert not (hospital.parent / KEY_FILE).exists()
 
 
 EVERYTHING = (
@@ -454,7 +492,7 @@ def test_the_patients_that_were_checked_are_trained_on_even_if_the_file_changes_
 
 def test_a_hospital_is_described_under_the_name_it_was_given_or_that_of_its_file(hospital: Path) -> None:
     who = make_ask(hospital)("query.describe").content.config_records["hospital"]
-    assert dict(who) == {"name": "lakeside", "source": "own"}
+    assert (who["name"], who["source"]) == ("lakeside", "own")
     ask = ask_through(InProcessGrid({"x": make_app(hospital)}, FederationSettings().to_run_config()))
     assert ask("query.describe").content.config_records["hospital"]["name"] == "client_1"
 

@@ -385,6 +385,33 @@ def test_strikes_before_the_interruption_still_count() -> None:
     assert [event.name for event in events if isinstance(event, Dropped)] == ["hungary"]
 
 
+KEY, OTHER_KEY = "0" * 8, "1" * 8
+TESTED, OTHERS = "a" * 32, "b" * 32
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_refused"),
+    [
+        (f"{KEY}-{TESTED}", f"{KEY}-{OTHERS}", True),
+        (f"{KEY}-{TESTED}", f"{KEY}-{TESTED}", False),
+        (f"{KEY}-{TESTED}", f"{OTHER_KEY}-{OTHERS}", False),
+        (f"{KEY}-{TESTED}", None, False),
+        (None, f"{KEY}-{TESTED}", False),
+    ],
+)
+def test_a_run_does_not_go_on_if_the_hash_of_the_test_patients_is_another(
+    before: str | None, now: str | None, is_refused: bool
+) -> None:
+    first, toy = three_hospitals(), three_hospitals()
+    first.hospitals["va"].split_hash, toy.hospitals["va"].split_hash = before, now
+    past = past_of(run(first, rounds=1), 1)
+    if is_refused:
+        with pytest.raises(RunError, match="va has other patients than when the run started"):
+            go_on(toy, past, rounds=2)
+    else:
+        assert isinstance(go_on(toy, past, rounds=2)[-1], RunFinished)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

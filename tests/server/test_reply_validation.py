@@ -179,6 +179,15 @@ def test_a_hospital_is_as_it_describes_itself() -> None:
     assert is_member(described()) == VA
 
 
+@pytest.mark.parametrize(
+    "split_hash", ["", "0" * 41, f"{'0' * 8}-{'0' * 31}", f"{'0' * 8}-{'A' * 32}", f"{'0' * 8}-{'0' * 32}\n", 1, [1, 2]]
+)
+def test_a_hash_of_another_form_is_invalid(split_hash: Any) -> None:
+    content = described()
+    content.config_records["hospital"]["split-hash"] = split_hash
+    assert "its split-hash is malformed" in refusal(is_member, content)
+
+
 def test_under_differential_privacy_a_hospital_sends_its_epsilon_and_no_exact_count() -> None:
     content = encode_description(Description("va", "own", 61, epsilon=2.5))
     assert is_member(content, private=True) == Member(VA.node_id, "va", "own", 61, 0, 0, epsilon=2.5)

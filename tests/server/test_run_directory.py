@@ -207,6 +207,14 @@ def test_a_checkpoint_that_cannot_be_removed_does_not_spoil_the_end(
 # --- model.npz --------------------------------------------------------------------------------------------------------
 
 
+def test_the_model_file_which_may_be_passed_on_has_no_hash_of_test_patients(tmp_path: Path) -> None:
+    members = [replace(member, split_hash=f"{'0' * 8}-{'a' * 32}") for member in make_finished().members]
+    keep_in(tmp_path, make_began(members=members), make_finished(members=members))
+    assert "a" * 32 in (tmp_path / "settings.json").read_text(encoding="utf-8")
+    with np.load(tmp_path / "model.npz", allow_pickle=False) as model:
+        assert "a" * 32 not in str(model["about"])
+
+
 def test_the_model_file_is_read_without_pickle_and_holds_all_that_is_needed_to_use_it(tmp_path: Path) -> None:
     keep_in(tmp_path, make_finished())
     with np.load(tmp_path / "model.npz", allow_pickle=False) as model:

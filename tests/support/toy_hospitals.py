@@ -59,6 +59,8 @@ class ToyHospital:
     """Healthy and ill validation patients; their loss is smallest if the weight is the share of ill patients."""
     labels: tuple[int, int] = (0, 0)
     """Healthy and ill training patients, as it sends them on request."""
+    split_hash: str | None = None
+    """Of its test patients."""
     faults: dict[str, Exception] = field(default_factory=dict)
     lies: dict[str, Tamper] = field(default_factory=dict)
 
@@ -138,7 +140,8 @@ def toy_reply(hospital: ToyHospital, kind: str, content: RecordDict) -> RecordDi
     """The reply of an honest hospital."""
     features = make_features(hospital.ages)
     held = (sum(hospital.validation), hospital.validation[1]) if sum(hospital.validation) else ()
-    described = Description(hospital.name, hospital.source, len(hospital.ages), HEALTHY + ILL, ILL, *held)
+    counts = (len(hospital.ages), HEALTHY + ILL, ILL, *held)
+    described = Description(hospital.name, hospital.source, *counts, split_hash=hospital.split_hash)
     always = {
         setup.DESCRIBE: setup.encode_description(described),
         setup.FIRST_MOMENTS: setup.encode_moments(MomentSums(**vars(preprocessing.first_moments(features)))),

@@ -101,6 +101,17 @@ MESSAGES: dict[str, tuple[Any, Encoder, Decoder, RecordDict]] = {
             }
         ),
     ),
+    "description with a hash of the test patients": (
+        replace(DESCRIPTION, split_hash="0123abcd-" + "e" * 32),
+        setup.encode_description,
+        setup.decode_description,
+        RecordDict(
+            {
+                "hospital": config(name="va", source="uci", split_hash="0123abcd-" + "e" * 32),
+                "counts": metrics(train_patients=60, test_patients=20, test_ill=8),
+            }
+        ),
+    ),
     "description with a validation set": (
         replace(DESCRIPTION, validation_patients=12, validation_ill=5),
         setup.encode_description,
@@ -381,13 +392,14 @@ patients = st.tuples(st.integers(0, 10**6), st.integers(1, 10**6)).map(sorted)
 descriptions = st.one_of(
     st.builds(Description, st.text(), st.text(), st.integers(1, 10**6), epsilon=st.floats(1e-9, 1e9)),
     st.builds(
-        lambda name, train, test, held: Description(
-            name, "own", train, test[1], test[0], *((held[1], held[0]) if held else ())
+        lambda name, train, test, held, split_hash: Description(
+            name, "own", train, test[1], test[0], *((held[1], held[0]) if held else ()), split_hash=split_hash
         ),
         st.text(),
         st.integers(1, 10**6),
         patients,
         st.none() | patients,
+        st.none() | st.from_regex(setup.GOOD_HASH, fullmatch=True),
     ),
 )
 bins = st.lists(counts, min_size=1, max_size=20).map(lambda values: np.array(values, np.int64))

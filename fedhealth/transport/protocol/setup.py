@@ -5,8 +5,9 @@ content.
 """
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -53,7 +54,9 @@ def decode_welcome(content: RecordDict) -> dict[str, Any]:
 
 DESCRIBE = "query.describe"
 HOSPITAL, COUNTS = "hospital", "counts"
-NAME, SOURCE = "name", "source"
+NAME, SOURCE, SPLIT_HASH = "name", "source", "split-hash"
+GOOD_HASH = re.compile(r"[0-9a-f]{8}-[0-9a-f]{32}")
+"""Name of the key, and the hash."""
 TRAIN_PATIENTS, EPSILON = "train-patients", "epsilon"
 TEST_COUNTS = ("test-patients", "test-ill")
 VALIDATION_COUNTS = ("validation-patients", "validation-ill")
@@ -64,7 +67,8 @@ class Description:
     """The description of a hospital; values that it does not send are None.
 
     Under differential privacy it sends `train_patients` (a noisy count) and the `epsilon` of its guarantee; otherwise
-    also its test counts and, in a run with a validation set, its validation counts.
+    also its test counts, in a run with a validation set its validation counts, and the keyed hash of its test patients,
+    unless it cannot keep a key.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Description:
     validation_patients: int | None = None
     validation_ill: int | None = None
     epsilon: float | None = None
+    split_hash: str | None = None
 
 
 def encode_description(description: Description) -> RecordDict:
@@ -82,18 +87,29 @@ def encode_description(description: Description) -> RecordDict:
     keys = (TRAIN_PATIENTS, *TEST_COUNTS, *VALIDATION_COUNTS, EPSILON)
     values = {key: getattr(description, key.replace("-", "_")) for key in keys}
     counts = MetricRecord({key: value for key, value in values.items() if value is not None})
-    return RecordDict({HOSPITAL: ConfigRecord({NAME: description.name, SOURCE: description.source}), COUNTS: counts})
+    who = {NAME: description.name, SOURCE: description.source}
+    who |= {SPLIT_HASH: description.split_hash} if description.split_hash else {}
+    return RecordDict({HOSPITAL: ConfigRecord(dict(who)), COUNTS: counts})
 
 
 def decode_description(content: RecordDict) -> Description:
     """The decoded description; raises a `ValueError` if its counts contradict each other."""
     who, counts = take_records(content, {HOSPITAL: ConfigRecord, COUNTS: MetricRecord})
     names = [who.get(NAME), who.get(SOURCE)]
-    if len(who) != len(names) or not is_list(names, str):
-        raise ValueError(f"it must send exactly the texts {NAME} and {SOURCE}")
+    if {*who} - {SPLIT_HASH} != {NAME, SOURCE} or not is_list(names, str):
+        raise ValueError(f"it must send exactly the texts {NAME} and {SOURCE}, and {SPLIT_HASH} if it has one")
     if EPSILON in counts:
         return Description(*names, **_decode_private_counts(counts))
-    return Description(*names, **_decode_counts(counts))
+    return replace(Description(*names, **_decode_counts(counts)), split_hash=_decode_split_hash(who))
+
+
+def _decode_split_hash(who: ConfigRecord) -> str | None:
+    split_hash = who.get(SPLIT_HASH)
+    if split_hash is None:
+        return None
+    if not isinstance(split_hash, str) or not GOOD_HASH.fullmatch(split_hash):
+        raise ValueError(f"its {SPLIT_HASH} is malformed")
+    return split_hash
 
 
 def _decode_private_counts(counts: MetricRecord) -> dict[str, Any]:
