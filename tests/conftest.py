@@ -55,5 +55,5 @@ def uci_folder() -> Path:
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals of 50 bootstrap draws on pages and in run folders, for tests of something else."""
     few = functools.partial(confidence_intervals, num_draws=50)
-    for module in ("reporting.html.clinical", "reporting.html.tables", "server.run_files"):
+    for module in ("reporting.html.clinical", "reporting.html.tables", "server.run_files", "metrics.difference_bounds"):
         monkeypatch.setattr(f"fedhealth.{module}.confidence_intervals", few)

@@ -567,4 +567,4 @@ def test_the_report_counts_the_evaluations_after_the_rounds(tmp_path: Path) -> N
     test_resume.run(replace(asked, out=tmp_path / "run"), make=hospitals)
     rows = {row[0]: row[2:] for row in disclosure_rows(read_run(tmp_path / "run"))}
     assert rows["describe"] == ("5", "3")
-    assert rows["evaluation"] == ("806", str((7 + 2) * 3))
+    assert rows["evaluation"] == ("1470", str((7 + 2) * 3))

@@ -1,5 +1,6 @@
 """Rows of the table of everything that left the hospitals, from what the run folder records."""
 
+from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.reporting.html.run_reader import RunRecord
 
 Row = tuple[str, ...]
@@ -61,15 +62,21 @@ def _described(run: RunRecord) -> tuple[str, str]:
     if _is_private(run):
         return "a noisy number of training patients", "1"
     counted = "numbers of training patients, of test patients and of ill test patients"
-    return (f"{counted}; the same of validation patients", "5") if count_held_out(run) else (counted, "3")
+    hashed = "; a keyed hash of the test patients" * any(member.split_hash for member in run.settings.hospitals)
+    if count_held_out(run):
+        return f"{counted}; the same of validation patients{hashed}", "5"
+    return f"{counted}{hashed}", "3"
 
 
 def _counted(run: RunRecord) -> tuple[str, str]:
     """Content of an evaluation, and how many numbers it holds."""
     if _is_private(run):
         return "noisy counts per bin of risk, by label (2 x 10)", "20"
-    binned = "counts per bin of risk, by label (2 x 200); sums of log loss and squared error; number of test patients"
-    return (f"{binned}; the same of validation patients", "806") if count_held_out(run) else (binned, "403")
+    numbers = 2 * NUM_BINS + 3
+    binned = f"counts per bin of risk, by label (2 x {NUM_BINS}); sums of log loss and squared error; number of test patients"
+    if count_held_out(run):
+        return f"{binned}; the same of validation patients", str(2 * numbers)
+    return binned, str(numbers)
 
 
 def _is_private(run: RunRecord) -> bool:

@@ -17,6 +17,8 @@ from fedhealth.reporting.html.charts import Charts, comparison_charts, run_chart
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, SMALL_COUNT
 from fedhealth.reporting.html.importance import feature_parts
 from fedhealth.reporting.html.local_benefit import COMPARISON_HEADINGS, comparison_rows
+from fedhealth.reporting.html.paired_runs import HEADINGS as PAIR_HEADINGS
+from fedhealth.reporting.html.paired_runs import pair_runs
 from fedhealth.reporting.html.run_reader import RunRecord, read_run
 from fedhealth.reporting.html.svg import draw_matrix
 
@@ -127,6 +129,8 @@ def comparison_page(runs: Sequence[RunRecord]) -> str:
             metrics=list(zip(*rows, strict=True)),
             settings=[(flag, values) for flag, values in differing if len(set(values)) > 1],
             charts=comparison_charts(runs),
+            pairs=pair_runs(runs),
+            pair_headings=PAIR_HEADINGS,
             **script_and_policy("report.js"),
         )
     )
