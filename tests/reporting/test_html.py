@@ -515,6 +515,25 @@ def test_the_command_writes_and_names_its_files(tmp_path: Path, capsys: pytest.C
     assert main(["report", str(tmp_path)]) == 2
 
 
+def test_a_comparison_overwrites_an_earlier_one_and_no_other_page_unless_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [str(write_run(tmp_path / name)) for name in ("one", "other")]
+    page = tmp_path / "comparison.html"
+    for _ in range(2):
+        assert main(["report", *runs]) == 0
+        assert capsys.readouterr().out == "wrote comparison.html: 2 runs compared\n"
+    page.write_text("mine")
+    assert main(["report", *runs]) == 2
+    assert capsys.readouterr().err == (
+        "error: comparison.html: exists, and was not written by this version of report; give --out FILE.html\n"
+    )
+    assert page.read_text() == "mine"
+    assert main(["report", *runs, "--out", "comparison.html"]) == 0
+    assert page.read_text() != "mine"
+
+
 # --- charts -----------------------------------------------------------------------------------------------------------
 
 

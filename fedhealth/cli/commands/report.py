@@ -1,7 +1,6 @@
 """`python -m fedhealth report`: writes report and model card of a run, or a comparison of several runs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from fedhealth.cli.terminal import parse_flags, say, script
 from fedhealth.config.results import ReportSettings
@@ -14,8 +13,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from fedhealth.reporting.html.pages import compare_runs, write_report
 
     if len(settings.runs) > 1:
-        out = settings.out or Path("comparison.html")
-        compare_runs(settings.runs, out)
+        out = compare_runs(settings.runs, settings.out)
         say(f"wrote {out}: {len(settings.runs)} runs compared")
         return
     (folder,) = settings.runs

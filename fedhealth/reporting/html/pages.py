@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from fedhealth.common.atomic_files import write_file
+from fedhealth.common.errors import UsageError
 from fedhealth.metrics.permutation_importance import NUM_SHUFFLES
 from fedhealth.reporting.html import clinical, disclosures, folding, model_card, subgroups, tables
 from fedhealth.reporting.html.charts import Charts, comparison_charts, run_charts
@@ -23,6 +24,10 @@ from fedhealth.reporting.html.run_reader import RunRecord, read_run
 from fedhealth.reporting.html.svg import draw_matrix
 
 TEMPLATES = Path(__file__).with_name("templates")
+COMPARISON = Path("comparison.html")
+"""The page of several runs, in the current folder."""
+GENERATOR = '<meta name="generator" content="fedhealth">'
+"""In the head of every page."""
 
 
 def write_report(folder: Path, out: Path | None = None) -> None:
@@ -38,9 +43,19 @@ def write_report(folder: Path, out: Path | None = None) -> None:
     write_file(folder / "MODEL_CARD.md", model_card_text(run).encode())
 
 
-def compare_runs(folders: Sequence[Path], out: Path) -> None:
-    """Write one page that compares several runs."""
-    write_file(out, comparison_page([read_run(folder) for folder in folders]).encode())
+def compare_runs(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """Write one page that compares several runs, `COMPARISON` unless `out` is given; returns its path.
+
+    Raises
+    ------
+    UsageError
+        As for one run, or `COMPARISON` exists and was not written by this program.
+    """
+    if out is None and COMPARISON.is_file() and GENERATOR.encode() not in COMPARISON.read_bytes():
+        raise UsageError(f"{COMPARISON}: exists, and was not written by this version of report; give --out FILE.html")
+    path = out or COMPARISON
+    write_file(path, comparison_page([read_run(folder) for folder in folders]).encode())
+    return path
 
 
 @cache
@@ -53,7 +68,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(style=Markup(_text("style.css")))  # noqa: S704  # our own file
+    made.globals.update(style=Markup(_text("style.css")), generator=Markup(GENERATOR))  # noqa: S704  # our own
     made.globals.update(small=SMALL_COUNT, fewest=FEWEST_FOR_ROC, shuffles=NUM_SHUFFLES)
     made.filters["md"] = model_card.escape_markdown
     return made
