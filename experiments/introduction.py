@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from experiments.methods import AT_EPSILON
+from experiments.page import interval
 from experiments.results import Study
 
 Figure = Callable[[str, str, str, str], str]
@@ -18,7 +19,9 @@ the one that runs over the network. The command for the whole page:
 
 PATH is the folder of the four UCI files. No sum is suppressed here; real hospitals suppress sums over few patients.
 Tables show the mean over repetitions and, in brackets, the standard deviation between repetitions. "Pooled" metrics are
-computed on all test patients together (`union` in the JSON files), "mean" is the unweighted mean over hospitals.
+computed on all test patients together (`union` in the JSON files), "mean" is the unweighted mean over
+all hospitals, unless the cell says over how many: a local model of a hospital whose training patients are all ill has learned
+no ranking, so it has no AUROC.
 "+ intercept": each hospital adds an intercept to the log odds, fitted on its own training rows and never sent.
 "+ finetune": five more epochs on the hospital's own training rows. "+ prevalence": the prevalence of a new hospital is
 estimated without labels. "epsilon": trained under differential privacy with this epsilon for every patient. Differences
@@ -83,8 +86,8 @@ def short_lines(study: Study) -> Iterator[str]:
     yield (
         f"It helps the ranking in the hospital with the hardest patients (VA, AUROC local "
         f"{figure('cv', 'local', 'va', 'auroc')}, federated {figure('cv', first, 'va', 'auroc')}), with little data (15 "
-        f"training patients each, mean AUROC local {figure('small-15', 'local', 'mean', 'auroc')}, federated "
-        f"{figure('small-15', first, 'mean', 'auroc')}), and in a hospital without labels (mean AUROC "
+        f"training patients each, mean AUROC {difference_from_local(study, 'small-15', first)} over local, of the hospitals "
+        "in which both have one), and in a hospital without labels (mean AUROC "
         f"{figure('new-hospital', first, 'mean', 'auroc')})."
     )
     yield (
@@ -132,6 +135,12 @@ def short_lines(study: Study) -> Iterator[str]:
         f"new hospitals, mean accuracy of the unchanged model is {figure('new-hospital', first, 'mean', 'accuracy')}; the "
         "target was 0.80. Without labels the model does not know the prevalence there."
     )
+
+
+def difference_from_local(study: Study, protocol: str, method: str) -> str:
+    """The difference in mean AUROC between a method and local training, with its interval."""
+    found = study.differences.get((protocol, method, "local"), ())
+    return interval(next((each for each in found if (each.hospital, each.metric) == ("mean", "auroc")), None))
 
 
 def privacy_line(methods: Sequence[tuple[float, str]], plain: str, figure: Figure) -> str:

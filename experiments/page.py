@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.figures import write_figures
 from experiments.paired_bootstrap import Difference
-from experiments.results import Study
+from experiments.results import Result, Study
 from experiments.scoring import LABELS, MEAN, METRIC_NAMES, POOLED
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.text_table import format_table
@@ -29,12 +29,21 @@ def pooled_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
     values = {(r.method, r.hospital, r.metric): r for r in study.results if r.protocol == protocol}
     columns = [(where, metric) for where in SHOWN for metric in METRIC_NAMES]
     methods = dict.fromkeys(method for method, _, _ in values)
+    total = len({hospital for _, hospital, _ in values} - {*SHOWN})
     heading = ("method", *(f"{LABELS[where]} {METRIC_NAMES[metric]}" for where, metric in columns))
     lines: Lines = []
     for method in methods:
         cells = [values.get((method, *column)) for column in columns]
-        lines.append((method, *("n/a" if r is None else f"{r.mean:.3f} ({r.std:.3f})" for r in cells)))
+        lines.append((method, *("n/a" if r is None else f"{r.mean:.3f} ({r.std:.3f}){over(r, total)}" for r in cells)))
     return heading, lines
+
+
+def over(result: Result, total: int) -> str:
+    """Over how many of `total` hospitals a mean is, such as `, 3 of 4`; empty if it is over all in every repetition."""
+    if result.hospitals in (None, (total, total)):
+        return ""
+    fewest, most = result.hospitals or (0, 0)
+    return f", {fewest} of {total}" if fewest == most else f", {fewest} to {most} of {total}"
 
 
 def hospital_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
@@ -45,8 +54,29 @@ def hospital_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]
     lines: Lines = []
     for method in dict.fromkeys(method for method, _, _ in values):
         cells = [values.get((method, *column)) for column in columns]
-        lines.append((method, *("n/a" if r is None else f"{r.mean:.3f}" for r in cells)))
+        most = max(r.n for r in cells if r is not None)
+        lines.append((method, *("n/a" if r is None else f"{r.mean:.3f}{of_repetitions(r, most)}" for r in cells)))
     return ("method", *(f"{METRIC_NAMES[metric]} {name}" for name, metric in columns)), lines
+
+
+def of_repetitions(result: Result, most: int) -> str:
+    """In how many of `most` repetitions a metric is defined, such as `, in 16 of 20`; empty if in all."""
+    return "" if result.n == most else f", in {result.n} of {most}"
+
+
+def one_class_lines(study: Study, protocol: str) -> list[str]:
+    """Where a model was trained on patients of one class, so that it has no AUROC."""
+    lines = []
+    for (name, method), repetitions in study.tested.items():
+        for hospital in repetitions[0] if name == protocol else ():
+            found = [only for each in repetitions if (only := each[hospital].trained_on_only)]
+            if found:
+                often = "" if len(found) == len(repetitions) else f" in {len(found)} of {len(repetitions)} repetitions"
+                lines.append(
+                    f"{method}, {hospital}: no AUROC{often}, because its training patients are all {max(found)}; the mean "
+                    "AUROC, and its difference, are over the others there"
+                )
+    return lines
 
 
 def difference_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
@@ -83,7 +113,7 @@ def console_text(study: Study, terminal: bool) -> str:
         for make in (pooled_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)
             blocks += ["", format_table(heading, lines, text_columns=1, terminal=terminal)] if lines else []
-        blocks += selection_lines(study, protocol)
+        blocks += one_class_lines(study, protocol) + selection_lines(study, protocol)
     return "\n".join(blocks)
 
 
@@ -102,7 +132,7 @@ def write_page(study: Study, path: Path, introduction: Callable[[Study, str], st
         for make in (pooled_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)
             parts += [f"`{command}`\n", markdown(heading, lines)] if lines else []
-        parts += [f"{line}\n" for line in selection_lines(study, protocol)]
+        parts += [f"{line}\n" for line in one_class_lines(study, protocol) + selection_lines(study, protocol)]
         for name in write_figures(study, protocol, methods_in_figures(study, protocol), path.with_suffix("")):
             parts.append(f"![{name}]({path.stem}/{name})\n")
     write_file(path, "\n".join(parts).encode())

@@ -43,13 +43,22 @@ def compare(method: Sequence[Repetition], reference: Sequence[Repetition]) -> li
         for metric in COMPARED:
             pairs = [
                 measure(ours, name, metric, weights) - measure(theirs, name, metric, weights)
-                for ours, theirs in zip(method, reference, strict=True)
+                for ours, theirs in (both_ranked(*pair, name, metric) for pair in zip(method, reference, strict=True))
+                if ours and name in (MEAN, POOLED, *ours)
             ]
-            draws = np.nanmean(np.stack(pairs), axis=0)
+            draws = np.nanmean(np.stack(pairs), axis=0) if pairs else np.array([np.nan])
             if not np.isnan(draws[0]):
                 low, high = np.nanquantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
                 found.append(Difference(name, metric, float(draws[0]), float(low), float(high)))
     return found
+
+
+def both_ranked(ours: Repetition, theirs: Repetition, name: str, metric: str) -> tuple[Repetition, Repetition]:
+    """The hospitals in which both have this metric: all, except where a model of patients of one class has no AUROC."""
+    if metric != "auroc" or name == POOLED:
+        return ours, theirs
+    both = [each for each in ours if not (ours[each].trained_on_only or theirs[each].trained_on_only)]
+    return {each: ours[each] for each in both}, {each: theirs[each] for each in both}
 
 
 def draw_weights(repetitions: Sequence[Repetition]) -> dict[str, NDArray[np.float64]]:

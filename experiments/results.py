@@ -21,6 +21,8 @@ class Result:
     n: int
     epsilon: float | None = None
     """Of the method's differential privacy guarantee; None without one."""
+    hospitals: tuple[int, int] | None = None
+    """Of a `mean`: the fewest and the most hospitals that it is over in a repetition."""
 
 
 @dataclass(frozen=True)

@@ -23,22 +23,37 @@ class Tested:
     places: NDArray[np.int64]
     labels: NDArray[np.float32]
     risks: NDArray[np.float64]
+    trained_on_only: str = ""
+    """`ill` or `healthy` if the model was trained on such patients only, so that it has learned no ranking."""
 
 
 def join(parts: list[Tested]) -> Tested:
     """The concatenated patients of several folds or hospitals."""
-    return Tested(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("places", "labels", "risks")))
+    places, labels, risks = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("places", "labels", "risks")
+    )
+    return Tested(places, labels, risks, max(part.trained_on_only for part in parts))
 
 
 def score(hospitals: Mapping[str, Tested]) -> dict[tuple[str, str], float]:
-    """(hospital, metric) -> value; undefined values are left out, also of the mean."""
-    values = {name: score_one(tested) for name, tested in hospitals.items()}
+    """(hospital, metric) -> value; undefined values are left out, also of the mean.
+
+    A hospital's AUROC is undefined under a model of patients of one class. The pooled one is not: between hospitals, such a
+    model's risks are a ranking.
+    """
+    values = {name: score_hospital(tested) for name, tested in hospitals.items()}
     values[POOLED] = score_one(join(list(hospitals.values())))
     for metric in METRIC_NAMES:
         known = [values[name][metric] for name in hospitals if metric in values[name]]
         if known:
             values.setdefault(MEAN, {})[metric] = float(np.mean(known))
     return {(name, metric): value for name, metrics in values.items() for metric, value in metrics.items()}
+
+
+def score_hospital(tested: Tested) -> dict[str, float]:
+    """Metrics of one hospital's patients, without an AUROC if the model has learned no ranking."""
+    found = score_one(tested)
+    return {name: value for name, value in found.items() if name != "auroc" or not tested.trained_on_only}
 
 
 def score_one(tested: Tested) -> dict[str, float]:

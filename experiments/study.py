@@ -21,6 +21,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.load import load_source
+from fedhealth.metrics.ranking import only_class
 
 Say = Callable[[str], None]
 NUM_SYNTHETIC = 920
@@ -119,7 +120,8 @@ def run_protocol(
             repetition = parts.setdefault(method, {}).setdefault(case.repetition, {})
             for name, values in risks.items():
                 rows = case.test[name]
-                repetition.setdefault(name, []).append(Tested(rows.places, rows.patients.labels, values))
+                only = only_class(case.train[name].patients.labels) if method == "local" else ""
+                repetition.setdefault(name, []).append(Tested(rows.places, rows.patients.labels, values, only))
     return {
         method: [{name: join(folds) for name, folds in hospitals.items()} for hospitals in repetitions.values()]
         for method, repetitions in parts.items()
@@ -134,8 +136,18 @@ def summarise(protocol: str, method: str, repetitions: Sequence[Repetition]) -> 
         values = [each[hospital, metric] for each in scores if (hospital, metric) in each]
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         mean, count, epsilon = float(np.mean(values)), len(values), epsilon_of(method)
-        results.append(Result(protocol, method, hospital, metric, mean, spread, count, epsilon))
+        over = count_hospitals(scores, repetitions, metric) if hospital == MEAN else None
+        results.append(Result(protocol, method, hospital, metric, mean, spread, count, epsilon, over))
     return results
+
+
+def count_hospitals(
+    scores: Sequence[Mapping[tuple[str, str], float]], repetitions: Sequence[Repetition], metric: str
+) -> tuple[int, int]:
+    """The fewest and the most hospitals that have this metric in a repetition."""
+    pairs = zip(scores, repetitions, strict=True)
+    counts = [sum((name, metric) in values for name in hospitals) for values, hospitals in pairs]
+    return min(counts), max(counts)
 
 
 def all_differences(

@@ -6,6 +6,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+def only_class(labels: ArrayLike) -> str:
+    """`ill` or `healthy` if all of these patients are; empty if there are both.
+
+    A model trained on patients of one class has learned no ranking: its AUROC would be that of its initial weights.
+    """
+    ill = np.asarray(labels) > 0.5
+    return "ill" if ill.all() else "" if ill.any() else "healthy"
+
+
 def exact_auroc(risks: ArrayLike, labels: ArrayLike) -> float | None:
     """Share of (ill, healthy) pairs that are in order, ties counting half; None with one class."""
     value = float(row_aurocs(np.asarray(risks)[np.newaxis], np.asarray(labels))[0])

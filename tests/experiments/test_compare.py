@@ -13,8 +13,10 @@ from experiments.figures import reliability
 from experiments.flamby import SIZES, flamby_cases
 from experiments.methods import run_case, train_model
 from experiments.nested_cv import CANDIDATES, run_chosen, training_folds
+from experiments.page import hospital_lines, one_class_lines, pooled_lines
 from experiments.paired_bootstrap import compare
-from experiments.scoring import Tested, score
+from experiments.results import Study
+from experiments.scoring import Tested, join, score
 from experiments.splits import (
     Case,
     Rows,
@@ -25,6 +27,7 @@ from experiments.splits import (
     small_cases,
     take,
 )
+from experiments.study import run_protocol, summarise
 from fedhealth.client.app import make_client_app
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.patient_split import PatientSplit
@@ -222,6 +225,77 @@ def test_scores_of_hospitals_their_mean_and_pooled_by_hand() -> None:
     assert found["union", "brier"] == pytest.approx((0.01 + 0.04 + 0.36 + 0.09) / 4)
     assert ("b", "auroc") not in found
     assert found["mean", "auroc"] == found["a", "auroc"] == 1.0
+
+
+# --- a local model of patients of one class ---------------------------------------------------------------------------
+
+
+def of_one_class(tested: Tested) -> Tested:
+    return dataclasses.replace(tested, trained_on_only="ill")
+
+
+A = make_tested([0.9, 0.2, 0.6], [1, 0, 0])
+B = make_tested([0.7, 0.8], [1, 0])
+
+
+def test_a_model_of_patients_of_one_class_has_no_auroc_in_its_hospital_and_is_not_in_the_mean() -> None:
+    found = score({"a": A, "b": of_one_class(B)})
+    assert ("b", "auroc") not in found
+    assert found["mean", "auroc"] == found["a", "auroc"] == 1.0
+    assert found["mean", "accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert found["union", "auroc"] == score({"a": A, "b": B})["union", "auroc"]
+
+
+def test_one_fold_of_one_class_is_enough_for_a_hospital_to_have_no_auroc() -> None:
+    assert join([B, of_one_class(B)]).trained_on_only == "ill"
+    assert join([B, B]).trained_on_only == ""
+
+
+def test_a_mean_says_over_how_many_hospitals_it_is_and_a_hospital_in_how_many_repetitions() -> None:
+    sometimes, always = [{"a": A, "b": B}, {"a": A, "b": of_one_class(B)}], [{"a": A, "b": of_one_class(B)}] * 2
+    never = [{"a": A, "b": B}] * 2
+    tested = {("x", "sometimes"): sometimes, ("x", "always"): always, ("x", "never"): never}
+    results = [each for (name, method), runs in tested.items() for each in summarise(name, method, runs)]
+    study = Study("two hospitals", results, {}, tested, {})
+    heading, lines = pooled_lines(study, "x")
+    shown = {line[0]: line[heading.index("mean AUROC")] for line in lines}
+    assert shown == {
+        "sometimes": "0.750 (0.354), 1 to 2 of 2",
+        "always": "1.000 (0.000), 1 of 2",
+        "never": "0.500 (0.000)",
+    }
+    heading, lines = hospital_lines(study, "x")
+    shown = {line[0]: line[heading.index("AUROC b")] for line in lines}
+    assert shown == {"sometimes": "0.000, in 1 of 2", "always": "n/a", "never": "0.000"}
+    ending = "because its training patients are all ill; the mean AUROC, and its difference, are over the others there"
+    assert one_class_lines(study, "x") == [
+        f"sometimes, b: no AUROC in 1 of 2 repetitions, {ending}",
+        f"always, b: no AUROC, {ending}",
+    ]
+    assert one_class_lines(study, "another") == []
+
+
+def test_a_difference_in_mean_auroc_is_over_the_hospitals_in_which_both_have_one() -> None:
+    ours = {"a": make_tested([0.9, 0.2, 0.6], [1, 0, 1]), "b": make_tested([0.7, 0.3], [1, 0])}
+    theirs = {"a": make_tested([0.1, 0.2, 0.6], [1, 0, 1]), "b": of_one_class(make_tested([0.3, 0.7], [1, 0]))}
+    found = {(each.hospital, each.metric): each.difference for each in compare([ours], [theirs])}
+    assert found["mean", "auroc"] == found["a", "auroc"] == pytest.approx(1 - 1 / 2)
+    assert ("b", "auroc") not in found
+    assert found["b", "accuracy"] == 1.0
+    nobody = {name: of_one_class(tested) for name, tested in theirs.items()}
+    assert ("mean", "auroc") not in {(each.hospital, each.metric) for each in compare([ours], [nobody])}
+
+
+def test_the_study_knows_which_hospitals_train_a_local_model_on_one_class(hospitals: dict[str, Patients]) -> None:
+    case = next(cross_validation_cases(hospitals, seeds=1))
+    name = min(case.train)
+    rows = case.train[name]
+    ill = np.flatnonzero(rows.patients.labels > 0.5)
+    one_class = dataclasses.replace(case, train={**case.train, name: take(rows.patients, ill)})
+    found = run_protocol([one_class], QUICK, ["fedavg"], TRAINERS, chosen=None)
+    for method, (repetition,) in found.items():
+        expected = {name: "ill"} if method == "local" else {}
+        assert {each: t.trained_on_only for each, t in repetition.items() if t.trained_on_only} == expected
 
 
 def test_a_difference_between_equal_methods_and_its_interval_are_zero() -> None:
