@@ -19,6 +19,7 @@ from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.paired_comparison import PairedComparison, choose_metric, compare_paired
+from fedhealth.metrics.ranking import only_class
 from fedhealth.models.recalibration import fit_intercept, shift_log_odds
 from fedhealth.transport.protocol.finalization import FinalRequest
 
@@ -61,6 +62,8 @@ class Outcome:
     labels: NDArray[np.float32]
     risks: Mapping[str, NDArray[np.float32]]
     comparisons: Mapping[str, PairedComparison]
+    trained_on_only: str = ""
+    """`ill` or `healthy` if all training patients are: the local-only model has then learned no ranking."""
 
 
 class FinalModel:
@@ -84,20 +87,22 @@ class FinalModel:
 def compare_models(final: Model, split: PatientSplit, fewest: int) -> Outcome:
     """Train the hospital's own models and compare all models on its test patients.
 
-    The AUROC is compared only if at least `fewest` of them are ill and as many healthy, else the Brier score. An
-    intercept does not change the ranking, so a model personalized by it is compared by the Brier score.
+    The AUROC is compared only if at least `fewest` of them are ill and as many healthy, and the local-only model has
+    learned from both, else the Brier score. An intercept does not change the ranking, so a model personalized by it is
+    compared by the Brier score.
     """
     models = {"global": final, **make_personal(final, split.train), "alone": train_alone(final.local, split.train)}
     risks = {name: model.risks(split.test) for name, model in models.items()}
     require_risks(risks["global"])
     risks = {name: each for name, each in risks.items() if np.all(np.isfinite(each))}
     labels, comparisons = split.test.labels, dict[str, PairedComparison]()
+    only = only_class(split.train.labels)
     for name in risks if "alone" in risks else ():
-        same_order = name == "personal" and final.settings.personalise == "intercept"
+        by_error = bool(only) or (name == "personal" and final.settings.personalise == "intercept")
         if name != "alone":
-            metric = choose_metric(labels, fewest, same_order)
+            metric = choose_metric(labels, fewest, by_error)
             comparisons[name] = compare_paired(risks[name], risks["alone"], labels, metric)
-    return Outcome({name: models[name] for name in risks}, labels, risks, comparisons)
+    return Outcome({name: models[name] for name in risks}, labels, risks, comparisons, only)
 
 
 def make_personal(final: Model, train: Patients) -> dict[str, Model]:

@@ -44,10 +44,10 @@ class PairedComparison:
         return "better than the local model" if better else "local model is better" if worse else "no clear difference"
 
 
-def choose_metric(labels: Values, fewest: int, same_order: bool = False) -> MetricName:
-    """AUROC for at least `fewest` ill and as many healthy patients; else, or if the order is the same, the Brier score."""
+def choose_metric(labels: Values, fewest: int, by_error: bool = False) -> MetricName:
+    """AUROC for at least `fewest` ill and as many healthy patients; else, or if the order says nothing, the Brier score."""
     ill = int((labels > 0.5).sum())
-    return "brier" if same_order or min(ill, len(labels) - ill) < max(1, fewest) else "auroc"
+    return "brier" if by_error or min(ill, len(labels) - ill) < max(1, fewest) else "auroc"
 
 
 def compare_paired(risks: Values, alone: Values, labels: Values, metric: MetricName) -> PairedComparison:

@@ -146,6 +146,23 @@ def test_too_few_healthy_patients_are_compared_by_the_brier_score_and_with_a_war
     assert lines[2].split()[3] == "n/a"
 
 
+@pytest.mark.parametrize(("label", "word"), [(1, "ill"), (0, "healthy")])
+def test_a_local_model_that_was_trained_on_one_class_has_no_auroc_and_is_compared_by_the_brier_score(
+    split: PatientSplit, label: int, word: str
+) -> None:
+    rows = split.train.labels == label
+    one_class = split._replace(train=Patients(split.train.features[rows], split.train.labels[rows]))
+    outcome = compare_models(make_final(split, personalise="finetune"), one_class, fewest=5)
+    assert [comparison.metric for comparison in outcome.comparisons.values()] == ["brier", "brier"]
+    lines = outcome_lines(outcome)
+    (head,) = (line.split() for line in lines if line.startswith("on your "))
+    cells = {line.split()[0]: line.split()[-4:] for line in lines[2:5]}
+    place = head[-4:].index("AUROC")
+    assert cells["local"][place] == "n/a"
+    assert "n/a" not in (cells["global"][place], cells["personal"][place])
+    assert f"the local model has no AUROC: its training patients are all {word}" in lines
+
+
 def test_without_a_local_only_model_there_is_no_comparison(
     split: PatientSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

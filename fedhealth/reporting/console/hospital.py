@@ -46,6 +46,8 @@ def outcome_lines(outcome: "Outcome") -> list[str]:
     lines += [comparison_sentence(model, comparison) for model, comparison in outcome.comparisons.items()]
     if "alone" not in outcome.models:
         lines.append("no comparison: the local model diverged; use a lower --learning-rate at the server")
+    elif outcome.trained_on_only:
+        lines.append(f"the local model has no AUROC: its training patients are all {outcome.trained_on_only}")
     few, word = min((ill, "ill"), (patients - ill, "healthy"))
     if few:
         lines.append("AUROC in this table is exact; that of the rounds, and of the server, comes from bins of risk")
@@ -58,7 +60,9 @@ def outcome_lines(outcome: "Outcome") -> list[str]:
 def _metrics(outcome: "Outcome", model: str) -> Sequence[str]:
     risks = outcome.risks[model]
     own = compute_metrics(score_histogram(risks, outcome.labels))
-    values = (own.accuracy, exact_auroc(risks, outcome.labels), own.brier, own.loss)
+    has_ranking = model != "alone" or not outcome.trained_on_only
+    auroc = exact_auroc(risks, outcome.labels) if has_ranking else None
+    values = (own.accuracy, auroc, own.brier, own.loss)
     return ["n/a" if value is None else f"{value:.3f}" for value in values]
 
 
