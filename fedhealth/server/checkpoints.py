@@ -130,15 +130,26 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
 
 
 def read_last_checkpoint(folder: Path, strategy: Strategy, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest undamaged checkpoint (None if there is none); its state is restored in the new `strategy`.
+    """The newest undamaged checkpoint (None if there is no file); its state is restored in the new `strategy`.
 
     `warn` is called with one line for each damaged file.
+
+    Raises
+    ------
+    UsageError
+        There are checkpoints, and none can be read. To start again from round 1 would overwrite the history.
     """
-    for path in sorted(folder.glob("round-*.ckpt"), reverse=True):
+    paths = sorted(folder.glob("round-*.ckpt"), reverse=True)
+    for path in paths:
         try:
             return read_checkpoint(path, strategy)
         except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError) as problem:
-            warn(f"{path}: is damaged ({problem}); using the checkpoint before it")
+            warn(f"{path}: is damaged ({problem}); trying the checkpoint before it")
+    if paths:
+        raise UsageError(
+            f"{folder}: none of its checkpoints can be read; restore one from a copy, start a new run, or delete this "
+            "folder to start this run again from round 1"
+        )
     return None
 
 

@@ -122,7 +122,7 @@ def test_damage_anywhere_is_noticed_and_the_round_before_is_used(
     read = read_last_checkpoint(tmp_path, FedAvg(), warnings.append)
     assert read is not None
     assert read.round_num == 1
-    assert warnings == [f"{newest}: is damaged (its checksum is wrong); using the checkpoint before it"]
+    assert warnings == [f"{newest}: is damaged (its checksum is wrong); trying the checkpoint before it"]
 
 
 def test_no_checkpoint_at_all_is_none(tmp_path: Path) -> None:
@@ -134,7 +134,8 @@ def test_the_state_of_another_strategy_is_refused(tmp_path: Path) -> None:
     aggregate(strategy, 1, make_checkpoint(strategy).weights)
     write_checkpoint(tmp_path, make_checkpoint(strategy), keep=1)
     warnings: list[str] = []
-    assert read_last_checkpoint(tmp_path, FedAvg(), warnings.append) is None
+    with pytest.raises(UsageError, match="none of its checkpoints can be read"):
+        read_last_checkpoint(tmp_path, FedAvg(), warnings.append)
     assert "FedAvg has no attribute" in warnings[0]
 
 
@@ -160,13 +161,14 @@ def test_the_state_is_all_that_two_trained_strategies_differ_in(tmp_path: Path) 
         assert changed == set(take_state(used)[0])
 
 
-def test_all_damaged_is_as_none_and_each_is_named(tmp_path: Path) -> None:
+def test_if_all_are_damaged_each_is_named_and_none_is_taken_for_no_checkpoint(tmp_path: Path) -> None:
     for round_num in (1, 2):
         write_checkpoint(tmp_path, make_checkpoint(FedAvg(), round_num), keep=3)
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     warnings: list[str] = []
-    assert read_last_checkpoint(tmp_path, FedAvg(), warnings.append) is None
+    with pytest.raises(UsageError, match="none of its checkpoints can be read; restore one from a copy"):
+        read_last_checkpoint(tmp_path, FedAvg(), warnings.append)
     assert [line.split(":")[0].rpartition("/")[2] for line in warnings] == [
         "round-00000002.ckpt",
         "round-00000001.ckpt",
@@ -222,7 +224,8 @@ def test_a_file_with_the_right_checksum_and_the_wrong_content_is_refused_and_no_
 ) -> None:
     (tmp_path / "round-00000003.ckpt").write_bytes(seal(content))
     warnings: list[str] = []
-    assert read_last_checkpoint(tmp_path, FedAvg(), warnings.append) is None
+    with pytest.raises(UsageError, match="none of its checkpoints can be read"):
+        read_last_checkpoint(tmp_path, FedAvg(), warnings.append)
     assert len(warnings) == 1
     assert "\n" not in warnings[0]
 
@@ -232,7 +235,8 @@ def test_good_content_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     (tmp_path / "round-00000003.ckpt").write_bytes(seal(content))
     assert read_last_checkpoint(tmp_path, FedAvg(), pytest.fail) is not None
     (tmp_path / "round-00000003.ckpt").write_bytes(seal(content).replace(b"checkpoint 1", b"checkpoint 2"))
-    assert read_last_checkpoint(tmp_path, FedAvg(), lambda line: None) is None
+    with pytest.raises(UsageError, match="none of its checkpoints can be read"):
+        read_last_checkpoint(tmp_path, FedAvg(), lambda line: None)
 
 
 @pytest.mark.parametrize("place", ["histograms", "validation_histograms"])

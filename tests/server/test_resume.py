@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -231,38 +232,51 @@ def test_a_resumed_run_has_its_earlier_rounds_and_their_seconds(interrupted: Pat
     assert finished.seconds > 200.0
 
 
-@pytest.mark.parametrize("damaged", [1, 2])
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
 def test_a_damaged_checkpoint_costs_a_round_and_a_warning_but_changes_nothing(
-    tmp_path: Path, interrupted: Path, damaged: int
+    tmp_path: Path, interrupted: Path
 ) -> None:
     run(asked_for(tmp_path / "calm"))
-    checkpoints = sorted((interrupted / "checkpoints").iterdir(), reverse=True)
-    assert len(checkpoints) == 2
-    for path in checkpoints[:damaged]:
-        path.write_bytes(path.read_bytes()[:-1])
+    _, newest = sorted((interrupted / "checkpoints").iterdir())
+    damage(newest)
     warnings: list[str] = []
     events = run(ServerSettings(resume=interrupted), warn=warnings.append)
     assert read_run(interrupted) == read_run(tmp_path / "calm")
-    assert [line.startswith(f"{path}: is damaged") for line, path in zip(warnings, checkpoints, strict=False)] == [
-        True
-    ] * damaged
-    assert any("the run starts again" in line for line in warnings) is (damaged == 2)
-    first = next(event.round_num for event in events if isinstance(event, RoundRecord))
-    assert first == 3 - damaged
+    assert [line.startswith(f"{newest}: is damaged") for line in warnings] == [True]
+    assert next(event.round_num for event in events if isinstance(event, RoundRecord)) == 2
 
 
-def test_a_run_that_started_again_keeps_its_checkpoints(tmp_path: Path) -> None:
+def test_a_run_without_a_readable_checkpoint_is_not_resumed_and_keeps_its_history(
+    tmp_path: Path, interrupted: Path
+) -> None:
+    for path in (interrupted / "checkpoints").iterdir():
+        damage(path)
+    before = {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()}
+    assert "none of its checkpoints can be read" in refusal(interrupted)
+    assert {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()} == before
+    shutil.rmtree(interrupted / "checkpoints")  # as the error says, to start again
+    run(asked_for(tmp_path / "calm"))
+    run(ServerSettings(resume=interrupted))
+    assert read_run(interrupted) == read_run(tmp_path / "calm")
+
+
+def test_a_run_that_went_back_some_rounds_keeps_its_checkpoints(tmp_path: Path) -> None:
     """The damaged files of later rounds must not push the new ones out."""
     run(asked_for(tmp_path / "calm"))
     folder = tmp_path / "run"
     with pytest.raises(Killed):
-        run(replace(asked_for(folder), keep=1), 9)
-    (checkpoint,) = (folder / "checkpoints").iterdir()
-    checkpoint.write_bytes(b"damaged")
+        run(asked_for(folder), 9)
+    _, *later = sorted((folder / "checkpoints").iterdir())
+    assert len(later) == 2
+    for path in later:
+        path.write_bytes(b"damaged")
     with pytest.raises(Killed):
         run(ServerSettings(resume=folder, keep=1), 4)
     resumed = run(ServerSettings(resume=folder, keep=1), warn=pytest.fail)
-    assert next(event.round_num for event in resumed if isinstance(event, RoundRecord)) == 2
+    assert next(event.round_num for event in resumed if isinstance(event, RoundRecord)) == 3
     assert read_run(folder) == read_run(tmp_path / "calm")
 
 
