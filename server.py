@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         grid = GrpcGrid(run.settings.to_run_config(), run.settings.hospitals, screens.show_link, tls, settings.allow)
         if run.past:  # a run that goes on has begun already: only its hospitals may join
             grid.admit_only(run.past.remaining)
-        with grid.listening(settings.address) as address:
-            say(f"listening on {address}{' with TLS' if tls else ''}")
+        with grid.listening(settings.address) as run.address:
+            say(f"listening on {run.address}{' with TLS' if tls else ''}")
             link = "TLS" if tls else "plain text"
             writer = FolderWriter(run.folder, settings.keep, settings.max_wait, warn, link)
             app = make_server_app(

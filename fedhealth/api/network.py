@@ -62,8 +62,8 @@ class Server:
             writer = FolderWriter(opened.folder, settings.keep, settings.max_wait, warn, link)
             listeners: list[OnEvent] = [*screens.listeners, collector]
             app = make_server_app(*listeners, writer=writer, admission=grid, max_wait=settings.max_wait, past=past)
-            with grid.listening(settings.address) as address:
-                say(f"listening on {address}{' with TLS' if tls else ''}")
+            with grid.listening(settings.address) as opened.address:
+                say(f"listening on {opened.address}{' with TLS' if tls else ''}")
                 app(grid, grid.context)
         write_report(opened.folder)
         return Run(collector.started, collector.finished, folder=opened.folder)

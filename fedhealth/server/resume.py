@@ -18,13 +18,15 @@ from fedhealth.server.run_files import HISTORY, MODEL, SETTINGS, SUMMARY, read_j
 from fedhealth.server.strategies.registry import make_strategy
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """An opened run folder, the settings of its run, and its state if it is resumed."""
 
     folder: Path
     settings: FederationSettings
     past: ResumeState | None = None
+    address: str = ""
+    """HOST:PORT that the server listens on, once it does: with port 0 in the settings, only this is where it can be found."""
 
 
 def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None]) -> Run:

@@ -4,7 +4,7 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,16 +25,21 @@ def opened_run(settings: ServerSettings, warn: Callable[[str], None]) -> Iterato
     If nothing was written, the new folder is removed.
     """
     with locked(settings.resume) if settings.resume else new_run_folder(settings.out) as folder:
+        run = resume_run(folder, settings, warn) if settings.resume else Run(folder, settings.federation())
         try:
-            yield resume_run(folder, settings, warn) if settings.resume else Run(folder, settings.federation())
+            yield run
         except (KeyboardInterrupt, RunError) as error:
             if (folder / SETTINGS).exists() and not (folder / SUMMARY).exists():
-                error.add_note(f"resume with: {resume_command(settings, folder)}")
+                error.add_note(f"resume with: {resume_command(settings, folder, run.address)}")
             raise
 
 
-def resume_command(settings: ServerSettings, folder: Path) -> str:
-    """The command that resumes a run with the flags that are not of the federation, such as --address and --tls."""
+def resume_command(settings: ServerSettings, folder: Path, address: str = "") -> str:
+    """The command that resumes a run with the flags that are not of the federation, such as --address and --tls.
+
+    `address` is where the server listened, if it differs from the settings' (port 0): the clients try to rejoin there.
+    """
+    settings = replace(settings, address=address or settings.address)
     flags = {field.name: getattr(settings, field.name) for field in fields(ServerFlags)}
     changed = {field.name for field in fields(ServerFlags) if flags[field.name] != field.default} - {"out", "resume"}
     words = ["python", "server.py", "--resume", str(folder)]

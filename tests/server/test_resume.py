@@ -589,6 +589,18 @@ def test_the_command_to_resume_with_has_the_flags_of_the_link_and_can_be_pasted(
     assert command[4:] == ["--address", "0.0.0.0:8443", "--allow", "va", "basel", "--tls", "certs/server"]
 
 
+def test_the_command_to_resume_with_has_the_port_that_the_system_chose(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RunError) as caught,
+        opened_run(ServerSettings(address="127.0.0.1:0", out=tmp_path / "run"), pytest.fail) as opened,
+    ):
+        (opened.folder / "settings.json").write_text("{}", encoding="utf-8")
+        opened.address = "127.0.0.1:43210"
+        raise RunError("round 3: too few")
+    command = f"python server.py --resume {tmp_path / 'run'} --address 127.0.0.1:43210"
+    assert caught.value.__notes__ == [f"resume with: {command}"]
+
+
 def test_a_run_over_tls_is_resumed_in_plain_text_only_if_that_is_said(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Killed):
