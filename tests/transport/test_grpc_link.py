@@ -105,6 +105,17 @@ def test_a_second_hospital_of_one_name_is_refused_and_the_first_continues() -> N
         assert len(fed.ask(fed.grid.get_node_ids())) == 1
 
 
+def test_a_second_hospital_whose_name_differs_only_in_case_is_refused_by_the_name_of_the_first() -> None:
+    with federation() as fed:
+        fed.start("Zürich VA", make_app(double))
+        expected = (
+            "named Zürich VA is already connected, and zürich va differs from it only in case; give this one another"
+        )
+        with pytest.raises(UsageError, match=expected), join(fed.address, "zürich va", {}):
+            pass
+        assert len(fed.ask(fed.grid.get_node_ids())) == 1
+
+
 def test_one_hospital_too_many_is_refused() -> None:
     with federation(capacity=1) as fed:
         fed.start("va", make_app(double))

@@ -35,6 +35,14 @@ def read_name(metadata: Mapping[str, Any]) -> str:
     return bytes(value).decode("utf-8", "replace").strip() if isinstance(value, bytes) else ""
 
 
+def find_twin(hospital: str, here: Collection[str]) -> str | None:
+    """A hospital among `here` whose name differs from this one's only in case: most likely the same one, typed again.
+
+    With certificates it is not: each name is that of a certificate that the coordinator has made.
+    """
+    return next((name for name in sorted(here) if name.casefold() == hospital.casefold() and name != hospital), None)
+
+
 class Admission:
     """The rules for joining one run.
 
@@ -82,6 +90,12 @@ class Admission:
             if caller.certified is not None:
                 return  # the same certificate again: this stream replaces the old one
             reason = f"a hospital named {caller.hospital} is already connected; give this one another --name"
+            raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, reason)
+        if caller.certified is None and (twin := find_twin(caller.hospital, here)):
+            reason = (
+                f"a hospital named {twin} is already connected, and {caller.hospital} differs from it only in case; "
+                "give this one another --name"
+            )
             raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, reason)
         if len(here) >= self._capacity:
             reason = f"all {self._capacity} places are taken; ask the coordinator for more (server.py --hospitals)"
