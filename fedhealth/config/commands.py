@@ -9,6 +9,8 @@ from fedhealth.config.checks import check_proxy, parse_server, require
 
 LONGEST_COMMON_NAME = 64
 """Letters that a certificate has for a name (RFC 5280, ub-common-name)."""
+RESERVED = ("ca", "server")
+"""Folders of certificates that are not a hospital's."""
 HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
 """A host's name or address, without brackets."""
 
@@ -49,6 +51,8 @@ class CertificatesSettings:
         named = bool(self.hospitals or self.server or self.server_names)
         require(named, "hospitals", "empty", "the name of each hospital (or --server for the server alone, or --list)")
         for name in self.hospitals:
+            reserved = f"another name: {' and '.join(RESERVED)} are the folders of the other two parties"
+            require(name.casefold() not in RESERVED, "hospitals", repr(name), reserved)
             require(_is_folder_name(name), "hospitals", repr(name), "names of 1 to 64 letters that can name a folder")
         require(
             len(set(map(str.casefold, self.hospitals))) == len(self.hospitals),
@@ -76,9 +80,9 @@ class CertificatesSettings:
 
 
 def _is_folder_name(name: str) -> bool:
-    """A printable name that is one folder on any system, and neither hidden nor one of the other two parties'."""
+    """A printable name that is one folder on any system, and not hidden."""
     sound = 0 < len(name) <= LONGEST_COMMON_NAME and name.isprintable() and name == name.strip()
-    return sound and name[0] != "." and not set(name) & set('/\\:*?"<>|') and name.casefold() not in ("ca", "server")
+    return sound and name[0] != "." and not set(name) & set('/\\:*?"<>|')
 
 
 @dataclass(frozen=True)

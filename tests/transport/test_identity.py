@@ -249,6 +249,17 @@ def test_with_force_nothing_is_lost_when_a_rename_fails(
     assert {path.name for path in certs.iterdir()} == {"ca", "server", "cleveland", "va"}
 
 
+@pytest.mark.parametrize("name", ["server", "ca", "CA", "Server"])
+def test_the_folders_of_the_other_two_parties_are_no_names_of_hospitals(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--hospitals", "va", name, "--out", str(tmp_path / "certs")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --hospitals is {name!r}; give another name: ca and server are the folders of the other two parties\n"
+    )
+    assert not (tmp_path / "certs").exists()
+
+
 def test_when_even_the_way_back_fails_the_old_key_is_still_on_the_disk(
     certs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
