@@ -17,17 +17,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_writable(settings.save_model, "save-model")
     require_writable(settings.save_personal, "save-personal")
     quiet_libraries(settings.verbose)
+    if settings.service:  # takes part in one run after the other, as the hospital's policy allows
+        from fedhealth.cli.service.client import serve_file
+
+        serve_file(settings, settings.service)
+        return
     from fedhealth.cli.client_session import (
         ClientSession,  # imports Flower and pandas: only for who has given good flags
     )
 
     # Reads and checks the CSV and, with --tls, the hospital's certificate; no server is needed yet.
     session = ClientSession.prepare(settings)
-    if settings.service:  # takes part in one run after the other, as the hospital's policy allows
-        from fedhealth.cli.service.client import serve_runs
-
-        serve_runs(session, settings.service)
-        return
     # Joins the server and answers its messages: counts and sums for the setup, then, round by round, trained weights and
     # test results. A cut connection is joined again. At the end, prints what the final model is worth here, and saves it.
     session.run()

@@ -17,6 +17,7 @@ from fedhealth.client.receipts import Receipts
 from fedhealth.client.run_policy import require_able, require_allowed, require_split, run_name
 from fedhealth.client.split_memory import SplitMemory
 from fedhealth.common.errors import FedHealthError, RunError
+from fedhealth.config.scripts import ClientSettings
 from fedhealth.config.service import ServicePolicy, read_policy
 from fedhealth.data.schema import schema_fingerprint
 from fedhealth.transport.grpc.client import join_metadata
@@ -25,15 +26,16 @@ from fedhealth.transport.grpc.retry import FIRST_PAUSE, LONGEST_PAUSE, WELCOME_S
 from fedhealth.transport.tls.identity import load_identity
 
 
-def serve_runs(session: ClientSession, file: Path, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Take part in runs until the process is stopped.
+def serve_file(settings: ClientSettings, file: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Take part in the runs that the policy in `file` allows, until the process is stopped.
 
     Raises
     ------
     UsageError
-        The policy or the folder of receipts cannot be used.
+        The policy, the hospital's file or certificate, or the folder of receipts cannot be used.
     """
-    settings, policy = session.settings, read_policy(file, schema_fingerprint())
+    policy = read_policy(file, schema_fingerprint())  # before the session, which prints who takes part
+    session = ClientSession.prepare(settings)
     splits = SplitMemory(policy.splits, settings.file)
     with session.opened_receipts() as receipts:
         say(f"service: takes part in the runs at {settings.server} that {file} allows")

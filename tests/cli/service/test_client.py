@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import client
 from fedhealth.cli.client_session import ClientSession
 from fedhealth.cli.service import client as service_client
 from fedhealth.cli.service.client import ServiceClient
@@ -186,3 +187,15 @@ def test_the_service_looks_at_the_server_through_the_proxy_of_the_flag(
     with made_client(csv, tmp_path, ServicePolicy(), proxy="none") as client:
         client.visit()
     assert server.proxies == {"none"}
+
+
+@pytest.mark.parametrize("policy", ["max-rounds = 'ten'", "max-rounds = [", None])
+def test_a_faulty_policy_is_the_first_and_only_line(
+    csv: Path, tmp_path: Path, policy: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policy.toml"
+    if policy is not None:
+        file.write_text(policy, encoding="utf-8")
+    assert client.main([str(csv), "--service", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and str(file) in err
