@@ -19,6 +19,7 @@ from fedhealth.client.receipts import Receipts, opened_receipts
 from fedhealth.client.split_memory import SplitMemory
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.errors import FedHealthError, RunError, UsageError
+from fedhealth.common.reminders import Reminder
 from fedhealth.common.runtime_env import silenced_stderr
 from fedhealth.config.scripts import ClientSettings
 from fedhealth.reporting.console.hospital import client_line, outcome_lines
@@ -50,6 +51,7 @@ class ClientSession:
         self._splits = SplitMemory()
         self._context: Context | None = None
         self._has_final = False
+        self._reminder = Reminder()
 
     @classmethod
     def prepare(cls, settings: ClientSettings) -> "ClientSession":
@@ -143,7 +145,11 @@ class ClientSession:
             warn("--share-verdict has no effect: comparisons are not sent under differential privacy (--dp-epsilon)")
 
     def say_pause(self, attempts: int, pause: float, left: float, reason: str) -> None:
-        """Print the reason and the length of a pause before the next attempt to join."""
+        """Print why this client waits before it tries to join again: the first time, then more and more rarely."""
+        if attempts == 1:
+            self._reminder = Reminder()
+        if not self._reminder.is_due(reason):
+            return
         say(
             f"no connection to {self.settings.server} (attempt {attempts}); trying again in {pause:.1f} s, "
             f"timeout in {left:.0f} s ({reason})"

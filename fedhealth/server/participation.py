@@ -10,6 +10,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError
+from fedhealth.common.reminders import Reminder
 from fedhealth.server.events import Dropped, OnEvent, Paused
 from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import ABSENT, readable
@@ -17,8 +18,6 @@ from fedhealth.server.schedule import RoundSchedule
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
-REMIND_SECONDS = 10.0
-"""Time between two reports of the hospitals that the server is waiting for."""
 
 
 class Admission(Protocol):
@@ -156,16 +155,15 @@ class Roster:
         RunError
             Connected hospitals cannot train, or those that left do not come back within `max_wait`.
         """
-        wanted, next_report = self.needed - len(replies.valid), 0.0
+        wanted, reminder = self.needed - len(replies.valid), Reminder(time.monotonic)
         here = replies.absent & set(grid.get_node_ids())
         start = time.monotonic() if len(here) < wanted else since
         while (left := start + self.policy.max_wait - time.monotonic()) > 0 and len(replies.absent) >= wanted:
             if len(here) >= wanted:
                 return
-            if time.monotonic() >= next_report:
-                missing = self._reasons(replies, replies.absent - here)
+            missing = self._reasons(replies, replies.absent - here)
+            if reminder.is_due(missing):
                 self._on_event(Paused(round_num, len(replies.valid), self.needed, missing, left, self.needed_for))
-                next_report = time.monotonic() + REMIND_SECONDS
             time.sleep(POLL_SECONDS)
             here = replies.absent & set(grid.get_node_ids())
         raise RunError(self._too_few(round_num, replies, here))

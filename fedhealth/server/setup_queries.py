@@ -8,6 +8,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedhealth.common.errors import RunError
+from fedhealth.common.reminders import Reminder
 from fedhealth.config.federation import FederationSettings, fewest_flags, fewest_hospitals, share_of
 from fedhealth.server.events import Dropped, OnEvent, Waiting
 from fedhealth.server.participation import OPEN, Admission
@@ -19,8 +20,6 @@ S = TypeVar("S")
 T = TypeVar("T")
 Read = Callable[[Message], T]
 POLL_SECONDS = 0.02
-REMIND_SECONDS = 10.0
-"""Time between two reports of the hospitals that the server is waiting for."""
 
 
 class SetupQueries:
@@ -54,7 +53,7 @@ class SetupQueries:
         self._wanted = wanted
         self._max_wait = max_wait
         self._deadline = time.monotonic() + max_wait
-        self._next_report = 0.0
+        self._reminder = Reminder(time.monotonic)
         self._on_event = on_event
         self._admission = admission
         self._left_out: dict[int, tuple[str, str]] = {}
@@ -141,9 +140,9 @@ class SetupQueries:
                 self._leave_out(node, f"{problem} within {self._max_wait:g} s (--max-wait)")
             self._require_enough()
             self._deadline = now + self._max_wait
-        if now >= self._next_report:
-            self._on_event(Waiting(len(self.here()), self.staying, self._deadline - now, sorted(answered)))
-            self._next_report = now + REMIND_SECONDS
+        here, names = len(self.here()), sorted(answered)
+        if self._reminder.is_due((here, self.staying, names)):
+            self._on_event(Waiting(here, self.staying, self._deadline - now, names))
         time.sleep(POLL_SECONDS)
 
     def _leave_out(self, node: int, reason: str) -> None:

@@ -306,3 +306,17 @@ def test_the_proxy_of_the_flag_is_the_links(file: Path, monkeypatch: pytest.Monk
         with opened_receipts(file.parent, NAME) as receipts, pytest.raises(ServerLostError):
             session.take_part(receipts, Attempt(1))
     assert used == [None, "none", "http://proxy.example.org:3128"]
+
+
+def test_the_pauses_before_new_attempts_are_printed_rarely_and_anew_after_each_loss(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = ClientSession.prepare(ClientSettings(file=file))
+    capsys.readouterr()
+    for attempts in (1, 2, 3, 1):
+        session.say_pause(attempts, 0.25, 60.0, "connection refused")
+    assert (
+        capsys.readouterr().out.splitlines()
+        == ["no connection to 127.0.0.1:8080 (attempt 1); trying again in 0.2 s, timeout in 60 s (connection refused)"]
+        * 2
+    )

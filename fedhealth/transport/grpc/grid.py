@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import FedHealthError
+from fedhealth.common.reminders import FIRST_PAUSE, Reminder
 from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.grpc.pending import Batch
 from fedhealth.transport.grpc.server import OnChange, StreamServer
@@ -22,8 +23,8 @@ from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, checked_message
 from fedhealth.transport.tls.identity import Identity
 
 T = TypeVar("T")
-REMIND_SECONDS = 10.0
-"""Time between two reports of the hospitals that the server is waiting for."""
+REMIND_SECONDS = FIRST_PAUSE
+"""Time before the first report of the hospitals that the server is waiting for."""
 
 
 class GrpcGrid(BaseGrid):
@@ -120,14 +121,15 @@ class GrpcGrid(BaseGrid):
         -------
         One reply per message in the order of node ids; an error reply replaces a missing one.
         """
-        batch, sent = self._post(messages), time.monotonic()
+        batch, sent, reminder = self._post(messages), time.monotonic(), Reminder(first_pause=REMIND_SECONDS)
         while not batch.done.wait(REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, timeout)):
             waited = time.monotonic() - sent
             if timeout is not None and waited >= timeout:
                 self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no reply within {timeout:g} s")
                 batch.done.wait()
                 break
-            self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
+            if reminder.is_due(batch.awaited()):
+                self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
         return _by_node(batch.replies.values())
 
     def _post(self, messages: Iterable[Message]) -> Batch:

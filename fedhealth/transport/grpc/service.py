@@ -10,7 +10,6 @@ from flwr.app import Context, RecordDict
 
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
 from fedhealth.transport.grpc.grid import GrpcGrid, failure_text
-from fedhealth.transport.grpc.pending import PendingRequests
 from fedhealth.transport.grpc.server import SHUTDOWN_SECONDS, OnChange, StreamServer
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
 from fedhealth.transport.tls.identity import Identity
@@ -41,7 +40,6 @@ class ServiceServer(StreamServer):
     async def open_run(self, run_config: Mapping[str, Any], admission: Admission, on_change: OnChange) -> None:
         """From now on the hospitals that `admission` admits may join."""
         self._run_config, self.admission, self._on_change = dict(run_config), admission, on_change
-        self.questions = PendingRequests()
         self._closing = False
 
     async def close_run(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:
