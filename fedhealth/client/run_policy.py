@@ -12,6 +12,10 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.config.service import GOOD_NAME, ServicePolicy
 
 
+class NotNowError(RunError):
+    """The policy allows the run at another hour."""
+
+
 def run_name(run_config: Mapping[str, Any]) -> str:
     """The name of the run; raises a `RunError` if it is missing or could be a path."""
     name = run_config.get(RUN_NAME)
@@ -23,7 +27,7 @@ def run_name(run_config: Mapping[str, Any]) -> str:
 def require_allowed(policy: ServicePolicy, run_config: Mapping[str, Any], now: time | None) -> None:
     """Check a run against the policy; raises a `RunError` that says what is not allowed.
 
-    `now` is None for a run that has begun here: it may go on at any hour.
+    `now` is None for a run that has begun here: it may go on at any hour. A wrong hour is a `NotNowError`.
     """
     try:
         settings = FederationSettings.from_run_config(run_config)
@@ -36,7 +40,7 @@ def require_allowed(policy: ServicePolicy, run_config: Mapping[str, Any], now: t
         raise RunError(f"its strategy is {settings.strategy}, the policy allows {allowed} (strategies)")
     _require_private(policy, settings)
     if now is not None and not policy.is_open(now):
-        raise RunError(f"it is {now:%H:%M}, runs may begin within {policy.hours} (hours)")
+        raise NotNowError(f"it is {now:%H:%M}, runs may begin within {policy.hours} (hours)")
 
 
 def _require_private(policy: ServicePolicy, settings: FederationSettings) -> None:

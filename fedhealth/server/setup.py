@@ -80,7 +80,7 @@ class Setup:
         queries = self._queries
         while len(queries.members) < queries.staying:
             while (here := len(queries.here())) < queries.staying:
-                queries.wait(f"only {here} of {queries.staying} hospitals (--hospitals) joined", ())
+                queries.wait(f"only {here} of {queries.staying} hospitals (--hospitals) joined{queries.who()}", ())
             new = sorted(queries.here() - queries.members.keys())
             described = queries.query_once(new, DESCRIBE, encode_empty_request(), self._read_member)
             here_now = queries.here()
@@ -88,6 +88,7 @@ class Setup:
             queries.members = {node: each for node, each in known.items() if node in here_now}
             if silent := queries.here() - queries.members.keys():
                 queries.wait("was not ready", [member.name for member in queries.members.values()], silent=silent)
+        queries.require_enough()
         return _check_names(self.members)
 
     def agree(self) -> Agreement:

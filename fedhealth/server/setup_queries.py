@@ -20,6 +20,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 Read = Callable[[Message], T]
 POLL_SECONDS = 0.02
+DECLINE_SECONDS = 30.0
+"""How long the others may still decline, if too few are left to begin: their clients look every ten seconds or so."""
 
 
 class SetupQueries:
@@ -53,6 +55,7 @@ class SetupQueries:
         self._wanted = wanted
         self._max_wait = max_wait
         self._deadline = time.monotonic() + max_wait
+        self._too_few_since = float("inf")
         self._reminder = Reminder(time.monotonic)
         self._on_event = on_event
         self._admission = admission
@@ -60,13 +63,14 @@ class SetupQueries:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Hospital -> why it does not take part."""
-        return dict(self._left_out.values())
+        """Hospital -> why it does not take part: it has declined, or could not reply."""
+        declined = self._grid.declined() if isinstance(self._grid, BaseGrid) else {}
+        return {**{name: f"declined: {reason}" for name, reason in declined.items()}, **dict(self._left_out.values())}
 
     @property
     def staying(self) -> int:
         """Number of hospitals that take part or are still missing."""
-        return self._wanted - len(self._left_out)
+        return self._wanted - len(self.left_out)
 
     def here(self) -> set[int]:
         """The connected nodes that are not left out."""
@@ -111,7 +115,7 @@ class SetupQueries:
                     contents[node] = _read(reply, read, message_type)
                 except ValueError as fault:
                     self._leave_out(node, str(fault))
-            self._require_enough()
+            self.require_enough()
             if not replies:
                 answered = [self.name(node, described) for node, described in contents.items()]
                 self.wait(f"did not reply to {message_type}", answered, silent=silent)
@@ -124,26 +128,40 @@ class SetupQueries:
         joined = self._grid.name_of(node) if isinstance(self._grid, BaseGrid) else None
         return joined or f"node {node}"
 
+    def who(self) -> str:
+        """The hospitals that are here, and those that do not take part and why, in parentheses; empty if there are none."""
+        names = [", ".join(sorted(self.name(node) for node in self.here()))]
+        names += [f"{name} {reason}" for name, reason in sorted(self.left_out.items())]
+        return f" ({'; '.join(filter(None, names))})" if any(names) else ""
+
     def wait(self, problem: str, answered: Sequence[str], *, silent: Collection[int] = ()) -> None:
         """Sleep for `POLL_SECONDS`; when the time is up, leave out the nodes that are `silent`, and wait anew for others.
 
         Raises
         ------
         RunError
-            The time is up, and no node is known that `problem` could be told of, or too few hospitals remain.
+            The time is up, and no node is known that `problem` could be told of, or too few hospitals remain, also before
+            the time is up.
         """
         now = time.monotonic()
+        self._end_if_declined(now)
         if now >= self._deadline:
             if not silent:
                 raise RunError(f"{problem} within {self._max_wait:g} s; to wait longer, raise --max-wait")
             for node in silent:
                 self._leave_out(node, f"{problem} within {self._max_wait:g} s (--max-wait)")
-            self._require_enough()
+            self.require_enough()
             self._deadline = now + self._max_wait
         here, names = len(self.here()), sorted(answered)
         if self._reminder.is_due((here, self.staying, names)):
             self._on_event(Waiting(here, self.staying, self._deadline - now, names))
         time.sleep(POLL_SECONDS)
+
+    def _end_if_declined(self, now: float) -> None:
+        """Raise a `RunError` if so many have declined that too few remain, after a while in which others may decline."""
+        self._too_few_since = min(self._too_few_since, now) if self._too_few() else float("inf")
+        if now >= self._too_few_since + DECLINE_SECONDS:
+            self.require_enough()
 
     def _leave_out(self, node: int, reason: str) -> None:
         """Continue without a hospital."""
@@ -153,16 +171,21 @@ class SetupQueries:
         self._admission.expel(name, reason)
         self._on_event(Dropped(name, reason))
 
-    def _require_enough(self) -> None:
+    def require_enough(self) -> None:
         """Raise a `RunError` with all hospitals that are left out, if too few remain for a round."""
+        if problem := self._too_few():
+            raise RunError(problem)
+
+    def _too_few(self) -> str:
+        """Why too few hospitals remain for a round; empty if there are enough."""
         if self.staying < min(self._settings.min_hospitals, self._wanted):
             flags = "--min-hospitals"
         elif share_of(self.staying, self._settings.fraction) < fewest_hospitals(self._settings):
             flags = fewest_flags(self._settings)
         else:
-            return
-        reasons = "; ".join(f"{name} {reason}" for name, reason in sorted(self._left_out.values()))
-        raise RunError(f"only {self.staying} of {self._wanted} hospitals can take part, too few for {flags}: {reasons}")
+            return ""
+        reasons = "; ".join(f"{name} {reason}" for name, reason in sorted(self.left_out.items()))
+        return f"only {self.staying} of {self._wanted} hospitals can take part, too few for {flags}: {reasons}"
 
 
 def _read(reply: Message, read: Read[T], message_type: str) -> T:

@@ -1,5 +1,7 @@
 """The part of Flower's `Grid` interface that all our grids share."""
 
+from collections.abc import Mapping
+
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -26,6 +28,10 @@ class BaseGrid(Grid):
     def name_of(self, node_id: int) -> str | None:
         """The name under which this hospital joined; None if no hospital with that node id has joined."""
         raise NotImplementedError
+
+    def declined(self) -> Mapping[str, str]:
+        """Hospital -> why it does not take part, of those that have declined and have not joined since."""
+        return {}
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None

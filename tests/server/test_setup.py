@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
@@ -15,7 +16,7 @@ from fedhealth.server.participation import OpenAdmission
 from fedhealth.server.records import Member
 from fedhealth.server.setup import Setup
 from fedhealth.transport.messages import node_id_of
-from tests.support.toy_hospitals import Clock, Toy, ToyHospital, make_toy, stop_clocks, three_hospitals
+from tests.support.toy_hospitals import Clock, Toy, ToyGrid, ToyHospital, make_toy, stop_clocks, three_hospitals
 
 
 @pytest.fixture
@@ -65,15 +66,73 @@ def test_waiting_is_reported_at_once_and_after_ten_seconds_and_ends_after_max_wa
     with pytest.raises(RunError) as caught:
         setup.collect_members()
     assert (
-        str(caught.value) == "only 3 of 4 hospitals (--hospitals) joined within 25 s; to wait longer, raise --max-wait"
+        str(caught.value) == "only 3 of 4 hospitals (--hospitals) joined (cleveland, hungary, va) within 25 s; "
+        "to wait longer, raise --max-wait"
     )
     assert waits(events) == [(3, 4, 25, []), (3, 4, 15, [])]
     assert toy.heard == []
 
 
+class DecliningGrid(ToyGrid):
+    """A toy grid whose hospitals decline at certain seconds."""
+
+    def __init__(self, apps: dict[str, ClientApp]) -> None:
+        super().__init__(apps)
+        self.reasons: dict[str, str] = {}
+
+    def declined(self) -> dict[str, str]:
+        return self.reasons
+
+
+def declining(clock: Clock, wanted: int, seconds: dict[str, float], **settings: Any) -> tuple[Setup, DecliningGrid]:
+    """A setup in which cleveland is there, and others decline after so many seconds."""
+    toy = make_toy(ToyHospital("cleveland", [50, 60]), grid_class=DecliningGrid)
+    grid = toy.grid
+    assert isinstance(grid, DecliningGrid)
+    for name, when in seconds.items():
+        clock.later(when, lambda name=name: grid.reasons.update({name: "too many rounds"}))
+    return start(toy, wanted, max_wait=3600.0, **settings)[0], grid
+
+
+def test_the_run_begins_without_hospitals_that_decline_if_enough_are_left(clock: Clock) -> None:
+    setup, _ = declining(clock, 3, {"va": 5, "hungary": 15}, min_hospitals=1)
+    assert [member.name for member in setup.collect_members()] == ["cleveland"]
+    assert setup.left_out == {"hungary": "declined: too many rounds", "va": "declined: too many rounds"}
+    assert clock.now < 1016
+
+
+def test_if_too_few_are_left_the_run_ends_when_all_have_spoken(clock: Clock) -> None:
+    setup, grid = declining(clock, 3, {"va": 5, "hungary": 15})
+    grid.away.add("cleveland")
+    clock.later(16, lambda: grid.reasons.update(cleveland="no privacy"))
+    with pytest.raises(RunError) as caught:
+        setup.collect_members()
+    assert str(caught.value) == (
+        "only 0 of 3 hospitals can take part, too few for --min-hospitals: cleveland declined: no privacy; "
+        "hungary declined: too many rounds; va declined: too many rounds"
+    )
+    assert clock.now < 1017
+
+
+def test_if_too_few_are_left_the_run_does_not_wait_long_for_the_others(clock: Clock) -> None:
+    setup, grid = declining(clock, 3, {"va": 5, "hungary": 15})
+    grid.away.add("cleveland")
+    with pytest.raises(RunError, match="only 1 of 3 hospitals can take part, too few for --min-hospitals: hungary dec"):
+        setup.collect_members()
+    assert 1045 <= clock.now < 1046
+
+
+def test_at_the_end_of_max_wait_those_who_declined_are_named_as_well(clock: Clock) -> None:
+    setup, _ = declining(clock, 4, {"va": 5})
+    with pytest.raises(
+        RunError, match=r"only 1 of 3 hospitals \(--hospitals\) joined \(cleveland; va declined: too many r"
+    ):
+        setup.collect_members()
+
+
 def test_a_tiny_max_wait_ends_a_real_wait() -> None:
     setup, _ = start(make_toy(ToyHospital("va", [50])), wanted=2, max_wait=0.01)
-    with pytest.raises(RunError, match=r"only 1 of 2 hospitals \(--hospitals\) joined within 0\.01 s"):
+    with pytest.raises(RunError, match=r"only 1 of 2 hospitals \(--hospitals\) joined \(va\) within 0\.01 s"):
         setup.collect_members()
 
 

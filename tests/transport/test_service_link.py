@@ -7,6 +7,7 @@ import pytest
 
 from fedhealth.common.errors import RunError
 from fedhealth.transport.grpc.client import join
+from fedhealth.transport.grpc.declining import decline_metadata, read_decline
 from fedhealth.transport.grpc.preflight import check_server
 from fedhealth.transport.grpc.retry import ServerLostError
 from fedhealth.transport.grpc.service import ServiceGrid
@@ -98,3 +99,28 @@ def test_each_run_has_its_own_list_and_members(runs: Runs) -> None:
             == "the run has started without hillside; wait for the next run"
         )
         assert check_server(runs.address, "lakeside").refusal is None
+
+
+def test_a_hospital_declines_the_run_that_is_on_and_may_join_it_later(runs: Runs) -> None:
+    settings = {"run": "first", "rounds": 9}
+    with runs.grid.running(settings, 2, runs.hear, allow=("lakeside", "hillside")):
+        for config in ({**settings, "rounds": 8}, settings, settings):
+            check_server(runs.address, "lakeside", decline=decline_metadata(config, "too many\nrounds"))
+        assert runs.grid.declined() == {"lakeside": "too many\\nrounds"}
+        assert runs.changes == [("declined", "lakeside: too many\\nrounds")]
+        thread = take_part(runs.address, [])
+        assert runs.joined.wait(PATIENCE)
+        check_server(runs.address, "hillside", decline=decline_metadata(settings, "no"))
+        assert runs.grid.declined() == {"hillside": "no"}
+    thread.join()
+    with runs.grid.running(settings, 1, runs.hear, allow=("lakeside",)):
+        assert runs.grid.declined() == {}
+        check_server(runs.address, "hillside", decline=decline_metadata(settings, "not on the list"))
+        assert runs.grid.declined() == {}
+
+
+def test_a_decline_without_its_reason_or_with_another_type_is_none() -> None:
+    whole = decline_metadata({"run": "first"}, "no")
+    assert read_decline(whole, {"run": "first"}) == "no"
+    for part in ({}, {"declined-run": whole["declined-run"]}, {**whole, "declined-reason-bin": "no"}):
+        assert read_decline(part, {"run": "first"}) is None

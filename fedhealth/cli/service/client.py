@@ -14,13 +14,14 @@ from typing import Any
 from fedhealth.cli.client_session import ClientSession
 from fedhealth.cli.terminal import say
 from fedhealth.client.receipts import Receipts
-from fedhealth.client.run_policy import require_able, require_allowed, require_split, run_name
+from fedhealth.client.run_policy import NotNowError, require_able, require_allowed, require_split, run_name
 from fedhealth.client.split_memory import SplitMemory
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.config.scripts import ClientSettings
 from fedhealth.config.service import ServicePolicy, read_policy
 from fedhealth.data.schema import schema_fingerprint
 from fedhealth.transport.grpc.client import join_metadata
+from fedhealth.transport.grpc.declining import decline_metadata
 from fedhealth.transport.grpc.preflight import check_server
 from fedhealth.transport.grpc.retry import FIRST_PAUSE, LONGEST_PAUSE, WELCOME_SECONDS, Attempt, ServerLostError
 from fedhealth.transport.tls.identity import load_identity
@@ -68,6 +69,7 @@ class ServiceClient:
         self.receipts = receipts
         self._clock = clock
         self._begun = ""
+        self._decline: Mapping[str, str | bytes] = {}
         self._said = ""
         session.approve = self.approve
 
@@ -88,7 +90,7 @@ class ServiceClient:
         return attempt.joined
 
     def look(self) -> None:
-        """Ask without joining.
+        """Ask without joining; the next look declines a run in which this hospital does not take part.
 
         Raises
         ------
@@ -100,11 +102,14 @@ class ServiceClient:
         settings, name = self.session.settings, self.session.hospital.hospital.name
         if settings.tls:  # renewed certificates count from the next look on
             self.session.identity = load_identity(settings.tls)
-        self.receipts.write_join(join_metadata(name))
+        self.receipts.write_join({**join_metadata(name), **self._decline})
         try:
-            check = check_server(settings.server, name, self.session.identity, proxy=settings.proxy)
+            check = check_server(
+                settings.server, name, self.session.identity, proxy=settings.proxy, decline=self._decline
+            )
         except ServerLostError as error:
             raise RunError(f"no connection to {settings.server} ({error}); this client goes on trying") from None
+        self._decline = {}
         if not check.run_config:
             raise RunError(f"no run is on at {settings.server}; waiting for the next one")
         self.require(check.run_config)
@@ -131,6 +136,8 @@ class ServiceClient:
             require_split(self.splits, run_config)
             require_able(self.session.hospital, run_config)
         except RunError as error:
+            if not isinstance(error, NotNowError):
+                self._decline = decline_metadata(run_config, str(error))
             raise RunError(f"run {name}: does not take part: {error}") from None
 
     def _say_once(self, reason: str) -> None:

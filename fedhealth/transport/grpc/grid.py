@@ -103,6 +103,10 @@ class GrpcGrid(BaseGrid):
         """The name under which a hospital joined, even if it has left."""
         return self._server.names.get(node_id)
 
+    def declined(self) -> Mapping[str, str]:
+        """Hospital -> why it does not take part, of those that have declined and have not joined since."""
+        return self._server.declined
+
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send messages; returns their ids without waiting. Raises what `checked_messages` raises."""
         batch = self._post(messages)

@@ -34,6 +34,7 @@ SOURCES = (
 """The modules that define the meaning of the weights; they must be the same on both ends."""
 MOST_PROBE_BYTES = 32 * 1024 * 1024
 CHECK_SECONDS = 30.0
+NO_DECLINE: Mapping[str, str | bytes] = {}
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,12 @@ def check_server(
     tls: Identity | None = None,
     arrays: Sequence[np.ndarray] = (),
     proxy: str | None = None,
+    *,
+    decline: Mapping[str, str | bytes] = NO_DECLINE,
 ) -> ServerCheck:
     """Send the preflight check to the server at HOST:PORT, as the hospital `name`; returns its reply.
+
+    `decline` is what `decline_metadata` returns for a run in which the hospital does not take part.
 
     Raises
     ------
@@ -102,12 +107,11 @@ def check_server(
     from fedhealth.transport.grpc.client import join_metadata, open_channel
 
     request = json.dumps({"arrays": [_pack(array) for array in arrays]}).encode()
+    metadata = {**join_metadata(name), **decline}
     started, began = datetime.now(UTC), time.perf_counter()
     with open_channel(address, tls, proxy) as channel:
         try:
-            reply = channel.unary_unary(CHECK_METHOD)(
-                request, metadata=list(join_metadata(name).items()), timeout=CHECK_SECONDS
-            )
+            reply = channel.unary_unary(CHECK_METHOD)(request, metadata=list(metadata.items()), timeout=CHECK_SECONDS)
         except grpc.RpcError as error:
             reason = translate(error)
             raise (

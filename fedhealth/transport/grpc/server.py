@@ -14,6 +14,7 @@ import grpc
 
 from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError, read_name
+from fedhealth.transport.grpc.declining import read_decline
 from fedhealth.transport.grpc.health import add_health
 from fedhealth.transport.grpc.pending import Batch, PendingRequests
 from fedhealth.transport.grpc.preflight import reply_to_check
@@ -35,7 +36,8 @@ from fedhealth.transport.tls.proxy import LOOPBACK_HOST, TlsProxy
 OnChange = Callable[[str, str], None]
 """Called with an event and the hospital, on the event loop's thread, so it must not block.
 
-Events: "joined", "left", "refused", "awaited" (no reply for long), "late" (its reply came after the timeout).
+Events: "joined", "left", "refused", "declined" (it does not take part), "awaited" (no reply for long), "late" (its reply
+came after the timeout).
 """
 
 SPARE_CALLS = 32
@@ -51,6 +53,7 @@ class StreamServer:
     ----------
     node_ids : may be read from any thread, since it is replaced and never modified.
     names : node id -> name of every hospital that has joined; may be read from any thread, since entries are only added.
+    declined : hospital -> why it does not take part; as `node_ids`, it is replaced and never modified.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class StreamServer:
     ) -> None:
         self.node_ids: tuple[int, ...] = ()
         self.names: dict[int, str] = {}
+        self.declined: Mapping[str, str] = {}
         self.admission = Admission(capacity, allow)
         self.pending = PendingRequests()
         self._run_config = dict(run_config)
@@ -184,12 +188,22 @@ class StreamServer:
         try:
             self.admission.check(caller, {stream.hospital for stream in self._streams.values()})
             reason = None
+            self._note_decline(caller)
         except RefusedError as refusal:
             reason = str(refusal)
         try:
             return await asyncio.to_thread(reply_to_check, request, self._run_config, reason)
         except ValueError as error:
             return bytes(await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"invalid check ({error})"))
+
+    def _note_decline(self, caller: Caller) -> None:
+        """Note why a hospital that may join does not take part; as many as there may be calls."""
+        name, reason = caller.hospital, read_decline(caller.metadata, self._run_config)
+        if reason is None or self.declined.get(name) == reason or node_id_of(name) in self._streams:
+            return
+        if len(self.declined) < self._most_calls:
+            self.declined = {**self.declined, name: reason}
+            self._report("declined", f"{name}: {reason}")
 
     # --- one hospital's stream -----------------------------------------------------------------------------------------
 
@@ -217,6 +231,7 @@ class StreamServer:
             self._leave(old)
         stream = self._streams[node_id] = HospitalStream(hospital, node_id)
         self.names[node_id] = hospital
+        self.declined = {name: reason for name, reason in self.declined.items() if name != hospital}
         self._find_free()
         welcome = make_request(encode_welcome(self._run_config), WELCOME, node_id)
         stream.outbox.put_nowait((encode_message(welcome), b""))

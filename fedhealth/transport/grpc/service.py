@@ -40,6 +40,7 @@ class ServiceServer(StreamServer):
     async def open_run(self, run_config: Mapping[str, Any], admission: Admission, on_change: OnChange) -> None:
         """From now on the hospitals that `admission` admits may join."""
         self._run_config, self.admission, self._on_change = dict(run_config), admission, on_change
+        self.declined = {}
         self._closing = False
 
     async def close_run(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:

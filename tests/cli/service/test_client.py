@@ -1,5 +1,6 @@
 """A hospital of a service: looks before it joins, says once why it does not, and stays whatever happens."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,6 +20,7 @@ from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ClientSettings
 from fedhealth.config.service import ServicePolicy
+from fedhealth.transport.grpc.declining import read_decline
 from fedhealth.transport.grpc.retry import Attempt, ServerLostError
 from tests.support.hospital_files import write_hospitals
 
@@ -43,6 +45,8 @@ class Server:
         self.end: Exception | None = None
         self.joined: list[str] = []
         self.proxies = set[str | None]()
+        self.declines: list[str | None] = []
+        """Why the found run is declined, by look."""
 
     def offers(self, run_config: Mapping[str, Any], refusal: str | None = None) -> None:
         self.found = lambda: SimpleNamespace(run_config=run_config, refusal=refusal)
@@ -58,9 +62,11 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
 
-    def check_server(*_: object, proxy: str | None) -> Any:
+    def check_server(*_: object, proxy: str | None, decline: Mapping[str, str | bytes]) -> Any:
         server.proxies.add(proxy)
-        return server.found()
+        found = server.found()
+        server.declines.append(read_decline(decline, found.run_config))
+        return found
 
     monkeypatch.setattr(service_client, "check_server", check_server)
 
@@ -151,6 +157,33 @@ def test_hours_hold_for_the_begin_of_a_run_and_not_for_its_return(csv: Path, tmp
         assert [client.visit() for _ in range(3)] == [False, True, True]  # the last needs no clock
         server.offers(run("summer"))
         assert not client.visit()
+
+
+def test_the_next_look_declines_the_run_with_the_reason_and_no_run_with_other_settings(
+    csv: Path, tmp_path: Path, server: Server
+) -> None:
+    with made_client(csv, tmp_path, ServicePolicy(max_rounds=9)) as client:
+        for rounds in (10, 10, 11, 9, 9):
+            server.offers(run(rounds=rounds))
+            client.visit()
+        server.offers({})
+        client.visit()
+        told = [json.loads(line)["told"] for line in client.receipts.path.read_text().splitlines()]
+    reason = "it has 10 rounds, the policy allows 9 (max-rounds)"
+    assert server.declines == [None, reason, None, None, None, None]
+    assert [each.get("declined-reason-bin", "") for each in told] == [
+        "",
+        reason,
+        "it has 11 rounds, the policy allows 9 (max-rounds)",
+        "",
+    ]
+
+
+def test_a_run_at_another_hour_is_not_declined(csv: Path, tmp_path: Path, server: Server) -> None:
+    with made_client(csv, tmp_path, ServicePolicy(hours="20:00-06:00")) as client:
+        server.offers(run())
+        assert [client.visit(), client.visit()] == [False, False]
+    assert server.declines == [None, None]
 
 
 def test_one_split_for_all_runs_unless_the_policy_allows_another(csv: Path, tmp_path: Path, server: Server) -> None:

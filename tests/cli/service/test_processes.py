@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.support.processes import NUMPY_CLIENT, Process, started
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.enable_socket]
-RUN = "hospitals = 2\nmin-hospitals = 2\nrounds = {rounds}\n"
+RUN = "hospitals = {hospitals}\nmin-hospitals = 2\nrounds = {rounds}\n"
 
 
 class Ground:
@@ -26,9 +27,9 @@ class Ground:
         with started(*command) as process:
             assert process.end() == 0, process.output
 
-    def queue(self, name: str, rounds: int) -> None:
+    def queue(self, name: str, rounds: int, hospitals: int = 2) -> None:
         hidden = self.folder / "queue" / f".{name}.tmp"
-        hidden.write_text(RUN.format(rounds=rounds))
+        hidden.write_text(RUN.format(rounds=rounds, hospitals=hospitals))
         hidden.rename(self.folder / "queue" / f"{name}.toml")
 
     def start(self, *command: str) -> Process:
@@ -44,6 +45,9 @@ class Ground:
         file.write_text(policy)
         data = str(self.folder / "data" / f"client_{number}.csv")
         return self.start(*NUMPY_CLIENT, data, "--server", address, "--service", str(file))
+
+    def state(self, run: str) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "runs" / run / "state.json").read_text()))
 
     def weights(self, run: str) -> dict[str, np.ndarray]:
         with np.load(self.folder / "runs" / run / "model.npz", allow_pickle=False) as model:
@@ -63,7 +67,7 @@ def ground(folder: Path) -> Iterator[Ground]:
             process.reader.join()
 
 
-def test_two_runs_in_a_row_and_one_that_a_policy_refuses(tmp_path: Path) -> None:
+def test_two_runs_in_a_row_and_one_that_all_policies_refuse_before_the_next(tmp_path: Path) -> None:
     with ground(tmp_path) as on:
         on.queue("b-short", 3)
         on.queue("a-short", 3)
@@ -71,23 +75,35 @@ def test_two_runs_in_a_row_and_one_that_a_policy_refuses(tmp_path: Path) -> None
         clients = [on.start_client(number, server.address(), "max-rounds = 5") for number in (1, 2)]
         server.wait_for("run b-short is finished")
         on.queue("c-long", 6)
+        on.queue("d-short", 3)
+        reason = "it has 6 rounds, the policy allows 5 (max-rounds)"
         for client in clients:
-            client.wait_for("run c-long: does not take part: it has 6 rounds, the policy allows 5 (max-rounds)")
-            assert "Traceback" not in client.output
+            client.wait_for(f"run c-long: does not take part: {reason}")
+        server.wait_for("run d-short is finished")
+        on.queue("e-wide", 5, hospitals=3)
+        server.wait_for("waiting: 2 of 3 hospitals have joined")
         server.process.send_signal(signal.SIGINT)
         assert server.end() == 130
-        assert server.lines[-1] == "stopped by Ctrl-C; c-long goes on when the service starts again"
+        assert server.lines[-1] == "stopped by Ctrl-C; e-wide goes on when the service starts again"
         for client in clients:
             client.wait_for("this client goes on trying")
-        states = {
-            run: json.loads((tmp_path / "runs" / run / "state.json").read_text()) for run in ("a-short", "c-long")
+            assert "Traceback" not in client.output
+        states = {run: on.state(run) for run in ("a-short", "c-long", "d-short", "e-wide")}
+        assert {run: (state["state"], state["round"]) for run, state in states.items()} == {
+            "a-short": ("finished", 3),
+            "c-long": ("failed", 0),
+            "d-short": ("finished", 3),
+            "e-wide": ("interrupted", 0),
         }
-        assert (states["a-short"]["state"], states["a-short"]["round"]) == ("finished", 3)
-        assert states["c-long"]["state"] == "interrupted"
-        assert [path.name for path in sorted((tmp_path / "queue" / "finished").iterdir())] == [
-            "a-short.toml",
-            "b-short.toml",
-        ]
+        assert states["c-long"]["reason"] == (
+            "only 0 of 2 hospitals can take part, too few for --min-hospitals: "
+            f"synthetic-cleveland declined: {reason}; synthetic-hungary declined: {reason}"
+        )
+        for name in ("synthetic-cleveland", "synthetic-hungary"):
+            assert f"declined: {name}: {reason}" in server.lines
+        assert f"warning: run c-long failed: {states['c-long']['reason']}" in server.lines
+        finished = [path.name for path in sorted((tmp_path / "queue" / "finished").iterdir())]
+        assert finished == ["a-short.toml", "b-short.toml", "d-short.toml"]
         for name, weights in on.weights("a-short").items():
             np.testing.assert_array_equal(weights, on.weights("b-short")[name])
 
