@@ -34,6 +34,8 @@ class Outline(HTMLParser):
         self.open: list[str] = []
         self.outside: list[str] = []
         self.levels: list[int] = []
+        self.headings: dict[str, bool] = {}
+        """Text of a heading or class of tiles -> whether it can be seen on a page whose sections are folded."""
         self.headers: list[str] = []
         self.unreachable = 0
         self.rows_shown = 0
@@ -45,6 +47,8 @@ class Outline(HTMLParser):
             self.open.append(tag)
         if re.fullmatch("h[1-6]", tag):
             self.levels.append(int(tag[1]))
+        if found.get("class") == "tiles":
+            self.headings["tiles"] = "details" not in self.open
         if tag == "th":
             self.headers.append("")
         if found.get("class") == "scroll" and not (found.get("tabindex") == "0" and found.get("aria-label")):
@@ -58,6 +62,8 @@ class Outline(HTMLParser):
     def handle_data(self, text: str) -> None:
         if self.open and self.open[-1] == "th":
             self.headers[-1] += text
+        if self.open and re.fullmatch("h[2-3]", self.open[-1]):
+            self.headings[text] = "details" not in self.open
         if text.strip() and "body" in self.open and not {"main", "script"} & set(self.open):
             self.outside.append(text)
 
@@ -67,6 +73,17 @@ def live_run(names: tuple[str, ...]) -> LiveRun:
     run.on_event(RunStarted(SETTINGS, make_members(names), "synthetic"))
     run.on_event(make_record(1, names))
     return run
+
+
+def in_browser(page: Path, folder: Path) -> str:
+    """The page in a browser after its scripts have run."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--dump-dom"]
+    more = ["--hide-scrollbars", "--window-size=1400,900", "--virtual-time-budget=3000"]
+    done = subprocess.run([chromium, *flags, *more, f"file://{page}"], capture_output=True, text=True, timeout=PATIENCE)
+    return done.stdout
 
 
 def report(folder: Path, names: tuple[str, ...] = SIX) -> str:
@@ -192,6 +209,48 @@ def test_a_page_of_very_many_hospitals_shows_few_rows_and_folds_the_rest(tmp_pat
     assert Outline(live).rows_shown < 80
 
 
+# --- narrow screens ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_secondary_is_folded_and_results_and_absences_are_not(tmp_path: Path) -> None:
+    headings = Outline(report(tmp_path)).headings
+    assert [text for text, is_seen in headings.items() if not is_seen] == [
+        "Confidence intervals",
+        "Subgroups by sex and age",
+        "What left the hospitals",
+        "Settings, time and software",
+        "Suppression of small groups",
+    ]
+    seen = {"tiles", "Metrics on all test patients, pooled", "Results by hospital", "Participation by round"}
+    assert seen <= {text for text, is_seen in headings.items() if is_seen}
+
+
+FRAME = """<!DOCTYPE html><html><head><title></title></head><body><iframe src="report.html" width="%d" height="900"></iframe>
+<script>addEventListener("message", function (event) { document.title = event.data; });</script></body></html>"""
+ASK = """<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth, document.documentElement.scrollHeight,
+document.querySelectorAll("details.section[open]").length].join(" "), "*");</script></body>"""
+
+
+@pytest.mark.parametrize(("width", "hospitals"), [(390, 4), (390, 300), (1280, 4)])
+def test_on_a_telephone_the_page_is_short_and_elsewhere_all_sections_are_unfolded(
+    tmp_path: Path, width: int, hospitals: int
+) -> None:
+    page = report(tmp_path, tuple(f"synthetic-hospital-{number:06}" for number in range(hospitals)))
+    free = re.sub('<meta http-equiv="Content-Security-Policy".*?>', "", page).replace("</body>", ASK)
+    (tmp_path / "report.html").write_text(free, encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME % width, encoding="utf-8")
+    found = re.search(
+        r"<title>(\d+) (\d+) (\d+) (\d+)</title>", in_browser(tmp_path / "frame.html", tmp_path / "browser")
+    )
+    assert found is not None
+    inner, needed, height, unfolded = (int(number) for number in found.groups())
+    assert (inner, needed) == (width, width)
+    if width == 390:
+        assert (height <= 6000, unfolded) == (True, 0), height
+    else:
+        assert unfolded == page.count('<details class="section">') > 4
+
+
 # --- the live page in a browser ---------------------------------------------------------------------------------------
 
 HARNESS = """<!DOCTYPE html><html><head><title></title><style>.scroll { width: 90px; overflow: auto; }</style></head>
@@ -208,15 +267,10 @@ document.title = [document.querySelector("h1").textContent, region.scrollLeft, g
 
 
 def test_an_update_of_the_live_page_keeps_scroll_position_selection_and_focus(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs chromium (apt-get install chromium)")
     run = live_run(SIX)
     first = live_fragment(run)
     run.on_event(make_record(2, SIX))
     script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("search.js", "live.js"))
     page = tmp_path / "page.html"
     page.write_text(HARNESS % (first, script, json.dumps(live_fragment(run)).replace("</", "<\\/")), encoding="utf-8")
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
-    done = subprocess.run([chromium, *flags, f"file://{page}"], capture_output=True, text=True, timeout=PATIENCE)
-    assert "<title>Round 2 of 3 | 40 | hospital a | true</title>" in done.stdout
+    assert "<title>Round 2 of 3 | 40 | hospital a | true</title>" in in_browser(page, tmp_path)

@@ -13,3 +13,14 @@
   slider.addEventListener("input", show);
   show();
 })();
+// Sections are unfolded where there is room, and while the page is printed.
+(function () {
+  var sections = document.querySelectorAll("details.section"), closed = [];
+  function open(section) { section.open = true; }
+  if (window.matchMedia("(min-width: 801px)").matches) { sections.forEach(open); }
+  window.addEventListener("beforeprint", function () {
+    closed = Array.prototype.filter.call(sections, function (section) { return !section.open; });
+    closed.forEach(open);
+  });
+  window.addEventListener("afterprint", function () { closed.forEach(function (section) { section.open = false; }); });
+})();
