@@ -1,5 +1,6 @@
 # make demo: the whole federation on this machine. make test: the checks of every change (two to four minutes). make test-slow: the
-# tests that take minutes or the real data. make coverage: what the tests run. make chaos: 200 faults.
+# tests that take minutes or the real data. make coverage: what the tests run. make chaos: 200 faults; SERVICE=1: in five
+# runs of a service.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -50,7 +51,7 @@ bench bench-quick: $(VENV)/.installed
 	done
 
 chaos: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.chaos $(if $(FAULTS),--faults $(FAULTS))
+	$(BIN)/python -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(SERVICE),--service)
 
 clean:
 	rm -rf $(VENV)

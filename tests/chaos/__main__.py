@@ -6,6 +6,7 @@ of an undisturbed run.
 
 import argparse
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from fedhealth.common.runtime_env import quiet_libraries
-from tests.chaos.federation import HARMS, HOSPITALS, Federation, make_files
+from tests.chaos.federation import HOSPITALS, Federation, harms_of, make_files
+from tests.chaos.service import RUNS, SERVICE_HARMS, ServiceFederation, plan_service
 
 ROUNDS_PER_FAULT = 40
 """Long enough that the run does not end before its last fault."""
@@ -31,18 +33,20 @@ def make_schedule(harms: Sequence[str], faults: int, seed: int) -> list[tuple[st
     return schedule[:faults]
 
 
-def run(folder: Path, schedule: list[tuple[str, int]], rounds: int, seed: int) -> Federation:
-    """One run from the first hospital to the final model, with these faults."""
-    federation = Federation(folder, rounds, seed)
+def run(
+    folder: Path, schedule: Sequence[tuple[str, int]], rounds: int, seed: int, kind: type[Federation] = Federation
+) -> Federation:
+    """One run from the first hospital to the final model, or the runs of a service, with these faults."""
+    federation = kind(folder, rounds, seed)
     try:
-        for number, (kind, hospital) in enumerate(schedule, 1):
+        for number, (harm, hospital) in enumerate(schedule, 1):
             federation.wait_for_rounds(3)
-            assert federation.last_round() < rounds, f"the run was over before fault {number}"
+            assert federation.last_round() < federation.rounds, f"the run was over before fault {number}"
             started = time.monotonic()
-            getattr(federation, f"harm_{kind}")(hospital)
+            getattr(federation, f"harm_{harm}")(hospital)
             federation.wait_for_rounds(1)
             took = time.monotonic() - started
-            print(f"fault {number:>3}: {kind} ({HOSPITALS[hospital]}), next round after {took:.1f} s", flush=True)
+            print(f"fault {number:>3}: {harm} ({HOSPITALS[hospital]}), next round after {took:.1f} s", flush=True)
         if not schedule:
             watch_memory(federation)
         federation.end()
@@ -79,18 +83,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--service", action="store_true", help=f"a service that works through {len(RUNS)} runs")
     flags = parser.parse_args()
     quiet_libraries()
+    kind: type[Federation] = ServiceFederation if flags.service else Federation
     rounds = max(flags.faults * ROUNDS_PER_FAULT, 20)
+    if flags.service:
+        rounds //= len(RUNS)
+        schedule = plan_service(make_schedule(SERVICE_HARMS, flags.faults - len(RUNS) + 1, flags.seed))
+    else:
+        schedule = make_schedule(harms_of(Federation), flags.faults, flags.seed)
     with tempfile.TemporaryDirectory(prefix="fedhealth-chaos-") as name:
         calm, storm = Path(name) / "calm", Path(name) / "storm"
         make_files(calm)
-        make_files(storm)
-        expected = run(calm, [], rounds, flags.seed).weights()
-        schedule = make_schedule(HARMS, flags.faults, flags.seed)
-        lost, wrong, admitted = judge(run(storm, schedule, rounds, flags.seed), expected)
+        shutil.copytree(calm, storm)
+        expected = run(calm, [], rounds, flags.seed, kind).weights()
+        lost, wrong, admitted = judge(run(storm, schedule, rounds, flags.seed, kind), expected)
     print(
-        f"faults injected {flags.faults} / rounds lost {lost} / wrong results {wrong} / strangers admitted {admitted}"
+        f"faults injected {len(schedule)} / rounds lost {lost} / wrong results {wrong} / strangers admitted {admitted}"
     )
     return 1 if lost or wrong or admitted else 0
 

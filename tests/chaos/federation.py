@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import signal
 import socket
 import ssl
@@ -18,6 +19,7 @@ from tests.support.proxy import Proxy
 
 HOSPITALS = ("synthetic-cleveland", "synthetic-hungary", "synthetic-switzerland", "synthetic-va")
 PATIENTS = 160
+NO_LIMIT = resource.RLIM_INFINITY
 
 
 def make_files(folder: Path) -> None:
@@ -43,7 +45,7 @@ class Federation:
         self.logs: list[Process] = []
         self.server = self._start_server(ANY_PORT)
         self.port = int(self.server.address().rpartition(":")[2])
-        self._proxies = [Proxy(self.port, seed + number) for number in range(len(HOSPITALS))]
+        self.proxies = [Proxy(self.port, seed + number) for number in range(len(HOSPITALS))]
         self.clients = [self._start_client(number) for number in range(len(HOSPITALS))]
 
     def _start(self, *command: str) -> Process:
@@ -61,7 +63,7 @@ class Federation:
 
     def _start_client(self, number: int) -> Process:
         name = HOSPITALS[number]
-        link = ["--server", f"localhost:{self._proxies[number].port}", "--tls", str(self.folder / "certs" / name)]
+        link = ["--server", f"localhost:{self.proxies[number].port}", "--tls", str(self.folder / "certs" / name)]
         file = str(self.folder / "data" / f"client_{number + 1}.csv")
         return self._start(*NUMPY_CLIENT, file, *link, "--max-wait", "300", "--receipts", str(self.folder / "receipts"))
 
@@ -77,6 +79,13 @@ class Federation:
                 return int(line.split()[1].partition("/")[0])
         return 0
 
+    @contextlib.contextmanager
+    def more_lines(self, process: Process, text: str) -> Iterator[None]:
+        """Wait, at the end of the block, until the process has printed one more line with `text`."""
+        before = sum(text in line for line in process.lines)
+        yield
+        process.wait_until(lambda lines: sum(text in line for line in lines) > before, f"further line with {text!r}")
+
     def memory(self) -> dict[str, float]:
         """Resident megabytes of the server and of the first client."""
         return {
@@ -91,7 +100,7 @@ class Federation:
 
     def close(self) -> None:
         """Leave nothing behind."""
-        for proxy in self._proxies:
+        for proxy in self.proxies:
             proxy.close()
         for process in self.logs:
             if process.process.poll() is None:
@@ -101,13 +110,21 @@ class Federation:
 
     def weights(self) -> dict[str, np.ndarray]:
         """The final model's."""
-        with np.load(self.run / "model.npz", allow_pickle=False) as model:
+        return self.weights_of(self.run)
+
+    def weights_of(self, run: Path) -> dict[str, np.ndarray]:
+        """The final model's in a run folder."""
+        with np.load(run / "model.npz", allow_pickle=False) as model:
             return {name: model[name] for name in model.files if name.startswith("weights/")}
 
     def lost_rounds(self) -> int:
         """How many of the rounds are missing from the history."""
-        lines = (self.run / "history.jsonl").read_text().splitlines()
-        return len(set(range(1, self.rounds + 1)) - {json.loads(line)["round"] for line in lines})
+        return self.missing_rounds(self.run, self.rounds)
+
+    def missing_rounds(self, run: Path, rounds: int) -> int:
+        """How many of the rounds are missing from the history in a run folder."""
+        lines = (run / "history.jsonl").read_text().splitlines()
+        return len(set(range(1, rounds + 1)) - {json.loads(line)["round"] for line in lines})
 
     # --- harm ---------------------------------------------------------------------------------------------------------
 
@@ -130,6 +147,19 @@ class Federation:
         self.server = self._start_server(f"127.0.0.1:{self.port}")
         self.clients = [self._start_client(each) for each in range(len(HOSPITALS))]
 
+    def harm_full_disk(self, number: int) -> None:
+        """No file of the server can grow, until it says so."""
+        with self.more_lines(self.server, "files are written as soon as that is possible"):
+            limit_files(self.server, 0)
+        with self.more_lines(self.server, "can be written again, and no file is missing"):
+            limit_files(self.server, NO_LIMIT)
+
+    def harm_full_disk_of_client(self, number: int) -> None:
+        """Nothing is sent without a receipt: the client ends, and is started again."""
+        limit_files(self.clients[number], 0)
+        assert self.clients[number].end() == 1, self.clients[number].output
+        self.clients[number] = self._start_client(number)
+
     def harm_hang_client(self, number: int) -> None:
         client = self.clients[number].process
         client.send_signal(signal.SIGSTOP)
@@ -142,25 +172,25 @@ class Federation:
         self.server.process.send_signal(signal.SIGCONT)
 
     def harm_cut(self, number: int) -> None:
-        self._proxies[number].cut()
+        self.proxies[number].cut()
 
     def harm_cut_all(self, number: int) -> None:
-        for proxy in self._proxies:
+        for proxy in self.proxies:
             proxy.cut()
 
     def harm_corrupt(self, number: int) -> None:
-        self._proxies[number].corrupt()
+        self.proxies[number].corrupt()
 
     def harm_block(self, number: int) -> None:
-        self._proxies[number].hold()
+        self.proxies[number].hold()
         self._send_and_close()
-        self._proxies[number].release()
+        self.proxies[number].release()
 
     def harm_garbage(self, number: int) -> None:
         self._send(np.random.default_rng(number).bytes(4096))
 
     def harm_replay(self, number: int) -> None:
-        self._send(self._proxies[number].recorded)
+        self._send(self.proxies[number].recorded)
 
     def harm_plain_http(self, number: int) -> None:
         self._send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -217,9 +247,16 @@ class Federation:
             yield wrapped
 
 
+def limit_files(process: Process, most: int) -> None:
+    """Let no file of a process grow beyond so many bytes, as on a full disk."""
+    resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (most, NO_LIMIT))
+
+
 def _resident(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-HARMS = sorted(name.removeprefix("harm_") for name in vars(Federation) if name.startswith("harm_"))
+def harms_of(kind: type[Federation]) -> list[str]:
+    """The names of all faults that can be injected."""
+    return sorted(name.removeprefix("harm_") for name in dir(kind) if name.startswith("harm_"))
