@@ -532,6 +532,18 @@ def test_the_server_reports_whose_reply_it_waits_for(monkeypatch: pytest.MonkeyP
         assert {who.rpartition(" (")[0] for what, who in fed.changes if what == "awaited"} <= {"va", "hungary, va"}
 
 
+def test_a_host_that_is_refused_again_for_the_same_reason_is_not_reported_again_so_soon() -> None:
+    with federation(capacity=1) as fed, join(fed.address, "hungary", {}):
+        for name in ("va", "va", "a\nb", "va"):
+            with pytest.raises(UsageError), join(fed.address, name, {}):
+                pass
+        reasons = [who.partition(": ")[2] for what, who in fed.changes if what == "refused"]
+    assert [reason.partition(";")[0] for reason in reasons] == [
+        "all 1 places are taken",
+        "give --name a name of 1 to 100 printable characters",
+    ]
+
+
 def test_a_listener_that_fails_ends_no_stream_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with federation(capacity=2) as fed:
         fed.failure = BrokenPipeError()

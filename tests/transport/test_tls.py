@@ -363,8 +363,8 @@ def test_the_port_behind_the_tls_proxy_refuses_other_programs(certs: Path, monke
             with pytest.raises(grpc.RpcError) as caught:
                 channel.unary_unary(messages.CHECK_METHOD)(b"{}", metadata=metadata)
             assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        assert all(line.endswith("did not come through the TLS proxy") for line in fed.refusals())
-        assert len(fed.refusals()) == 2
+        (line,) = fed.refusals()  # the second for the same reason is not reported so soon
+        assert line.endswith("did not come through the TLS proxy")
         fed.goes_on()
 
 

@@ -43,7 +43,9 @@ def serve_file(settings: ClientSettings, file: Path, sleep: Callable[[float], No
         client = ServiceClient(session, policy, splits, receipts)
         pause = FIRST_PAUSE
         while True:
-            pause = FIRST_PAUSE if client.visit() else min(2 * pause, LONGEST_PAUSE)
+            before = client.decline
+            is_soon = client.visit() or client.decline != before  # the server waits for what this hospital declines
+            pause = FIRST_PAUSE if is_soon else min(2 * pause, LONGEST_PAUSE)
             sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  # jitter, no secret
 
 
@@ -53,6 +55,10 @@ class ServiceClient:
     Parameters
     ----------
     clock : the time of the day, against which the policy's hours are held.
+
+    Attributes
+    ----------
+    decline : what the next look declines, as metadata; empty if nothing.
     """
 
     def __init__(
@@ -69,7 +75,7 @@ class ServiceClient:
         self.receipts = receipts
         self._clock = clock
         self._begun = ""
-        self._decline: Mapping[str, str | bytes] = {}
+        self.decline: Mapping[str, str | bytes] = {}
         self._said = ""
         session.approve = self.approve
 
@@ -82,7 +88,9 @@ class ServiceClient:
         try:
             self.look()
             self.session.take_part(self.receipts, attempt)
-        except (FedHealthError, ServerLostError) as error:
+        except ServerLostError as error:
+            self._say_once(f"lost {self.session.settings.server} ({error}); this client goes on trying")
+        except FedHealthError as error:
             self._say_once(str(error))
         else:
             self._said = ""
@@ -102,14 +110,14 @@ class ServiceClient:
         settings, name = self.session.settings, self.session.hospital.hospital.name
         if settings.tls:  # renewed certificates count from the next look on
             self.session.identity = load_identity(settings.tls)
-        self.receipts.write_join({**join_metadata(name), **self._decline})
+        self.receipts.write_join({**join_metadata(name), **self.decline})
         try:
             check = check_server(
-                settings.server, name, self.session.identity, proxy=settings.proxy, decline=self._decline
+                settings.server, name, self.session.identity, proxy=settings.proxy, decline=self.decline
             )
         except ServerLostError as error:
             raise RunError(f"no connection to {settings.server} ({error}); this client goes on trying") from None
-        self._decline = {}
+        self.decline = {}
         if not check.run_config:
             raise RunError(f"no run is on at {settings.server}; waiting for the next one")
         self.require(check.run_config)
@@ -137,7 +145,7 @@ class ServiceClient:
             require_able(self.session.hospital, run_config)
         except RunError as error:
             if not isinstance(error, NotNowError):
-                self._decline = decline_metadata(run_config, str(error))
+                self.decline = decline_metadata(run_config, str(error))
             raise RunError(f"run {name}: does not take part: {error}") from None
 
     def _say_once(self, reason: str) -> None:

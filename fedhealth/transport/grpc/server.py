@@ -12,7 +12,9 @@ from urllib.parse import unquote
 
 import grpc
 
+from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
+from fedhealth.common.reminders import Reminder
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError, read_name
 from fedhealth.transport.grpc.declining import read_decline
 from fedhealth.transport.grpc.health import add_health
@@ -42,6 +44,8 @@ came after the timeout).
 
 SPARE_CALLS = 32
 """Number of calls that may be open besides one per hospital; gRPC refuses further ones."""
+MOST_REFUSALS = 1000
+"""Of how many hosts and reasons the server knows when it has reported a refusal."""
 SHUTDOWN_SECONDS = 5.0
 """Time for the streams to end when the server stops."""
 
@@ -75,6 +79,7 @@ class StreamServer:
         self._tls = tls
         self._proxy: TlsProxy | None = None
         self._streams: dict[int, HospitalStream] = {}
+        self._refusals = BoundedCache[tuple[str, str], Reminder](MOST_REFUSALS)
         self._closing = False
 
     async def listen(self, address: str) -> int:
@@ -92,9 +97,7 @@ class StreamServer:
             await self._server.start()
             if self._tls:
                 host, _, outer_port = address.rpartition(":")
-                self._proxy = TlsProxy(
-                    self._tls.server_context(), lambda peer, why: self._report("refused", f"{peer}: {why}")
-                )
+                self._proxy = TlsProxy(self._tls.server_context(), self._report_refusal)
                 port = await self._proxy.open(host, int(outer_port), inner_port=port)
         except (RuntimeError, OSError):
             await self._server.stop(None)
@@ -158,6 +161,12 @@ class StreamServer:
         except Exception as error:  # noqa: BLE001
             logging.getLogger(__name__).warning("%s %s was not reported (%s)", who, what, type(error).__name__)
 
+    def _report_refusal(self, peer: str, why: str) -> None:
+        """Report a refused caller; a host that tries again and again for the same reason is reported more and more rarely."""
+        host = peer.rpartition(":")[0]
+        if self._refusals.get((host, why), Reminder).is_due(why):
+            self._report("refused", f"{peer}: {why}" if peer else why)
+
     # --- callers --------------------------------------------------------------------------------------------------------
 
     def _caller(self, context: Any) -> Caller:
@@ -172,7 +181,7 @@ class StreamServer:
         return Caller(verified.peer, read_name(metadata), verified.name, metadata)
 
     async def _refuse(self, context: Any, refusal: RefusedError, peer: str = "") -> None:
-        self._report("refused", f"{peer}: {refusal}" if peer else str(refusal))
+        self._report_refusal(peer, str(refusal))
         await context.abort(refusal.code, str(refusal))
 
     async def _check(self, request: bytes, context: Any) -> bytes:

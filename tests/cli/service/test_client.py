@@ -13,7 +13,7 @@ import pytest
 import client
 from fedhealth.cli.client_session import ClientSession
 from fedhealth.cli.service import client as service_client
-from fedhealth.cli.service.client import ServiceClient
+from fedhealth.cli.service.client import ServiceClient, serve_file
 from fedhealth.client.receipts import Receipts
 from fedhealth.client.split_memory import SplitMemory
 from fedhealth.common.errors import RunError
@@ -110,17 +110,20 @@ def test_a_run_that_the_policy_does_not_allow_is_not_joined_and_named_once(
 
 @pytest.mark.parametrize(
     "end",
-    [RunError("the server ended the run: stopped by its coordinator"), ServerLostError("socket closed")],
+    [
+        (RunError("the server ended the run: stopped"), "the server ended the run: stopped"),
+        (ServerLostError("socket closed"), "lost 127.0.0.1:8080 (socket closed); this client goes on trying"),
+    ],
     ids=["stopped", "lost"],
 )
 def test_nothing_that_ends_a_run_sends_the_hospital_home(
-    csv: Path, tmp_path: Path, server: Server, printed: Callable[[], list[str]], end: Exception
+    csv: Path, tmp_path: Path, server: Server, printed: Callable[[], list[str]], end: tuple[Exception, str]
 ) -> None:
     with made_client(csv, tmp_path, ServicePolicy()) as client:
         server.offers(run())
-        server.end = end
+        server.end, line = end
         assert client.visit()
-        assert printed()[-1] == str(end)
+        assert printed()[-1] == line
         server.is_lost()
         assert [client.visit() for _ in range(2)] == [False] * 2
         assert printed() == ["no connection to 127.0.0.1:8080 (connection refused); this client goes on trying"]
@@ -177,6 +180,23 @@ def test_the_next_look_declines_the_run_with_the_reason_and_no_run_with_other_se
         "it has 11 rounds, the policy allows 9 (max-rounds)",
         "",
     ]
+
+
+def test_a_run_is_declined_at_once_and_the_pauses_grow_again(csv: Path, tmp_path: Path, server: Server) -> None:
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 8:
+            server.offers(run(rounds=10))
+        if len(pauses) == 11:
+            raise KeyboardInterrupt
+
+    (tmp_path / "policy.toml").write_text("max-rounds = 9")
+    with pytest.raises(KeyboardInterrupt):
+        serve_file(ClientSettings(file=csv, receipts=tmp_path / "receipts"), tmp_path / "policy.toml", sleep)
+    assert all(8 <= pause <= 12 for pause in pauses[6:8])
+    assert [pause < 0.31 for pause in pauses[8:]] == [True, False, False]
 
 
 def test_a_run_at_another_hour_is_not_declined(csv: Path, tmp_path: Path, server: Server) -> None:
