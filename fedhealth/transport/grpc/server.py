@@ -8,14 +8,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 
-from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
-from fedhealth.common.reminders import Reminder
-from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError, read_name
+from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
+from fedhealth.transport.grpc.callers import Callers
 from fedhealth.transport.grpc.declining import read_decline
 from fedhealth.transport.grpc.health import add_health
 from fedhealth.transport.grpc.pending import Batch, PendingRequests
@@ -44,8 +42,6 @@ came after the timeout).
 
 SPARE_CALLS = 32
 """Number of calls that may be open besides one per hospital; gRPC refuses further ones."""
-MOST_REFUSALS = 1000
-"""Of how many hosts and reasons the server knows when it has reported a refusal."""
 SHUTDOWN_SECONDS = 5.0
 """Time for the streams to end when the server stops."""
 
@@ -79,7 +75,7 @@ class StreamServer:
         self._tls = tls
         self._proxy: TlsProxy | None = None
         self._streams: dict[int, HospitalStream] = {}
-        self._refusals = BoundedCache[tuple[str, str], Reminder](MOST_REFUSALS)
+        self._callers = Callers(lambda who: self._report("refused", who))
         self._closing = False
 
     async def listen(self, address: str) -> int:
@@ -97,7 +93,8 @@ class StreamServer:
             await self._server.start()
             if self._tls:
                 host, _, outer_port = address.rpartition(":")
-                self._proxy = TlsProxy(self._tls.server_context(), self._report_refusal)
+                self._proxy = TlsProxy(self._tls.server_context(), self._callers.report_refusal)
+                self._callers.proxy = self._proxy
                 port = await self._proxy.open(host, int(outer_port), inner_port=port)
         except (RuntimeError, OSError):
             await self._server.stop(None)
@@ -161,35 +158,14 @@ class StreamServer:
         except Exception as error:  # noqa: BLE001
             logging.getLogger(__name__).warning("%s %s was not reported (%s)", who, what, type(error).__name__)
 
-    def _report_refusal(self, peer: str, why: str) -> None:
-        """Report a refused caller; a host that tries again and again for the same reason is reported more and more rarely."""
-        host = peer.rpartition(":")[0]
-        if self._refusals.get((host, why), Reminder).is_due(why):
-            self._report("refused", f"{peer}: {why}" if peer else why)
-
     # --- callers --------------------------------------------------------------------------------------------------------
-
-    def _caller(self, context: Any) -> Caller:
-        metadata = dict(context.invocation_metadata() or ())
-        peer = unquote(context.peer()).removeprefix("ipv4:").removeprefix("ipv6:")
-        if self._proxy is None:
-            return Caller(peer, read_name(metadata), None, metadata)
-        verified = self._proxy.peer(int(peer.rpartition(":")[2]))
-        if verified is None:
-            # Another program on this machine found the port behind the proxy.
-            raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, f"{peer} did not come through the TLS proxy")
-        return Caller(verified.peer, read_name(metadata), verified.name, metadata)
-
-    async def _refuse(self, context: Any, refusal: RefusedError, peer: str = "") -> None:
-        self._report_refusal(peer, str(refusal))
-        await context.abort(refusal.code, str(refusal))
 
     async def _check(self, request: bytes, context: Any) -> bytes:
         """The reply to the preflight check of a hospital; it does not change the run."""
         try:
-            caller = self._caller(context)
+            caller = self._callers.read(context)
         except RefusedError as refusal:
-            await self._refuse(context, refusal)
+            await self._callers.refuse(context, refusal)
         try:
             self.admission.check_identity(caller)
         except RefusedError as refusal:  # not reported as a refusal, since the hospital did not try to join
@@ -219,11 +195,11 @@ class StreamServer:
     async def _join(self, _: object, context: Any) -> None:
         peer = ""
         try:
-            caller = self._caller(context)
+            caller = self._callers.read(context)
             peer = caller.peer
             self.admission.check(caller, {stream.hospital for stream in self._streams.values()})
         except RefusedError as refusal:
-            await self._refuse(context, refusal, peer)
+            await self._callers.refuse(context, refusal, peer)
         stream = self._open_stream(caller.hospital)
         try:
             await stream.converse(context, self._receive)

@@ -56,11 +56,6 @@ class ServiceServer(StreamServer):
             self._leave(stream)
         self._on_change = self._on_idle
 
-    async def _refuse(self, context: Any, refusal: RefusedError, peer: str = "") -> None:
-        if refusal.code == grpc.StatusCode.UNAVAILABLE:  # between two runs hospitals try again and again
-            await context.abort(refusal.code, str(refusal))
-        await super()._refuse(context, refusal, peer)
-
 
 class ServiceGrid(GrpcGrid):
     """Flower's `Grid` for the runs of a service, one after the other, over one port."""
