@@ -15,6 +15,7 @@ from fedhealth.data.dataset_writer import Origin, client_file, write_dataset
 from fedhealth.data.partition import SPLITS_WITH_ALPHA, deal_out
 from fedhealth.data.partition_plot import draw_hospitals
 from fedhealth.data.partition_table import hospital_table
+from fedhealth.data.schema_file import load_schema
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.load import load_source
 from fedhealth.data.sources.readings import Answers
@@ -27,8 +28,10 @@ PICTURE = "hospitals.svg"
 def main(argv: Sequence[str] | None = None) -> None:
     """Load the patients, divide them among hospitals, write the files, show how the hospitals differ."""
     settings = parse_flags(DatasetSettings, argv)
+    schema = load_schema(settings.schema)
     source = load_source(
         settings.source,
+        schema=schema,
         url=settings.url,
         patients=settings.patients,
         seed=settings.seed,
@@ -40,13 +43,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in source.warnings:
         warn(line)
     hospitals = deal_out(
-        source.table, split=settings.split, clients=settings.clients, alpha=settings.alpha, seed=settings.seed
+        source.table, schema, split=settings.split, clients=settings.clients, alpha=settings.alpha, seed=settings.seed
     )
-    for line in write_dataset(settings.out, source.table, hospitals, origin_of(source, settings)):
+    for line in write_dataset(settings.out, source.table, hospitals, origin_of(source, settings), schema):
         warn(line)
     title = f"How {len(hospitals)} hospitals differ: {settings.split} split"
-    write_file(settings.out / PICTURE, draw_hospitals(hospitals, title=title))
-    say(hospital_table(hospitals, terminal=sys.stdout.isatty()))
+    write_file(settings.out / PICTURE, draw_hospitals(schema, hospitals, title=title))
+    say(hospital_table(schema, hospitals, terminal=sys.stdout.isatty()))
     say_next_steps(settings.out, hospitals)
 
 

@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for warning in tls.warnings if tls else ():
         warn(warning)
     with opened_run(settings, warn) as run, opened_screens(settings, run.folder, say, warn) as screens:
-        grid = GrpcGrid(run.settings.to_run_config(), run.settings.hospitals, screens.show_link, tls, settings.allow)
+        config, number = run.settings.to_run_config(), run.settings.hospitals
+        grid = GrpcGrid(config, number, screens.show_link, tls, settings.allow, schema=run.schema)
         if run.past:  # a run that goes on has begun already: only its hospitals may join
             grid.admit_only(run.past.remaining)
         with grid.listening(settings.address) as run.address:
@@ -41,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             link = "TLS" if tls else "plain text"
             writer = FolderWriter(run.folder, settings.keep, settings.max_wait, warn, link)
             app = make_server_app(
-                *screens.listeners, writer=writer, admission=grid, max_wait=settings.max_wait, past=run.past
+                *screens.listeners,
+                writer=writer,
+                admission=grid,
+                max_wait=settings.max_wait,
+                past=run.past,
+                schema=run.schema,
             )
             app(grid, grid.context)
     write_report(run.folder)

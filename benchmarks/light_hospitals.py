@@ -21,7 +21,8 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 from numpy.typing import NDArray
 
-from fedhealth.data.preprocessing import NUM_NUMBERS, encoded_names
+from fedhealth.data.preprocessing import encoded_names
+from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.transport.messages import METHOD, RUN_ID, agreement
 from fedhealth.transport.options import client_options
@@ -92,7 +93,7 @@ async def _live(address: str, names: Sequence[str], contents: Sequence[Mapping[s
 async def _answer(address: str, name: str, contents: Mapping[str, bytes]) -> None:
     """One hospital, from joining to the end of the run."""
     options = client_options()
-    metadata = (*agreement().items(), ("hospital-bin", name.encode()))
+    metadata = (*agreement(heart_disease()).items(), ("hospital-bin", name.encode()))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)
         while (request := _metadata(await stream.read())) is not None:
@@ -130,7 +131,7 @@ def reply_to(request: ProtoMetadata, content: bytes) -> bytes:
 
 def default_weights() -> Weights:
     """Weights with the names and shapes of the default model's."""
-    num_inputs = len(encoded_names(missing_indicators=True))
+    num_inputs = len(encoded_names(heart_disease(), missing_indicators=True))
     shapes = {
         "logistic/log_odds/kernel": (num_inputs, 1),
         "logistic/log_odds/bias": (1,),
@@ -154,7 +155,8 @@ def contents(weights: Weights) -> dict[str, RecordDict]:
     labels = np.arange(TEST_PATIENTS) % 2
     histogram = score_histogram(np.clip(generator.normal(0.35 + 0.3 * labels, 0.2), 0, 1), labels)
     # These, and the subgroup below, of fewer patients than any hospital of the benchmarks declares.
-    moments = setup.encode_moments(setup.MomentSums((10,) * NUM_NUMBERS, (500.0,) * NUM_NUMBERS))
+    numbers = len(heart_disease().numbers)
+    moments = setup.encode_moments(setup.MomentSums((10,) * numbers, (500.0,) * numbers))
     return {
         setup.FIRST_MOMENTS: moments,
         setup.SECOND_MOMENTS: moments,
@@ -162,7 +164,7 @@ def contents(weights: Weights) -> dict[str, RecordDict]:
         TRAIN: encode_train_reply(TrainReply(weights, TRAIN_PATIENTS, 0.5)),
         EVALUATE: encode_evaluate_reply(EvaluateReply(Histogram(histogram.num_examples, **vars(histogram)))),
         finalization.IMPORTANCE: finalization.encode_importance(None),
-        finalization.SUBGROUPS: finalization.encode_subgroups({"60 and over": (5, 0, 0, 0)}),
+        finalization.SUBGROUPS: finalization.encode_subgroups({"age 60 and over": (5, 0, 0, 0)}),
         finalization.FINISH: finalization.encode_finish_reply({}),
     }
 
@@ -175,7 +177,7 @@ def encode_contents(weights: Weights) -> dict[str, bytes]:
 def description(name: str) -> RecordDict:
     """The reply to `DESCRIBE` of a hospital with that name."""
     counts = (TRAIN_PATIENTS, TEST_PATIENTS, TEST_PATIENTS // 2)
-    return setup.encode_description(setup.Description(name, "synthetic", *counts))
+    return setup.encode_description(setup.Description(name, "synthetic", heart_disease().fingerprint, *counts))
 
 
 def _encode(content: RecordDict) -> bytes:

@@ -65,15 +65,15 @@ def main() -> None:
 def make_examples() -> tuple["Examples", "Examples"]:
     """Model input of 200 training and 60 test patients, synthetic."""
     from fedhealth.data import preprocessing
-    from fedhealth.data.schema import FEATURE_NAMES, TARGET
+    from fedhealth.data.sources.heart import FEATURE_NAMES, HEART, TARGET
     from fedhealth.data.sources.synthetic import sample_patients
     from fedhealth.models.local_training import Examples
 
     table = sample_patients(920, 0).iloc[: NUM_TRAIN + NUM_TEST]
     features = table[list(FEATURE_NAMES)].to_numpy(dtype=np.float64)
     labels = table[TARGET].to_numpy(dtype=np.float32)
-    encoded = preprocessing.encode(features, FederationSettings().missing_indicators)
-    inputs = preprocessing.standardise(encoded, preprocessing.local_standardisation(features[:NUM_TRAIN]))
+    encoded = preprocessing.encode(HEART, features, FederationSettings().missing_indicators)
+    inputs = preprocessing.standardise(encoded, preprocessing.local_standardisation(HEART, features[:NUM_TRAIN]))
     return Examples(inputs[:NUM_TRAIN], labels[:NUM_TRAIN]), Examples(inputs[NUM_TRAIN:], labels[NUM_TRAIN:])
 
 

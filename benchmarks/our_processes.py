@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
+from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.transport.protocol.evaluation import (
     EvaluateReply,
@@ -40,21 +41,21 @@ def make_hospitals(folder: Path) -> list[Path]:
     from fedhealth.data.dataset_writer import client_file, csv_bytes
     from fedhealth.data.hospital import load_hospital
     from fedhealth.data.patients import split_patients
-    from fedhealth.data.schema import HOSPITAL
+    from fedhealth.data.sources.heart import HEART, HOSPITAL
     from fedhealth.data.sources.synthetic import sample_patients
 
     settings, files, splits = FederationSettings(), [], []
     for client, (_, rows) in enumerate(sample_patients(920, 0).groupby(HOSPITAL, sort=False), start=1):
         files.append(folder / client_file(client))
-        files[-1].write_bytes(csv_bytes(rows))
+        files[-1].write_bytes(csv_bytes(HEART, rows))
         splits.append(split_patients(load_hospital(files[-1]).patients, settings.test_share, settings.seed))
     # Over all training rows, because the federation's two passes over sums give the same numbers.
     everybody = np.concatenate([train.features for train, _ in splits])
-    standardisation = preprocessing.local_standardisation(everybody)
+    standardisation = preprocessing.local_standardisation(HEART, everybody)
     for file, split in zip(files, splits, strict=True):
         examples: dict[str, Any] = {}
         for part, patients in zip(("train", "test"), split, strict=True):
-            encoded = preprocessing.encode(patients.features, settings.missing_indicators)
+            encoded = preprocessing.encode(HEART, patients.features, settings.missing_indicators)
             examples[f"{part}_inputs"] = preprocessing.standardise(encoded, standardisation)
             examples[f"{part}_labels"] = patients.labels
         np.savez(file.with_suffix(".npz"), **examples)
@@ -154,7 +155,9 @@ def light_app(examples: Path) -> ClientApp:
 def describe(name: str, data: dict[str, Any]) -> RecordDict:
     """The hospital's description."""
     train, test = data["train_labels"], data["test_labels"]
-    return encode_description(Description(name, "synthetic", len(train), len(test), int(test.sum())))
+    return encode_description(
+        Description(name, "synthetic", heart_disease().fingerprint, len(train), len(test), int(test.sum()))
+    )
 
 
 def train_alone(orders: Connection, files: list[Path]) -> None:

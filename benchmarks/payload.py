@@ -69,11 +69,14 @@ def require_same_model(weights: "Weights") -> None:
     """Check that the light hospitals' weights have the shapes of the default model, built here by Keras."""
     from fedhealth.config.federation import FederationSettings
     from fedhealth.data.preprocessing import encoded_names
+    from fedhealth.data.schema_file import heart_disease
 
     with silenced_stderr():
         from fedhealth.models.keras_models import build_model, weight_names
 
-    model = build_model(name=FederationSettings().model, num_inputs=len(encoded_names(missing_indicators=True)), seed=0)
+    model = build_model(
+        name=FederationSettings().model, num_inputs=len(encoded_names(heart_disease(), missing_indicators=True)), seed=0
+    )
     real = dict(zip(weight_names(model), (tuple(weight.shape) for weight in model.weights), strict=True))
     if real != {name: weight.shape for name, weight in weights.items()}:
         raise SystemExit(f"benchmarks/light_hospitals.py: the default model is now {real}")

@@ -14,8 +14,8 @@ import numpy as np
 from experiments.splits import Case, take
 from fedhealth.common.errors import UsageError
 from fedhealth.data.patients import Patients
-from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.data.sources.canonical_table import MISSING, split_lines
+from fedhealth.data.sources.heart import FEATURE_NAMES
 from fedhealth.data.sources.uci import HOSPITAL_OF_FILE, read_four
 
 LEFT_OUT = [FEATURE_NAMES.index(name) for name in ("slope", "ca", "thal")]

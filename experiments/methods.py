@@ -23,6 +23,7 @@ from fedhealth.config.federation import ADAPTIVE, PLAIN_TO_ADAPTIVE, FederationS
 from fedhealth.config.federation_flags import StrategyName
 from fedhealth.data.hospital import Hospital
 from fedhealth.data.patients import Patients
+from fedhealth.data.schema import Schema
 from fedhealth.models.recalibration import fit_intercept, fit_prevalence
 from fedhealth.server.app import federate
 from fedhealth.server.events import Event, RunFinished
@@ -34,31 +35,33 @@ AT_EPSILON = ", epsilon "
 """Separates the strategy and the epsilon in the name of a method."""
 
 
-def train_model(train: Mapping[str, Rows], settings: FederationSettings, trainers: Trainers) -> Model:
+def train_model(schema: Schema, train: Mapping[str, Rows], settings: FederationSettings, trainers: Trainers) -> Model:
     """The model of one federated run in this process, with the same apps as over the network."""
     events: list[Event] = []
     # The study's data are public, so no sum is suppressed; a real hospital suppresses sums over fewer than 5 patients.
     chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1, importance=False, personalise="none")
     apps = {
-        name: make_client_app(study_hospital(name, rows.patients, [chosen.seed, place], trainers))
+        name: make_client_app(study_hospital(schema, name, rows.patients, [chosen.seed, place], trainers))
         for place, (name, rows) in enumerate(train.items())
     }
-    federate(InProcessGrid(apps, chosen.to_run_config()), chosen, events.append, max_wait=1.0)
+    federate(InProcessGrid(apps, chosen.to_run_config()), chosen, events.append, max_wait=1.0, schema=schema)
     finished = events[-1]
     if not isinstance(finished, RunFinished) or finished.standardisation is None:
         raise ValueError("the run of a study must finish and have a common standardisation")
     return Model(
         [read_array(array) for array in finished.weights.values()],
         finished.standardisation,
-        LocalModel(chosen, trainers),
+        LocalModel(schema, chosen, trainers),
     )
 
 
-def study_hospital(name: str, train: Patients, noise_seed: Sequence[int], trainers: Trainers) -> HospitalData:
+def study_hospital(
+    schema: Schema, name: str, train: Patients, noise_seed: Sequence[int], trainers: Trainers
+) -> HospitalData:
     """A hospital that trains on these patients; its noise is seeded, which is safe because a study's patients are public."""
     # It also evaluates on them, which has no effect; the case's test patients are not part of the run.
     return HospitalData(
-        Hospital(name, name, train, "study", ()),
+        Hospital(name, name, train, schema, "study", ()),
         trainers,
         HospitalLimits(min_count=1),
         noise_source=NoiseSource([*noise_seed, len(train)]),
@@ -77,17 +80,17 @@ def run_case(
     base = dataclasses.replace(settings, seed=case.seed, missing_indicators=case.missing_indicators)
     alone = dataclasses.replace(base, strategy="fedavg", hospitals=1)
     if case.test.keys() <= case.train.keys():
-        local = {name: train_model({name: case.train[name]}, alone, trainers) for name in case.test}
+        local = {name: train_model(case.schema, {name: case.train[name]}, alone, trainers) for name in case.test}
         yield "local", {name: to_risks(local[name].log_odds(rows.patients)) for name, rows in case.test.items()}
     for strategy in strategies:
         rate = settings.learning_rate / (PLAIN_TO_ADAPTIVE if strategy in ADAPTIVE else 1.0)
         chosen = dataclasses.replace(base, strategy=strategy, hospitals=len(case.train), learning_rate=rate)
-        model = train_model(case.train, chosen, trainers)
+        model = train_model(case.schema, case.train, chosen, trainers)
         yield from with_personal(f"federated {strategy}", model, case, finetuned=True)
         for epsilon in epsilons if strategy == strategies[0] else ():
-            private = train_model(case.train, dataclasses.replace(chosen, dp_epsilon=epsilon), trainers)
+            private = train_model(case.schema, case.train, dataclasses.replace(chosen, dp_epsilon=epsilon), trainers)
             yield from with_personal(f"federated {strategy}{AT_EPSILON}{epsilon:g}", private, case, finetuned=False)
-    central = train_model({"central": pool(case.train)}, alone, trainers)
+    central = train_model(case.schema, {"central": pool(case.train)}, alone, trainers)
     yield from with_personal("central", central, case, finetuned=False)
 
 

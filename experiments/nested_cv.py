@@ -50,7 +50,7 @@ def run_chosen(
         missing_indicators=case.missing_indicators,
         hospitals=len(case.train),
     )
-    yield from with_personal(CHOSEN, train_model(case.train, best, trainers), case, finetuned=False)
+    yield from with_personal(CHOSEN, train_model(case.schema, case.train, best, trainers), case, finetuned=False)
 
 
 def training_folds(case: Case) -> Iterator[Case]:
@@ -85,7 +85,9 @@ def inner_loss(cases: Sequence[Case], settings: FederationSettings, trainers: Tr
         chosen = dataclasses.replace(
             settings, seed=case.seed, missing_indicators=case.missing_indicators, hospitals=len(case.train)
         )
-        for _, risks in with_personal(CHOSEN, train_model(case.train, chosen, trainers), case, finetuned=False):
+        for _, risks in with_personal(
+            CHOSEN, train_model(case.schema, case.train, chosen, trainers), case, finetuned=False
+        ):
             for name, values in risks.items():
                 ill = case.test[name].patients.labels > 0.5
                 right = np.where(ill, values, 1 - values)

@@ -8,7 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedhealth.data.patients import Patients
-from fedhealth.data.schema import FEATURE_NAMES, HOSPITAL, TARGET
+from fedhealth.data.schema import Schema
+from fedhealth.data.sources.heart import HEART
+from fedhealth.data.validation import labels_of
 
 NUM_FOLDS = 5
 SMALL_SIZES = (15, 30, 60)
@@ -36,16 +38,17 @@ class Case:
     train: Mapping[str, Rows]
     test: Mapping[str, Rows]
     missing_indicators: bool = True
+    schema: Schema = HEART
 
 
-def patients_of(table: pd.DataFrame) -> dict[str, Patients]:
-    """Canonical table -> hospital name -> its patients, in the table's order."""
+def patients_of(schema: Schema, table: pd.DataFrame) -> dict[str, Patients]:
+    """Table -> hospital name -> its patients, in the table's order."""
     return {
         str(name): Patients(
-            features=rows[list(FEATURE_NAMES)].to_numpy(dtype=np.float64),
-            labels=rows[TARGET].to_numpy(dtype=np.float32),
+            features=rows[list(schema.feature_names)].to_numpy(dtype=np.float64),
+            labels=labels_of(schema, rows),
         )
-        for name, rows in table.groupby(HOSPITAL, sort=False)
+        for name, rows in table.groupby(schema.hospital, sort=False)
     }
 
 

@@ -20,6 +20,7 @@ from fedhealth.common.atomic_files import write_file
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
 from fedhealth.data.sources.canonical_table import Source
+from fedhealth.data.sources.heart import HEART
 from fedhealth.data.sources.load import load_source
 from fedhealth.metrics.ranking import only_class
 
@@ -88,7 +89,7 @@ def run_study(
 
 def make_cases(protocol: str, source: Source, path: Path, seeds: int) -> Iterator[tuple[str, Iterable[Case]]]:
     """Yield (name, cases) of a protocol; `small` has one pair per size."""
-    hospitals = patients_of(source.table)
+    hospitals = patients_of(HEART, source.table)
     if protocol == "flamby":
         yield protocol, flamby_cases(path, seeds)
     elif protocol == "cv":

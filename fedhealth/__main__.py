@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "doctor": (DoctorSettings, "check on a hospital's computer whether it is ready to take part"),
     "simulate": (SimulateSettings, "run a whole federation on this machine, with few or very many hospitals"),
     "receipts": (ReceiptsSettings, "verify and summarise a hospital's record of what it has sent"),
-    "predict": (PredictSettings, "predict the risk of heart disease for new patients with a run's model"),
+    "predict": (PredictSettings, "predict the risks of new patients with a run's model"),
     "export": (ExportSettings, "export a run's model to Keras, ONNX or TensorFlow Lite"),
     "report": (ReportSettings, "write report.html and MODEL_CARD.md of a run, or compare several runs"),
 }
@@ -44,7 +44,11 @@ def all_flags() -> Any:
     """The settings of all commands as a union of tyro subcommands."""
     import tyro
 
-    flags = (Annotated[kind, tyro.conf.subcommand(name, description=what)] for name, (kind, what) in COMMANDS.items())
+    from fedhealth.cli.patient_flags import predict_settings
+    from fedhealth.data.schema_file import heart_disease
+
+    kinds = {**COMMANDS, "predict": (predict_settings(heart_disease()), COMMANDS["predict"][1])}
+    flags = (Annotated[kind, tyro.conf.subcommand(name, description=what)] for name, (kind, what) in kinds.items())
     return functools.reduce(operator.or_, flags)
 
 

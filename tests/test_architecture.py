@@ -42,7 +42,7 @@ def run_python(program: str, folder: Path) -> str:
         ),
         (
             "fedhealth.client.app, fedhealth.transport.grpc.client, client",
-            {"tensorflow", "keras", "pandera", "matplotlib"},
+            {"tensorflow", "keras", "sklearn", "matplotlib"},
         ),
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 
 import fedhealth
 from fedhealth.__main__ import COMMANDS as FEDHEALTH_COMMANDS
+from fedhealth.data.sources.heart import HEART
 from tests.support.hospital_files import write_hospitals
 from tests.support.processes import ANY_PORT, ROOT, Process, recorded_calls
 
@@ -136,7 +137,7 @@ def test_the_number_of_weights_in_the_readme_is_the_default_models() -> None:
     from fedhealth.models.numpy_training import NumpyTrainer
 
     settings = FederationSettings()
-    num_inputs = len(encoded_names(settings.missing_indicators))
+    num_inputs = len(encoded_names(HEART, settings.missing_indicators))
     weights = NumpyTrainer(settings.model, num_inputs, learning_rate=1, batch_size=1, seed=0).initial_weights()
     assert f"({sum(weight.size for weight in weights)} numbers by default)" in README
 

@@ -17,10 +17,10 @@ from fedhealth.data import preprocessing
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import split_patients
 from fedhealth.data.preprocessing import Moments
-from fedhealth.data.schema import TARGET
+from fedhealth.data.sources.heart import HEART, TARGET
 from fedhealth.metrics.calibration import compute_calibration
 from fedhealth.metrics.histogram import add_histograms
-from fedhealth.metrics.subgroups import GROUPS
+from fedhealth.metrics.subgroups import find_divisions
 from fedhealth.server.app import make_server_app
 from fedhealth.server.events import Event, RunFinished, RunStarted
 from fedhealth.server.records import RoundRecord
@@ -29,6 +29,8 @@ from fedhealth.transport.messages import node_id_of
 from tests.support.hospital_apps import make_app
 from tests.support.hospital_files import write_hospitals
 from tests.support.runs import QUICK, run_federation
+
+GROUPS = [group for groups in find_divisions(HEART).values() for group in groups]
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +62,16 @@ def test_the_pooled_metrics_equal_sklearns_on_pooled_scores(hospitals: dict[str,
     settings = finished.settings
     from fedhealth.models.training import Trainer
 
-    num_inputs = len(preprocessing.encoded_names(settings.missing_indicators))
+    num_inputs = len(preprocessing.encoded_names(HEART, settings.missing_indicators))
     trainer = Trainer(settings.model, num_inputs, settings.learning_rate, settings.batch_size, settings.seed)
     tests = [
         split_patients(load_hospital(path).patients, settings.test_share, settings.seed)[1]
         for path in hospitals.values()
     ]
     labels = np.concatenate([test.labels for test in tests])
-    encoded = preprocessing.encode(np.concatenate([test.features for test in tests]), settings.missing_indicators)
+    encoded = preprocessing.encode(
+        HEART, np.concatenate([test.features for test in tests]), settings.missing_indicators
+    )
     risks = trainer.predict(final_weights(events), preprocessing.standardise(encoded, finished.standardisation))
     union = finished.rounds[-1].pooled
     assert union.num_examples == len(labels)
@@ -83,7 +87,7 @@ def test_the_federations_standardisation_equals_that_of_pooled_rows(hospitals: d
     assert isinstance(finished, RunFinished)
     assert finished.standardisation is not None
     trains = [split_patients(load_hospital(path).patients, 0.25, 0)[0].features for path in hospitals.values()]
-    pooled = preprocessing.local_standardisation(np.concatenate(trains))
+    pooled = preprocessing.local_standardisation(HEART, np.concatenate(trains))
     np.testing.assert_allclose(finished.standardisation.means, pooled.means, rtol=1e-12)
     np.testing.assert_allclose(finished.standardisation.stds, pooled.stds, rtol=1e-12)
 
@@ -156,7 +160,7 @@ HISTOGRAM = {
     "squared-error": float,
 }
 MAY_LEAVE: dict[str, dict[str, object]] = {
-    "query.describe": {"hospital": {"name": str, "source": str, "split-hash": str}, "counts": COUNTS},
+    "query.describe": {"hospital": {"name": str, "source": str, "schema": str, "split-hash": str}, "counts": COUNTS},
     "query.first_moments": MOMENTS,
     "query.second_moments": MOMENTS,
     "query.initial_weights": {"arrays": WEIGHTS},
@@ -200,7 +204,10 @@ def form_of_value(value: object) -> object:
 VALIDATION_COUNTS = {**COUNTS, "validation-patients": int, "validation-ill": int}
 MAY_LEAVE_FOR_CHOICES = {
     **MAY_LEAVE,
-    "query.describe": {"hospital": {"name": str, "source": str, "split-hash": str}, "counts": VALIDATION_COUNTS},
+    "query.describe": {
+        "hospital": {"name": str, "source": str, "schema": str, "split-hash": str},
+        "counts": VALIDATION_COUNTS,
+    },
     "query.label_counts": {"labels": {"healthy": int, "ill": int}},
     "evaluate": {"metrics": HISTOGRAM, "validation": HISTOGRAM},
 }

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.synthetic_statistics.fit import FEW, fit_statistics
-from fedhealth.data import schema
+from fedhealth.data.patients import SYNTHETIC_PREFIX
 from fedhealth.data.sources.fitted import FittedStatistics, FloatArray
+from fedhealth.data.sources.heart import FEATURE_NAMES, HEART, HOSPITAL, HOSPITALS, LABEL, TARGET
 from fedhealth.data.sources.synthetic import sample_patients
 
-FEATURES = list(schema.FEATURE_NAMES)
+FEATURES = list(FEATURE_NAMES)
 LARGE = 20_000
 """Number of synthetic patients for marginals, large enough that sampling noise is small."""
 FOLDS = 5
@@ -63,15 +64,15 @@ def make_classifier() -> Any:
 
     numbers = make_pipeline(SimpleImputer(add_indicator=True), StandardScaler())
     columns = make_column_transformer(
-        (numbers, [column.name for column in schema.NUMBERS]),
-        (OneHotEncoder(handle_unknown="ignore"), [column.name for column in schema.CATEGORIES]),
+        (numbers, [column.name for column in HEART.numbers]),
+        (OneHotEncoder(handle_unknown="ignore"), [column.name for column in HEART.categories]),
     )
     return make_pipeline(columns, LogisticRegression(max_iter=1000))
 
 
 def predict_risk(train: pd.DataFrame, test: pd.DataFrame) -> FloatArray:
     """Train on one table -> risk of every patient of the other, shape (num_test_patients,)."""
-    classifier = make_classifier().fit(train[FEATURES], train[schema.TARGET])
+    classifier = make_classifier().fit(train[FEATURES], train[TARGET])
     return np.asarray(classifier.predict_proba(test[FEATURES])[:, 1], dtype=np.float64)
 
 
@@ -79,7 +80,7 @@ def auroc(patients: pd.DataFrame, risks: FloatArray) -> float:
     """AUROC, pooled over all hospitals."""
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(patients[schema.TARGET], risks))
+    return float(roc_auc_score(patients[TARGET], risks))
 
 
 def measure_transfer(real: pd.DataFrame, seed: int) -> float:
@@ -109,7 +110,7 @@ def cross_predict(real: pd.DataFrame, prepare: Callable[[pd.DataFrame], pd.DataF
     """Risk of every patient from a model trained on `prepare(the other folds)`."""
     from sklearn.model_selection import StratifiedKFold
 
-    groups = real[schema.HOSPITAL] + real[schema.TARGET].astype(str)
+    groups = real[HOSPITAL] + real[TARGET].astype(str)
     risks = np.empty(len(real))
     for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(real, groups):
         risks[test] = predict_risk(prepare(real.iloc[train]), real.iloc[test])
@@ -118,9 +119,9 @@ def cross_predict(real: pd.DataFrame, prepare: Callable[[pd.DataFrame], pd.DataF
 
 def pair_hospitals(sampled: pd.DataFrame, real: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """Yield (name, synthetic patients, real patients) of each hospital."""
-    for name in schema.HOSPITALS:
-        is_synthetic = sampled[schema.HOSPITAL] == schema.SYNTHETIC_PREFIX + name
-        yield name, sampled[is_synthetic], real[real[schema.HOSPITAL] == name]
+    for name in HOSPITALS:
+        is_synthetic = sampled[HOSPITAL] == SYNTHETIC_PREFIX + name
+        yield name, sampled[is_synthetic], real[real[HOSPITAL] == name]
 
 
 def compare_means(sampled: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]:
@@ -128,7 +129,7 @@ def compare_means(sampled: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]
     return {
         f"{name} {column.name}": abs(float((a[column.name].mean() - b[column.name].mean()) / b[column.name].std()))
         for name, a, b in pair_hospitals(sampled, real)
-        for column in schema.NUMBERS
+        for column in HEART.numbers
         if b[column.name].count() >= FEW
     }
 
@@ -138,7 +139,7 @@ def compare_codes(sampled: pd.DataFrame, real: pd.DataFrame) -> dict[str, float]
     return {
         f"{name} {column.name} {code}": abs(float((a[column.name].dropna() == code).mean() - (known == code).mean()))
         for name, a, b in pair_hospitals(sampled, real)
-        for column in (*schema.CATEGORIES, schema.LABEL)
+        for column in (*HEART.categories, LABEL)
         if len(known := b[column.name].dropna()) >= FEW
         for code in column.codes
     }

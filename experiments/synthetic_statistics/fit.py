@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedhealth.data import schema
+from fedhealth.data.patients import SYNTHETIC_PREFIX
 from fedhealth.data.sources.fitted import (
     COLUMNS,
     DECIMALS,
@@ -21,6 +21,7 @@ from fedhealth.data.sources.fitted import (
     FloatArray,
     pattern_columns,
 )
+from fedhealth.data.sources.heart import FEATURE_NAMES, HOSPITAL, HOSPITALS, TARGET
 
 LEAST = 5
 """The least number of patients of any statistic; counts are rounded to multiples of it, and so are their differences."""
@@ -40,10 +41,10 @@ def fit_statistics(patients: pd.DataFrame) -> FittedStatistics:
     Parameters
     ----------
     patients : DataFrame
-        The canonical table (`schema.COLUMN_NAMES`); of a synthetic one, the prefix of the hospitals' names is ignored.
+        The canonical table (`COLUMN_NAMES`); of a synthetic one, the prefix of the hospitals' names is ignored.
     """
-    names = patients[schema.HOSPITAL].str.removeprefix(schema.SYNTHETIC_PREFIX)
-    hospitals = {name: split_groups(patients[names == name]) for name in schema.HOSPITALS}
+    names = patients[HOSPITAL].str.removeprefix(SYNTHETIC_PREFIX)
+    hospitals = {name: split_groups(patients[names == name]) for name in HOSPITALS}
     scores = {
         name: {group: normal_scores(rows) for group, rows in groups.items()} for name, groups in hospitals.items()
     }
@@ -62,7 +63,7 @@ def fit_statistics(patients: pd.DataFrame) -> FittedStatistics:
 
 def split_groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Split into the healthy and the ill."""
-    return {group: patients[patients[schema.TARGET] == target] for target, group in enumerate(GROUPS)}
+    return {group: patients[patients[TARGET] == target] for target, group in enumerate(GROUPS)}
 
 
 def measure_ends(rows: pd.DataFrame) -> dict[str, list[float]]:
@@ -102,7 +103,7 @@ def publish_counts(counts: pd.Series) -> dict[Any, int]:
 
 def missing_patterns(rows: pd.DataFrame) -> pd.Series:
     """The missing columns of every patient as text: `"slope ca thal"`, or `"none"`."""
-    names = np.array(schema.FEATURE_NAMES)
+    names = np.array(FEATURE_NAMES)
     missing = rows[list(names)].isna().to_numpy()
     return pd.Series([" ".join(names[row]) or "none" for row in missing], index=rows.index, dtype="str")
 

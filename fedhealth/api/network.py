@@ -55,13 +55,21 @@ class Server:
         collector = RoundCollector(on_round)
         with opened_run(settings, warn) as opened, opened_screens(settings, opened.folder, say, warn) as screens:
             federation, past = opened.settings, opened.past
-            grid = GrpcGrid(federation.to_run_config(), federation.hospitals, screens.show_link, tls, settings.allow)
+            config, number = federation.to_run_config(), federation.hospitals
+            grid = GrpcGrid(config, number, screens.show_link, tls, settings.allow, schema=opened.schema)
             if past:
                 grid.admit_only(past.remaining)
             link = "TLS" if tls else "plain text"
             writer = FolderWriter(opened.folder, settings.keep, settings.max_wait, warn, link)
             listeners: list[OnEvent] = [*screens.listeners, collector]
-            app = make_server_app(*listeners, writer=writer, admission=grid, max_wait=settings.max_wait, past=past)
+            app = make_server_app(
+                *listeners,
+                writer=writer,
+                admission=grid,
+                max_wait=settings.max_wait,
+                past=past,
+                schema=opened.schema,
+            )
             with grid.listening(settings.address) as opened.address:
                 say(f"listening on {opened.address}{' with TLS' if tls else ''}")
                 app(grid, grid.context)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fedhealth.client.trainers import Trainer
+    from fedhealth.data.schema import Schema
     from fedhealth.metrics.histogram import Metrics
 
 COLUMNS = ("loss", "accuracy", "auroc", "sensitivity", "specificity", "brier")
@@ -70,10 +71,11 @@ class RunModel:
 
     weights: "Mapping[str, NDArray[np.float32]]" = field(repr=False)
     """By name, such as `log_odds/kernel`."""
+    _schema: "Schema" = field(repr=False)
     _risks: "Callable[[NDArray[np.float64]], NDArray[np.float32]]" = field(repr=False)
 
     def predict(self, patients: "pd.DataFrame") -> "NDArray[np.float32]":
-        """Risk (num_patients,) of heart disease, from 0 to 1, of patients in the columns of data/README.md.
+        """Risk (num_patients,) from 0 to 1, of patients in the columns of the run's schema.
 
         Raises
         ------
@@ -82,7 +84,7 @@ class RunModel:
         """
         from fedhealth.data.new_patients import read_new_patients
 
-        checked = read_new_patients(to_csv(patients, "patients"), Path("patients"))
+        checked = read_new_patients(to_csv(self._schema, patients, "patients"), Path("patients"), self._schema)
         for line in checked.warnings:
             warnings.warn(line, stacklevel=2)
         return self._risks(checked.features)
@@ -129,22 +131,25 @@ class Run:
         UsageError
             Each hospital standardised with its own means (scaling="local"): no model is fit for other patients.
         """
-        finished = self._finished
+        finished, schema = self._finished, self._finished.schema
         weights = {name: read_array(array) for name, array in finished.weights.items()}
         standardisation, indicators = finished.standardisation, finished.settings.missing_indicators
         if standardisation is None:
             raise UsageError('scaling="local": each hospital has its own means, so no model is fit for other patients')
         if "model" not in finished.objects:
             about = describe_settings(finished).settings
-            saved = SavedModel(dense_layers(weights), standardisation, indicators, about)
-            return RunModel(weights, lambda features: predict_risks(saved, features))
+            saved = SavedModel(schema, dense_layers(weights), standardisation, indicators, about)
+            return RunModel(weights, schema, lambda features: predict_risks(saved, features))
         trainer = self._trainer
         if trainer is None:
             raise UsageError("the program that built this model has it; here are only its weights")
         ordered = list(weights.values())
         return RunModel(
             weights,
-            lambda features: trainer.predict(ordered, standardise(encode(features, indicators), standardisation)),
+            schema,
+            lambda features: trainer.predict(
+                ordered, standardise(encode(schema, features, indicators), standardisation)
+            ),
         )
 
     def save(self, folder: str | Path) -> Path:

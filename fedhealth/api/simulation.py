@@ -10,6 +10,7 @@ from fedhealth.common.errors import UsageError
 from fedhealth.common.runtime_env import quiet_libraries, silenced_stderr
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import ModelName, StrategyName
+from fedhealth.data.schema_file import heart_disease
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fedhealth.api.run import Round, Run
     from fedhealth.client.trainers import Trainers
     from fedhealth.data.hospital import Hospital
+    from fedhealth.data.schema import Schema
     from fedhealth.models.keras_models import BuildModel
 
 NO_WAIT = 1.0
@@ -29,6 +31,7 @@ def simulate(
     *,
     strategy: "StrategyName | Strategy" = FederationSettings.strategy,
     model: "ModelName | BuildModel" = FederationSettings.model,
+    schema: str | Path | None = None,
     on_round: "Callable[[Round], object] | None" = None,
     **settings: Any,
 ) -> "Run":
@@ -40,6 +43,7 @@ def simulate(
     strategy : a name (`server.py --help`), or a `flwr.serverapp.strategy.Strategy`.
     model : "logistic", "mlp", or a function from the number of inputs to a Keras model that maps standardised inputs
         (num_patients, num_inputs) to log odds (num_patients, 1). Such a function seeds its own initialisers.
+    schema : the schema file (TOML) of tables and files; None: heart disease. Hospitals that are loaded already have theirs.
     on_round : called after every round; `print` prints the console's line.
     settings : other flags of `server.py`, such as `rounds=30` or `learning_rate=0.1`.
 
@@ -71,15 +75,25 @@ def simulate(
         raise UsageError(f"on_round is {on_round!r}; give a function")
     words = {setting: value for setting, value in given.items() if isinstance(value, str)}
     objects = {setting: _name_of(value) for setting, value in given.items() if not isinstance(value, str)}
-    loaded = load_hospitals(hospitals)
+    loaded = load_hospitals(hospitals, schema)
+    columns = _common_schema(loaded)
     chosen = FederationSettings(**check_settings(FederationSettings, {"hospitals": len(loaded), **words, **settings}))
     trainers = _load_trainers(None if isinstance(model, str) else model)
-    trainer = trainers.trainer(chosen)  # refuses a model that cannot be trained, before any hospital is asked
+    trainer = trainers.trainer(columns, chosen)  # refuses a model that cannot be trained, before any hospital is asked
     apps = {name: make_client_app(HospitalData(hospital, trainers)) for name, hospital in loaded.items()}
     collector, grid = RoundCollector(on_round), InProcessGrid(apps, chosen.to_run_config())
     own_strategy = None if isinstance(strategy, str) else strategy
-    federate(grid, chosen, collector, max_wait=NO_WAIT, strategy=own_strategy, objects=objects)
+    federate(grid, chosen, collector, max_wait=NO_WAIT, schema=columns, strategy=own_strategy, objects=objects)
     return Run(collector.started, collector.finished, trainer=trainer)
+
+
+def _common_schema(hospitals: "Mapping[str, Hospital]") -> "Schema":
+    """The schema that all hospitals have; a `UsageError` if two have different ones."""
+    schemas = {hospital.schema.fingerprint: (name, hospital.schema) for name, hospital in hospitals.items()}
+    if len(schemas) > 1:
+        (one, _), (other, _), *_ = schemas.values()
+        raise UsageError(f"{one} and {other} have different schemas; load both with the same schema file")
+    return next(iter(schemas.values()))[1] if schemas else heart_disease()
 
 
 def _name_of(given: object) -> str:

@@ -22,6 +22,7 @@ from fedhealth.common.errors import FedHealthError, RunError, UsageError
 from fedhealth.common.reminders import Reminder
 from fedhealth.common.runtime_env import silenced_stderr
 from fedhealth.config.scripts import ClientSettings
+from fedhealth.data.schema_file import load_schema
 from fedhealth.reporting.console.hospital import client_line, outcome_lines
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.retry import Attempt, keep_trying
@@ -65,7 +66,8 @@ class ClientSession:
         if settings.reset_budget and (aside := reset_ledger(settings.file)):
             warn(f"the privacy loss of earlier runs no longer counts (--reset-budget); their ledger is now {aside}")
         limits = HospitalLimits(settings.min_count, settings.max_epsilon, settings.share_verdict)
-        session = cls(settings, HospitalData.from_csv(settings.file, Trainers(), name, limits), identity)
+        schema = load_schema(settings.schema)
+        session = cls(settings, HospitalData.from_csv(settings.file, Trainers(), name, limits, schema), identity)
         session.introduce()
         return session
 
@@ -102,7 +104,7 @@ class ClientSession:
     def take_part(self, receipts: Receipts, attempt: Attempt) -> None:
         """Join, then load TensorFlow while other hospitals join, then reply to the server's messages."""
         server, name = self.settings.server, self.hospital.hospital.name
-        link = partial(join, tls=self.identity, proxy=self.settings.proxy)
+        link = partial(join, tls=self.identity, schema=self.hospital.hospital.schema, proxy=self.settings.proxy)
         joining = partial(link, attempt=attempt, on_join=receipts.write_join)
         with joining(server, name, {}, previous=self._context) as connection:
             self._context = connection.context
@@ -161,7 +163,7 @@ class ClientSession:
 
     def show_reply(self, run_config: Mapping[str, Any], message: Message, reply: Message) -> None:
         """Print a line about a reply and the privacy loss so far; after the last message, finish."""
-        if line := client_line(message, reply):
+        if line := client_line(self.hospital.hospital.schema, message, reply):
             say(line)
         kind = message.metadata.message_type
         if kind == TRAIN and not reply.has_error():
@@ -208,7 +210,9 @@ def save_model(flag: str, path: Path, model: Model) -> None:
 
     indicators = model.settings.missing_indicators
     try:
-        keras_models.save_model(path, model.weights, indicators, standardisation=model.standardisation)
+        keras_models.save_model(
+            path, model.local.schema, model.weights, indicators, standardisation=model.standardisation
+        )
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
         which = "final" if flag == "save-model" else "personal"

@@ -19,6 +19,8 @@ from fedhealth.cli.terminal import escape_unencodable, say, warn
 from fedhealth.common.errors import FedHealthError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import load_schema
 from fedhealth.reporting.console.screen import ServerConsole
 from fedhealth.server.app import MAX_WAIT, federate
 from fedhealth.server.run_directory import new_run_folder
@@ -30,6 +32,7 @@ class FlowerRun:
     """A run on Flower's engines: its settings, console and writer of the run folder."""
 
     settings: FederationSettings
+    schema: Schema
     console: ServerConsole
     writer: FolderWriter
 
@@ -41,10 +44,11 @@ def opened_flower_run(grid: Grid, run_config: Mapping[str, Any]) -> Iterator[Flo
     try:
         settings, engine = read_run_config(run_config)
         require_nodes(grid, settings.hospitals)
+        schema = load_schema(Path(engine.schema) if engine.schema else None)
         out = Path(engine.out) if engine.out else flower_home() / "fedhealth-runs" / time.strftime("%Y-%m-%d_%H-%M-%S")
         with new_run_folder(out) as folder, contextlib.closing(ServerConsole(say)) as console:
             # No checkpoints: Flower starts a failed run anew and cannot resume it.
-            yield FlowerRun(settings, console, FolderWriter(folder, 0, MAX_WAIT, warn, link="Flower"))
+            yield FlowerRun(settings, schema, console, FolderWriter(folder, 0, MAX_WAIT, warn, link="Flower"))
         say(f"run folder: {folder} (python -m fedhealth report {folder} makes report.html and MODEL_CARD.md)")
     except FedHealthError:
         sys.tracebacklimit = 0  # Flower would print a long traceback; this leaves the line with the error
@@ -81,4 +85,4 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation with the settings of Flower's run config."""
     with opened_flower_run(grid, context.run_config) as run:
-        federate(grid, run.settings, run.console.show, writer=run.writer)
+        federate(grid, run.settings, run.console.show, writer=run.writer, schema=run.schema)

@@ -64,6 +64,7 @@ def describe(hospital: HospitalData, part: Participation, content: RecordDict) -
         setup.Description(
             known.name,
             known.source,
+            known.schema.fingerprint,
             len(split.train),
             len(split.test),
             count_ill(split.test),
@@ -76,14 +77,16 @@ def describe(hospital: HospitalData, part: Participation, content: RecordDict) -
 
 def first_moments(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """Counts and sums of the numeric features over the training patients."""
-    moments = preprocessing.first_moments(part.split.train.features, part.min_count)
+    moments = preprocessing.first_moments(hospital.hospital.schema, part.split.train.features, part.min_count)
     return setup.encode_moments(setup.MomentSums(**vars(moments)))
 
 
 def second_moments(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """Counts and sums of squared deviations from the federation's means, over the training patients."""
-    means = read_request(setup.decode_second_moments_request, content)
-    moments = preprocessing.second_moments(part.split.train.features, means, part.min_count)
+    schema, means = hospital.hospital.schema, read_request(setup.decode_second_moments_request, content)
+    if len(means) != len(schema.numbers):
+        raise RunError(f"the server's means are invalid: {len(schema.numbers)} numbers are needed")
+    moments = preprocessing.second_moments(schema, part.split.train.features, means, part.min_count)
     return setup.encode_moments(setup.MomentSums(**vars(moments)))
 
 
@@ -131,13 +134,13 @@ def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -
 
 
 def subgroups(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """True and false positives and negatives among the test patients by sex and age band; small cells are suppressed."""
+    """True and false positives and negatives among the test patients by subgroup; small cells are suppressed."""
     if not part.settings.subgroups:
         raise RunError("the server asks for subgroups, which its own settings exclude (--no-subgroups)")
     request, test = read_request(finalization.decode_final_request, content), part.split.test
     weights = part.model.order_weights(request.weights)
     risks = require_risks(part.model.predict(weights, test, part.standardisation(request.scale)))
-    disclosed = count_subgroups(test.features, test.labels, risks, part.min_count)
+    disclosed = count_subgroups(hospital.hospital.schema, test.features, test.labels, risks, part.min_count)
     return finalization.encode_subgroups({group: outcomes.counts() for group, outcomes in disclosed.items()})
 
 

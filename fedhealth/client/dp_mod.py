@@ -62,7 +62,9 @@ def describe(hospital: HospitalData, part: Participation, content: RecordDict) -
     """Name, source, a noisy count of training patients, and the epsilon of their (epsilon, delta) guarantee."""
     plan, known = hospital.open_dp_session(part).plan, hospital.hospital
     part.model.dp_trainer.warm_up()
-    return encode_description(Description(known.name, known.source, plan.patients, epsilon=plan.epsilon))
+    return encode_description(
+        Description(known.name, known.source, known.schema.fingerprint, plan.patients, epsilon=plan.epsilon)
+    )
 
 
 def train(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:

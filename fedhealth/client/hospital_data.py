@@ -17,6 +17,7 @@ from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
+from fedhealth.data.schema import Schema
 
 KEPT_PARTICIPATIONS = 4
 """Number of run configs for which a hospital keeps its prepared patients."""
@@ -56,10 +57,16 @@ class HospitalData:
 
     @classmethod
     def from_csv(
-        cls, path: Path, trainers: Trainers, name: str | None = None, limits: HospitalLimits = USUAL_LIMITS
+        cls,
+        path: Path,
+        trainers: Trainers,
+        name: str | None = None,
+        limits: HospitalLimits = USUAL_LIMITS,
+        schema: Schema | None = None,
     ) -> "HospitalData":
         """The hospital of a CSV, with its ledger and key beside the file; raises what `load_hospital` raises."""
-        return cls(load_hospital(path, name), trainers, limits, ledger=ledger_path(path), key_folder=path.parent)
+        hospital = load_hospital(path, name, schema)
+        return cls(hospital, trainers, limits, ledger=ledger_path(path), key_folder=path.parent)
 
     def participation(self, run_config: Mapping[str, Any]) -> Participation:
         """The hospital's participation in the federation with this run config.
@@ -86,7 +93,7 @@ class HospitalData:
             split = hold_out(settings, self._fixed_split.train, self._fixed_split.test)
         else:
             split = split_for(settings, self.hospital.patients)
-        model = LocalModel(settings, self.trainers)
+        model = LocalModel(self.hospital.schema, settings, self.trainers)
         return Participation(model, split, min_count=max(self.limits.min_count, settings.min_count))
 
     def hash_test_patients(self, part: Participation) -> str | None:

@@ -15,6 +15,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.data.schema import Schema
 from fedhealth.models.local_training import Examples, LocalObjective, Weights, shuffled_orders
 from fedhealth.transport.protocol import fields
 from fedhealth.transport.protocol.fields import NO_MEANS, Scale
@@ -31,24 +32,25 @@ KEPT_EXAMPLES = 8
 class LocalModel:
     """A model, its trainer, and a cache of prepared inputs."""
 
-    def __init__(self, settings: FederationSettings, trainers: Trainers) -> None:
+    def __init__(self, schema: Schema, settings: FederationSettings, trainers: Trainers) -> None:
+        self.schema = schema
         self.settings = settings
         self._trainers = trainers
         self._prepared = BoundedCache[tuple[Patients, Standardisation], Examples](KEPT_EXAMPLES)
 
     def with_settings(self, settings: FederationSettings) -> "LocalModel":
         """The model with other settings and the same trainers."""
-        return LocalModel(settings, self._trainers)
+        return LocalModel(self.schema, settings, self._trainers)
 
     @cached_property
     def trainer(self) -> Trainer:
         """The trainer, created when first needed."""
-        return self._trainers.trainer(self.settings)
+        return self._trainers.trainer(self.schema, self.settings)
 
     @cached_property
     def dp_trainer(self) -> "DpSgdTrainer":
         """The DP-SGD trainer."""
-        return self._trainers.dp_trainer(self.settings)
+        return self._trainers.dp_trainer(self.schema, self.settings)
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -61,7 +63,7 @@ class LocalModel:
         return self._prepared.get((patients, standardisation), lambda: self._encode(patients, standardisation))
 
     def _encode(self, patients: Patients, standardisation: Standardisation) -> Examples:
-        encoded = preprocessing.encode(patients.features, self.settings.missing_indicators)
+        encoded = preprocessing.encode(self.schema, patients.features, self.settings.missing_indicators)
         return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
 
     def predict(self, weights: Weights, patients: Patients, standardisation: Standardisation) -> NDArray[np.float32]:
@@ -71,8 +73,8 @@ class LocalModel:
     def predict_rows(
         self, weights: Weights, features: NDArray[np.float64], standardisation: Standardisation
     ) -> NDArray[np.float32]:
-        """Predicted risks (num_rows,) of `features` (num_rows, 13), such as shuffled ones; the inputs are not cached."""
-        encoded = preprocessing.encode(features, self.settings.missing_indicators)
+        """Predicted risks (num_rows,) of `features` (num_rows, num_features), such as shuffled ones; not cached."""
+        encoded = preprocessing.encode(self.schema, features, self.settings.missing_indicators)
         return require_risks(self.trainer.predict(weights, preprocessing.standardise(encoded, standardisation)))
 
     def train_further(
@@ -97,9 +99,11 @@ class LocalModel:
     def standardisation(self, scale: Scale | None, train: Patients) -> Standardisation:
         """The standardisation of a request, or with `--scaling local` that of the hospital's training patients."""
         if self.settings.scaling == "local":
-            return preprocessing.local_standardisation(train.features)
+            return preprocessing.local_standardisation(self.schema, train.features)
         if scale is None:
             raise RunError(NO_MEANS)
+        if len(scale.means) != len(self.schema.numbers):
+            raise RunError(f"the server's means are invalid: {len(self.schema.numbers)} numbers are needed")
         return Standardisation(**vars(scale))
 
     def objective(self, request: TrainRequest) -> LocalObjective | None:

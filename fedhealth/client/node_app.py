@@ -19,6 +19,7 @@ from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
+from fedhealth.data.schema_file import load_schema
 
 KEPT_SOURCES = 4
 """Number of simulations whose patient sources one process keeps."""
@@ -28,8 +29,9 @@ Key = tuple[Any, ...]
 class NodeApp(ClientApp):
     """Replies for the node that Flower names; builds its hospital at the first message and caches recent hospitals.
 
-    A SuperNode's node config has `data`, the path of a CSV, and may have `name`, `min-count`, `max-epsilon`, `require-dp` and
-    `share-verdict`; a node of a simulation has `partition-id`. Any other key is refused.
+    A SuperNode's node config has `data`, the path of a CSV, and may have `schema` (the path of its schema file), `name`,
+    `min-count`, `max-epsilon`, `require-dp` and `share-verdict`; a node of a simulation has `partition-id`. Any other key is
+    refused.
     """
 
     def __init__(self) -> None:
@@ -59,7 +61,8 @@ class NodeApp(ClientApp):
         limits, name = read_limits(node_config), node_config.get("name")
         logging.getLogger("flwr").info("%s", describe_node_config(node_config, limits))
         path, shown = Path(str(node_config["data"])), None if name is None else str(name)
-        return make_client_app(HospitalData.from_csv(path, self._trainers, shown, limits))
+        schema = load_schema(Path(str(node_config["schema"])) if "schema" in node_config else None)
+        return make_client_app(HospitalData.from_csv(path, self._trainers, shown, limits, schema))
 
     def _source_of(self, run_config: Mapping[str, Any]) -> VirtualSource:
         """The source of a simulation's patients; raises a `RunError` if the run config is invalid."""

@@ -125,7 +125,7 @@ def train_alone(local: LocalModel, train: Patients) -> Model:
     """The local-only model: same initial weights and number of epochs, standardised by the hospital's own means."""
     settings = alone_settings(local.settings)
     alone = local.with_settings(settings)
-    standardisation = preprocessing.local_standardisation(train.features)
+    standardisation = preprocessing.local_standardisation(local.schema, train.features)
     epochs = settings.rounds * settings.local_epochs
     weights = alone.train_further(alone.trainer.initial_weights(), train, standardisation, epochs)
     return Model(weights, standardisation, alone)

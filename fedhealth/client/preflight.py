@@ -24,7 +24,8 @@ from fedhealth.common.runtime_env import silenced_stderr
 from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
-from fedhealth.data.preprocessing import reference_standardisation
+from fedhealth.data.preprocessing import local_standardisation
+from fedhealth.data.schema_file import load_schema
 from fedhealth.transport.grpc.preflight import ServerCheck, check_server, own_facts
 from fedhealth.transport.grpc.retry import ServerLostError
 from fedhealth.transport.in_process import InProcessGrid
@@ -58,6 +59,7 @@ class Preflight:
     def __init__(self, settings: DoctorSettings, trainers: Trainers | None = None) -> None:
         self.settings = settings
         self.trainers = trainers or Trainers()
+        self.schema = load_schema(settings.schema)
         self.hospital: Hospital | None = None
         self.identity: Identity | None = None
         self.server: ServerCheck | None = None
@@ -98,7 +100,7 @@ class Preflight:
                 yield Finding(check, str(error), passed=False)
 
     def _read_file(self) -> str:
-        self.hospital = load_hospital(self.settings.data)
+        self.hospital = load_hospital(self.settings.data, schema=self.schema)
         self._warnings += self.hospital.warnings
         ill = int(self.hospital.patients.labels.sum())
         return (
@@ -121,7 +123,9 @@ class Preflight:
     def _check_server(self) -> str:
         probe = probe_arrays()
         try:
-            self.server = check_server(self.settings.server, self._name(), self.identity, probe, self.settings.proxy)
+            self.server = check_server(
+                self.settings.server, self._name(), self.identity, probe, self.settings.proxy, schema=self.schema
+            )
         except ServerLostError as error:
             raise RunError(f"does not reply ({error}); ask the coordinator whether it is running") from None
         for sent, received in zip(probe, self.server.arrays, strict=True):
@@ -196,7 +200,7 @@ def probe_arrays() -> list[NDArray[np.float32]]:
 
 
 def train_once(hospital: Hospital, settings: FederationSettings, trainers: Trainers) -> None:
-    """Run one round of the hospital's app in this process, with reference scaling; the result is discarded.
+    """Run one round of the hospital's app in this process, with the hospital's own means; the result is discarded.
 
     Raises
     ------
@@ -215,7 +219,7 @@ def train_once(hospital: Hospital, settings: FederationSettings, trainers: Train
             raise RunError(f"{kind} fails here: {reply.error.reason}")
         return reply.content
 
-    scale = Scale(**vars(reference_standardisation()))
+    scale = Scale(**vars(local_standardisation(hospital.schema, hospital.patients.features)))
     send(DESCRIBE, encode_empty_request())
     weights = decode_initial_weights(send(INITIAL_WEIGHTS, encode_empty_request()))
     trained = decode_train_reply(send(TRAIN, encode_train_request(TrainRequest(weights, 1, scale))))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import encoded_names
+from fedhealth.data.schema import Schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,11 +83,11 @@ class Trainers:
             self._factory = KerasTrainer
         return self._factory
 
-    def trainer(self, settings: FederationSettings) -> Trainer:
+    def trainer(self, schema: Schema, settings: FederationSettings) -> Trainer:
         """The trainer of this federation's model."""
         choices: dict[str, Any] = {
             "model_name": settings.model,
-            "num_inputs": count_inputs(settings),
+            "num_inputs": count_inputs(schema, settings),
             "learning_rate": settings.local_learning_rate,
             "batch_size": settings.batch_size,
             "seed": settings.seed,
@@ -95,15 +96,15 @@ class Trainers:
         }
         return self._trainers.get(tuple(choices.items()), lambda: self.load()(**choices))
 
-    def dp_trainer(self, settings: FederationSettings) -> "DpSgdTrainer":
+    def dp_trainer(self, schema: Schema, settings: FederationSettings) -> "DpSgdTrainer":
         """The DP-SGD trainer of the same model; Keras only."""
-        trainer: Any = self.trainer(settings)
+        trainer: Any = self.trainer(schema, settings)
         return self._dp_trainers.get(trainer, lambda: _make_dp_trainer(trainer))
 
 
-def count_inputs(settings: FederationSettings) -> int:
+def count_inputs(schema: Schema, settings: FederationSettings) -> int:
     """The model's number of inputs."""
-    return len(encoded_names(settings.missing_indicators))
+    return len(encoded_names(schema, settings.missing_indicators))
 
 
 def _make_dp_trainer(trainer: Any) -> "DpSgdTrainer":

@@ -18,6 +18,8 @@ from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital
 from fedhealth.data.patients import Patients
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import load_schema
 
 KEPT_HOSPITALS = 1024
 """Number of prepared hospitals that one process keeps."""
@@ -57,13 +59,17 @@ class VirtualSource:
                 f"--federation-config 'num-supernodes={len(files)}' and --run-config 'hospitals={len(files)}'"
             )
         try:
-            return load_hospital(files[number])
+            return load_hospital(files[number], schema=self._schema)
         except DataError as error:  # its text contains patients' values, and ours is sent to the server
             raise RunError(
                 f"{files[number]}: has {len(error.faults)} faults; python client.py FILE lists them"
             ) from None
         except UsageError as error:
             raise RunError(str(error)) from None
+
+    @cached_property
+    def _schema(self) -> Schema:
+        return load_schema(Path(self._engine.schema) if self._engine.schema else None)
 
     @cached_property
     def _files(self) -> list[Path]:
@@ -107,10 +113,11 @@ def read_partition(node_config: Mapping[str, Any]) -> int:
 
 def sample_hospital(number: int, num_patients: int, seed: int) -> Hospital:
     """A hospital of synthetic patients."""
+    from fedhealth.data.sources.heart import HEART
     from fedhealth.data.sources.synthetic import sample_one
 
     name, features, labels = sample_one(number, num_patients, seed)
-    return Hospital(name, name, Patients(features, labels), "synthetic", ())
+    return Hospital(name, name, Patients(features, labels), HEART, "synthetic", ())
 
 
 def list_hospital_files(folder: Path) -> list[Path]:

@@ -96,6 +96,8 @@ class DoctorSettings:
     """HOST:PORT of the server."""
     data: Path = Path()
     """The hospital's CSV."""
+    schema: Path | None = None
+    """The file (TOML) that defines the columns and the outcome (default: heart disease; docs/schemas.md)."""
     tls: Path | None = None
     """This hospital's folder of certificates."""
     proxy: str | None = None

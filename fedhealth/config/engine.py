@@ -11,7 +11,7 @@ from fedhealth.config.checks import read_values, require
 LEAST_PATIENTS = 21
 """Of a virtual hospital: fewer could not be split into patients to train and to test on."""
 PATIENTS_RANGE = f"a number from {LEAST_PATIENTS} to 1000000"
-ENGINE_KEYS = frozenset({"out", "data", "patients"})
+ENGINE_KEYS = frozenset({"out", "schema", "data", "patients"})
 RUN_NAME = "run"
 """The key under which a service's run config has the name of the run; it is no setting."""
 
@@ -22,6 +22,9 @@ class EngineSettings:
 
     out: str = ""
     """The run folder to write at the server, an absolute path (default: fedhealth-runs/<time> in FLWR_HOME)."""
+    schema: str = ""
+    """The schema file (TOML), an absolute path, the same at the server and at every simulated hospital (default: heart
+    disease)."""
     data: str = ""
     """Simulation: the folder with the hospitals' CSV files, an absolute path (default: invented hospitals)."""
     patients: int = 100
@@ -30,7 +33,7 @@ class EngineSettings:
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
         # Flower's programs keep the working directory of where they were first started.
-        for name in ("out", "data"):
+        for name in ("out", "schema", "data"):
             path = getattr(self, name)
             require(not path or Path(path).is_absolute(), name, path, "an absolute path")
         require(LEAST_PATIENTS <= self.patients <= 10**6, "patients", self.patients, PATIENTS_RANGE)

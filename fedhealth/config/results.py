@@ -8,16 +8,11 @@ from fedhealth.config.checks import require
 
 TableFormat = Literal["csv", "json"]
 EXPORTS = (".keras", ".onnx", ".tflite")
-PATIENT_FLAGS = (
-    *("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg"),
-    *("thalach", "exang", "oldpeak", "slope", "ca", "thal"),
-)
-"""The flags that describe one patient, called as the features are (`data.schema.FEATURE_NAMES`)."""
 
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """Risk of heart disease for new patients, from the model of a run. Research software, not a medical device.
+    """Risks of new patients, from the model of a run. Research software, not a medical device.
 
     Example: python -m fedhealth predict runs/2026-11-24_04-56-50 patients.csv --out risks.csv
 
@@ -27,7 +22,7 @@ class PredictSettings:
     run: Path
     """The run folder (its model.npz), or a model.npz itself."""
     patients: tuple[Path, ...]
-    """A CSV with the 13 columns of data/README.md, or - for standard input; left out for one patient by flags."""
+    """A CSV with the columns of the run's schema, or - for standard input; left out for one patient by flags."""
     out: Path | None = None
     """Write here instead of to the screen."""
     format: TableFormat = "csv"
@@ -36,52 +31,25 @@ class PredictSettings:
     """Move the risks to these patients' own share of ill ones, estimated without any label: for a hospital that is new."""
     id_column: str | None = None
     """A column of the CSV, such as a patient number, that becomes the first column of the output."""
-    age: str | None = None
-    """Years."""
-    sex: str | None = None
-    """male or female."""
-    cp: str | None = None
-    """Chest pain: "typical angina", "atypical angina", "non-anginal pain" or asymptomatic."""
-    trestbps: str | None = None
-    """Resting blood pressure, mm Hg."""
-    chol: str | None = None
-    """Serum cholesterol, mg/dl."""
-    fbs: str | None = None
-    """Fasting blood sugar above 120 mg/dl: yes or no."""
-    restecg: str | None = None
-    """Resting ECG: normal, "ST-T wave abnormality" or "left ventricular hypertrophy"."""
-    thalach: str | None = None
-    """Maximum heart rate, beats/min."""
-    exang: str | None = None
-    """Angina when exercising: yes or no."""
-    oldpeak: str | None = None
-    """ST depression induced by exercise, mm."""
-    slope: str | None = None
-    """Slope of the peak exercise ST segment: upsloping, flat or downsloping."""
-    ca: str | None = None
-    """Major vessels coloured by fluoroscopy: 0 to 3."""
-    thal: str | None = None
-    """Thallium scan: normal, "fixed defect" or "reversible defect"."""
 
     def __post_init__(self) -> None:
         """Check that there is one source of patients; a wrong one is a `UsageError`."""
         names = " ".join(map(str, self.patients)) or "not given"
         require(len(self.patients) <= 1, "patients", names, "one CSV, or - for standard input")
         both = bool(self.patients) and bool(self.patient())
-        require(not both, "age ... --thal", "given beside a CSV", "one patient by flags, or a CSV")
+        require(not both, "patients", f"{names} beside the flags of one patient", "one patient by flags, or a CSV")
         only_csv = self.id_column is None or not self.patient()
         require(only_csv, "id-column", f"{self.id_column} beside one patient by flags", "a CSV that has this column")
-        require(bool(self.patients or self.patient()), "age", "not given", "a CSV, - or one patient by flags")
+        require(bool(self.patients or self.patient()), "patients", "not given", "a CSV, - or one patient by flags")
 
     def patient(self) -> dict[str, str]:
-        """The one patient's features that were given."""
-        named = {name: getattr(self, name) for name in PATIENT_FLAGS}
-        return {name: text for name, text in named.items() if text is not None}
+        """The one patient's features that were given: feature -> text; `cli.patient_flags` adds a flag for each."""
+        return {}
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """Write a run's model for other programs: the columns of data/README.md in, risk out, and a README.txt beside it.
+    """Write a run's model for other programs: the columns of its schema in, risk out, and a README.txt beside it.
 
     Example: python -m fedhealth export runs/2026-11-24_04-56-50 --to model.onnx
     """

@@ -27,6 +27,8 @@ class ServerFlags:
     """HOST:PORT to listen on; port 0 takes a free one."""
     tls: Path | None = None
     """The server's folder of certificates (python -m fedhealth certificates); without it only this machine may join."""
+    schema: Path | None = None
+    """The file (TOML) that defines the columns and the outcome (default: heart disease; docs/schemas.md)."""
     out: Path | None = None
     """The run folder to write (default: runs/<time>)."""
     resume: Path | None = None
@@ -89,6 +91,8 @@ class ClientSettings:
 
     file: Path
     """The hospital's CSV (columns: see data/README.md)."""
+    schema: Path | None = None
+    """The file (TOML) that defines the columns and the outcome (default: heart disease; docs/schemas.md)."""
     server: str = "127.0.0.1:8080"
     """HOST:PORT of the server."""
     name: str | None = None
@@ -149,6 +153,8 @@ class DatasetSettings:
     """What a CSV's codes mean, if that is not certain: uci, zero-based (UCI's from 0), kaggle-303 (docs/own-files.md)."""
     label_1: Label1 = "auto"
     """What the label 1 of a CSV means, if that is not certain."""
+    schema: Path | None = None
+    """The file (TOML) that defines the columns of --source (default: heart disease; docs/schemas.md)."""
     split: Split = "natural"
     """natural: one file per real hospital; iid, label-skew, quantity-skew, feature-skew: patients are redistributed."""
     clients: int = 4

@@ -74,6 +74,8 @@ class QueuedRun:
     """What is sent to the hospitals."""
     allow: tuple[str, ...]
     """The hospitals that may join; empty: any."""
+    schema: Path | None = None
+    """The file that defines the columns; None: heart disease."""
 
     def run_config(self) -> dict[str, Any]:
         """What the hospitals are sent: with the name, by which two runs with the same settings are two."""
@@ -134,7 +136,7 @@ def read_service(path: Path) -> ServiceSettings:
 
 
 def read_policy(path: Path, schema: str) -> ServicePolicy:
-    """A hospital's policy; `schema` is the fingerprint of this version's columns.
+    """A hospital's policy; `schema` is the fingerprint of this hospital's columns.
 
     Raises
     ------
@@ -144,31 +146,34 @@ def read_policy(path: Path, schema: str) -> ServicePolicy:
     policy = _convert(path, read_toml(path), ServicePolicy)
     if policy.schema not in (None, schema):
         raise UsageError(
-            f"{path}: schema is {policy.schema}, but this version's columns are {schema}; install the approved version, "
-            "or approve these columns"
+            f"{path}: schema is {policy.schema}, but this client's columns are {schema}; give the approved ones "
+            "(--schema), or approve these columns"
         )
     return policy
 
 
 def read_queued_run(path: Path, service: ServiceSettings) -> QueuedRun:
-    """A run file: federation settings, and `allow` if not everybody may join; its name is the run's."""
+    """A run file: federation settings, `allow` if not everybody may join, and `schema`; its name is the run's."""
     content = read_toml(path)
     if not GOOD_NAME.fullmatch(path.stem):
         raise UsageError(
             f"{path}: a run's name has 1 to 60 letters, digits, dots, dashes and underscores; rename the file"
         )
     known = {field.name.replace("_", "-") for field in dataclasses.fields(FederationSettings)}
-    _refuse_unknown(path, content, {*known, "allow"})
+    _refuse_unknown(path, content, {*known, "allow", "schema"})
     allow = content.pop("allow", list(service.allow))
     if not (isinstance(allow, list) and all(isinstance(name, str) for name in allow)):
         raise UsageError(f"{path}: allow is {allow}; give a list of hospitals' names")
+    schema = content.pop("schema", None)
+    if not (schema is None or isinstance(schema, str)):
+        raise UsageError(f"{path}: schema is {schema}; give the path of a schema file, from this file's folder on")
     try:
         federation = FederationSettings.from_run_config(content)
         most = federation.hospitals <= MOST_HOSPITALS
         require(most, "hospitals", federation.hospitals, f"{MOST_HOSPITALS} at most in a run of a service")
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return QueuedRun(path.stem, federation, tuple(allow))
+    return QueuedRun(path.stem, federation, tuple(allow), path.parent / schema if schema else None)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

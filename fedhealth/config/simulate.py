@@ -17,6 +17,8 @@ class SimulationFlags:
 
     data: Path | None = None
     """A folder with the hospitals' CSV files (full_dataset.csv is not one of them); without it, synthetic hospitals."""
+    schema: Path | None = None
+    """The file (TOML) that defines the columns of --data (default: heart disease; docs/schemas.md)."""
     patients: int = EngineSettings.patients
     """Patients of each synthetic hospital."""
     processes: int = 1
@@ -42,6 +44,7 @@ class SimulateSettings(SimulationFlags, FederationSettings):
         require(self.hospitals >= 0, "hospitals", self.hospitals, "1 or more, or 0 for all of --data, else 200")
         require(LEAST_PATIENTS <= self.patients <= 10**6, "patients", self.patients, PATIENTS_RANGE)
         require(1 <= self.processes <= 256, "processes", self.processes, "a number from 1 to 256")
+        require(self.schema is None or self.data is not None, "schema", self.schema, "it beside --data only")
         self.federation()
 
     def federation(self, files: int = USUAL_HOSPITALS) -> FederationSettings:
@@ -51,4 +54,5 @@ class SimulateSettings(SimulationFlags, FederationSettings):
 
     def engine(self) -> EngineSettings:
         """Who the hospitals are."""
-        return EngineSettings(data=str(self.data.absolute()) if self.data else "", patients=self.patients)
+        schema, data = (str(path.absolute()) if path else "" for path in (self.schema, self.data))
+        return EngineSettings(schema=schema, data=data, patients=self.patients)

@@ -3,30 +3,35 @@
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.file_kinds import name_other_kind
 from fedhealth.data.layouts import (
-    FEWEST_KNOWN,
-    LABELS,
     describe_foreign_header,
     describe_missing_header,
+    fewest_known,
     find_columns,
     looks_like_values,
     own_column,
 )
 from fedhealth.data.patients import MINIMUM_PATIENTS
-from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, LABEL, TARGET
+from fedhealth.data.schema import Schema
 from fedhealth.data.separators import describe_single_column, split_records
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
 DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+", re.ASCII)
-CANNOT_BE_MISSING = [column.name for column in FEATURES if not column.can_be_missing]
 
 Patients = list[tuple[int, list[str]]]
 """(row number, fields) of each patient."""
+
+
+Texts = list[str] | NDArray[np.float64]
+"""The cells of a column: texts, or numbers with NaN where missing."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,13 @@ class Table:
     """Names of the columns that are none of ours."""
     short_rows: int
     """Rows with fewer fields than the header, as some spreadsheets write them when the last cells are empty."""
+    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """The columns of a large file that `large_csv.py` has read as numbers, NaN = missing; they are not in `cells`."""
+
+    @property
+    def columns(self) -> Mapping[str, Texts]:
+        """All columns, as texts or as numbers."""
+        return {**self.cells, **self.numbers}
 
 
 def read_file(path: Path) -> bytes:
@@ -67,26 +79,26 @@ def read_file(path: Path) -> bytes:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
-def parse_table(content: bytes, path: Path, labelled: bool = True) -> Table:
-    """Bytes of a CSV in our own layout -> `Table`; a file that is no such table is a `DataError`.
+def parse_table(content: bytes, path: Path, schema: Schema, labelled: bool = True) -> Table:
+    """Bytes of a CSV in the schema's own layout -> `Table`; a file that is no such table is a `DataError`.
 
     Patients to learn from are `labelled` and at least `MINIMUM_PATIENTS`; for a prediction one is enough, and no label
     is required or read.
     """
-    return parse_sheet(read_sheet(content, path), path, labelled)
+    return parse_sheet(schema, read_sheet(content, path, schema), path, labelled)
 
 
-def parse_sheet(sheet: Sheet, path: Path, labelled: bool) -> Table:
+def parse_sheet(schema: Schema, sheet: Sheet, path: Path, labelled: bool) -> Table:
     """`parse_table` of a file that is a sheet already."""
-    header = [own_column(name) for name in sheet.header]
-    check_header(sheet.header, header, path, labelled)
+    header = [own_column(schema, name) for name in sheet.header]
+    check_header(schema, sheet.header, header, path, labelled)
     check_rows(sheet, path, MINIMUM_PATIENTS if labelled else 1)
-    read = [name for name in COLUMN_NAMES if name in header and (labelled or name in FEATURE_NAMES)]
+    read = [name for name in schema.column_names if name in header and (labelled or name in schema.places)]
     ignored = [text for text, name in zip(sheet.header, header, strict=True) if not name]
     return take_table(sheet, {name: header.index(name) for name in read}, ignored)
 
 
-def read_sheet(content: bytes, path: Path) -> Sheet:
+def read_sheet(content: bytes, path: Path, schema: Schema) -> Sheet:
     """Bytes of a CSV in any layout -> header and patients.
 
     Raises
@@ -96,15 +108,15 @@ def read_sheet(content: bytes, path: Path) -> Sheet:
     """
     if kind := name_other_kind(content):
         raise DataError([f"{path}: {kind}"])
-    records = split_records(decode_text(content, path), path)
+    records = split_records(decode_text(content, path), path, schema)
     filled = [(row, record) for row, record in enumerate(records, start=1) if any(cell.strip() for cell in record)]
     if not filled:
         raise DataError([f"{path}: is empty; give a CSV with a header and a row for each patient"])
     header = [name.strip() for name in filled[0][1]]
     if len(header) == 1:
-        raise DataError([f"{path}: {describe_single_column(header[0])}"])
-    if len(find_columns(header)) < FEWEST_KNOWN and looks_like_values(header):
-        raise DataError([f"{path}: {describe_missing_header(header)}"])
+        raise DataError([f"{path}: {describe_single_column(schema, header[0])}"])
+    if len(find_columns(schema, header)) < fewest_known(schema) and looks_like_values(header):
+        raise DataError([f"{path}: {describe_missing_header(schema, header)}"])
     return Sheet(header, filled[1:])
 
 
@@ -147,52 +159,60 @@ def read_decimals(cells: dict[str, list[str]]) -> dict[str, list[str]]:
     }
 
 
-def check_header(names: list[str], header: list[str], path: Path, labelled: bool) -> None:
+def check_header(schema: Schema, names: list[str], header: list[str], path: Path, labelled: bool) -> None:
     """Refuse a header of another layout or data set, and a column that is there twice or not at all.
 
     `header` has our column for each of the `names`, or nothing.
     """
-    missing = [name for name in FEATURE_NAMES if name not in header]
-    if labelled and not set(LABELS) & set(header):
-        missing.append(f"{TARGET} (or {LABEL.name})")
-    if missing and (fault := describe_other_layout(names, labelled)):
+    missing = [name for name in schema.feature_names if name not in header]
+    if labelled and not set(schema.outcome_names) & set(header):
+        missing.append(name_outcome(schema))
+    if missing and (fault := describe_other_layout(schema, names, labelled)):
         raise DataError([f"{path}: {fault}"])
-    faults = [f"{path}: {describe_missing(missing)}"] if missing else []
-    doubled = [name for name in COLUMN_NAMES if header.count(name) > 1]
+    faults = [f"{path}: {describe_missing(schema, missing)}"] if missing else []
+    doubled = [name for name in schema.column_names if header.count(name) > 1]
     faults += [f"{path}: {name} stands {header.count(name)} times in the header; keep one" for name in doubled]
     if faults:
         raise DataError(faults)
 
 
-def describe_missing(missing: list[str]) -> str:
+def name_outcome(schema: Schema) -> str:
+    """The outcome's column, and the others that can hold it instead."""
+    others = [name for name in schema.outcome_names if name != schema.outcome.name]
+    return f"{schema.outcome.name} (or {' or '.join(others)})" if others else schema.outcome.name
+
+
+def describe_missing(schema: Schema, missing: list[str]) -> str:
     """What to do about columns that are not there; a name alone would move the cells of the columns behind it."""
-    needed = f"{', '.join(CANNOT_BE_MISSING)} and the diagnosis must be known"
+    known = [column.name for column in schema.features if not column.can_be_missing]
+    needed = f"{' and '.join(filter(None, [', '.join(known), 'the diagnosis']))} must be known"
     return (
         f"missing columns: {', '.join(missing)}; add each with its values, with empty cells where a value is not known "
         f"({needed})"
     )
 
 
-def describe_other_layout(names: list[str], labelled: bool) -> str:
+def describe_other_layout(schema: Schema, names: list[str], labelled: bool) -> str:
     """What to do about a header whose columns have another layout's names or are another data set's; empty for ours."""
-    found = find_columns(names)
-    features = [name for name in FEATURE_NAMES if name in found]
-    if len(features) < FEWEST_KNOWN:
-        return describe_foreign_header(names)
-    other = [(names[place], name) for name, place in found.items() if not own_column(names[place])]
-    foreign = [(text, name) for text, name in other if name in (*FEATURE_NAMES, TARGET)]
+    found = find_columns(schema, names)
+    features = [name for name in schema.feature_names if name in found]
+    if len(features) < fewest_known(schema):
+        return describe_foreign_header(schema, names)
+    other = [(names[place], name) for name, place in found.items() if not own_column(schema, names[place])]
+    foreign = [(text, name) for text, name in other if name in (*schema.feature_names, schema.outcome.name)]
     if not foreign:
         return ""
     shown = ", ".join(text for text, _ in foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-    if labelled and not set(LABELS) & set(found):
+    if labelled and not set(schema.outcome_names) & set(found):
         return (
-            f"its columns have the names of another layout ({shown}), and none holds the diagnosis; add it as {TARGET}"
+            f"its columns have the names of another layout ({shown}), and none holds the diagnosis; "
+            f"add it as {schema.outcome.name}"
         )
     if labelled:
         return (
             f"its columns have the names of another layout ({shown}); convert it with create_dataset.py --source FILE"
         )
-    renamed = ", ".join(f"{text} is {name}" for text, name in foreign if name in FEATURE_NAMES)
+    renamed = ", ".join(f"{text} is {name}" for text, name in foreign if name in schema.places)
     return f"its columns have the names of another layout ({renamed}); give them our names and UCI's codes"
 
 

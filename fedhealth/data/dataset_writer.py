@@ -17,8 +17,9 @@ import pandas as pd
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import UsageError
 from fedhealth.common.version import __version__
-from fedhealth.data import schema
 from fedhealth.data.hospital import FULL_DATASET
+from fedhealth.data.schema import Schema
+from fedhealth.data.validation import labels_of
 
 DESCRIPTION = "dataset.json"
 
@@ -40,7 +41,9 @@ def client_file(client: int) -> str:
     return f"client_{client}.csv"
 
 
-def write_dataset(folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.DataFrame], origin: Origin) -> list[str]:
+def write_dataset(
+    folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.DataFrame], origin: Origin, schema: Schema
+) -> list[str]:
     """Write all files of the data set into `folder`; delete surplus hospital files of an earlier data set.
 
     `dataset.json` is written last. After an interruption the old one remains, and its checksums do not match the new files;
@@ -58,21 +61,26 @@ def write_dataset(folder: Path, table: pd.DataFrame, hospitals: Sequence[pd.Data
     """
     written = {}
     names = [client_file(client) for client in range(1, len(hospitals) + 1)]
-    refuse_to_overwrite(folder, dict(zip([FULL_DATASET, *names], [table, *hospitals], strict=True)))
+    refuse_to_overwrite(schema, folder, dict(zip([FULL_DATASET, *names], [table, *hospitals], strict=True)))
     for name, patients in zip([FULL_DATASET, *names], [table, *hospitals], strict=True):
-        content = csv_bytes(patients)
+        content = csv_bytes(schema, patients)
         write_file(folder / name, content)
         written[name] = hashlib.sha256(content).hexdigest()
     warnings = remove_stale_files(folder, keep=names)
     files = [
-        {"name": name, "hospitals": count_hospitals(patients), **describe_patients(patients), "sha256": written[name]}
+        {
+            "name": name,
+            "hospitals": count_hospitals(schema, patients),
+            **describe_patients(schema, patients),
+            "sha256": written[name],
+        }
         for name, patients in zip([FULL_DATASET, *names], [table, *hospitals], strict=True)
     ]
-    write_file(folder / DESCRIPTION, json_bytes(describe_dataset(table, origin, files)))
+    write_file(folder / DESCRIPTION, json_bytes(describe_dataset(schema, table, origin, files)))
     return warnings
 
 
-def refuse_to_overwrite(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+def refuse_to_overwrite(schema: Schema, folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
     """Raise a `UsageError` if one of these files exists and is neither as an earlier run wrote it nor the same."""
     listed = listed_files(folder / DESCRIPTION)
     changed = []
@@ -81,7 +89,7 @@ def refuse_to_overwrite(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Non
             continue
         found = hash_file(folder / name)
         unchanged = found is not None and found == listed.get(name)
-        if not unchanged and found != hashlib.sha256(csv_bytes(patients)).hexdigest():
+        if not unchanged and found != hashlib.sha256(csv_bytes(schema, patients)).hexdigest():
             changed.append(name)
     if changed:
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
@@ -99,10 +107,10 @@ def hash_file(path: Path) -> str | None:
         return None
 
 
-def csv_bytes(patients: pd.DataFrame) -> bytes:
-    """`patients` as CSV: `schema.COLUMN_NAMES`, empty cell = missing, numbers as short as they round-trip (63, 1.4)."""
-    short = patients[list(schema.COLUMN_NAMES)].copy()
-    for name in schema.FEATURE_NAMES:
+def csv_bytes(schema: Schema, patients: pd.DataFrame) -> bytes:
+    """`patients` as CSV: the columns of the schema, empty cell = missing, numbers as short as they round-trip (63, 1.4)."""
+    short = patients[[name for name in schema.column_names if name in patients]].copy()
+    for name in short.columns.intersection(list(schema.columns)):
         if bool((short[name].dropna() % 1 == 0).all()):
             short[name] = short[name].astype("Int64")
     text: str = short.to_csv(index=False, lineterminator="\n", float_format=shortest)
@@ -114,39 +122,46 @@ def shortest(number: Any) -> str:
     return np.format_float_positional(number, trim="-")
 
 
-def describe_dataset(table: pd.DataFrame, origin: Origin, files: list[dict[str, Any]]) -> dict[str, Any]:
+def describe_dataset(
+    schema: Schema, table: pd.DataFrame, origin: Origin, files: list[dict[str, Any]]
+) -> dict[str, Any]:
     """The content of `dataset.json`; `files[0]` is the full data set."""
-    by_hospital = table.groupby(schema.HOSPITAL, sort=True)
+    by_hospital = table.groupby(schema.hospital, sort=True)
     return {
         "source": origin.source,
         "description": origin.description,
         "sha256": origin.sha256,
         "rows": len(table),
-        "ill": int(table[schema.TARGET].sum()),
+        "ill": count_ill(schema, table),
         "split": origin.split,
         "clients": len(files) - 1,
         **({} if origin.alpha is None else {"alpha": origin.alpha}),
         "seed": origin.seed,
         "version": __version__,
-        "schema": schema.schema_fingerprint(),
-        "hospitals": {str(name): describe_patients(patients) for name, patients in by_hospital},
+        "schema": schema.fingerprint,
+        "hospitals": {str(name): describe_patients(schema, patients) for name, patients in by_hospital},
         "files": files,
     }
 
 
-def describe_patients(patients: pd.DataFrame) -> dict[str, Any]:
+def describe_patients(schema: Schema, patients: pd.DataFrame) -> dict[str, Any]:
     """Counts of some patients: all, ill, and missing values per column."""
-    missing = patients[list(schema.FEATURE_NAMES)].isna().sum()
+    missing = patients[list(schema.feature_names)].isna().sum()
     return {
         "rows": len(patients),
-        "ill": int(patients[schema.TARGET].sum()),
+        "ill": count_ill(schema, patients),
         "missing": {str(name): int(count) for name, count in missing.items()},
     }
 
 
-def count_hospitals(patients: pd.DataFrame) -> dict[str, int]:
+def count_ill(schema: Schema, patients: pd.DataFrame) -> int:
+    """How many of the patients are positive."""
+    return int(labels_of(schema, patients).sum())
+
+
+def count_hospitals(schema: Schema, patients: pd.DataFrame) -> dict[str, int]:
     """How many of the patients each true hospital examined."""
-    return {str(name): int(count) for name, count in patients[schema.HOSPITAL].value_counts().sort_index().items()}
+    return {str(name): int(count) for name, count in patients[schema.hospital].value_counts().sort_index().items()}
 
 
 def json_bytes(content: dict[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """A CSV file -> `Hospital`: its patients, its name, the source of its rows, and warnings."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fedhealth.common.errors import UsageError
+from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.csv_table import Table, parse_table, read_file
-from fedhealth.data.patients import FEWEST_TO_TEST, USUAL_SHARE, Patients, fits_usual_split
-from fedhealth.data.schema import FEATURE_NAMES, HOSPITAL, SYNTHETIC_PREFIX, TARGET
-from fedhealth.data.validation import validate_table
+from fedhealth.data.large_csv import read_large_table
+from fedhealth.data.patients import FEWEST_TO_TEST, SYNTHETIC_PREFIX, USUAL_SHARE, Patients, fits_usual_split
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import heart_disease
+from fedhealth.data.validation import labels_of, validate_table
 
 FULL_DATASET = "full_dataset.csv"
 """Holds all patients of a data set, whoever examined them."""
@@ -32,16 +35,19 @@ class Hospital:
     name_in_file: str
     """The name in the file, printable; `name` may be another one that was given."""
     patients: Patients
+    schema: Schema
+    """What its columns mean."""
     source: str
     """"synthetic" if any row is; else the source that dataset.json records for this very file, such as "uci"; else "own"."""
     warnings: tuple[str, ...]
     """One line each."""
 
 
-def load_hospital(path: Path, name: str | None = None) -> Hospital:
+def load_hospital(path: Path, name: str | None = None, schema: Schema | None = None) -> Hospital:
     """Read and check a hospital's CSV.
 
-    `name` is the hospital's; without it the file's hospital column if that names a single one, else the file's name.
+    `name` is the hospital's; without it the file's hospital column if that names a single one, else the file's name. Without
+    `schema` the columns are those of the heart disease data.
 
     Raises
     ------
@@ -52,47 +58,58 @@ def load_hospital(path: Path, name: str | None = None) -> Hospital:
     """
     if name is not None:
         name = check_name(name, f'--name is "{printable(name, 40)}"')
-    return parse_hospital(read_file(path), path, name)
+    return parse_hospital(read_file(path), path, name, schema)
 
 
-def parse_hospital(content: bytes, path: Path, name: str | None = None) -> Hospital:
+def parse_hospital(content: bytes, path: Path, name: str | None = None, schema: Schema | None = None) -> Hospital:
     """The hospital of a CSV's content; `path` is where it came from, for messages. Errors as in `load_hospital`."""
-    table = parse_table(content, path)
+    schema = schema or heart_disease()
+    table, values, warnings = read_checked(content, path, schema)
     record = read_dataset_record(path, content)
-    name_in_file = find_name(table, path, record)
+    name_in_file = find_name(schema, table, path, record)
     if name is None:
         name = check_name(name_in_file, f'{path}: the hospital\'s name is "{printable(name_in_file, 40)}"')
-    values, warnings = validate_table(table, path)
     patients = Patients(
-        features=values[list(FEATURE_NAMES)].to_numpy(dtype=np.float64, copy=True),
-        labels=values[TARGET].to_numpy(dtype=np.float32),
+        features=np.column_stack([values[name].to_numpy() for name in schema.feature_names]),
+        labels=labels_of(schema, values),
     )
     return Hospital(
         name=name,
         name_in_file=printable(name_in_file, 40),
         patients=patients,
-        source=find_source(table, record),
-        warnings=(*warnings, *find_warnings(table, patients, several=count_named(table, path, record))),
+        schema=schema,
+        source=find_source(schema, table, record),
+        warnings=(*warnings, *find_warnings(schema, table, patients, several=count_named(schema, table, path, record))),
     )
 
 
-def list_hospitals(table: Table) -> list[str]:
+def read_checked(content: bytes, path: Path, schema: Schema) -> tuple[Table, pd.DataFrame, list[str]]:
+    """The table of a CSV, its values and its warnings; errors as in `load_hospital`."""
+    large = read_large_table(content, path, schema)
+    if large is not None:
+        with contextlib.suppress(DataError):
+            return large, *validate_table(schema, large, path)
+    table = parse_table(content, path, schema)
+    return table, *validate_table(schema, table, path)
+
+
+def list_hospitals(schema: Schema, table: Table) -> list[str]:
     """The distinct names in the hospital column, sorted; none without one."""
-    return sorted(set(table.cells.get(HOSPITAL, [])) - {""})
+    return sorted(set(table.cells.get(schema.hospital, [])) - {""})
 
 
-def find_name(table: Table, path: Path, record: dict[str, Any]) -> str:
+def find_name(schema: Schema, table: Table, path: Path, record: dict[str, Any]) -> str:
     """The single hospital that the rows name, else the file's name without its ending.
 
     Where patients were dealt out anew (any split but the natural one), the rows name another hospital than the file's.
     """
-    names = list_hospitals(table)
+    names = list_hospitals(schema, table)
     return names[0] if len(names) == 1 and record.get("split", "natural") == "natural" else path.stem
 
 
-def count_named(table: Table, path: Path, record: dict[str, Any]) -> int:
+def count_named(schema: Schema, table: Table, path: Path, record: dict[str, Any]) -> int:
     """How many hospitals the rows name, if that is more than one and the patients were not dealt out anew on purpose."""
-    count = len(list_hospitals(table))
+    count = len(list_hospitals(schema, table))
     dealt_out = record.get("split", "natural") != "natural" and path.name != FULL_DATASET
     return 0 if count == 1 or dealt_out else count
 
@@ -107,9 +124,9 @@ def check_name(name: str, described: str) -> str:
     return name
 
 
-def find_source(table: Table, record: dict[str, Any]) -> str:
+def find_source(schema: Schema, table: Table, record: dict[str, Any]) -> str:
     """Where the rows came from: the hospital column decides before dataset.json."""
-    if any(name.startswith(SYNTHETIC_PREFIX) for name in list_hospitals(table)):
+    if any(name.startswith(SYNTHETIC_PREFIX) for name in list_hospitals(schema, table)):
         return "synthetic"
     source = record.get("source")
     return printable(source, 40) if isinstance(source, str) and source.strip() else "own"
@@ -141,15 +158,15 @@ def find_table_warnings(table: Table, several: int = 0) -> list[str]:
     return warnings
 
 
-def find_warnings(table: Table, patients: Patients, several: int) -> list[str]:
+def find_warnings(schema: Schema, table: Table, patients: Patients, several: int) -> list[str]:
     """Warnings about what is allowed and may still be a mistake."""
     total = len(patients)
     warnings = find_table_warnings(table, several)
-    synthetic = sum(name.startswith(SYNTHETIC_PREFIX) for name in table.cells.get(HOSPITAL, []))
+    synthetic = sum(name.startswith(SYNTHETIC_PREFIX) for name in table.cells.get(schema.hospital, []))
     if 0 < synthetic < total:
         warnings.append(f"invented and real patients are mixed (synthetic: {synthetic} of {total} rows)")
     # The UCI files repeat a patient or two by chance; with many repeats, test patients are among those trained on.
-    repeated = int(pd.DataFrame(patients.features).duplicated().sum())
+    repeated = total - len({hash(row.tobytes()) for row in patients.features})
     if repeated > REPEATED_SHARE * total:
         warnings.append(
             f"patients repeat ({repeated} of {total} rows): the test may hold patients that were trained on"

@@ -6,26 +6,32 @@ flwr-datasets' partitioners, which are imported only for them (2 to 5 s).
 
 import logging
 import os
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fedhealth.common.errors import UsageError
-from fedhealth.data import schema
-from fedhealth.data.patients import ENOUGH_PATIENTS, MINIMUM_PATIENTS
+from fedhealth.data.patients import ENOUGH_PATIENTS, MINIMUM_PATIENTS, UNKNOWN_HOSPITAL
+from fedhealth.data.schema import Schema
 
+USUAL_CLIENTS = 4
+"""The default of `--clients`."""
 DEALING_SPLITS = "iid, label-skew, quantity-skew or feature-skew"
 REDRAWS = 20
 """Seeds to try: with each, flwr-datasets repeats a Dirichlet draw 10 times before it raises."""
 FEATURE_STRICTNESS = 0.9
-"""How strictly feature-skew sorts by age: correlation 0.99 with the age; seeded noise decides between equal ages."""
+"""How strictly feature-skew sorts: correlation 0.99 with the value; seeded noise decides between equal values."""
 
 
-def deal_out(table: pd.DataFrame, *, split: str, clients: int, alpha: float, seed: int) -> list[pd.DataFrame]:
-    """Divide `table` (`schema.COLUMN_NAMES`, one row per patient) among hospitals, each with its rows in a random order.
+def deal_out(
+    table: pd.DataFrame, schema: Schema, *, split: str, clients: int, alpha: float, seed: int
+) -> list[pd.DataFrame]:
+    """Divide `table` (columns of the schema, one row per patient) among hospitals, each with its rows in a random order.
 
     Parameters
     ----------
@@ -42,29 +48,29 @@ def deal_out(table: pd.DataFrame, *, split: str, clients: int, alpha: float, see
     """
     shuffled = table.iloc[np.random.default_rng(seed).permutation(len(table))]
     if split == "natural":
-        return split_by_hospital(shuffled, clients)
+        return split_by_hospital(shuffled, schema, clients)
     check_enough_patients(len(table), clients)
-    rows_of_hospitals = SPLITS[split](shuffled, clients, alpha, seed)
+    rows_of_hospitals = SPLITS[split](shuffled, schema, clients, alpha, seed)
     return [shuffled.iloc[rows] for rows in rows_of_hospitals]
 
 
-def split_by_hospital(table: pd.DataFrame, clients: int) -> list[pd.DataFrame]:
-    """One table per hospital of the column, in the order of `schema.HOSPITALS`.
+def split_by_hospital(table: pd.DataFrame, schema: Schema, clients: int) -> list[pd.DataFrame]:
+    """One table per hospital of the column, in the order of their names.
 
     `clients` is only checked: it must be the source's own number, or four, the default of the flag.
     """
-    hospitals = sorted(table[schema.HOSPITAL].unique(), key=natural_order)
-    if schema.UNKNOWN_HOSPITAL in hospitals:
+    hospitals = sorted(table[schema.hospital].unique(), key=natural_order)
+    if UNKNOWN_HOSPITAL in hospitals:
         raise UsageError(
             "--split natural needs to know which hospital each patient is of, and this source does not say it; "
             f"give --split {DEALING_SPLITS}"
         )
-    if clients not in (len(hospitals), len(schema.HOSPITALS)):
+    if clients not in (len(hospitals), USUAL_CLIENTS):
         raise UsageError(
             f"--clients is {clients}, but this source has {len(hospitals)} hospitals; "
             f"leave --clients out or give --split {DEALING_SPLITS}"
         )
-    parts = [table[table[schema.HOSPITAL] == hospital] for hospital in hospitals]
+    parts = [table[table[schema.hospital] == hospital] for hospital in hospitals]
     for hospital, part in zip(hospitals, parts, strict=True):
         if len(part) < MINIMUM_PATIENTS:
             other = f" or --split {DEALING_SPLITS}" if len(table) >= ENOUGH_PATIENTS else ""
@@ -75,11 +81,10 @@ def split_by_hospital(table: pd.DataFrame, clients: int) -> list[pd.DataFrame]:
     return parts
 
 
-def natural_order(hospital: str) -> tuple[int, str]:
-    """Sort key: the four known hospitals (or their synthetic twins) first, in schema order, then others by name."""
-    known = list(schema.HOSPITALS)
-    name = hospital.removeprefix(schema.SYNTHETIC_PREFIX)
-    return (known.index(name) if name in known else len(known), hospital)
+def natural_order(hospital: str) -> list[tuple[int, int, str]]:
+    """Sort key: by name, with numbers in it by their size."""
+    parts = re.findall(r"\d+|\D+", hospital)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def check_enough_patients(num_patients: int, clients: int) -> None:
@@ -95,13 +100,15 @@ def check_enough_patients(num_patients: int, clients: int) -> None:
         )
 
 
-def split_evenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
+def split_evenly(table: pd.DataFrame, schema: Schema, clients: int, alpha: float, seed: int) -> list[list[int]]:
     """Identically distributed hospitals of equal size; the rows of each, as positions in `table` (already shuffled)."""
     partitioners = import_partitioners()
-    return rows_of_partitions(partitioners.IidPartitioner(num_partitions=clients), table)
+    return rows_of_partitions(partitioners.IidPartitioner(num_partitions=clients), len(table))
 
 
-def split_labels_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
+def split_labels_unevenly(
+    table: pd.DataFrame, schema: Schema, clients: int, alpha: float, seed: int
+) -> list[list[int]]:
     """Each class's shares over the hospitals drawn from Dirichlet(alpha) (Yurochkin et al. 2019, arXiv:1905.12022).
 
     Drawn anew until every hospital has `ENOUGH_PATIENTS`, as the paper's code does.
@@ -110,14 +117,14 @@ def split_labels_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed:
     for attempt in np.random.SeedSequence(seed).generate_state(REDRAWS):
         partitioner = partitioners.DirichletPartitioner(
             num_partitions=clients,
-            partition_by=schema.TARGET,
+            partition_by=schema.outcome.name,
             alpha=alpha,
             min_partition_size=ENOUGH_PATIENTS,
             self_balancing=False,
             seed=int(attempt),
         )
         try:
-            return rows_of_partitions(partitioner, table)
+            return rows_of_partitions(partitioner, len(table), {schema.outcome.name: table[schema.outcome.name]})
         except ValueError:  # ten draws left a hospital too small
             continue
     raise UsageError(
@@ -126,7 +133,7 @@ def split_labels_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed:
     )
 
 
-def split_sizes_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
+def split_sizes_unevenly(table: pd.DataFrame, schema: Schema, clients: int, alpha: float, seed: int) -> list[list[int]]:
     """Identically distributed hospitals, sizes drawn from Dirichlet(alpha) (Li et al. 2022, arXiv:2102.02079).
 
     The draw deals out what is left after `ENOUGH_PATIENTS` each, so that none is too small.
@@ -136,27 +143,37 @@ def split_sizes_unevenly(table: pd.DataFrame, clients: int, alpha: float, seed: 
     ends = np.floor(np.cumsum(shares) * (len(table) - clients * ENOUGH_PATIENTS)).astype(int)
     ends[-1] = len(table) - clients * ENOUGH_PATIENTS  # the sum of the shares may fall a rounding error short of 1
     sizes = ENOUGH_PATIENTS + np.diff(ends, prepend=0)
-    return rows_of_partitions(partitioners.SizePartitioner(partition_sizes=sizes.tolist()), table)
+    return rows_of_partitions(partitioners.SizePartitioner(partition_sizes=sizes.tolist()), len(table))
 
 
-def split_by_age(table: pd.DataFrame, clients: int, alpha: float, seed: int) -> list[list[int]]:
-    """Hospitals of equal size from the youngest patients to the oldest (Flower's `ContinuousPartitioner` on age)."""
-    if table["age"].std(ddof=0) < 1e-3:
-        raise UsageError("--split feature-skew sorts by age, but all patients have the same age; give --split iid")
+def split_by_first_number(
+    table: pd.DataFrame, schema: Schema, clients: int, alpha: float, seed: int
+) -> list[list[int]]:
+    """Hospitals of equal size by the first number that all patients have, such as the age, from the smallest values on.
+
+    It is Flower's `ContinuousPartitioner`.
+    """
+    name = next((column.name for column in schema.numbers if not table[column.name].isna().any()), "")
+    if not name:
+        raise UsageError("--split feature-skew sorts by a number, but none is known of all patients; give --split iid")
+    if table[name].std(ddof=0) < 1e-3:
+        raise UsageError(
+            f"--split feature-skew sorts by {name}, but all patients have the same {name}; give --split iid"
+        )
     partitioners = import_partitioners()
     partitioner = partitioners.ContinuousPartitioner(
-        num_partitions=clients, partition_by="age", strictness=FEATURE_STRICTNESS, shuffle=True, seed=seed
+        num_partitions=clients, partition_by=name, strictness=FEATURE_STRICTNESS, shuffle=True, seed=seed
     )
-    return rows_of_partitions(partitioner, table)
+    return rows_of_partitions(partitioner, len(table), {name: table[name]})
 
 
-SPLITS: dict[str, Callable[[pd.DataFrame, int, float, int], Sequence[list[int]]]] = {
+SPLITS: dict[str, Callable[[pd.DataFrame, Schema, int, float, int], Sequence[list[int]]]] = {
     "iid": split_evenly,
     "label-skew": split_labels_unevenly,
     "quantity-skew": split_sizes_unevenly,
-    "feature-skew": split_by_age,
+    "feature-skew": split_by_first_number,
 }
-"""Name -> function of (table, clients, alpha, seed) that gives each hospital's rows as positions in the table."""
+"""Name -> function of (table, schema, clients, alpha, seed) that gives each hospital's rows as positions in the table."""
 SPLITS_WITH_ALPHA = ("label-skew", "quantity-skew")
 
 
@@ -175,12 +192,14 @@ def import_partitioners() -> Any:
     return partitioner
 
 
-def rows_of_partitions(partitioner: Any, table: pd.DataFrame) -> list[list[int]]:
-    """The rows of each hospital from a flwr-datasets partitioner, which gets only row numbers, labels and ages."""
+def rows_of_partitions(
+    partitioner: Any, num_patients: int, seen: Mapping[str, "pd.Series[float]"] = MappingProxyType({})
+) -> list[list[int]]:
+    """The rows of each hospital from a flwr-datasets partitioner, which gets only row numbers and the columns `seen`."""
     from datasets import Dataset
 
-    seen = {name: table[name].to_numpy() for name in (schema.TARGET, "age")}
-    partitioner.dataset = Dataset.from_dict({"row": np.arange(len(table)), **seen})
+    columns = {name: column.to_numpy() for name, column in seen.items()}
+    partitioner.dataset = Dataset.from_dict({"row": np.arange(num_patients), **columns})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns at every redraw; our error says what to change if none succeeds
         return [list(partitioner.load_partition(i)["row"]) for i in range(partitioner.num_partitions)]

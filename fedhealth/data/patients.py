@@ -13,6 +13,10 @@ SPLIT_STREAM = 0x5B117
 """Keeps the split's random numbers apart from every other use of the same seed."""
 VALIDATION_STREAM = 0x7A11DA
 """The same for the patients that are held out of those to train on."""
+SYNTHETIC_PREFIX = "synthetic-"
+"""Rows of invented patients carry it in their hospital's name, so that every copy of the file shows what they are."""
+UNKNOWN_HOSPITAL = "unknown"
+"""The hospital of patients whose file does not say where they were examined."""
 USUAL_SHARE = 0.25
 ABSENT = -1e9
 """Stands for a missing value where a row is hashed; no measurement is so small."""
@@ -29,9 +33,9 @@ class Patients:
     """The patients of one hospital; its `repr` shows no value, so that no log can."""
 
     features: NDArray[np.float64] = field(repr=False)
-    """(num_patients, 13), in the order of `schema.FEATURE_NAMES`, UCI units and codes, NaN = missing."""
+    """(num_patients, num_features), in the order, units and codes of the schema, NaN = missing."""
     labels: NDArray[np.float32] = field(repr=False)
-    """(num_patients,), 1 = disease, 0 = none."""
+    """(num_patients,), 1 = positive, 0 = negative."""
 
     def __len__(self) -> int:
         """How many patients."""
@@ -99,7 +103,8 @@ def enough_patients(train: Patients, test: Patients) -> bool:
 
 def fits_usual_split(patients: Patients) -> bool:
     """Whether the usual split leaves enough to train and to test on; the seed changes who, not how many."""
-    return enough_patients(*split_patients(patients, USUAL_SHARE, seed=0))
+    labels_only = Patients(patients.features[:, :0], patients.labels)
+    return enough_patients(*split_patients(labels_only, USUAL_SHARE, seed=0))
 
 
 def select_patients(patients: Patients, mask: NDArray[np.bool_]) -> Patients:

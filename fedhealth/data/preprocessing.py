@@ -11,21 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.data.schema import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS
+from fedhealth.common.errors import UsageError
+from fedhealth.data.schema import Column, Schema
 
-_NUMBER_PLACES = [FEATURE_NAMES.index(column.name) for column in NUMBERS]
-_MISSABLE_PLACES = [place for place, column in enumerate(FEATURES) if column.can_be_missing]
-NUM_NUMBERS = len(NUMBERS)
 CODE_MEAN, CODE_STD = 0.5, 0.5
 """Standardise a 0/1 column to -1 and +1, for any patients."""
 STANDARDISED_ZERO, STANDARDISED_ONE = (0 - CODE_MEAN) / CODE_STD, (1 - CODE_MEAN) / CODE_STD
+ROWS = 1024
 SMALLEST_STD = 1e-6
 """In the number's unit. A smaller deviation is the rounding error of a mean, so the number does not vary."""
 
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Means and standard deviations of the numbers, in `schema.NUMBERS` order and their units; hashable."""
+    """Means and standard deviations of the numbers, in the order of `Schema.numbers` and their units; hashable."""
 
     means: tuple[float, ...]
     stds: tuple[float, ...]
@@ -53,36 +52,42 @@ class EncodingPlan:
     missing: tuple[int, ...]
 
 
-def encoding_plan(missing_indicators: bool) -> EncodingPlan:
+def encoding_plan(schema: Schema, missing_indicators: bool) -> EncodingPlan:
     """The plan that `encode` and every exported model follow."""
-    pairs = [(FEATURE_NAMES.index(column.name), code) for column in CATEGORIES for code in _codes(column.codes)]
+    pairs = [(schema.places[column.name], code) for column in schema.categories for code in _codes(column)]
     return EncodingPlan(
-        numbers=tuple(_NUMBER_PLACES),
+        numbers=tuple(schema.number_places),
         code_places=tuple(place for place, _ in pairs),
         codes=tuple(code for _, code in pairs),
-        missing=tuple(_MISSABLE_PLACES if missing_indicators else ()),
+        missing=tuple(schema.missable_places if missing_indicators else ()),
     )
 
 
-def encoded_names(missing_indicators: bool) -> list[str]:
+def encoded_names(schema: Schema, missing_indicators: bool) -> list[str]:
     """Names of the model's inputs, in order."""
-    plan = encoding_plan(missing_indicators)
-    numbers = [FEATURE_NAMES[place] for place in plan.numbers]
-    codes = [f"{FEATURE_NAMES[place]}={code}" for place, code in zip(plan.code_places, plan.codes, strict=True)]
-    return numbers + codes + [f"{FEATURE_NAMES[place]}=missing" for place in plan.missing]
+    plan, names = encoding_plan(schema, missing_indicators), schema.feature_names
+    numbers = [names[place] for place in plan.numbers]
+    codes = [f"{names[place]}={code}" for place, code in zip(plan.code_places, plan.codes, strict=True)]
+    return numbers + codes + [f"{names[place]}=missing" for place in plan.missing]
 
 
-def encode(features: NDArray[np.float64], missing_indicators: bool) -> NDArray[np.float32]:
-    """`features` (num_patients, 13) -> (num_patients, len(encoded_names)); missing numbers stay NaN."""
-    plan = encoding_plan(missing_indicators)
-    codes = features[:, plan.code_places] == np.array(plan.codes)
-    missing = np.isnan(features[:, plan.missing])
-    return np.concatenate([features[:, plan.numbers], codes, missing], axis=1).astype(np.float32)
+def encode(schema: Schema, features: NDArray[np.float64], missing_indicators: bool) -> NDArray[np.float32]:
+    """`features` (num_patients, num_features) -> (num_patients, len(encoded_names)); missing numbers stay NaN."""
+    plan = encoding_plan(schema, missing_indicators)
+    numbers, codes, size = len(plan.numbers), len(plan.codes), len(plan.missing)
+    encoded = np.empty((len(features), numbers + codes + size), dtype=np.float32)
+    for start in range(0, len(features), ROWS):  # few rows at a time stay in the processor's cache
+        block, rows = features[start : start + ROWS], encoded[start : start + ROWS]
+        rows[:, :numbers] = block[:, plan.numbers]
+        rows[:, numbers : numbers + codes] = block[:, plan.code_places] == np.array(plan.codes)
+        rows[:, numbers + codes :] = np.isnan(block[:, plan.missing])
+    return encoded
 
 
-def _codes(codes: dict[int, str]) -> list[int]:
+def _codes(column: Column) -> list[int]:
     """Codes that get a column of their own: all, or the second of two (the first is then its absence)."""
-    return list(codes)[1:] if len(codes) == 2 else list(codes)
+    codes = list(column.codes)
+    return codes[1:] if len(codes) == 2 else codes
 
 
 def standardise(encoded: NDArray[np.float32], standardisation: Standardisation) -> NDArray[np.float32]:
@@ -90,22 +95,25 @@ def standardise(encoded: NDArray[np.float32], standardisation: Standardisation) 
     ready = encoded.copy()
     means = np.asarray(standardisation.means, dtype=np.float32)
     stds = np.asarray(standardisation.stds, dtype=np.float32)
-    ready[:, :NUM_NUMBERS] = np.nan_to_num((encoded[:, :NUM_NUMBERS] - means) / stds, nan=0.0)
-    ready[:, NUM_NUMBERS:] = (encoded[:, NUM_NUMBERS:] - CODE_MEAN) / CODE_STD
+    numbers = len(means)
+    ready[:, :numbers] = np.nan_to_num((encoded[:, :numbers] - means) / stds, nan=0.0)
+    ready[:, numbers:] = (encoded[:, numbers:] - CODE_MEAN) / CODE_STD
     return ready
 
 
-def first_moments(features: NDArray[np.float64], min_count: int = 1) -> Moments:
-    """Counts and sums of one hospital's numbers: the first pass. `features` is (num_patients, 13).
+def first_moments(schema: Schema, features: NDArray[np.float64], min_count: int = 1) -> Moments:
+    """Counts and sums of one hospital's numbers: the first pass. `features` is (num_patients, num_features).
 
     A number that fewer than `min_count` patients have is reported as if nobody had it: count 0, sum 0.
     """
-    return _moments(features[:, _NUMBER_PLACES], min_count)
+    return _moments(features[:, schema.number_places], min_count)
 
 
-def second_moments(features: NDArray[np.float64], means: Sequence[float], min_count: int = 1) -> Moments:
+def second_moments(
+    schema: Schema, features: NDArray[np.float64], means: Sequence[float], min_count: int = 1
+) -> Moments:
     """Counts and sums of squared distances from the federation's `means`: the second pass, of the same numbers."""
-    return _moments((features[:, _NUMBER_PLACES] - np.asarray(means)) ** 2, min_count)
+    return _moments((features[:, schema.number_places] - np.asarray(means)) ** 2, min_count)
 
 
 def _moments(values: NDArray[np.float64], min_count: int) -> Moments:
@@ -132,15 +140,25 @@ def combine_standardisation(means: Sequence[float], squares: Sequence[Moments]) 
     return Standardisation(tuple(means), tuple(np.where(stds >= SMALLEST_STD, stds, 1.0).tolist()))
 
 
-def reference_standardisation() -> Standardisation:
-    """The fixed clinical constants of `schema.py`."""
-    return Standardisation(
-        tuple(float(column.reference_mean) for column in NUMBERS),
-        tuple(float(column.reference_std) for column in NUMBERS),
-    )
+def reference_standardisation(schema: Schema) -> Standardisation:
+    """The fixed constants of the schema.
+
+    Raises
+    ------
+    UsageError
+        A number of the schema has none.
+    """
+    constants = [(column.reference_mean, column.reference_std) for column in schema.numbers]
+    known = [(mean, std) for mean, std in constants if mean is not None and std is not None]
+    if len(known) < len(constants):
+        lacking = next(column.name for column in schema.numbers if column.reference_mean is None)
+        raise UsageError(
+            f"--scaling reference: the schema has no reference-mean and reference-deviation of {lacking}; add them there"
+        )
+    return Standardisation(tuple(mean for mean, _ in known), tuple(std for _, std in known))
 
 
-def local_standardisation(features: NDArray[np.float64]) -> Standardisation:
+def local_standardisation(schema: Schema, features: NDArray[np.float64]) -> Standardisation:
     """One hospital's own, as if it were a federation of one."""
-    means = combine_means([first_moments(features)])
-    return combine_standardisation(means, [second_moments(features, means)])
+    means = combine_means([first_moments(schema, features)])
+    return combine_standardisation(means, [second_moments(schema, features, means)])

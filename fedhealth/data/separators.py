@@ -12,6 +12,7 @@ from pathlib import Path
 from fedhealth.common.errors import DataError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.layouts import count_known, describe_missing_header, looks_like_values
+from fedhealth.data.schema import Schema
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 DECLARATION = re.compile(r'[ \t]*"?sep=(.)"?[,;|\t ]*\r?\n', re.IGNORECASE)
@@ -19,7 +20,7 @@ DECLARATION = re.compile(r'[ \t]*"?sep=(.)"?[,;|\t ]*\r?\n', re.IGNORECASE)
 VALUE = re.compile(r"\d+(?:\.\d+)?")
 
 
-def split_records(text: str, path: Path) -> list[list[str]]:
+def split_records(text: str, path: Path, schema: Schema) -> list[list[str]]:
     """All records of a file, blank ones included.
 
     Raises
@@ -29,18 +30,18 @@ def split_records(text: str, path: Path) -> list[list[str]]:
     """
     declared = DECLARATION.match(text)
     text = text[declared.end() :] if declared else text
-    separator = declared[1] if declared and declared[1] in SEPARATORS else find_separator(text, path)
+    separator = declared[1] if declared and declared[1] in SEPARATORS else find_separator(text, path, schema)
     records = parse_records(text, separator, path)
     check_separator(records, separator, path)
     return records
 
 
-def find_separator(text: str, path: Path) -> str:
+def find_separator(text: str, path: Path, schema: Schema) -> str:
     """The separator that splits the first record into most known names; a `DataError` if two do it equally well."""
     headers = {separator: first_record(text, separator) for separator in SEPARATORS}
     split = [separator for separator in SEPARATORS if len(headers[separator]) > 1]
-    most = max((count_known(headers[separator]) for separator in split), default=0)
-    best = [separator for separator in split if count_known(headers[separator]) == most]
+    most = max((count_known(schema, headers[separator]) for separator in split), default=0)
+    best = [separator for separator in split if count_known(schema, headers[separator]) == most]
     if len(best) > 1 and not looks_like_values(headers[best[0]]):
         names = " or by ".join(SEPARATORS[separator] for separator in best)
         raise DataError([f"{path}: its first line can be split by {names}; save it with one separator"])
@@ -80,15 +81,15 @@ def check_separator(records: list[list[str]], separator: str, path: Path) -> Non
         raise DataError([f"{path}: {fault}; save it with one separator"])
 
 
-def describe_single_column(header: str) -> str:
+def describe_single_column(schema: Schema, header: str) -> str:
     """What to say of a header that no separator splits; prints nothing of it, because it may be a patient's row."""
-    inside = max((header.split(separator) for separator in SEPARATORS), key=count_known)
-    if count_known(inside) > 1 or (len(inside) > 1 and looks_like_values(inside)):
+    inside = max((header.split(separator) for separator in SEPARATORS), key=lambda fields: count_known(schema, fields))
+    if count_known(schema, inside) > 1 or (len(inside) > 1 and looks_like_values(inside)):
         return "each of its lines is one text in quotation marks; remove the marks at both ends of every line"
     words = header.split()
     if len(words) > 1 and looks_like_values(words):
-        return describe_missing_header(words, blanks=True)
-    if count_known(words) > 1:
+        return describe_missing_header(schema, words, blanks=True)
+    if count_known(schema, words) > 1:
         return "its columns are separated by blanks; save it with commas"
     return "is no table with a header line and commas; give the hospital's CSV"
 

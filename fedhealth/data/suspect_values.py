@@ -1,10 +1,12 @@
 """Numbers inside the valid range that may stand for a missing value, such as 99 for a heart rate that was not measured."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedhealth.data.schema import NUMBERS
+from fedhealth.data.schema import Schema
 
 USUAL_CODES = (7, 8, 9, 77, 88, 99)
 """What coding manuals take for "refused", "does not apply" and "not known" in columns of one and two digits."""
@@ -15,14 +17,13 @@ FEWEST, LEAST_SHARE = 3, 0.05
 """Patients with the value, and their share of those whose value is known."""
 SHOWN_FROM = 5
 """Patients from which on the value is printed: the default of `client.py --min-count`."""
-CHECKED = tuple(column.name for column in NUMBERS if not column.codes)
 
 
-def find_suspect_values(values: pd.DataFrame) -> list[str]:
+def find_suspect_values(schema: Schema, values: pd.DataFrame) -> list[str]:
     """One warning for each value that many patients share and that is far from all other values of its column."""
     return [
         describe_suspect(name, value, count, len(values))
-        for name in CHECKED
+        for name in (column.name for column in schema.numbers if not column.codes)
         if name in values
         for value, count in find_suspects(values[name].to_numpy(dtype=np.float64))
     ]
@@ -31,11 +32,13 @@ def find_suspect_values(values: pd.DataFrame) -> list[str]:
 def find_suspects(column: NDArray[np.float64]) -> list[tuple[float, int]]:
     """(value, number of patients) of every suspect value of a column; NaN = missing."""
     known = column[~np.isnan(column)]
-    found, counts = np.unique(known, return_counts=True)
+    least = math.ceil(max(FEWEST, LEAST_SHARE * len(known)))
+    common = np.unique(np.sort(known)[::least])  # `least` equal values cover a place that is a multiple of `least`
+    counts = [int((known == value).sum()) for value in common]
     return [
-        (float(value), int(count))
-        for value, count in zip(found, counts, strict=True)
-        if count >= max(FEWEST, LEAST_SHARE * len(known)) and is_far(value, known[known != value])
+        (float(value), count)
+        for value, count in zip(common, counts, strict=True)
+        if count >= least and is_far(value, known[known != value])
     ]
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.metrics.ranking import row_aurocs
 
 NUM_SHUFFLES = 20
@@ -22,7 +21,7 @@ MOST_ROWS = 50_000
 SHUFFLE_STREAM = 0x5F0FF
 
 Predict = Callable[[NDArray[np.float64]], NDArray[np.float32]]
-"""Features (num_patients, 13) -> risks (num_patients,)."""
+"""Features (num_patients, num_features) -> risks (num_patients,)."""
 
 
 class Importance(Struct, frozen=True, rename={"missing": "not_told"}):
@@ -32,16 +31,11 @@ class Importance(Struct, frozen=True, rename={"missing": "not_told"}):
     hospitals: Mapping[str, Mapping[str, float]]
     missing: Mapping[str, str]
 
-    def __post_init__(self) -> None:
-        """Raise a `ValueError` for the name of an unknown feature."""
-        if not {*self.together}.union(*self.hospitals.values()) <= {*FEATURE_NAMES}:
-            raise ValueError("importance of something that is no feature")
-
 
 def measure_importance(
     predict: Predict, features: NDArray[np.float64], labels: NDArray[np.float32], seed: Sequence[int]
 ) -> list[float]:
-    """The AUROC drop of each of the 13 features, rounded; both classes are needed.
+    """The AUROC drop of each feature, rounded; both classes are needed.
 
     A missing value is shuffled like any other, because the model may use the fact that it is missing.
     """
@@ -57,7 +51,10 @@ def measure_importance(
 
 
 def shuffle_each(features: NDArray[np.float64], times: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """All patients (num_patients, 13) `times` x 13 times as rows, each time with the next feature shuffled."""
+    """All patients `times` x num_features times as rows, each time with the next feature shuffled.
+
+    `features` are (num_patients, num_features).
+    """
     copies = np.tile(features, (times, features.shape[1], 1, 1))
     for place in range(features.shape[1]):
         copies[:, place, :, place] = generator.permuted(copies[:, place, :, place], axis=1)
@@ -65,7 +62,7 @@ def shuffle_each(features: NDArray[np.float64], times: int, generator: np.random
 
 
 def combine_importance(
-    drops: Mapping[str, Sequence[float]], pairs: Mapping[str, int], missing: Mapping[str, str]
+    features: Sequence[str], drops: Mapping[str, Sequence[float]], pairs: Mapping[str, int], missing: Mapping[str, str]
 ) -> Importance:
     """The hospitals' drops and their mean, weighted by each one's `pairs` of an ill and a healthy test patient.
 
@@ -77,8 +74,8 @@ def combine_importance(
         return Importance({}, {}, missing)
     weights = [pairs[name] for name in names]
     together = np.average([drops[name] for name in names], axis=0, weights=weights)
-    by_feature = {name: dict(zip(FEATURE_NAMES, drops[name], strict=True)) for name in names}
-    return Importance(dict(zip(FEATURE_NAMES, map(_round, together), strict=True)), by_feature, missing)
+    by_feature = {name: dict(zip(features, drops[name], strict=True)) for name in names}
+    return Importance(dict(zip(features, map(_round, together), strict=True)), by_feature, missing)
 
 
 def rank_features(drops: Mapping[str, float]) -> list[tuple[str, float]]:

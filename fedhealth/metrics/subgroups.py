@@ -1,30 +1,25 @@
-"""Outcomes of the tested patients by sex and by age band, as counts.
+"""Outcomes of the tested patients by subgroup (such as sex and age band), as counts.
 
 A hospital counts, per subgroup, its tested patients who are predicted positive at a risk of 0.5; the server adds up. Small
 groups are suppressed, and so are groups from which a small one could be computed by subtraction: the server knows the
 hospital's totals from the histograms.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from fedhealth.data.schema import FEATURE_NAMES, FEATURES
+from fedhealth.data.schema import Column, Schema
 
 THRESHOLD = 0.5
 """Risk from which a patient is predicted positive."""
-SEX = FEATURES[FEATURE_NAMES.index("sex")].codes
-BAND_EDGES = (50.0, 60.0)
-"""Years; a band includes its lower edge."""
-DIVISIONS: dict[str, tuple[str, ...]] = {
-    "sex": tuple(SEX.values()),
-    "age": ("under 50", "50 to 59", "60 and over"),
-}
-"""Each tested patient is in one group of each division."""
-GROUPS = tuple(group for division in DIVISIONS.values() for group in division)
+Divisions = Mapping[str, tuple[str, ...]]
+"""Column -> the names of its groups; each tested patient is in one group of each division."""
 MOST_PATIENTS = 10**9
 """In one group; a larger count is refused."""
 
@@ -75,22 +70,59 @@ class Subgroups(Struct, frozen=True, rename={"disclosed": "told", "missing": "si
     """By hospital."""
     missing: Mapping[str, str]
     """Hospital -> reason."""
+    divisions: Divisions = {}
     threshold: float = THRESHOLD
 
 
+def find_divisions(schema: Schema) -> dict[str, tuple[str, ...]]:
+    """The divisions of the schema: the columns with `subgroups`, in their order."""
+    columns = [column for column in schema.features if column.subgroups is not None]
+    words = Counter(word for column in columns if not column.is_number for word in column.codes.values())
+    return {
+        column.name: name_bands(column)
+        if column.is_number
+        else tuple(word if words[word] == 1 else f"{column.name} {word}" for word in column.codes.values())
+        for column in columns
+    }
+
+
+def name_bands(column: Column) -> tuple[str, ...]:
+    """The bands of a number, such as `age under 50`, `age 50 to 59`, `age 60 and over`; a band includes its lower edge."""
+    edges = column.subgroups or ()
+    are_whole = all(float(edge).is_integer() for edge in edges)
+    between = [
+        f"{column.name} {low:g} to {high - 1:g}" if are_whole else f"{column.name} {low:g} to under {high:g}"
+        for low, high in pairwise(edges)
+    ]
+    return (f"{column.name} under {edges[0]:g}", *between, f"{column.name} {edges[-1]:g} and over")
+
+
+def find_groups(schema: Schema, features: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
+    """Division -> position of each patient's group (num_patients,); `features` are (num_patients, num_features)."""
+    places = {}
+    for name in find_divisions(schema):
+        column, values = schema.columns[name], features[:, schema.places[name]]
+        if column.is_number:
+            places[name] = np.digitize(values, column.subgroups or ())
+        else:
+            places[name] = np.argmax(values[:, np.newaxis] == np.array(list(column.codes)), axis=1)
+    return places
+
+
 def count_subgroups(
-    features: NDArray[np.float64], labels: NDArray[np.floating], risks: NDArray[np.floating], least: int
+    schema: Schema,
+    features: NDArray[np.float64],
+    labels: NDArray[np.floating],
+    risks: NDArray[np.floating],
+    least: int,
 ) -> dict[str, Outcomes]:
     """The outcomes that a hospital discloses, by group; of no group of fewer than `least` patients.
 
-    Of its tested patients come `features` (num_patients, 13), `labels` and `risks`, both (num_patients,).
+    Of its tested patients come `features` (num_patients, num_features), `labels` and `risks`, both (num_patients,).
     """
     disclosed: dict[str, Outcomes] = {}
-    places = {
-        "sex": np.searchsorted(sorted(SEX), features[:, FEATURE_NAMES.index("sex")]),
-        "age": np.digitize(features[:, FEATURE_NAMES.index("age")], BAND_EDGES),
-    }
-    for division, groups in DIVISIONS.items():
+    places = find_groups(schema, features)
+    for division, groups in find_divisions(schema).items():
         each = [_count(labels[mask] > 0.5, risks[mask]) for mask in (places[division] == p for p in range(len(groups)))]
         kept = suppress_small_cells([outcomes.patients for outcomes in each], least)
         disclosed |= {group: outcomes for group, outcomes, keep in zip(groups, each, kept, strict=True) if keep}
@@ -123,11 +155,11 @@ def suppress_small_cells(sizes: Sequence[int], least: int) -> list[bool]:
     return [place not in suppressed for place in range(len(sizes))]
 
 
-def check_subgroups(disclosed: Disclosed, patients: int, ill: int, least: int) -> None:
+def check_subgroups(divisions: Divisions, disclosed: Disclosed, patients: int, ill: int, least: int) -> None:
     """Raise a `ValueError` unless these can be the subgroups of so many tested patients, disclosed by the rule above."""
-    if disclosed.keys() - set(GROUPS):
+    if disclosed.keys() - {group for groups in divisions.values() for group in groups}:
         raise ValueError("it sent a subgroup that does not exist")
-    for groups in DIVISIONS.values():
+    for groups in divisions.values():
         each = [disclosed[group] for group in groups if group in disclosed]
         if any(0 < outcomes.patients < least for outcomes in each):
             raise ValueError(f"it sent a subgroup of fewer than {least} patients")
@@ -137,7 +169,7 @@ def check_subgroups(disclosed: Disclosed, patients: int, ill: int, least: int) -
             raise ValueError(f"its subgroups are not those of the {patients} patients ({ill} ill) that it declared")
 
 
-def add_subgroups(disclosed: Iterable[Disclosed]) -> dict[str, Outcomes]:
-    """The outcomes of all hospitals together, in the order of `DIVISIONS`; 0 patients in a group that none disclosed."""
-    each = list(disclosed)
-    return {group: sum((one[group] for one in each if group in one), start=Outcomes()) for group in GROUPS}
+def add_subgroups(divisions: Divisions, disclosed: Iterable[Disclosed]) -> dict[str, Outcomes]:
+    """The outcomes of all hospitals together, in the order of the divisions; 0 patients in a group that none disclosed."""
+    each, groups = list(disclosed), [group for division in divisions.values() for group in division]
+    return {group: sum((one[group] for one in each if group in one), start=Outcomes()) for group in groups}

@@ -1,4 +1,4 @@
-"""Export of a run's model: the schema's columns (num_patients, 13), NaN where missing, in; risk (num_patients, 1) out.
+"""Export of a run's model: the schema's columns (num_patients, num_features), NaN where missing -> risk (num_patients, 1).
 
 Keras writes its own format and LiteRT's (.tflite); the ONNX graph is built here from the same weights, without
 TensorFlow or a converter. All encode and standardise in the float32 operations of `preprocessing`, and predict the risks
@@ -19,7 +19,6 @@ from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import UsageError
 from fedhealth.common.version import __version__
 from fedhealth.data.preprocessing import STANDARDISED_ONE, STANDARDISED_ZERO, encoding_plan
-from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.models.export_readme import describe_model, render_readme
 from fedhealth.models.saved_model import SavedModel
 
@@ -75,7 +74,7 @@ def _made_by_keras(model: SavedModel, name: str, write: Any) -> bytes:
     from fedhealth.models.keras_models import build_risk_model
 
     weights = [array for layer in model.layers for array in layer]
-    risk_model = build_risk_model(weights, model.missing_indicators, model.standardisation)
+    risk_model = build_risk_model(model.schema, weights, model.missing_indicators, model.standardisation)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         write(risk_model, str(path))
@@ -126,7 +125,7 @@ def _onnx_graph(model: SavedModel) -> "onnx.GraphProto":
     return helper.make_graph(
         [helper.make_node(kind, inputs, [output], **along_columns.get(kind, {})) for kind, inputs, output in steps],
         "heart_disease_risk",
-        [helper.make_tensor_value_info("patients", TensorProto.FLOAT, ["num_patients", len(FEATURE_NAMES)])],
+        [helper.make_tensor_value_info("patients", TensorProto.FLOAT, ["num_patients", len(model.schema.features)])],
         [helper.make_tensor_value_info("risk", TensorProto.FLOAT, ["num_patients", 1])],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
@@ -134,7 +133,7 @@ def _onnx_graph(model: SavedModel) -> "onnx.GraphProto":
 
 def _encoding_steps(model: SavedModel) -> tuple[list[Step], dict[str, Any]]:
     """From `patients` to `values_0`, the standardised inputs; a group without columns is left out."""
-    plan, scale = encoding_plan(model.missing_indicators), model.standardisation
+    plan, scale = encoding_plan(model.schema, model.missing_indicators), model.standardisation
     constants: dict[str, Any] = {
         "means": np.array(scale.means, dtype=np.float32),
         "stds": np.array(scale.stds, dtype=np.float32),

@@ -1,10 +1,10 @@
 """What travels with an exported model: its description (columns, threshold, origin), and the README.txt beside the file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedhealth.common.text_table import format_table
-from fedhealth.data.schema import FEATURE_NAMES, FEATURES, Column
+from fedhealth.data.schema import Column
 from fedhealth.models.predict import NOT_A_DEVICE, is_synthetic
 from fedhealth.models.saved_model import SavedModel
 
@@ -12,10 +12,7 @@ HEADINGS = ("column", "meaning", "unit", "range or codes", "if missing")
 SYNTHETIC = "trained on SYNTHETIC patients: its risks do not apply to real people"
 INDENT = "    "
 """Before each line of code, and no other line."""
-READ_PATIENTS = (
-    f'columns = "{" ".join(FEATURE_NAMES)}".split()',
-    'patients = pandas.read_csv("patients.csv", na_values="?")[columns].to_numpy("float32")',
-)
+READ_PATIENTS = 'patients = pandas.read_csv("patients.csv", na_values="?")[columns].to_numpy("float32")'
 RUNTIMES: Mapping[str, tuple[str, str, str]] = {
     ".onnx": (
         "onnxruntime",
@@ -35,7 +32,7 @@ RUNTIMES: Mapping[str, tuple[str, str, str]] = {
 }
 """Ending -> the package that runs it, its import, and the line that computes the risks."""
 README = """\
-{file}: risk of heart disease, trained with flwr_federated_health {version} on the dataset {dataset}
+{file}: risk of {title}, trained with flwr_federated_health {version} on the dataset {dataset}
 {use}
 
 Input "patients": float32, one row for each patient, the {count} columns below in this order, NaN where a value is missing.
@@ -71,7 +68,7 @@ def describe_model(model: SavedModel) -> dict[str, Any]:
         "threshold": model.threshold,
         "threshold_source": model.threshold_source,
         "missing": "NaN",
-        "columns": [describe_column(column) for column in FEATURES],
+        "columns": [describe_column(column) for column in model.schema.features],
     }
 
 
@@ -79,7 +76,7 @@ def describe_column(column: Column) -> dict[str, Any]:
     """A column for JSON: codes as numbers (JSON's keys are texts), or the range of a number."""
     values: dict[str, Any] = (
         {"codes": [{"code": code, "meaning": meaning} for code, meaning in column.codes.items()]}
-        if column.kind == "category"
+        if not column.is_number
         else {"unit": column.unit, "minimum": column.minimum, "maximum": column.maximum}
     )
     return {
@@ -95,25 +92,41 @@ def describe_column(column: Column) -> dict[str, Any]:
 def render_readme(model: SavedModel, file: str, ending: str) -> str:
     """The README.txt beside the exported `file`; lines that begin with `INDENT` are Python and run as they stand."""
     runtime, imports, risks = RUNTIMES[ending]
-    code = (imports, *READ_PATIENTS, risks.format(file=repr(file)), f"predicted_positive = risks >= {model.threshold}")
+    columns = list_columns(model.schema.feature_names)
+    code = (
+        imports,
+        columns,
+        READ_PATIENTS,
+        risks.format(file=repr(file)),
+        f"predicted_positive = risks >= {model.threshold}",
+    )
     return README.format(
         file=file,
         version=model.about["version"],
         dataset=model.about["dataset"],
         use="\n".join([NOT_A_DEVICE, *([SYNTHETIC] if is_synthetic(model) else [])]),
-        count=len(FEATURES),
+        title=model.schema.title,
+        count=len(model.schema.features),
         threshold=model.threshold,
         source=model.threshold_source,
         runtime=runtime,
         code="\n".join(INDENT + line for line in code),
-        table=format_table(HEADINGS, [table_line(column) for column in FEATURES], text_columns=5, terminal=False),
+        table=format_table(
+            HEADINGS, [table_line(column) for column in model.schema.features], text_columns=5, terminal=False
+        ),
         where=WHERE[ending],
     )
+
+
+def list_columns(names: Sequence[str]) -> str:
+    """The line of Python that lists the columns."""
+    are_words = not any(set(name) & set('"\\') or name.split() != [name] for name in names)
+    return f'columns = "{" ".join(names)}".split()' if are_words else f"columns = {list(names)}"
 
 
 def table_line(column: Column) -> tuple[str, ...]:
     """A column's line in the table of inputs, in README.txt and in docs/report.md."""
     codes = ", ".join(f"{code} {meaning}" for code, meaning in column.codes.items())
-    values = codes if column.kind == "category" else f"{column.minimum:g} to {column.maximum:g}"
+    values = f"{column.minimum:g} to {column.maximum:g}" if column.is_number else codes
     missing = "NaN" if column.can_be_missing else "must be known"
     return column.name, column.meaning, column.unit, values, missing

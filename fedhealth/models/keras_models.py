@@ -19,7 +19,7 @@ from fedhealth.data.preprocessing import (
     Standardisation,
     encoding_plan,
 )
-from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.data.schema import Schema
 
 NUM_HIDDEN = 32
 BuildModel = Callable[[int], keras.Model]
@@ -87,16 +87,16 @@ def weight_names(model: keras.Model) -> list[str]:
 
 
 def build_risk_model(
-    weights: list[NDArray[np.float32]], missing_indicators: bool, standardisation: Standardisation
+    schema: Schema, weights: list[NDArray[np.float32]], missing_indicators: bool, standardisation: Standardisation
 ) -> keras.Model:
-    """The schema's columns in their order (num_patients, 13), NaN where missing -> risk (num_patients, 1).
+    """The schema's columns in their order (num_patients, num_columns), NaN where missing -> risk (num_patients, 1).
 
     `weights` are the kernel and the bias of each dense layer. Encoding and standardisation are part of the model, in the
     float32 operations of `preprocessing`. Keras 3.3 or later reads the saved file, without our code.
     """
     pin_float32()
-    patients = keras.Input(shape=(len(FEATURE_NAMES),), name="patients")
-    values = _standardised(patients, encoding_plan(missing_indicators), standardisation)
+    patients = keras.Input(shape=(len(schema.features),), name="patients")
+    values = _standardised(patients, encoding_plan(schema, missing_indicators), standardisation)
     for kernel in weights[:-2:2]:
         values = _portable_dense(kernel.shape[1], "relu", "hidden")(values)
     log_odds = _portable_dense(1, "linear", "log_odds")(values)
@@ -152,10 +152,14 @@ def _portable_dense(units: int, activation: str, name: str) -> keras.layers.Dens
 
 
 def save_model(
-    path: Path, weights: list[NDArray[np.float32]], missing_indicators: bool, standardisation: Standardisation
+    path: Path,
+    schema: Schema,
+    weights: list[NDArray[np.float32]],
+    missing_indicators: bool,
+    standardisation: Standardisation,
 ) -> None:
     """Write `build_risk_model` as a self-contained .keras file."""
-    model = build_risk_model(weights, missing_indicators, standardisation)
+    model = build_risk_model(schema, weights, missing_indicators, standardisation)
     temporary = path.with_name(f".{path.stem}.partial.keras")
     try:
         model.save(temporary)

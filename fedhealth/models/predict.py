@@ -17,7 +17,7 @@ from fedhealth.common.errors import UsageError
 from fedhealth.common.risk import log_odds
 from fedhealth.data.new_patients import NewPatients
 from fedhealth.data.preprocessing import Standardisation
-from fedhealth.data.schema import FEATURE_NAMES, NUMBERS
+from fedhealth.data.schema import Schema
 from fedhealth.models.recalibration import fit_prevalence
 from fedhealth.models.saved_model import SavedModel, predict_risks
 
@@ -57,9 +57,9 @@ def predict(model: SavedModel, patients: NewPatients, prevalence: Prevalence | N
     known = predict_risks(model, patients.features)
     risks = known if prevalence is None else move_risks(known, prevalence)
     positive = risks >= model.threshold
-    missing = _names_where(np.isnan(patients.features), FEATURE_NAMES)
-    numbers = [column.name for column in NUMBERS]
-    unusual = _names_where(find_unusual(patients.features, model.standardisation), numbers)
+    missing = _names_where(np.isnan(patients.features), model.schema.feature_names)
+    numbers = [column.name for column in model.schema.numbers]
+    unusual = _names_where(find_unusual(model.schema, patients.features, model.standardisation), numbers)
     ids = patients.ids or [None] * len(patients.rows)
     columns = (patients.rows, risks.tolist(), positive.tolist(), missing, unusual, ids)
     return [Prediction(*each) for each in zip(*columns, strict=True)]
@@ -88,13 +88,15 @@ def move_risks(risks: NDArray[np.float32], prevalence: Prevalence) -> NDArray[np
     return moved
 
 
-def find_unusual(features: NDArray[np.float64], training: Standardisation) -> NDArray[np.bool_]:
-    """Whether each number (num_patients, 6) is further than `FAR_STDS` standard deviations from the mean; False if missing.
+def find_unusual(schema: Schema, features: NDArray[np.float64], training: Standardisation) -> NDArray[np.bool_]:
+    """Whether each number (num_patients, num_numbers) is further than `FAR_STDS` standard deviations from the mean.
+
+    False if it is missing.
 
     Only means and standard deviations are available: minima and maxima would be single patients' values, which
     hospitals do not send.
     """
-    values = features[:, [FEATURE_NAMES.index(column.name) for column in NUMBERS]]
+    values = features[:, schema.number_places]
     distances = np.abs(values - np.asarray(training.means))
     unusual: NDArray[np.bool_] = distances > FAR_STDS * np.asarray(training.stds)
     return unusual
@@ -153,7 +155,7 @@ def threshold_note(model: SavedModel, adapted: bool) -> str:
     """The columns that were read, and the threshold of `predicted_positive`."""
     before = ", before risks were adapted" if adapted and "threshold" in model.about else ""
     return (
-        f"read the columns {', '.join(FEATURE_NAMES)}; predicted positive from a risk of {model.threshold:g} on "
+        f"read the columns {', '.join(model.schema.feature_names)}; predicted positive from a risk of {model.threshold:g} on "
         f"({model.threshold_source}{before})"
     )
 
@@ -178,7 +180,7 @@ def as_json(model: SavedModel, predictions: Sequence[Prediction], id_column: str
         "dataset": model.about["dataset"],
         "version": model.about["version"],
         "model": model.about["settings"]["model"],
-        "columns": FEATURE_NAMES,
+        "columns": model.schema.feature_names,
         "threshold": model.threshold,
         "threshold_source": model.threshold_source,
         "unusual": f"more than {FAR_STDS:g} standard deviations from the mean of {describe_training(model)}",

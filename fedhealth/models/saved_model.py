@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from fedhealth.common.errors import UsageError
 from fedhealth.common.risk import USUAL_THRESHOLD
 from fedhealth.config.federation_flags import ModelName
-from fedhealth.data.preprocessing import NUM_NUMBERS, Standardisation, encode, encoded_names, standardise
-from fedhealth.data.schema import schema_fingerprint
+from fedhealth.data.preprocessing import Standardisation, encode, encoded_names, standardise
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import parse_schema
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Kernel (num_inputs, num_outputs) and bias (num_outputs,) of a dense layer."""
@@ -30,6 +31,7 @@ CHUNK = 65_536
 class SavedModel:
     """A trained model: dense layers, ReLU between them, log odds at the end."""
 
+    schema: Schema = field(repr=False)
     layers: tuple[Layer, ...] = field(repr=False)
     standardisation: Standardisation
     missing_indicators: bool
@@ -38,7 +40,7 @@ class SavedModel:
 
     def __post_init__(self) -> None:
         """Raise a `ValueError` if the layers do not fit together."""
-        width = len(encoded_names(self.missing_indicators))
+        width = len(encoded_names(self.schema, self.missing_indicators))
         for number, (kernel, bias) in enumerate(self.layers, start=1):
             if kernel.shape != (width, len(bias)):
                 raise ValueError(f"layer {number} is {kernel.shape}, not ({width}, {len(bias)})")
@@ -74,7 +76,7 @@ def read_model(run: Path) -> SavedModel:
     Raises
     ------
     UsageError
-        The file is missing, damaged, made for another schema, or has no means because the run used --scaling local.
+        The file is missing, damaged, made by an earlier version, or has no means because the run used --scaling local.
     """
     path = find_model(run)
     try:
@@ -84,10 +86,20 @@ def read_model(run: Path) -> SavedModel:
         raise UsageError(f"{path}: is not a run's model ({error}); give another run folder") from None
 
 
+def read_schema(path: Path) -> Schema:
+    """The schema in a model file; raises a `UsageError` if there is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return parse_schema(str(file["schema"]), f"{path} (its schema)")
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        raise UsageError(f"{path}: is not a run's model ({error}); give another run folder") from None
+
+
 def _model_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> SavedModel:
     about = json.loads(str(arrays["about"]))
-    if about["schema"] != schema_fingerprint():
-        raise UsageError(f"{path}: was made for another schema than this version's; use version {about['version']}")
+    if "schema" not in arrays:
+        raise UsageError(f"{path}: does not contain its schema; use version {about['version']}, which wrote it")
+    schema = parse_schema(str(arrays["schema"]), f"{path} (its schema)")
     if (model := about["settings"]["model"]) not in get_args(ModelName):
         raise UsageError(
             f"{path}: the model ({model}) was built by the caller of simulate(); only that program can use its weights"
@@ -98,16 +110,16 @@ def _model_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> SavedModel:
             f"folder; use the file that a hospital saved with client.py --save-model"
         )
     missing_indicators = bool(about["settings"]["missing-indicators"])
-    if arrays["inputs"].tolist() != encoded_names(missing_indicators):
+    if arrays["inputs"].tolist() != encoded_names(schema, missing_indicators):
         raise ValueError("its inputs are not the encoded columns")
     means, stds = arrays["means"], arrays["stds"]
-    if means.shape != (NUM_NUMBERS,) or stds.shape != (NUM_NUMBERS,) or not np.all(stds > 0):
+    if means.shape != (len(schema.numbers),) or stds.shape != means.shape or not np.all(stds > 0):
         raise ValueError("its means or deviations are invalid")
     if not 0 <= float(about.get("threshold", USUAL_THRESHOLD)) <= 1:
         raise ValueError("its threshold is not between 0 and 1")
     standardisation = Standardisation(tuple(means.tolist()), tuple(stds.tolist()))
     weights = {name.removeprefix(WEIGHTS): array for name, array in arrays.items() if name.startswith(WEIGHTS)}
-    return SavedModel(dense_layers(weights), standardisation, missing_indicators, about)
+    return SavedModel(schema, dense_layers(weights), standardisation, missing_indicators, about)
 
 
 def dense_layers(weights: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
@@ -123,14 +135,14 @@ def dense_layers(weights: Mapping[str, NDArray[Any]]) -> tuple[Layer, ...]:
 
 
 def predict_risks(model: SavedModel, features: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Predicted risks (num_patients,), from 0 to 1, of `features` (num_patients, 13), in float32 as Keras does."""
+    """Predicted risks (num_patients,), from 0 to 1, of `features` (num_patients, num_features), in float32 as Keras does."""
     starts = range(0, len(features), CHUNK)
     parts = [_risks(model, features[start : start + CHUNK]) for start in starts]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def _risks(model: SavedModel, features: NDArray[np.float64]) -> NDArray[np.float32]:
-    values = standardise(encode(features, model.missing_indicators), model.standardisation)
+    values = standardise(encode(model.schema, features, model.missing_indicators), model.standardisation)
     for kernel, bias in model.layers[:-1]:
         values = np.maximum(values @ kernel + bias, 0)
     kernel, bias = model.layers[-1]

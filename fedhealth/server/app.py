@@ -14,6 +14,9 @@ from flwr.serverapp.strategy import Strategy
 from fedhealth.common.array_codec import read_arrays
 from fedhealth.config.federation import FederationSettings, fewest_flags, fewest_hospitals
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import heart_disease
+from fedhealth.metrics.subgroups import find_divisions
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
 from fedhealth.server.finalization import FinalQueries
@@ -44,6 +47,7 @@ def make_server_app(
     admission: Admission = OPEN,
     max_wait: float = MAX_WAIT,
     past: ResumeState | None = None,
+    schema: Schema | None = None,
 ) -> ServerApp:
     """The ServerApp; its parameters are those of `federate`."""
     server_app = ServerApp()
@@ -51,7 +55,9 @@ def make_server_app(
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
         settings = FederationSettings.from_run_config(context.run_config)
-        federate(grid, settings, *listeners, writer=writer, admission=admission, max_wait=max_wait, past=past)
+        federate(
+            grid, settings, *listeners, writer=writer, admission=admission, max_wait=max_wait, past=past, schema=schema
+        )
 
     return server_app
 
@@ -64,6 +70,7 @@ def federate(
     admission: Admission = OPEN,
     max_wait: float = MAX_WAIT,
     past: ResumeState | None = None,
+    schema: Schema | None = None,
     strategy: Strategy | None = None,
     objects: Mapping[str, str] = NO_OBJECTS,
 ) -> None:
@@ -76,6 +83,7 @@ def federate(
     admission : decides who may join; once the rounds begin, only members that have not been dropped.
     max_wait : seconds to wait for missing hospitals, before the rounds and in each round.
     past : state of the interrupted run that is resumed; None for a new run.
+    schema : the columns; None: those of the heart disease data.
     strategy : aggregates the weights; None: the strategy of the settings.
     objects : name of the Python object that was given for a setting, by setting; the run record stores it.
 
@@ -84,12 +92,13 @@ def federate(
     RunError
         Hospitals are missing after `max_wait` seconds, two have the same name, or too few can take part or train in a round.
     """
-    inform = Listeners(*listeners).inform
+    inform, schema = Listeners(*listeners).inform, schema or heart_disease()
     dropped = past.checkpoint.dropped if past else {}
     for name, reason in dropped.items():
         admission.expel(name, reason)
         inform(Dropped(name, reason))
-    setup = Setup(grid, settings, settings.hospitals - len(dropped), max_wait, inform, admission=admission)
+    wanted = settings.hospitals - len(dropped)
+    setup = Setup(grid, settings, wanted, max_wait, inform, schema=schema, admission=admission)
     members = setup.collect_members()
     begun = time.perf_counter() - sum(record.seconds for record in past.rounds) if past else time.perf_counter()
     if past:
@@ -100,7 +109,9 @@ def federate(
         past = ResumeState(first_checkpoint(setup, settings, strategy))
     start = past.checkpoint
     dataset = "+".join(sorted({member.source for member in start.members}))
-    started = RunStarted(settings, start.members, dataset, start.round_num, objects, start.left_out, past.rounds)
+    started = RunStarted(
+        settings, schema, start.members, dataset, start.round_num, objects, start.left_out, past.rounds
+    )
     writer.run_started(started)
     inform(started)
     roster = make_roster(settings, start, admission, inform, max_wait)
@@ -193,11 +204,14 @@ def finalize_run(
     model = choose_final_model(queries.evaluate, settings, checkpoint, rounds)
     threshold = model.choices.threshold if model.choices else None
     final = encode_final_request(FinalRequest(read_arrays(model.weights), scale, threshold))
-    subgroups = queries.query_subgroups(final, settings.min_count) if settings.subgroups else None
-    importance = queries.query_importance(final) if settings.importance else None
+    schema = started.schema
+    divisions = find_divisions(schema) if settings.subgroups else {}
+    subgroups = queries.query_subgroups(final, divisions, settings.min_count) if divisions else None
+    importance = queries.query_importance(final, schema.feature_names) if settings.importance else None
     comparisons, unreached = queries.send_final_model(final)
     return RunFinished(
         settings,
+        schema,
         started.members,
         started.dataset,
         model.weights,

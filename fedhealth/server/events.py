@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.data.schema import Schema
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
@@ -32,6 +33,7 @@ class RunStarted:
     """All hospitals that take part are ready; the rounds begin, or continue after round `done` of an interrupted run."""
 
     settings: FederationSettings
+    schema: Schema
     members: Sequence[Member]
     dataset: str
     done: int = 0
@@ -70,6 +72,7 @@ class RunFinished:
     """The run is over, and the final model has been sent to every connected hospital."""
 
     settings: FederationSettings
+    schema: Schema
     members: Sequence[Member]
     dataset: str
     weights: ArrayRecord
@@ -82,7 +85,7 @@ class RunFinished:
     choices: ModelSelection | None = None
     """None if the final model is that of the last round, uncorrected."""
     subgroups: Subgroups | None = None
-    """Counts by sex and age band; None if they were not requested."""
+    """Counts by subgroup; None if they were not requested."""
     importance: Importance | None = None
     """Permutation importance; None if it was not requested."""
     comparisons: Mapping[str, Mapping[str, PairedComparison]] = field(default_factory=dict)

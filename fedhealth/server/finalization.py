@@ -12,7 +12,7 @@ from msgspec import structs
 from fedhealth.common.array_codec import read_arrays
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
-from fedhealth.metrics.subgroups import Subgroups
+from fedhealth.metrics.subgroups import Divisions, Subgroups
 from fedhealth.server import reply_validation
 from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
 from fedhealth.server.reply_validation import readable
@@ -82,25 +82,27 @@ class FinalQueries:
         measured = structs.replace(record, left_out=left_out, **pooled_metrics(tested, held_out))
         return Evaluation(measured, tested, held_out)
 
-    def query_subgroups(self, final: RecordDict, least: int) -> Subgroups:
-        """The outcomes by sex and age band, of groups of at least `least` patients."""
+    def query_subgroups(self, final: RecordDict, divisions: Divisions, least: int) -> Subgroups:
+        """The outcomes by subgroup, of groups of at least `least` patients."""
         disclosed, silent = self.query(
             finalization.SUBGROUPS,
             final,
             lambda content, member: reply_validation.check_disclosed(
-                finalization.decode_subgroups(content), member, least
+                divisions, finalization.decode_subgroups(content), member, least
             ),
         )
-        return Subgroups(disclosed=disclosed, missing=silent)
+        return Subgroups(disclosed=disclosed, missing=silent, divisions=divisions)
 
-    def query_importance(self, final: RecordDict) -> Importance:
+    def query_importance(self, final: RecordDict, features: Sequence[str]) -> Importance:
         """Permutation importance in each hospital that sends it, and combined over these hospitals."""
         drops, silent = self.query(
             finalization.IMPORTANCE,
             final,
-            lambda content, member: reply_validation.check_importance(finalization.decode_importance(content), member),
+            lambda content, member: reply_validation.check_importance(
+                len(features), finalization.decode_importance(content), member
+            ),
         )
-        return combine_importance(drops, {member.name: member.test_pairs for member in self.members}, silent)
+        return combine_importance(features, drops, {member.name: member.test_pairs for member in self.members}, silent)
 
     def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
         """Send the final model to every member, to absent members when they are back.

@@ -14,7 +14,7 @@ from fedhealth.common.safe_text import printable
 from fedhealth.data.preprocessing import Moments
 from fedhealth.metrics.histogram import ScoreHistogram, check_histogram
 from fedhealth.metrics.paired_comparison import DIGITS, PairedComparison
-from fedhealth.metrics.subgroups import Disclosed, Outcomes, check_subgroups
+from fedhealth.metrics.subgroups import Disclosed, Divisions, Outcomes, check_subgroups
 from fedhealth.server.records import Member
 from fedhealth.transport.protocol.evaluation import EvaluateReply, Histogram
 from fedhealth.transport.protocol.fields import Weights
@@ -53,8 +53,10 @@ def make_member(node_id: int, described: Description, *, private: bool, validate
     )
 
 
-def check_moments(sent: MomentSums, member: Member) -> Moments:
-    """Counts and sums per numeric feature; no count may exceed the declared training patients."""
+def check_moments(num_numbers: int, sent: MomentSums, member: Member) -> Moments:
+    """Counts and sums for each of the numeric features; no count may exceed the declared training patients."""
+    if len(sent.counts) != num_numbers:
+        raise ValueError("its sums have the wrong length")
     if not all(0 <= count <= member.train_patients for count in sent.counts):
         raise ValueError(f"a count is negative or above its {member.train_patients} training patients")
     return Moments(**vars(sent))
@@ -106,17 +108,19 @@ def _check_declared(sent: Histogram, patients: int, declared_ill: int) -> ScoreH
     return histogram
 
 
-def check_disclosed(sent: SubgroupCounts, member: Member, least: int) -> Disclosed:
+def check_disclosed(divisions: Divisions, sent: SubgroupCounts, member: Member, least: int) -> Disclosed:
     """Outcomes by subgroup of the declared test patients, each of at least `least` patients."""
     disclosed = {group: Outcomes(*counts) for group, counts in sent.items()}
-    check_subgroups(disclosed, member.test_patients, member.test_ill, least)
+    check_subgroups(divisions, disclosed, member.test_patients, member.test_ill, least)
     return disclosed
 
 
-def check_importance(sent: ImportanceDrops | None, member: Member) -> list[float]:
+def check_importance(num_features: int, sent: ImportanceDrops | None, member: Member) -> list[float]:
     """The AUROC drop of each feature over the declared test patients."""
     if sent is None:
         raise ValueError("fewer ill or healthy test patients than --min-count")
+    if len(sent.drops) != num_features:
+        raise ValueError(f"it sent {len(sent.drops)} drops, but there are {num_features} features")
     if sent.num_examples != member.test_patients:
         raise ValueError(f"it sent drops of {sent.num_examples} patients but declared {member.test_patients}")
     if member.test_pairs == 0:

@@ -11,10 +11,11 @@ from fedhealth.common.errors import UsageError
 from fedhealth.common.version import __version__
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
-from fedhealth.data.schema import schema_fingerprint
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import load_schema
 from fedhealth.server.checkpoints import CHECKPOINTS, ResumeState, read_last_checkpoint
 from fedhealth.server.records import RoundRecord, RunDescription
-from fedhealth.server.run_files import HISTORY, MODEL, SETTINGS, SUMMARY, read_json
+from fedhealth.server.run_files import HISTORY, MODEL, SCHEMA, SETTINGS, SUMMARY, read_json
 from fedhealth.server.strategies.registry import make_strategy
 
 
@@ -24,6 +25,7 @@ class Run:
 
     folder: Path
     settings: FederationSettings
+    schema: Schema
     past: ResumeState | None = None
     address: str = ""
     """HOST:PORT that the server listens on, once it does: with port 0 in the settings, only this is where it can be found."""
@@ -37,7 +39,7 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
     UsageError
         There is no run to resume, or a given flag differs from the run's setting.
     """
-    begun = read_description(folder)
+    begun, schema = read_description(folder), read_schema(folder, given.schema)
     settings = FederationSettings.from_run_config(begun.settings)
     if any(start.link == "TLS" for start in begun.known_starts) and not (given.tls or given.insecure):
         raise UsageError(
@@ -57,8 +59,8 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
     if checkpoint is None:
         warn(f"{folder}: contains no checkpoint; the run starts again, with its settings")
         cut_history(folder, 0)
-        return Run(folder, settings)
-    return Run(folder, settings, ResumeState(checkpoint, cut_history(folder, checkpoint.round_num)))
+        return Run(folder, settings, schema)
+    return Run(folder, settings, schema, ResumeState(checkpoint, cut_history(folder, checkpoint.round_num)))
 
 
 def read_description(folder: Path) -> RunDescription:
@@ -73,11 +75,24 @@ def read_description(folder: Path) -> RunDescription:
         raise UsageError(
             f"{folder / SETTINGS}: is damaged, or of another version ({error}); restore it from a copy"
         ) from None
-    if (begun.version, begun.schema) != (__version__, schema_fingerprint()):
+    if begun.version != __version__:
         raise UsageError(
             f"--resume {folder}: was started with version {begun.version}, this is {__version__}; resume it with that version"
         )
     return begun
+
+
+def read_schema(folder: Path, given: Path | None) -> Schema:
+    """The run's schema; raises a `UsageError` if another one is given, or the run folder's is damaged."""
+    path = folder / SCHEMA
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: no such file; restore it from a copy, for the run cannot be resumed without its columns"
+        )
+    schema = load_schema(path)
+    if given is not None and load_schema(given).fingerprint != schema.fingerprint:
+        raise UsageError(f"--schema {given}: is not the schema of the run in {folder}; leave --schema out")
+    return schema
 
 
 def cut_history(folder: Path, rounds: int) -> list[RoundRecord]:

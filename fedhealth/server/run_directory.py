@@ -11,9 +11,12 @@ from filelock import FileLock, Timeout
 
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.scripts import ServerFlags, ServerSettings
+from fedhealth.data.schema_file import load_schema
 from fedhealth.server.resume import Run, resume_run
 from fedhealth.server.run_files import HISTORY, SETTINGS, SUMMARY
 
+KNOWN_TO_THE_RUN = {"out", "resume", "schema"}
+"""Flags that a resumed run does not need: its folder has them."""
 LOCK = ".lock"
 """In the run folder while a server runs in it; one that a killed server leaves behind does not lock the folder."""
 
@@ -25,13 +28,18 @@ def opened_run(settings: ServerSettings, warn: Callable[[str], None]) -> Iterato
     If nothing was written, the new folder is removed.
     """
     with locked(settings.resume) if settings.resume else new_run_folder(settings.out) as folder:
-        run = resume_run(folder, settings, warn) if settings.resume else Run(folder, settings.federation())
+        run = resume_run(folder, settings, warn) if settings.resume else new_run(folder, settings)
         try:
             yield run
         except (KeyboardInterrupt, RunError) as error:
             if (folder / SETTINGS).exists() and not (folder / SUMMARY).exists():
                 error.add_note(f"resume with: {resume_command(settings, folder, run.address)}")
             raise
+
+
+def new_run(folder: Path, settings: ServerSettings) -> Run:
+    """A run that starts in this folder."""
+    return Run(folder, settings.federation(), load_schema(settings.schema))
 
 
 def resume_command(settings: ServerSettings, folder: Path, address: str = "") -> str:
@@ -41,7 +49,7 @@ def resume_command(settings: ServerSettings, folder: Path, address: str = "") ->
     """
     settings = replace(settings, address=address or settings.address)
     flags = {field.name: getattr(settings, field.name) for field in fields(ServerFlags)}
-    changed = {field.name for field in fields(ServerFlags) if flags[field.name] != field.default} - {"out", "resume"}
+    changed = {field.name for field in fields(ServerFlags) if flags[field.name] != field.default} - KNOWN_TO_THE_RUN
     words = ["python", "server.py", "--resume", str(folder)]
     for name in sorted(changed):
         flag, value = f"--{name.replace('_', '-')}", flags[name]

@@ -19,7 +19,6 @@ from msgspec import structs
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.version import __version__
 from fedhealth.data.preprocessing import encoded_names
-from fedhealth.data.schema import schema_fingerprint
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, check_histogram
@@ -28,7 +27,7 @@ from fedhealth.server.events import RunFinished, RunStarted
 from fedhealth.server.records import Histograms, ModelComparison, RunDescription, RunSummary, Start
 
 T = TypeVar("T")
-SETTINGS, HISTORY, MODEL = "settings.json", "history.jsonl", "model.npz"
+SETTINGS, SCHEMA, HISTORY, MODEL = "settings.json", "schema.toml", "history.jsonl", "model.npz"
 EVALUATION, SUMMARY = "evaluation.json", "summary.json"
 SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
 
@@ -90,7 +89,7 @@ def describe_settings(started: RunStarted | RunFinished) -> RunDescription:
     """settings.json without the environment, so that equal runs have equal descriptions."""
     return RunDescription(
         version=__version__,
-        schema=schema_fingerprint(),
+        schema=started.schema.fingerprint,
         dataset=started.dataset,
         hospitals=tuple(started.members),
         settings={**started.settings.to_run_config(), **started.objects},
@@ -172,20 +171,22 @@ def write_model(path: Path, finished: RunFinished) -> None:
     """Write the final weights with all that is needed to use them, as an npz without pickles (`numpy.load(path)`).
 
     Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numeric features (absent with --scaling local),
-    `inputs` (names of the encoded features), and `about` (JSON: settings, dataset, schema, prevalence, and the
-    threshold if one was chosen). The file may be passed on, so it has the hospitals' names but none of their counts.
+    `inputs` (names of the encoded features), `schema` (the schema file's text), and `about` (JSON: settings, dataset,
+    prevalence, and the threshold if one was chosen). The file may be passed on, so it has the hospitals' names but none of
+    their counts.
     """
     arrays = {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
     if finished.standardisation:
         arrays["means"] = np.asarray(finished.standardisation.means)
         arrays["stds"] = np.asarray(finished.standardisation.stds)
-    arrays["inputs"] = np.asarray(encoded_names(finished.settings.missing_indicators))
+    arrays["inputs"] = np.asarray(encoded_names(finished.schema, finished.settings.missing_indicators))
     about = msgspec.to_builtins(describe_settings(finished))
     about["hospitals"] = [member.name for member in finished.members]
     tested = finished.final.pooled
     about["prevalence"] = tested.num_ill / tested.num_examples if tested.num_examples else None
     if finished.choices and finished.choices.threshold is not None:
         about["threshold"] = finished.choices.threshold
+    arrays["schema"] = np.asarray(finished.schema.text)
     arrays["about"] = np.asarray(json.dumps(about))
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # the stubs take the names for options

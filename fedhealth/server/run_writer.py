@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fedhealth.common.atomic_files import append_line
+from fedhealth.common.atomic_files import append_line, write_file
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.server.checkpoints import CHECKPOINTS, Checkpoint, write_checkpoint
 from fedhealth.server.events import RunFinished, RunStarted
@@ -18,6 +18,7 @@ from fedhealth.server.run_files import (
     EVALUATION,
     HISTORY,
     MODEL,
+    SCHEMA,
     SETTINGS,
     SUMMARY,
     EvaluationFile,
@@ -72,12 +73,13 @@ class FolderWriter(RunWriter):
         self._complained = False
 
     def run_started(self, started: RunStarted) -> None:
-        """Write settings.json; if the run is resumed, add this start to it."""
+        """Write settings.json and schema.toml; if the run is resumed, add this start to it."""
         path = self._folder / SETTINGS
         if started.done and path.exists():
             self._write(lambda: add_start(path, Start(started.done, self._link)))
         else:
             description = describe_run(started, self._link)
+            self._write(lambda: write_file(self._folder / SCHEMA, started.schema.text.encode()))
             self._write(lambda: write_json(path, description))
 
     def round_finished(self, record: RoundRecord) -> None:

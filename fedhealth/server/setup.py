@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from flwr.app import ArrayRecord, Message
@@ -11,6 +12,7 @@ from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.data.schema import Schema
 from fedhealth.models.recalibration import class_weights
 from fedhealth.server.events import OnEvent
 from fedhealth.server.participation import OPEN, Admission
@@ -44,7 +46,7 @@ class Agreement(NamedTuple):
 
 
 class Setup:
-    """The setup of a run before the rounds; the parameters are those of `SetupQueries`."""
+    """The setup of a run before the rounds; the parameters are those of `SetupQueries`, and the columns."""
 
     def __init__(
         self,
@@ -54,9 +56,11 @@ class Setup:
         max_wait: float,
         on_event: OnEvent,
         *,
+        schema: Schema,
         admission: Admission = OPEN,
     ) -> None:
         self._settings = settings
+        self._schema = schema
         self._queries = SetupQueries(grid, settings, wanted, max_wait, on_event, admission=admission)
 
     @property
@@ -112,12 +116,13 @@ class Setup:
         if self._settings.scaling == "local":
             return None
         if self._settings.scaling == "reference":
-            return preprocessing.reference_standardisation()
+            return preprocessing.reference_standardisation(self._schema)
         query_all = self._queries.query_all
-        firsts = query_all(FIRST_MOMENTS, encode_empty_request(), decode_moments, check_moments)
+        check = partial(check_moments, len(self._schema.numbers))
+        firsts = query_all(FIRST_MOMENTS, encode_empty_request(), decode_moments, check)
         means = preprocessing.combine_means(firsts)
         content = encode_second_moments_request(means)
-        squares = query_all(SECOND_MOMENTS, content, decode_moments, check_moments)
+        squares = query_all(SECOND_MOMENTS, content, decode_moments, check)
         return preprocessing.combine_standardisation(means, squares)
 
     def agree_on_class_weights(self) -> tuple[float, float] | None:
@@ -138,6 +143,8 @@ class Setup:
     def _read_member(self, reply: Message) -> Member:
         private, validates = self._settings.private, self._settings.validation_share > 0
         described = decode_description(reply.content)
+        if described.schema != self._schema.fingerprint:
+            raise ValueError(f"its schema is {described.schema}, the server's is {self._schema.fingerprint}")
         return make_member(reply.metadata.src_node_id, described, private=private, validates=validates and not private)
 
 

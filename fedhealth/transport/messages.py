@@ -3,6 +3,7 @@
 Written for flwr 1.42; `tests/transport/test_messages.py` fails if one of the internals changes.
 """
 
+import base64
 import hashlib
 from collections.abc import Iterable
 
@@ -14,12 +15,16 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedhealth.common.errors import RunError
-from fedhealth.data.schema import schema_fingerprint
+from fedhealth.data.schema import FINGERPRINT_BYTES, Schema
 
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
 PROTOCOL = "5"
 """Increased when an older client could misunderstand a newer server."""
+COLUMNS = "columns"
+"""Metadata with which a server can say which columns differ."""
+MOST_FINGERPRINT_BYTES = 4000
+"""gRPC takes 8 KB of metadata."""
 SERVER_NODE_ID = 1
 RUN_ID = 1
 ABSENT = ErrorCode.NODE_UNAVAILABLE
@@ -28,9 +33,24 @@ APP_FAILED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 """Code of an error reply that the hospital itself sent."""
 
 
-def agreement() -> dict[str, str]:
+def agreement(schema: Schema) -> dict[str, str]:
     """The values that client and server must have in common, as call metadata; compared when a hospital joins."""
-    return {"protocol": PROTOCOL, "schema": schema_fingerprint()}
+    return {"protocol": PROTOCOL, "schema": schema.fingerprint}
+
+
+def join_fingerprints(schema: Schema) -> str:
+    """The fingerprints of the columns in base64, for the metadata `COLUMNS`; empty if they are too many."""
+    joined = b"".join(schema.fingerprints.values())
+    return base64.b64encode(joined).decode() if len(joined) <= MOST_FINGERPRINT_BYTES else ""
+
+
+def split_fingerprints(joined: object) -> list[bytes]:
+    """The fingerprints that `join_fingerprints` has joined; none if the text is not base64."""
+    try:
+        content = base64.b64decode(str(joined), validate=True)
+    except ValueError:
+        return []
+    return [content[start : start + FINGERPRINT_BYTES] for start in range(0, len(content), FINGERPRINT_BYTES)]
 
 
 def node_id_of(hospital: str) -> int:

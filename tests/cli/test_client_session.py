@@ -25,6 +25,7 @@ from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ClientSettings
 from fedhealth.data.preprocessing import reference_standardisation
+from fedhealth.data.sources.heart import HEART
 from fedhealth.models import keras_models
 from fedhealth.transport.grpc.client import Connection
 from fedhealth.transport.grpc.retry import Attempt, ServerLostError
@@ -220,9 +221,9 @@ def test_a_model_that_cannot_be_saved_is_one_line(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keras_models, "save_model", fail)
-    path, local = tmp_path / "model.keras", LocalModel(FederationSettings(), TRAINERS)
+    path, local = tmp_path / "model.keras", LocalModel(HEART, FederationSettings(), TRAINERS)
     with pytest.raises(RunError) as caught:
-        save_model(flag, path, Model([], reference_standardisation(), local))
+        save_model(flag, path, Model([], reference_standardisation(HEART), local))
     assert str(caught.value) == f"--{flag} {path}: the {which} model cannot be saved (No space left on device)"
 
 
@@ -237,7 +238,7 @@ def replied(hospital: HospitalData, kind: str, config: dict[str, Any]) -> tuple[
 
 
 def weight_shapes() -> dict[str, tuple[int, ...]]:
-    return LocalModel(FederationSettings(), TRAINERS).shapes
+    return LocalModel(HEART, FederationSettings(), TRAINERS).shapes
 
 
 def make_session(file: Path, **flags: Any) -> ClientSession:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ import server
 from fedhealth.__main__ import COMMANDS, help_text, main
 from fedhealth.cli import demo
 from fedhealth.cli.terminal import Script
-from fedhealth.config.results import PATIENT_FLAGS
-from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.data.new_patients import flag_names
+from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +67,14 @@ def test_the_help_text_of_a_script_has_an_example(script: object, capsys: pytest
 
 
 def test_a_patient_s_flags_have_the_names_of_the_features() -> None:
-    assert PATIENT_FLAGS == FEATURE_NAMES
+    assert tuple(flag_names(HEART).values()) == FEATURE_NAMES
+
+
+def test_a_patient_s_flags_are_words_of_a_command_line_and_each_another_one() -> None:
+    names = ("Mean Radius", "mean_radius", "ph.ecog", "run", "%", "out")
+    columns = tuple(replace(HEART.features[0], name=name) for name in names)
+    flags = flag_names(replace(HEART, features=columns))
+    assert list(flags.values()) == ["mean-radius", "mean-radius-2", "ph-ecog", "run-4", "feature", "out-6"]
 
 
 # --- exit codes -------------------------------------------------------------------------------------------------------

@@ -21,13 +21,13 @@ from fedhealth.data import preprocessing
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import hold_validation, split_patients
 from fedhealth.data.preprocessing import Moments
-from fedhealth.data.schema import NUMBERS, TARGET
+from fedhealth.data.sources.heart import HEART, TARGET
 from fedhealth.transport.in_process import InProcessGrid
 from tests.support.asking import ask_through, make_ask, write_hospital
 from tests.support.hospital_apps import TRAINERS, make_app
 
 PACKAGE = Path(app.__file__).parents[1]
-NAMES = [column.name for column in NUMBERS]
+NAMES = [column.name for column in HEART.numbers]
 CHOL = NAMES.index("chol")
 MEANS, STDS = [50.0, 130.0, 200.0, 140.0, 1.0, 1.0], [10.0] * 6
 
@@ -63,8 +63,8 @@ def test_sums_of_a_number_that_fewer_than_five_patients_have_are_sent_as_zero(
     train, _ = split_patients(load_hospital(path).patients, 0.25, 0)
     ask = make_ask(path)
     for reply, exact in (
-        (ask("query.first_moments"), preprocessing.first_moments(train.features)),
-        (ask("query.second_moments", means=MEANS), preprocessing.second_moments(train.features, MEANS)),
+        (ask("query.first_moments"), preprocessing.first_moments(HEART, train.features)),
+        (ask("query.second_moments", means=MEANS), preprocessing.second_moments(HEART, train.features, MEANS)),
     ):
         counts, sums = moments_of(reply)
         assert exact.counts[CHOL] == known
@@ -209,9 +209,9 @@ def test_validation_patients_are_neither_trained_on_nor_in_the_sums(hospital: Pa
         "validation-ill": int(held.labels.sum()),
     }
     assert len(kept) + len(held) == len(train)
-    assert moments_of(ask("query.first_moments")) == moments_as_sent(preprocessing.first_moments(kept.features))
+    assert moments_of(ask("query.first_moments")) == moments_as_sent(preprocessing.first_moments(HEART, kept.features))
     assert moments_of(ask("query.second_moments", means=MEANS)) == moments_as_sent(
-        preprocessing.second_moments(kept.features, MEANS)
+        preprocessing.second_moments(HEART, kept.features, MEANS)
     )
     weights = ask("query.initial_weights").content.array_records["arrays"]
     scale = {"means": MEANS, "stds": STDS, "server_round": 1}
@@ -243,15 +243,16 @@ def test_a_hospital_with_too_few_validation_patients_sends_only_that_reason(tmp_
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({}, "the server's means are invalid: 6 numbers are needed"),
-        ({"means": MEANS[:5]}, "means are invalid: 6 numbers"),
-        ({"means": [*MEANS, 1.0]}, "means are invalid: 6 numbers"),
-        ({"means": 3.0}, "means are invalid: 6 numbers"),
+        ({}, "the server's means are invalid: "),
+        ({"means": MEANS[:5], "stds": STDS[:5]}, "means are invalid: 6 numbers are needed"),
+        ({"means": [*MEANS, 1.0], "stds": [*STDS, 1.0]}, "means are invalid: 6 numbers are needed"),
+        ({"means": 3.0}, "means are invalid: they are no list of numbers"),
         ({"means": ["a"] * 6}, "means are invalid: not all are numbers from -1e+06 to 1e+06"),
         ({"means": [float("nan"), *MEANS[1:]]}, "means are invalid: not all"),
         ({"means": [float("inf"), *MEANS[1:]]}, "means are invalid: not all"),
         ({"means": [1e155, *MEANS[1:]]}, "means are invalid: not all"),
-        ({"means": MEANS}, "the server's stds are invalid: 6 numbers are needed"),
+        ({"means": MEANS}, "the server's stds are invalid: they are no list of numbers"),
+        ({"means": MEANS, "stds": STDS[:5]}, "the server's stds are invalid: 6 numbers are needed"),
         ({"means": MEANS, "stds": [0.0, *STDS[1:]]}, "stds are invalid: not all are numbers from 1e-06 to 1e+06"),
         ({"means": MEANS, "stds": [-1.0, *STDS[1:]]}, "stds are invalid: not all"),
         ({"means": MEANS, "stds": [float("nan"), *STDS[1:]]}, "stds are invalid: not all"),
@@ -431,12 +432,12 @@ def test_invalid_settings_are_refused_in_one_line(hospital: Path, run_config: di
 # --- the text of errors -----------------------------------------------------------------------------------------------
 
 QUOTED: dict[str, set[str]] = {
-    "client/app.py": set(),
+    "client/app.py": {"len(schema.numbers)"},
     "client/hospital_data.py": {"error"},
     "client/patient_split.py": {"settings.test_share", "settings.validation", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
     "client/participation.py": set(),
     "client/personalization.py": set(),
-    "client/local_model.py": {"str(error)", "NO_MEANS"},
+    "client/local_model.py": {"str(error)", "NO_MEANS", "len(self.schema.numbers)"},
     "client/limits.py": set(),
     "client/node_app.py": {"error"},
     "client/dp_mod.py": {"kind"},
@@ -492,7 +493,7 @@ def test_the_patients_that_were_checked_are_trained_on_even_if_the_file_changes_
 
 def test_a_hospital_is_described_under_the_name_it_was_given_or_that_of_its_file(hospital: Path) -> None:
     who = make_ask(hospital)("query.describe").content.config_records["hospital"]
-    assert (who["name"], who["source"]) == ("lakeside", "own")
+    assert (who["name"], who["source"], who["schema"]) == ("lakeside", "own", HEART.fingerprint)
     ask = ask_through(InProcessGrid({"x": make_app(hospital)}, FederationSettings().to_run_config()))
     assert ask("query.describe").content.config_records["hospital"]["name"] == "client_1"
 

@@ -92,7 +92,7 @@ def test_only_noisy_covered_values_are_sent(hospitals: dict[str, Path]) -> None:
             case "query.describe":
                 assert records == {"hospital", "counts"}
                 assert set(metrics["counts"]) == {"train-patients", "epsilon"}
-                assert set(reply.content.config_records["hospital"]) == {"name", "source"}
+                assert set(reply.content.config_records["hospital"]) == {"name", "source", "schema"}
             case "train":
                 assert records == {"arrays", "metrics"}
                 assert set(metrics["metrics"]) == {"num-examples"}

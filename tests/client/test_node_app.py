@@ -49,9 +49,9 @@ def test_a_hospital_is_read_once_in_a_process(tmp_path: Path, monkeypatch: pytes
     read: list[Path] = []
     original = hospital_data.load_hospital
 
-    def load(path: Path, name: str | None) -> Any:
+    def load(path: Path, *others: Any) -> Any:
         read.append(path)
-        return original(path, name)
+        return original(path, *others)
 
     monkeypatch.setattr(hospital_data, "load_hospital", load)
     app, one, two = NodeApp(), write_hospital(tmp_path / "one.csv"), write_hospital(tmp_path / "two.csv", 40)

@@ -16,6 +16,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.patients import Patients
+from fedhealth.data.sources.heart import HEART
 from fedhealth.reporting.console.hospital import outcome_lines
 from tests.support.hospital_apps import TRAINERS
 from tests.support.hospital_files import write_hospitals
@@ -34,13 +35,13 @@ def split(hospital: Hospital) -> PatientSplit:
 
 
 def make_local(**settings: object) -> LocalModel:
-    return LocalModel(dataclasses.replace(QUICK, **settings), TRAINERS)  # type: ignore[arg-type]
+    return LocalModel(HEART, dataclasses.replace(QUICK, **settings), TRAINERS)  # type: ignore[arg-type]
 
 
 def make_final(split: PatientSplit, bias: float = 0.0, **settings: object) -> Model:
     """A slightly trained model whose log odds are off by `bias`."""
     local = make_local(**settings)
-    standardisation = preprocessing.local_standardisation(split.train.features)
+    standardisation = preprocessing.local_standardisation(HEART, split.train.features)
     weights = local.train_further(local.trainer.initial_weights(), split.train, standardisation, 5)
     return Model([*weights[:-1], weights[-1] + np.float32(bias)], standardisation, local)
 
@@ -84,7 +85,7 @@ def test_local_only_training_equals_a_federation_of_one_with_as_many_epochs(spli
     local = make_local(batch_size=10_000, rounds=6, local_epochs=2, strategy="fedavg")
     alone = train_alone(local, split.train)
     rows = Rows(split.train, np.arange(len(split.train)))
-    theirs = train_model({"only": rows}, alone.settings, TRAINERS)
+    theirs = train_model(HEART, {"only": rows}, alone.settings, TRAINERS)
     assert alone.standardisation == theirs.standardisation
     for ours, expected in zip(alone.weights, theirs.weights, strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
@@ -192,7 +193,7 @@ def test_the_default_model_is_not_worse_than_local_only_at_a_real_hospital(uci_f
         finished = run_federation(paths, rounds=settings.rounds, seed=seed)[-1]
         assert isinstance(finished, RunFinished) and finished.standardisation is not None
         weights = [read_array(each) for each in finished.weights.values()]
-        final = Model(weights, finished.standardisation, LocalModel(settings, TRAINERS))
+        final = Model(weights, finished.standardisation, LocalModel(HEART, settings, TRAINERS))
         outcome = compare_models(final, split_for(settings, va.patients), fewest=5)
         differences.append(outcome.comparisons["global"].difference)
     assert np.mean(differences) >= 0.0

@@ -89,7 +89,9 @@ def examine(csv: Path, address: str, trainer: Any = StubTrainer, **flags: Any) -
 def alter_reply(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Change the server's reply."""
     original = preflight.check_server
-    monkeypatch.setattr(preflight, "check_server", lambda *asked: dataclasses.replace(original(*asked), **changes))
+    monkeypatch.setattr(
+        preflight, "check_server", lambda *asked, **more: dataclasses.replace(original(*asked, **more), **changes)
+    )
 
 
 def alter_facts(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -234,7 +236,7 @@ def test_a_port_that_accepts_no_connection_is_bad(csv: Path) -> None:
 
 
 def test_a_server_that_does_not_reply_is_bad(csv: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ServerLostError("the connection was cut")
 
     monkeypatch.setattr(preflight, "check_server", fail)

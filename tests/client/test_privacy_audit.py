@@ -24,6 +24,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.hospital import Hospital
 from fedhealth.data.patients import Patients
+from fedhealth.data.sources.heart import HEART
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import node_id_of
 from tests.support.hospital_apps import TRAINERS
@@ -47,7 +48,7 @@ def make_patients() -> Patients:
 def sent_values(patients: Patients, number: int) -> tuple[int, np.ndarray]:
     """The noisy count and the trained weights (num_weights,) of a hospital with these patients to train on."""
     hospital = HospitalData(
-        Hospital("a", "a", patients, "study", ()),
+        Hospital("a", "a", patients, HEART, "study", ()),
         TRAINERS,
         noise_source=NoiseSource([number]),
         fixed_split=PatientSplit(patients, patients),
@@ -59,7 +60,7 @@ def sent_values(patients: Patients, number: int) -> tuple[int, np.ndarray]:
 
     count = ask("query.describe", RecordDict()).content.metric_records["counts"]["train-patients"]
     weights = ask("query.initial_weights", RecordDict()).content.array_records["arrays"]
-    scale = preprocessing.reference_standardisation()
+    scale = preprocessing.reference_standardisation(HEART)
     config = ConfigRecord({"server-round": 1, "means": list(scale.means), "stds": list(scale.stds)})
     reply = ask("train", RecordDict({"arrays": weights, "config": config}))
     trained = np.concatenate([a.numpy().ravel() for a in reply.content.array_records["arrays"].values()])
@@ -69,8 +70,8 @@ def sent_values(patients: Patients, number: int) -> tuple[int, np.ndarray]:
 def guess_scores() -> tuple[np.ndarray, np.ndarray]:
     """Scores for the target's presence: (TRIALS,) with the target and (TRIALS,) without."""
     patients = make_patients()
-    scale = preprocessing.reference_standardisation()
-    inputs = preprocessing.standardise(preprocessing.encode(patients.features, True), scale)
+    scale = preprocessing.reference_standardisation(HEART)
+    inputs = preprocessing.standardise(preprocessing.encode(HEART, patients.features, True), scale)
     gradients = (0.5 - patients.labels)[:, np.newaxis] * np.column_stack([inputs, np.ones(len(inputs))])
     lengths = np.linalg.norm(gradients, axis=1, keepdims=True)
     clipped = gradients * np.minimum(1.0, SETTINGS.dp_clip / lengths)

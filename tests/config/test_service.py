@@ -82,7 +82,7 @@ def test_a_fault_in_a_run_file_is_one_line(tmp_path: Path, name: str, text: str,
     ("text", "fault"),
     [
         ("max-round = 3", "unknown key max-round; known are hours, max-rounds, "),
-        ('schema = "old"', "schema is old, but this version's columns are new; install the approved version, or "),
+        ('schema = "old"', "schema is old, but this client's columns are new; give the approved ones "),
         ("max-run-epsilon = 0", "max-run-epsilon is 0.0; give a number above 0, at most 100"),
         ("max-rounds = 0", "max-rounds is 0; give 1 or more"),
         ("splits = 0", "splits is 0; give 1 or more"),

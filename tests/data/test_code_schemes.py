@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedhealth.data.code_schemes import (
+from fedhealth.data.sources.code_schemes import (
     CODED,
     KAGGLE_303,
     SCHEMES,
@@ -15,7 +15,7 @@ from fedhealth.data.code_schemes import (
     nearest_scheme,
     possible_schemes,
 )
-from fedhealth.data.schema import FEATURES
+from fedhealth.data.sources.heart import FEATURES
 from tests.support.layout_files import WORDS, Row, invent_patients, kaggle_303, recode, zero_based
 
 PATIENTS = invent_patients()

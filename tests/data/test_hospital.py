@@ -27,7 +27,8 @@ from fedhealth.data.patients import (
     hold_validation,
     split_patients,
 )
-from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, LABEL, NUMBERS, TARGET, Column
+from fedhealth.data.schema import Column
+from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HEART, HOSPITAL, LABEL, TARGET
 from fedhealth.data.sources.load import load_source
 from tests.support.examples import examples
 from tests.support.layout_files import (
@@ -154,7 +155,7 @@ def test_numbers_may_be_written_in_any_usual_way(write: Write, cell: str, value:
     assert load_hospital(write(oldpeak=cell)).patients.features[11, FEATURE_NAMES.index("oldpeak")] == value
 
 
-@pytest.mark.parametrize("column", NUMBERS, ids=lambda column: column.name)
+@pytest.mark.parametrize("column", HEART.numbers, ids=lambda column: column.name)
 def test_both_ends_of_a_range_are_inside(write: Write, column: Column) -> None:
     for value in (column.minimum, column.maximum):
         features = load_hospital(write(**{column.name: f"{value:g}"})).patients.features
@@ -494,8 +495,8 @@ def test_another_layout_without_a_diagnosis_is_not_sent_to_a_conversion_that_ref
 @pytest.mark.parametrize("rows", [zero_based(invent_patients()), zero_based(invent_patients(), 1)])
 def test_codes_of_another_layout_are_one_line(write: Write, rows: list[dict[str, str]]) -> None:
     line = (
-        "cp, slope, thal: not UCI's codes but those of another layout, counted from 0; convert the file with "
-        "create_dataset.py --source FILE (docs/own-files.md)"
+        "cp, slope, thal: not the schema's codes but those of another layout, counted from 0; convert the file or "
+        "write the schema's codes (docs/own-files.md)"
     )
     assert refusal(write(to_bytes(label(rows, "target")))) == [line]
     rows[3]["slope"] = "9"
@@ -528,7 +529,7 @@ def test_a_file_without_a_header_is_named(write: Write) -> None:
     assert refusal(path) == ["has no header line; add a first line with the names of its 16 columns"]
     path = write(to_csv(sample_patients(), header=[*FEATURE_NAMES, LABEL.name]).split("\n", 1)[1])
     names = ",".join([*FEATURE_NAMES, LABEL.name])
-    line = f"has no header line; add this first line if the columns are UCI's in UCI's order: {names}"
+    line = f"has no header line; add this first line if the columns are in the schema's order: {names}"
     assert refusal(path) == [line]
 
 
@@ -720,8 +721,9 @@ def test_a_cell_of_a_hundred_thousand_digits_is_refused_at_once(write: Write) ->
     assert refusal(write(chol="1" * 100_000 + "x"))[0].startswith(start)
 
 
-def test_neither_pandera_nor_tensorflow_is_imported_with_the_room() -> None:
-    code = "import sys, fedhealth.data; print(sorted({'pandera', 'tensorflow', 'flwr', 'sklearn'} & set(sys.modules)))"
+def test_no_heavy_package_is_imported_to_read_a_file() -> None:
+    heavy = "{'tensorflow', 'flwr', 'sklearn', 'pyarrow.csv'}"
+    code = f"import sys, fedhealth.data.hospital; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

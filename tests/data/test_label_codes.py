@@ -2,15 +2,15 @@
 
 import pytest
 
-from fedhealth.data.label_codes import (
+from fedhealth.data.outcome_check import find_label_fault, label_values
+from fedhealth.data.sources.heart import COLUMNS, HEART
+from fedhealth.data.sources.label_codes import (
     GRADES,
     GRAVE,
     ONE_IS_HEALTHY,
     ONE_IS_ILL,
     STATLOG,
     LabelCodes,
-    find_label_fault,
-    label_values,
     possible_labels,
 )
 
@@ -47,7 +47,7 @@ def test_a_label_is_decoded(labels: LabelCodes, decoded: dict[int, int]) -> None
 
 
 def test_missing_labels_are_no_values_and_words_are() -> None:
-    assert label_values(["", "?", "-9", "Presence", "absence", "1"]) == {0, 1}
+    assert label_values(COLUMNS["target"], ["", "?", "-9", "Presence", "absence", "1"]) == {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_missing_labels_are_no_values_and_words_are() -> None:
     ],
 )
 def test_a_column_that_can_mean_one_thing_is_left_to_its_cells(cells: dict[str, list[str]]) -> None:
-    assert find_label_fault(cells) == ""
+    assert find_label_fault(HEART, cells) == ""
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_column_that_can_mean_one_thing_is_left_to_its_cells(cells: dict[str, 
 def test_a_column_without_a_healthy_patient_or_with_other_codes_is_refused_with_what_to_do(
     cells: dict[str, list[str]], start: str, end: str
 ) -> None:
-    line = find_label_fault(cells)
+    line = find_label_fault(HEART, cells)
     assert line.startswith(start)
     assert line.endswith(end)
 
@@ -105,5 +105,5 @@ def test_a_column_without_a_healthy_patient_or_with_other_codes_is_refused_with_
     ],
 )
 def test_who_follows_the_advice_is_accepted(before: dict[str, list[str]], after: dict[str, list[str]]) -> None:
-    assert find_label_fault(before)
-    assert find_label_fault(after) == ""
+    assert find_label_fault(HEART, before)
+    assert find_label_fault(HEART, after) == ""

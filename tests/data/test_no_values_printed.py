@@ -8,6 +8,7 @@ import pytest
 from fedhealth.common.errors import UsageError
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.new_patients import read_new_patients
+from fedhealth.data.sources.heart import HEART
 from fedhealth.data.sources.load import load_path
 from tests.support.layout_files import (
     RENAMED,
@@ -85,7 +86,7 @@ def read_by_create(path: Path) -> None:
 
 
 def read_by_predict(path: Path) -> None:
-    read_new_patients(path.read_bytes(), path)
+    read_new_patients(path.read_bytes(), path, HEART)
 
 
 @pytest.mark.parametrize("read", [read_by_client, read_by_create, read_by_predict])

@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-from fedhealth.data.code_schemes import KAGGLE_303, SCHEMES, UCI
-from fedhealth.data.layouts import FEWEST_KNOWN
 from fedhealth.data.patients import ENOUGH_PATIENTS, MINIMUM_PATIENTS
-from fedhealth.data.schema import FEATURES
+from fedhealth.data.sources.code_schemes import KAGGLE_303, SCHEMES, UCI
+from fedhealth.data.sources.heart import FEATURES, FEWEST_KNOWN
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-files.md").read_text(encoding="utf-8")
 

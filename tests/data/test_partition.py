@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from fedhealth.common.errors import UsageError
 from fedhealth.config.scripts import DatasetSettings
-from fedhealth.data import schema
 from fedhealth.data.partition import SPLITS, deal_out
-from fedhealth.data.patients import ENOUGH_PATIENTS, MINIMUM_PATIENTS
-from fedhealth.data.schema import UNKNOWN_HOSPITAL
+from fedhealth.data.patients import ENOUGH_PATIENTS, MINIMUM_PATIENTS, UNKNOWN_HOSPITAL
+from fedhealth.data.sources.heart import HEART, HOSPITALS
 from tests.support.examples import examples
 from tests.support.tables import sample_table
 
@@ -30,7 +29,7 @@ def patient_numbers(hospitals: list[pd.DataFrame]) -> list[list[float]]:
 
 
 def deal(table: pd.DataFrame, split: str, clients: int = 4, alpha: float = 0.5, seed: int = 0) -> list[pd.DataFrame]:
-    return deal_out(table, split=split, clients=clients, alpha=alpha, seed=seed)
+    return deal_out(table, HEART, split=split, clients=clients, alpha=alpha, seed=seed)
 
 
 @settings(max_examples=examples(60), deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -44,7 +43,7 @@ def deal(table: pd.DataFrame, split: str, clients: int = 4, alpha: float = 0.5, 
 def test_every_patient_lands_in_exactly_one_hospital_or_one_line_says_why_not(
     split: str, sizes: list[int], clients: int, alpha: float, seed: int
 ) -> None:
-    table = sample_table(dict(zip(schema.HOSPITALS, sizes, strict=False)), seed)
+    table = sample_table(dict(zip(HOSPITALS, sizes, strict=False)), seed)
     try:
         hospitals = deal(table, split, clients, alpha, seed)
     except UsageError as error:
@@ -72,17 +71,14 @@ def test_the_same_seed_deals_the_same_way_and_another_seed_another(split: str) -
 def test_the_natural_split_gives_each_hospital_its_own_patients_in_the_schema_s_order() -> None:
     table = sample_table({"va": 17, "switzerland": 18, "hungary": 19, "cleveland": 20})
     hospitals = deal(table, "natural")
-    assert [list(part["hospital"].unique()) for part in hospitals] == [[name] for name in schema.HOSPITALS]
+    assert [list(part["hospital"].unique()) for part in hospitals] == [[name] for name in HOSPITALS]
     assert [len(part) for part in hospitals] == [20, 19, 18, 17]
 
 
-def test_synthetic_hospitals_come_in_the_order_of_the_real_ones_and_others_after_them() -> None:
-    table = sample_table({"aachen": 17, "synthetic-va": 17, "synthetic-hungary": 17})
-    assert [part["hospital"].iloc[0] for part in deal(table, "natural")] == [
-        "synthetic-hungary",
-        "synthetic-va",
-        "aachen",
-    ]
+def test_hospitals_come_by_name_with_numbers_by_their_size() -> None:
+    table = sample_table({"site 10": 17, "aachen": 17, "site 9": 17, "synthetic-va": 17})
+    names = [part["hospital"].iloc[0] for part in deal(table, "natural")]
+    assert names == ["aachen", "site 9", "site 10", "synthetic-va"]
 
 
 def test_a_source_of_one_hospital_is_split_naturally_into_that_hospital() -> None:

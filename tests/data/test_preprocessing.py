@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedhealth.data.preprocessing import (
-    NUM_NUMBERS,
     Moments,
     Standardisation,
     combine_means,
@@ -22,11 +21,13 @@ from fedhealth.data.preprocessing import (
     second_moments,
     standardise,
 )
-from fedhealth.data.schema import CATEGORIES, FEATURE_NAMES, NUMBERS
+from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
+
+NUM_NUMBERS = len(HEART.numbers)
 
 repeatable = settings(derandomize=True, deadline=None)
 NAN = math.nan
-NUMBER_PLACES = [FEATURE_NAMES.index(column.name) for column in NUMBERS]
+NUMBER_PLACES = [FEATURE_NAMES.index(column.name) for column in HEART.numbers]
 PATIENT = {
     "age": 61,
     "sex": 1,
@@ -57,8 +58,8 @@ def from_numbers(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def federated_standardisation(hospitals: list[NDArray[np.float64]]) -> Standardisation:
-    means = combine_means([first_moments(features) for features in hospitals])
-    return combine_standardisation(means, [second_moments(features, means) for features in hospitals])
+    means = combine_means([first_moments(HEART, features) for features in hospitals])
+    return combine_standardisation(means, [second_moments(HEART, features, means) for features in hospitals])
 
 
 # --- moments ----------------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ def test_two_passes_keep_the_digits_that_one_pass_over_squares_would_lose() -> N
 def test_moments_by_hand() -> None:
     cleveland = make_features({"age": 50, "chol": 200}, {"age": 60, "chol": NAN})
     budapest = make_features({"age": 70, "chol": 260})
-    first = first_moments(cleveland)
+    first = first_moments(HEART, cleveland)
     assert (first.counts[0], first.sums[0]) == (2, 110)
     assert (first.counts[2], first.sums[2]) == (1, 200)
     found = federated_standardisation([cleveland, budapest])
@@ -118,7 +119,7 @@ def test_a_hospital_without_any_value_of_a_number_takes_part_all_the_same() -> N
 
 def test_a_number_missing_everywhere_gets_mean_0_and_deviation_1() -> None:
     found = federated_standardisation([make_features({"ca": NAN}), make_features({"ca": NAN}, {"ca": NAN})])
-    ca = [column.name for column in NUMBERS].index("ca")
+    ca = [column.name for column in HEART.numbers].index("ca")
     assert (found.means[ca], found.stds[ca]) == (0.0, 1.0)
 
 
@@ -132,16 +133,16 @@ def test_a_number_that_does_not_vary_keeps_a_deviation_of_1() -> None:
 def test_the_rounding_of_a_mean_is_no_deviation() -> None:
     """0.1 has no exact binary form: the mean of many has a rounding error, and a division by that error would be absurd."""
     features = make_features(*[{"oldpeak": 0.1}] * 1001)
-    ready = standardise(encode(features, missing_indicators=False), local_standardisation(features))
-    assert local_standardisation(features).stds[4] == 1.0
+    ready = standardise(encode(HEART, features, missing_indicators=False), local_standardisation(HEART, features))
+    assert local_standardisation(HEART, features).stds[4] == 1.0
     assert np.abs(ready[:, :NUM_NUMBERS]).max() < 1e-6
 
 
 @pytest.mark.parametrize(("min_count", "reported"), [(1, (2, 500.0)), (2, (2, 500.0)), (3, (0, 0.0))])
 def test_moments_of_few_patients_are_reported_as_of_none(min_count: int, reported: tuple[int, float]) -> None:
     features = make_features({"chol": 240}, {"chol": 260}, {"chol": NAN})
-    first = first_moments(features, min_count)
-    second = second_moments(features, [0.0] * NUM_NUMBERS, min_count)
+    first = first_moments(HEART, features, min_count)
+    second = second_moments(HEART, features, [0.0] * NUM_NUMBERS, min_count)
     assert (first.counts[2], first.sums[2]) == reported
     assert second.counts == first.counts
     assert second.sums[2] == (240**2 + 260**2 if reported[0] else 0.0)
@@ -150,27 +151,27 @@ def test_moments_of_few_patients_are_reported_as_of_none(min_count: int, reporte
 
 def test_a_federation_whose_hospitals_all_have_few_values_has_mean_0_and_deviation_1() -> None:
     features = make_features({"chol": 240}, {"chol": NAN}, {"chol": NAN})
-    means = combine_means([first_moments(features, 2)] * 2)
-    found = combine_standardisation(means, [second_moments(features, means, 2)] * 2)
+    means = combine_means([first_moments(HEART, features, 2)] * 2)
+    found = combine_standardisation(means, [second_moments(HEART, features, means, 2)] * 2)
     assert (found.means[2], found.stds[2]) == (0.0, 1.0)
 
 
 def test_moments_hold_counts_and_sums_of_the_numbers_only() -> None:
-    moments = first_moments(make_features({}, {}))
+    moments = first_moments(HEART, make_features({}, {}))
     assert moments == Moments(counts=(2,) * NUM_NUMBERS, sums=(122.0, 290.0, 466.0, 262.0, 5.0, 6.0))
 
 
 def test_local_standardisation_is_that_of_a_federation_of_one() -> None:
     features = make_features({"age": 40}, {"age": 60}, {"age": 50, "chol": NAN})
-    assert local_standardisation(features) == federated_standardisation([features])
-    assert local_standardisation(features).means[0] == 50
+    assert local_standardisation(HEART, features) == federated_standardisation([features])
+    assert local_standardisation(HEART, features).means[0] == 50
 
 
 def test_reference_standardisation_is_the_schema_s_and_needs_no_patient() -> None:
-    reference = reference_standardisation()
-    assert reference.means == tuple(column.reference_mean for column in NUMBERS)
+    reference = reference_standardisation(HEART)
+    assert reference.means == tuple(column.reference_mean for column in HEART.numbers)
     assert all(std > 0 for std in reference.stds)
-    assert hash(reference) == hash(reference_standardisation())
+    assert hash(reference) == hash(reference_standardisation(HEART))
 
 
 # --- encoding ---------------------------------------------------------------------------------------------------------
@@ -178,17 +179,17 @@ def test_reference_standardisation_is_the_schema_s_and_needs_no_patient() -> Non
 
 @pytest.mark.parametrize(("missing_indicators", "size"), [(True, 32), (False, 22)])
 def test_the_names_are_as_many_as_the_columns(missing_indicators: bool, size: int) -> None:
-    names = encoded_names(missing_indicators)
+    names = encoded_names(HEART, missing_indicators)
     assert len(names) == len(set(names)) == size
-    encoded = encode(make_features({}, {}, {}), missing_indicators)
+    encoded = encode(HEART, make_features({}, {}, {}), missing_indicators)
     assert encoded.shape == (3, size)
     assert encoded.dtype == np.float32
-    assert encode(make_features({})[:0], missing_indicators).shape == (0, size)
+    assert encode(HEART, make_features({})[:0], missing_indicators).shape == (0, size)
 
 
 def encode_by_name(patient: dict[str, float], missing_indicators: bool) -> dict[str, float]:
-    (row,) = encode(make_features(patient), missing_indicators).tolist()
-    return dict(zip(encoded_names(missing_indicators), row, strict=True))
+    (row,) = encode(HEART, make_features(patient), missing_indicators).tolist()
+    return dict(zip(encoded_names(HEART, missing_indicators), row, strict=True))
 
 
 COMPLETE = {
@@ -221,8 +222,10 @@ def test_a_missing_number_stays_missing_in_encode_and_has_an_indicator() -> None
 
 
 def test_every_code_of_every_category_gives_an_encoding_of_its_own() -> None:
-    for column in CATEGORIES:
-        rows = encode(make_features(*[{column.name: code} for code in (*column.codes, NAN)]), missing_indicators=True)
+    for column in HEART.categories:
+        rows = encode(
+            HEART, make_features(*[{column.name: code} for code in (*column.codes, NAN)]), missing_indicators=True
+        )
         distinct = len(column.codes) + int(column.can_be_missing)
         assert len({row.tobytes() for row in rows[:distinct]}) == distinct, column.name
 
@@ -231,7 +234,7 @@ def test_every_code_of_every_category_gives_an_encoding_of_its_own() -> None:
 
 
 def test_standardising_moves_numbers_makes_a_missing_one_0_and_turns_0_and_1_into_minus_and_plus_1() -> None:
-    encoded = encode(make_features({"age": 70, "chol": NAN}, {"age": 40, "chol": 250}), missing_indicators=True)
+    encoded = encode(HEART, make_features({"age": 70, "chol": NAN}, {"age": 40, "chol": 250}), missing_indicators=True)
     before = encoded.copy()
     known = Standardisation(means=(55.0, 145.0, 200.0, 131.0, 0.5, 1.0), stds=(10.0, 5.0, 50.0, 25.0, 1.0, 0.5))
     ready = standardise(encoded, known)
@@ -244,7 +247,7 @@ def test_standardising_moves_numbers_makes_a_missing_one_0_and_turns_0_and_1_int
 
 def test_a_number_missing_everywhere_and_a_constant_one_become_0() -> None:
     features = make_features({"ca": NAN, "oldpeak": 1.5}, {"ca": NAN, "oldpeak": 1.5})
-    ready = standardise(encode(features, missing_indicators=False), local_standardisation(features))
+    ready = standardise(encode(HEART, features, missing_indicators=False), local_standardisation(HEART, features))
     assert np.isfinite(ready).all()
     np.testing.assert_array_equal(ready[:, :NUM_NUMBERS], 0)
 
@@ -253,7 +256,7 @@ def test_patients_of_a_federation_have_mean_0_and_deviation_1_together_and_not_e
     rng = np.random.default_rng(1)
     young, old = rng.normal(40, 5, (200, NUM_NUMBERS)), rng.normal(70, 5, (100, NUM_NUMBERS))
     known = federated_standardisation([from_numbers(young), from_numbers(old)])
-    ready = [standardise(encode(from_numbers(each), False), known)[:, :NUM_NUMBERS] for each in (young, old)]
+    ready = [standardise(encode(HEART, from_numbers(each), False), known)[:, :NUM_NUMBERS] for each in (young, old)]
     together = np.concatenate(ready)
     np.testing.assert_allclose(together.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(together.std(axis=0), 1, atol=1e-5)

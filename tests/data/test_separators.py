@@ -6,6 +6,7 @@ import pytest
 
 from fedhealth.common.errors import DataError
 from fedhealth.data.separators import describe_single_column, holds_several_values, show_cell, split_records
+from fedhealth.data.sources.heart import HEART
 
 FILE = Path("p.csv")
 HEADER = "age,sex,cp"
@@ -13,7 +14,7 @@ HEADER = "age,sex,cp"
 
 def refusal(text: str) -> str:
     with pytest.raises(DataError) as caught:
-        split_records(text, FILE)
+        split_records(text, FILE, HEART)
     (line,) = caught.value.faults
     return line.removeprefix("p.csv: ")
 
@@ -21,17 +22,17 @@ def refusal(text: str) -> str:
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_every_separator_is_found(separator: str) -> None:
     text = f"{HEADER}\n63,1,4\n\n".replace(",", separator)
-    assert split_records(text, FILE) == [["age", "sex", "cp"], ["63", "1", "4"], []]
+    assert split_records(text, FILE, HEART) == [["age", "sex", "cp"], ["63", "1", "4"], []]
 
 
 def test_the_names_decide_and_not_the_number_of_fields() -> None:
     text = "age;sex;note, or remark, or both, or none\n63;1;x,y,z,w\n"
-    assert split_records(text, FILE)[1] == ["63", "1", "x,y,z,w"]
+    assert split_records(text, FILE, HEART)[1] == ["63", "1", "x,y,z,w"]
 
 
 def test_the_line_for_excel_names_the_separator_and_is_no_row() -> None:
-    assert split_records("sep=;\r\nage;sex\r\n63;1\r\n", FILE) == [["age", "sex"], ["63", "1"]]
-    assert split_records('"sep=|"\nage|sex\n', FILE) == [["age", "sex"]]
+    assert split_records("sep=;\r\nage;sex\r\n63;1\r\n", FILE, HEART) == [["age", "sex"], ["63", "1"]]
+    assert split_records('"sep=|"\nage|sex\n', FILE, HEART) == [["age", "sex"]]
 
 
 def test_names_that_two_separators_split_equally_well_are_a_question() -> None:
@@ -47,7 +48,7 @@ def test_rows_with_another_separator_than_the_header_are_named(rows: str) -> Non
 
 
 def test_a_separator_in_quotes_separates_nothing() -> None:
-    assert split_records('age,sex,cp\n63,1,"4;5"\n', FILE)[1] == ["63", "1", "4;5"]
+    assert split_records('age,sex,cp\n63,1,"4;5"\n', FILE, HEART)[1] == ["63", "1", "4;5"]
 
 
 def test_broken_quotation_is_named_by_its_line() -> None:
@@ -66,16 +67,16 @@ def test_broken_quotation_is_named_by_its_line() -> None:
     ],
 )
 def test_a_single_column_is_described_without_its_content(header: str, start: str) -> None:
-    line = describe_single_column(header)
+    line = describe_single_column(HEART, header)
     assert line.startswith(start)
     assert "63" not in line
     assert "Geachte" not in line
 
 
 def test_fourteen_values_separated_by_blanks_get_the_header_of_uci() -> None:
-    line = describe_single_column(" ".join(["63"] * 14))
+    line = describe_single_column(HEART, " ".join(["63"] * 14))
     assert line.endswith("age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,num")
-    assert "if the columns are UCI's in UCI's order" in line
+    assert "if the columns are in the schema's order" in line
 
 
 @pytest.mark.parametrize(("text", "several"), [("1,5", False), ("high", False), ("63;1", True), ("63 1 4", True)])

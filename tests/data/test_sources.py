@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from fedhealth.common.errors import RunError, UsageError
-from fedhealth.data import schema
+from fedhealth.data.patients import SYNTHETIC_PREFIX
 from fedhealth.data.sources.canonical_table import Source
+from fedhealth.data.sources.heart import COLUMN_NAMES
 from fedhealth.data.sources.load import load_source
 from fedhealth.data.sources.readings import Answers
 from tests.support.layout_files import invent_patients, label, to_bytes, zero_based
@@ -35,7 +36,7 @@ def load(source: str, raw_folder, url: str = "http://127.0.0.1:9/heart.zip") -> 
 
 
 def check_canonical(table: pd.DataFrame) -> None:
-    assert list(table.columns) == list(schema.COLUMN_NAMES)
+    assert list(table.columns) == list(COLUMN_NAMES)
     assert [str(kind) for kind in table.dtypes] == ["float64"] * 13 + ["int64", "int64", "str"]
     assert (table["target"] == (table["num"] > 0)).all()
     assert table.index.equals(pd.RangeIndex(len(table)))
@@ -46,7 +47,7 @@ def check_invented(source: Source) -> None:
     assert source.name == "synthetic"
     assert "SYNTHETIC" in source.description
     assert source.sha256 == {}
-    assert source.table["hospital"].str.startswith(schema.SYNTHETIC_PREFIX).all()
+    assert source.table["hospital"].str.startswith(SYNTHETIC_PREFIX).all()
 
 
 def test_the_description_of_synthetic_patients_says_so_and_needs_no_network(tmp_path):

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from fedhealth.common.errors import UsageError
-from fedhealth.data import schema
 from fedhealth.data.sources import copies, csv_source, uci
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.copies import IMPUTED_BLOCKS
 from fedhealth.data.sources.csv_source import parse_source
+from fedhealth.data.sources.heart import FEATURE_NAMES, HOSPITALS
 from fedhealth.data.sources.known_rows import FILE, describe_rows, load_known_rows, parse_rows, short_hash
 from fedhealth.data.sources.raw_files import sha256_of
 from fedhealth.data.sources.readings import AUTO, Answers
@@ -49,7 +49,7 @@ def parse(rows: list[Row], answers: Answers = AUTO) -> Source:
 
 def rows_of(table: pd.DataFrame) -> list[tuple[float, ...]]:
     """Comparable rows of features and target, in no order."""
-    columns = [*schema.FEATURE_NAMES, "target"]
+    columns = [*FEATURE_NAMES, "target"]
     return sorted(table[columns].fillna(-1).astype(float).itertuples(index=False, name=None))
 
 
@@ -211,12 +211,12 @@ def test_a_hash_has_six_digits_and_does_not_depend_on_how_a_number_is_written() 
 def test_the_file_of_hashes_comes_back_from_its_text() -> None:
     known = parse_rows(describe_rows(table_of(PUBLISHED)))
     assert len(known.readings) == 80
-    assert {hospital for names in known.hospitals.values() for hospital in names} == set(schema.HOSPITALS)
+    assert {hospital for names in known.hospitals.values() for hospital in names} == set(HOSPITALS)
 
 
 def test_the_committed_hashes_are_short_and_of_920_rows() -> None:
     hashes = {hospital: "".join(lines) for hospital, lines in tomllib.loads(FILE.read_text(encoding="ascii")).items()}
-    assert list(hashes) == list(schema.HOSPITALS)
+    assert list(hashes) == list(HOSPITALS)
     assert {hospital: len(digits) // 12 for hospital, digits in hashes.items()} == {
         **{"cleveland": 303, "hungary": 294, "switzerland": 123, "va": 200}
     }
@@ -274,9 +274,9 @@ def test_every_row_of_the_real_918_copy_matches_its_own_uci_row_on_all_observed_
     source = csv_source.load_path(kaggle_folder / "kaggle_918.csv")
     assert source.name == "kaggle-918"
     assert source.table["hospital"].value_counts().to_dict() == IMPUTED_BLOCKS
-    columns = [name for name in schema.FEATURE_NAMES if name not in ("ca", "thal")] + ["target"]
+    columns = [name for name in FEATURE_NAMES if name not in ("ca", "thal")] + ["target"]
     assert source.table[["ca", "thal"]].isna().all(axis=None)
-    for hospital in schema.HOSPITALS:
+    for hospital in HOSPITALS:
         copied = source.table.loc[source.table["hospital"] == hospital, columns].to_numpy(dtype=float)
         originals = uci_table.loc[uci_table["hospital"] == hospital, columns].to_numpy(dtype=float)
         same = np.isnan(originals) | (originals == copied[:, None, :])
@@ -288,11 +288,11 @@ def test_every_row_of_the_real_918_copy_matches_its_own_uci_row_on_all_observed_
 
 
 @pytest.mark.uci
-@pytest.mark.parametrize("hospital", schema.HOSPITALS)
+@pytest.mark.parametrize("hospital", HOSPITALS)
 def test_a_file_of_one_real_hospital_is_known_in_its_codes_and_from_0(uci_table: pd.DataFrame, hospital: str) -> None:
     patients = uci_table[uci_table["hospital"] == hospital]
     assert len(load_known_rows().readings) == 918
-    plain = patients[[*schema.FEATURE_NAMES, "num"]]
+    plain = patients[[*FEATURE_NAMES, "num"]]
     shifted = plain.assign(cp=plain["cp"] - 1, slope=plain["slope"] - 1, thal=plain["thal"].map({3: 1, 6: 2, 7: 3}))
     for table in (plain, shifted):
         source = parse_source(table.sample(frac=1, random_state=0).to_csv(index=False).encode(), "heart.csv")

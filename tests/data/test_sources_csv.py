@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedhealth.common.errors import DataError, UsageError
-from fedhealth.data import schema
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.csv_source import load_path, parse_source
+from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES
 from fedhealth.data.sources.readings import AUTO, Answers
 from tests.support.examples import examples
 from tests.support.layout_files import (
@@ -34,7 +34,7 @@ PATIENTS = invent_patients()
 GRADES = [int(row["num"]) for row in PATIENTS]
 
 
-def values_of(rows: list[Row], names: tuple[str, ...] = schema.FEATURE_NAMES) -> np.ndarray:
+def values_of(rows: list[Row], names: tuple[str, ...] = FEATURE_NAMES) -> np.ndarray:
     return np.array([[float(row.get(name) or "nan") for name in names] for row in rows])
 
 
@@ -48,11 +48,11 @@ def refusal(rows: list[Row], answers: Answers = AUTO) -> str:
     return str(caught.value).removeprefix("lakeside.csv: ")
 
 
-def check_patients(table: pd.DataFrame, names: tuple[str, ...] = schema.FEATURE_NAMES) -> None:
+def check_patients(table: pd.DataFrame, names: tuple[str, ...] = FEATURE_NAMES) -> None:
     """Compare with the invented patients."""
     np.testing.assert_array_equal(table[list(names)].to_numpy(dtype=float), values_of(PATIENTS, names))
     assert table["target"].tolist() == [int(grade > 0) for grade in GRADES]
-    assert list(table.columns) == list(schema.COLUMN_NAMES)
+    assert list(table.columns) == list(COLUMN_NAMES)
     assert [str(kind) for kind in table.dtypes] == ["float64"] * 13 + ["int64", "int64", "str"]
 
 
@@ -63,8 +63,8 @@ def check_patients(table: pd.DataFrame, names: tuple[str, ...] = schema.FEATURE_
 def test_a_layout_that_leaves_one_reading_is_converted(layout: str) -> None:
     rows = LAYOUTS_READ_BY_CREATE[layout](PATIENTS)
     source = parse(rows)
-    read = [name for name in schema.FEATURE_NAMES if name in IMPUTED_NAMES] if len(rows[0]) == 12 else None
-    check_patients(source.table, tuple(read or schema.FEATURE_NAMES))
+    read = [name for name in FEATURE_NAMES if name in IMPUTED_NAMES] if len(rows[0]) == 12 else None
+    check_patients(source.table, tuple(read or FEATURE_NAMES))
     assert source.name == "own"
     assert "which is no published copy" in source.description
     assert set(source.table["hospital"]) == {"Lakeside" if "dataset" in rows[0] else "lakeside"}

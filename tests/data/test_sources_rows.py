@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedhealth.common.errors import UsageError
-from fedhealth.data import schema
 from fedhealth.data.sources import uci
 from fedhealth.data.sources.canonical_table import NUMBER
+from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES, FEATURES, LABEL
 from tests.support.examples import examples
 from tests.support.sources_fixtures import one_line
 
@@ -23,7 +23,7 @@ def parse(text: str) -> pd.DataFrame:
 
 def test_a_row_becomes_its_values():
     table = parse(GOOD_ROW)
-    assert list(table.columns) == list(schema.COLUMN_NAMES)
+    assert list(table.columns) == list(COLUMN_NAMES)
     assert table.iloc[0].tolist() == [61, 1, 1, 141, 231, 1, 2, 151, 0, 2.2, 3, 0, 6, 0, 0, "cleveland"]
     assert [str(kind) for kind in table.dtypes] == ["float64"] * 13 + ["int64", "int64", "str"]
 
@@ -31,7 +31,7 @@ def test_a_row_becomes_its_values():
 @pytest.mark.parametrize("row", ["61,1,1,?,0,1,2,-9,0,.7,?,?,?,4", "61,1,1,0,-9,1,2,?,0,0.7,-9,?,-9.0,4"])
 def test_every_missing_mark_becomes_nan(row):
     values = parse(row).iloc[0]
-    assert [name for name in schema.FEATURE_NAMES if math.isnan(values[name])] == [
+    assert [name for name in FEATURE_NAMES if math.isnan(values[name])] == [
         "trestbps",
         "chol",
         "thalach",
@@ -100,7 +100,7 @@ def test_any_bytes_give_a_table_or_a_usage_error(content):
         table = uci.parse_uci_rows(content, "va", "some.data")
     except UsageError:
         return
-    assert list(table.columns) == list(schema.COLUMN_NAMES)
+    assert list(table.columns) == list(COLUMN_NAMES)
 
 
 @settings(max_examples=examples(300))
@@ -118,7 +118,7 @@ def test_any_fields_give_values_in_range_or_a_usage_error(fields):
         assert "some.data" in str(error)
         return
     values = table.iloc[0]
-    for column, text in zip((*schema.FEATURES, schema.LABEL), fields, strict=True):
+    for column, text in zip((*FEATURES, LABEL), fields, strict=True):
         assert text.strip() == "?" or NUMBER.fullmatch(text.strip().strip('"'))
         value = values[column.name]
         assert math.isnan(value) or value in column.codes or column.minimum <= value <= column.maximum

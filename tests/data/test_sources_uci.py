@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedhealth.common.errors import UsageError
-from fedhealth.data import schema
 from fedhealth.data.sources import uci
+from fedhealth.data.sources.heart import FEATURE_NAMES
 from tests.support.examples import examples
 from tests.support.sources_fixtures import (
     UCI_FILES,
@@ -134,5 +134,5 @@ def test_the_real_files_have_the_pinned_sums_and_the_known_counts(uci_folder):
     assert table["num"].value_counts().sort_index().tolist() == [411, 265, 109, 107, 28]
     missing = {"trestbps": 60, "chol": 202, "fbs": 90, "restecg": 2, "thalach": 55, "exang": 55}
     missing |= {"oldpeak": 62, "slope": 309, "ca": 611, "thal": 486, "age": 0, "sex": 0, "cp": 0}
-    assert table[list(schema.FEATURE_NAMES)].isna().sum().to_dict() == missing
+    assert table[list(FEATURE_NAMES)].isna().sum().to_dict() == missing
     assert table.duplicated().sum() == 2

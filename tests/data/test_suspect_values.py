@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedhealth.data.suspect_values import CHECKED, find_suspect_values, find_suspects
+from fedhealth.data.sources.heart import HEART
+from fedhealth.data.suspect_values import find_suspect_values, find_suspects
 
 RATES = np.arange(110.0, 190.0, 2)
 """40 heart rates with mean 149 and deviation 23."""
@@ -49,11 +50,12 @@ def test_a_column_with_too_little_to_compare_with_is_not_judged(column: list[flo
 
 def test_the_value_is_printed_only_if_five_patients_or_more_have_it() -> None:
     table = pd.DataFrame({"thalach": with_code(99.0, 5), "age": with_code(99.0, 4)})
-    thalach, age = sorted(find_suspect_values(table), reverse=True)
+    thalach, age = sorted(find_suspect_values(HEART, table), reverse=True)
     assert thalach.startswith("thalach: 99 stands in 5 of 40 rows, far from all others; if it means")
     assert age.startswith("age: one value stands in 4 of 40 rows, far from all others; if it means")
     assert "99" not in age
 
 
 def test_codes_are_not_checked() -> None:
-    assert CHECKED == ("age", "trestbps", "chol", "thalach", "oldpeak")
+    values = pd.DataFrame({"ca": np.concatenate([np.tile([0.0, 1.0], 20), np.full(6, 3.0)])})
+    assert find_suspect_values(HEART, values) == []

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from experiments.synthetic_statistics import fit as measure
 from fedhealth.common.errors import UsageError
-from fedhealth.data import schema
 from fedhealth.data.sources import fitted
 from fedhealth.data.sources.fitted import load_statistics
+from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HEART, HOSPITALS, LABEL
 from fedhealth.data.sources.synthetic import sample_one, sample_patients, share_out
 
 REAL_SIZES = {"cleveland": 303, "hungary": 294, "switzerland": 123, "va": 200}
 REAL_ILL = {"cleveland": 139, "hungary": 106, "switzerland": 115, "va": 149}
-REFERENCE_SDS = {column.name: column.reference_std for column in schema.NUMBERS}
+REFERENCE_SDS = {column.name: column.reference_std for column in HEART.numbers}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def published(kind: str) -> list[tuple[str, str, str, dict]]:
     """Every (hospital, group, column, statistics) of the table that has quantiles or counts, pooled groups left out."""
     return [
         (hospital, group, name, statistics)
-        for hospital in schema.HOSPITALS
+        for hospital in HOSPITALS
         for group in fitted.GROUPS
         for name, statistics in load_statistics()[hospital][group].items()
         if name in fitted.COLUMNS and kind in statistics
@@ -81,15 +81,15 @@ def test_another_seed_gives_other_patients_in_every_hospital(patients):
 
 
 def test_the_table_has_the_canonical_columns_and_types(patients):
-    assert list(patients.columns) == list(schema.COLUMN_NAMES)
-    assert {str(patients[name].dtype) for name in schema.FEATURE_NAMES} == {"float64"}
+    assert list(patients.columns) == list(COLUMN_NAMES)
+    assert {str(patients[name].dtype) for name in FEATURE_NAMES} == {"float64"}
     assert patients["num"].dtype == patients["target"].dtype == np.int64
     assert patients["hospital"].dtype == "str"
     assert list(patients.index) == list(range(920))
 
 
 def test_every_hospital_says_that_it_is_invented_and_they_stand_in_order(patients):
-    assert list(patients["hospital"].unique()) == [f"synthetic-{name}" for name in schema.HOSPITALS]
+    assert list(patients["hospital"].unique()) == [f"synthetic-{name}" for name in HOSPITALS]
     assert patients["hospital"].ne(patients["hospital"].shift()).sum() == 4
 
 
@@ -129,14 +129,14 @@ def test_too_few_patients_or_a_negative_seed_are_refused_by_name(num_patients, s
 
 
 def test_every_value_is_a_valid_code_or_in_range_and_rounded_as_people_write_it(large):
-    for column in schema.FEATURES:
+    for column in FEATURES:
         values = large[column.name].dropna()
         assert values.between(column.minimum, column.maximum).all()
         assert not column.codes or values.isin(column.codes).all()
         assert np.array_equal(values, values.round(1 if column.name == "oldpeak" else 0))
         assert not (np.signbit(values) & (values == 0)).any()  # "-0.0" in a CSV is nobody's value
         assert column.can_be_missing or len(values) == len(large)
-    assert large["num"].isin(schema.LABEL.codes).all()
+    assert large["num"].isin(LABEL.codes).all()
     assert (large["target"] == (large["num"] > 0)).all()
 
 
@@ -186,7 +186,7 @@ def test_a_large_sample_has_the_published_quantiles(large):
 
 
 def test_a_large_sample_has_the_published_missing_patterns(large):
-    for hospital in schema.HOSPITALS:
+    for hospital in HOSPITALS:
         for group in fitted.GROUPS:
             patterns = fitted.find_missing_patterns(load_statistics(), hospital, group)
             shares = measure.missing_patterns(rows_of(large, hospital, group)).value_counts(normalize=True)

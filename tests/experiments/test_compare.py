@@ -34,6 +34,7 @@ from fedhealth.client.patient_split import PatientSplit
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.patients import Patients, split_patients
+from fedhealth.data.sources.heart import HEART
 from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.metrics.ranking import exact_auroc, weighted_auroc
 from fedhealth.server.app import federate
@@ -47,7 +48,7 @@ QUICK = FederationSettings(rounds=2)
 
 @pytest.fixture(scope="module")
 def hospitals() -> dict[str, Patients]:
-    return patients_of(sample_patients(300, 1))
+    return patients_of(HEART, sample_patients(300, 1))
 
 
 def make_tested(risks: list[float], labels: list[int]) -> Tested:
@@ -124,7 +125,7 @@ def test_a_run_from_memory_equals_the_run_from_files_bit_for_bit(tmp_path: Path)
     for name, path in paths.items():
         patients, _ = split_patients(load_hospital(path).patients, settings.test_share, settings.seed)
         train[name] = take(patients, np.arange(len(patients)))
-    model = train_model(train, settings, TRAINERS)
+    model = train_model(HEART, train, settings, TRAINERS)
     assert model.standardisation == finished.standardisation
     for ours, theirs in zip(model.weights, finished.weights.values(), strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
@@ -136,7 +137,7 @@ def test_a_hospital_with_a_fixed_split_trains_and_tests_on_those_patients_only(
     name, patients = next(iter(hospitals.items()))
     train, test = (take(patients, places).patients for places in (np.arange(30), np.arange(30, 41)))
     hospital = HospitalData(
-        Hospital(name, name, patients, "study", ()), TRAINERS, fixed_split=PatientSplit(train, test)
+        Hospital(name, name, patients, HEART, "study", ()), TRAINERS, fixed_split=PatientSplit(train, test)
     )
     events: list[Event] = []
     settings = FederationSettings(hospitals=1, rounds=1)

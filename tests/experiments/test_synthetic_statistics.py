@@ -12,9 +12,9 @@ from experiments.synthetic_statistics import __main__ as command
 from experiments.synthetic_statistics import fidelity, toml_writer
 from experiments.synthetic_statistics import fit as measure
 from fedhealth.common.errors import UsageError
-from fedhealth.data import schema
 from fedhealth.data.sources import fitted
 from fedhealth.data.sources.fitted import load_statistics
+from fedhealth.data.sources.heart import FEATURE_NAMES, HOSPITALS
 from fedhealth.data.sources.synthetic import sample_patients
 
 
@@ -33,7 +33,7 @@ def real(uci_folder: Path) -> pd.DataFrame:
 
 def test_every_count_in_the_file_is_a_multiple_of_five_and_at_least_five():
     sections = [load_statistics()["all"][group] for group in fitted.GROUPS]
-    sections += [section for name in schema.HOSPITALS for section in load_statistics()[name].values()]
+    sections += [section for name in HOSPITALS for section in load_statistics()[name].values()]
     counts = [count for section in sections for count in section.get("missing", {}).values()]
     for section in sections:
         for statistics in (section[name] for name in fitted.COLUMNS if isinstance(section.get(name), dict)):
@@ -64,7 +64,7 @@ def test_the_file_starts_with_its_header_and_names_its_command():
 
 
 def test_every_section_has_known_columns_and_a_full_triangle_of_correlations():
-    for hospital in schema.HOSPITALS:
+    for hospital in HOSPITALS:
         for group in fitted.GROUPS:
             section = load_statistics()[hospital][group]
             assert set(section) <= {*fitted.COLUMNS, "patients", "missing", "correlations"}
@@ -117,15 +117,15 @@ def test_the_ends_are_values_that_five_patients_reach_rounded_outward():
 
 
 def test_a_rare_missing_pattern_is_counted_with_the_most_similar_one():
-    rows = pd.DataFrame(1.0, index=range(50), columns=list(schema.FEATURE_NAMES))
+    rows = pd.DataFrame(1.0, index=range(50), columns=list(FEATURE_NAMES))
     rows.loc[30:, ["slope", "ca"]] = np.nan
     rows.loc[47:, "thal"] = np.nan  # three patients: with "slope ca", not with "none"
     assert measure.measure_missing(rows, enough=0.8) == {"missing": {"none": 30, "slope ca": 20}}
 
 
 def test_a_group_with_only_rare_patterns_has_no_patterns_of_its_own():
-    rows = pd.DataFrame(1.0, index=range(13), columns=list(schema.FEATURE_NAMES))
-    for row, name in enumerate(schema.FEATURE_NAMES[3:]):
+    rows = pd.DataFrame(1.0, index=range(13), columns=list(FEATURE_NAMES))
+    for row, name in enumerate(FEATURE_NAMES[3:]):
         rows.loc[row, name] = np.nan
     assert measure.measure_missing(rows, enough=0.8) == {}
 
@@ -180,7 +180,7 @@ def test_exact_matches_do_not_depend_on_the_name_of_the_hospital(patients):
 def test_the_published_table_equals_the_statistics_of_the_real_files(real):
     derived = measure.fit_statistics(real)
     assert list(derived) == list(load_statistics())
-    for hospital in schema.HOSPITALS:
+    for hospital in HOSPITALS:
         for name, section in derived[hospital].items():
             stored = load_statistics()[hospital][name]
             for key in section.keys() - {"correlations"}:

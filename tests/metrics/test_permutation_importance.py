@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.data.sources.heart import FEATURE_NAMES
 from fedhealth.metrics.permutation_importance import (
     MOST_ROWS,
     NUM_SHUFFLES,
@@ -119,11 +119,11 @@ def test_all_together_is_the_drop_in_the_share_of_ordered_pairs_within_hospitals
         drops[name], pairs[name] = [before - after] * 13, ill * healthy
         ordered["whole"] += sum(one > other for one in risks[:ill] for other in risks[ill:])
         ordered["shuffled"] += sum(one > other for one in shuffled[:ill] for other in shuffled[ill:])
-    combined = combine_importance(drops, pairs, {"d": "not here"})
+    combined = combine_importance(FEATURE_NAMES, drops, pairs, {"d": "not here"})
     expected = (ordered["whole"] - ordered["shuffled"]) / sum(pairs.values())
     assert combined.together == pytest.approx(dict.fromkeys(FEATURE_NAMES, expected), abs=0.0005)
     assert combined.missing == {"d": "not here"}
 
 
 def test_of_nobodys_answer_nothing_is_made() -> None:
-    assert combine_importance({}, {"a": 6}, {"a": "not here"}).together == {}
+    assert combine_importance(FEATURE_NAMES, {}, {"a": 6}, {"a": "not here"}).together == {}

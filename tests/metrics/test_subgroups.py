@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 
 from fedhealth.client.limits import LEAST_COUNT, HospitalLimits
 from fedhealth.config.federation import FederationSettings
-from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
 from fedhealth.metrics.bins import find_edge
 from fedhealth.metrics.subgroups import (
-    DIVISIONS,
-    GROUPS,
     Outcomes,
     Subgroups,
     add_subgroups,
     check_subgroups,
     count_subgroups,
+    find_divisions,
     suppress_small_cells,
 )
 from fedhealth.reporting.console.hospital import client_line
@@ -45,6 +44,8 @@ from tests.support.hospital_apps import make_apps
 from tests.support.hospital_files import write_hospitals
 from tests.support.run_folders import NAMES, write_run
 
+DIVISIONS = find_divisions(HEART)
+GROUPS = [group for groups in DIVISIONS.values() for group in groups]
 SEX, AGE = FEATURE_NAMES.index("sex"), FEATURE_NAMES.index("age")
 LARGEST = 16
 SIZES = st.lists(st.integers(0, 40), min_size=2, max_size=3)
@@ -64,6 +65,7 @@ def make_patients(*patients: tuple[int, float, int, float, int]) -> tuple[np.nda
 
 def test_counts_by_hand() -> None:
     disclosed = count_subgroups(
+        HEART,
         *make_patients(
             *((0, 49.9, 1, 0.9, 6), (0, 50.0, 0, 0.2, 5), (1, 59.9, 1, 0.49, 3), (1, 60.0, 0, 0.5, 4)),
             *((1, 77.0, 1, 0.5, 2), (1, 18.0, 0, 0.1, 7)),
@@ -73,24 +75,28 @@ def test_counts_by_hand() -> None:
     assert disclosed == {
         "female": Outcomes(6, 0, 5, 0),
         "male": Outcomes(2, 4, 7, 3),
-        "under 50": Outcomes(6, 0, 7, 0),
-        "50 to 59": Outcomes(0, 0, 5, 3),
-        "60 and over": Outcomes(2, 4, 0, 0),
+        "age under 50": Outcomes(6, 0, 7, 0),
+        "age 50 to 59": Outcomes(0, 0, 5, 3),
+        "age 60 and over": Outcomes(2, 4, 0, 0),
     }
 
 
 def test_few_women_suppress_men_too_and_leave_age_as_it_is() -> None:
-    disclosed = count_subgroups(*make_patients((0, 40, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=4)
+    disclosed = count_subgroups(
+        HEART, *make_patients((0, 40, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=4
+    )
     assert set(disclosed) == set(GROUPS)
-    disclosed = count_subgroups(*make_patients((0, 52, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=5)
-    assert set(disclosed) == {"under 50", "50 to 59", "60 and over"}
+    disclosed = count_subgroups(
+        HEART, *make_patients((0, 52, 1, 0.9, 4), (1, 55, 0, 0.2, 50), (1, 70, 1, 0.7, 9)), least=5
+    )
+    assert set(disclosed) == {"age under 50", "age 50 to 59", "age 60 and over"}
 
 
 def test_hospitals_add_up_to_all_together() -> None:
     one, other = {"female": Outcomes(1, 2, 3, 4), "male": Outcomes(5, 0, 0, 0)}, {"female": Outcomes(10, 0, 0, 1)}
-    assert add_subgroups([one, other])["female"] == Outcomes(11, 2, 3, 5)
-    assert add_subgroups([one, other])["male"] == Outcomes(5, 0, 0, 0)
-    assert add_subgroups([])["60 and over"] == Outcomes()
+    assert add_subgroups(DIVISIONS, [one, other])["female"] == Outcomes(11, 2, 3, 5)
+    assert add_subgroups(DIVISIONS, [one, other])["male"] == Outcomes(5, 0, 0, 0)
+    assert add_subgroups(DIVISIONS, [])["age 60 and over"] == Outcomes()
 
 
 # --- what is suppressed -----------------------------------------------------------------------------------------------
@@ -153,8 +159,8 @@ def test_what_a_hospital_tells_passes_the_servers_check(rows: list[tuple[int, in
     least = data.draw(st.integers(1, 8))
     risks = data.draw(st.lists(st.floats(0, 1), min_size=len(rows), max_size=len(rows)))
     patients = make_patients(*((*row, risk, 1) for row, risk in zip(rows, risks, strict=True)))
-    disclosed = count_subgroups(*patients, least)
-    check_subgroups(disclosed, len(rows), sum(row[2] for row in rows), least)
+    disclosed = count_subgroups(HEART, *patients, least)
+    check_subgroups(DIVISIONS, disclosed, len(rows), sum(row[2] for row in rows), least)
     for groups in DIVISIONS.values():
         if all(group in disclosed for group in groups):
             positive = sum(disclosed[group].true_positives + disclosed[group].false_positives for group in groups)
@@ -169,7 +175,7 @@ HONEST = {"female": [3, 1, 3, 0], "male": [4, 2, 6, 1]}
 
 def refuse(record: dict[str, Any]) -> str:
     try:
-        check_disclosed(decode_subgroups(RecordDict({"subgroups": MetricRecord(record)})), VA, 5)
+        check_disclosed(DIVISIONS, decode_subgroups(RecordDict({"subgroups": MetricRecord(record)})), VA, 5)
     except ValueError as problem:
         return str(problem)
     return ""
@@ -177,7 +183,7 @@ def refuse(record: dict[str, Any]) -> str:
 
 def test_an_honest_answer_is_taken_whole_or_in_part() -> None:
     assert refuse(HONEST) == ""
-    assert refuse({"60 and over": [4, 2, 6, 1]}) == ""
+    assert refuse({"age 60 and over": [4, 2, 6, 1]}) == ""
     assert refuse({}) == ""
 
 
@@ -252,7 +258,7 @@ def test_the_hospital_reads_what_it_disclosed(groups: list[str], words: str) -> 
     reply = Message(
         RecordDict({"subgroups": MetricRecord({group: [1, 2, 3, 4] for group in groups})}), reply_to=question
     )
-    assert client_line(question, reply) == f"sent test results by sex and age group: {words}"
+    assert client_line(HEART, question, reply) == f"sent test results by subgroup: {words}"
 
 
 # --- in the report ----------------------------------------------------------------------------------------------------
@@ -260,18 +266,19 @@ def test_the_hospital_reads_what_it_disclosed(groups: list[str], words: str) -> 
 LARGE = {
     "female": Outcomes(8, 2, 8, 2),
     "male": Outcomes(9, 1, 9, 1),
-    "under 50": Outcomes(3, 0, 20, 0),
-    "50 to 59": Outcomes(7, 3, 3, 3),
-    "60 and over": Outcomes(7, 0, 0, 1),
+    "age under 50": Outcomes(3, 0, 20, 0),
+    "age 50 to 59": Outcomes(7, 3, 3, 3),
+    "age 60 and over": Outcomes(7, 0, 0, 1),
 }
 
 
 def test_subgroups_come_back_from_the_summary_as_they_were() -> None:
-    subgroups = Subgroups({"cleveland": LARGE, "va": {}}, {"zurich": "gone"})
+    subgroups = Subgroups({"cleveland": LARGE, "va": {}}, {"zurich": "gone"}, DIVISIONS)
     content = msgspec.json.encode(subgroups)
     assert json.loads(content) == {
         "told": {"cleveland": {group: list(each.counts()) for group, each in LARGE.items()}, "va": {}},
         "silent": {"zurich": "gone"},
+        "divisions": {"age": list(DIVISIONS["age"]), "sex": ["female", "male"]},
         "threshold": 0.5,
     }
     assert msgspec.json.decode(content, type=Subgroups) == subgroups
@@ -288,10 +295,12 @@ def write_subgroups(folder: Path, subgroups: Subgroups | None) -> Path:
 
 
 def test_the_table_has_the_groups_and_how_many_hospitals_disclosed_them(tmp_path: Path) -> None:
-    folder = write_subgroups(tmp_path, Subgroups({"cleveland": LARGE, "hungary": {}, "va": LARGE}, {"x|y": "gone"}))
+    folder = write_subgroups(
+        tmp_path, Subgroups({"cleveland": LARGE, "hungary": {}, "va": LARGE}, {"x|y": "gone"}, DIVISIONS)
+    )
     rows = {row[0]: row[1:] for row in subgroup_rows(read_run(folder))}
     assert rows["female"] == (*("40", "0.80 (0.58 to 0.92)", "0.80 (0.58 to 0.92)", "0.80 (0.65 to 0.90)", "2 of 4"),)
-    assert list(rows) == ["female", "male", "age under 50", "age 50 to 59", "age 60 and over"]
+    assert list(rows) == ["age under 50", "age 50 to 59", "age 60 and over", "female", "male"]
     write_report(folder)
     page, card = (folder / "report.html").read_text(), (folder / "MODEL_CARD.md").read_text()
     assert re.search(r"<td>age 60 and over</td>\s*<td>16</td>", page)
@@ -300,8 +309,11 @@ def test_the_table_has_the_groups_and_how_many_hospitals_disclosed_them(tmp_path
 
 
 def test_a_share_of_fewer_than_five_ill_or_healthy_is_not_shown_nor_what_would_tell_them(tmp_path: Path) -> None:
-    rows = {row[0]: row[2:] for row in subgroup_rows(read_run(write_subgroups(tmp_path, Subgroups({"va": LARGE}, {}))))}
-    sensitivities = [rows[f"age {group}"][0] for group in DIVISIONS["age"]]
+    rows = {
+        row[0]: row[2:]
+        for row in subgroup_rows(read_run(write_subgroups(tmp_path, Subgroups({"va": LARGE}, {}, DIVISIONS))))
+    }
+    sensitivities = [rows[group][0] for group in DIVISIONS["age"]]
     assert sensitivities[0] == sensitivities[2] == "few"  # three ill patients under 50; the next fewest take part
     assert sensitivities[1].startswith("0.70")
     assert rows["age 60 and over"][1] == "n/a"  # nobody healthy
@@ -312,8 +324,8 @@ def test_a_share_of_fewer_than_five_ill_or_healthy_is_not_shown_nor_what_would_t
     ("subgroups", "words"),
     [
         (None, "were not requested in this run"),
-        (Subgroups({"va": {}}, {}), "No hospital's subgroups (sex, age group) were large enough"),
-        (Subgroups({"va": LARGE}, {}), "Hospitals suppress groups of fewer than 5 patients"),
+        (Subgroups({"va": {}}, {}), "No hospital's subgroups were large enough"),
+        (Subgroups({"va": LARGE}, {}, DIVISIONS), "Hospitals suppress groups of fewer than 5 patients"),
     ],
 )
 def test_the_page_says_why_there_is_no_table(subgroups: Subgroups | None, words: str, tmp_path: Path) -> None:

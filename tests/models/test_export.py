@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import UsageError
-from fedhealth.data.schema import FEATURE_NAMES, FEATURES, Column, schema_fingerprint
+from fedhealth.data.schema import Column
+from fedhealth.data.sources.heart import FEATURE_NAMES, FEATURES, HEART
 from fedhealth.models.export import DESCRIPTION, EXPORTERS, as_keras, as_onnx, export_model
 from fedhealth.models.export_readme import HEADINGS, INDENT, describe_model, table_line
 from fedhealth.models.keras_models import DENSE_KEYS
@@ -142,7 +143,7 @@ def description(path: Path) -> dict[str, object]:
 
 def test_the_description_has_every_column_of_the_schema_in_order_and_the_threshold(tmp_path: Path) -> None:
     about = describe_model(saved_model(tmp_path))
-    assert (about["use"], about["dataset"], about["schema"]) == (NOT_A_DEVICE, "synthetic", schema_fingerprint())
+    assert (about["use"], about["dataset"], about["schema"]) == (NOT_A_DEVICE, "synthetic", HEART.fingerprint)
     assert (about["threshold"], about["missing"]) == (0.5, "NaN")
     assert [column["name"] for column in about["columns"]] == list(FEATURE_NAMES)
     age, thal = about["columns"][0], about["columns"][-1]

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from fedhealth.__main__ import main
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.new_patients import read_new_patient, read_new_patients
-from fedhealth.data.preprocessing import NUM_NUMBERS, Standardisation, encoded_names
-from fedhealth.data.schema import FEATURE_NAMES, FEATURES
+from fedhealth.data.preprocessing import Standardisation, encoded_names
+from fedhealth.data.sources.heart import FEATURE_NAMES, FEATURES, HEART
 from fedhealth.models.predict import find_notes, find_prevalence, find_unusual, predict
 from fedhealth.models.saved_model import CHUNK, SavedModel, predict_risks, read_model
 from tests.support.examples import examples
 from tests.support.run_folders import make_features, write_run
+
+NUM_NUMBERS = len(HEART.numbers)
 
 HEADER = ",".join(FEATURE_NAMES)
 FULL = "63,1,4,145,233,1,2,150,0,2.3,3,0,6"
@@ -41,23 +43,23 @@ def tiny_model(kernel: np.ndarray, bias: float) -> SavedModel:
     """Logistic regression on inputs that are standardised with mean 0 and deviation 1."""
     about = {"settings": {"scaling": "federated", "model": "logistic"}, "dataset": "uci", "version": "1"}
     standardisation = Standardisation((0.0,) * NUM_NUMBERS, (1.0,) * NUM_NUMBERS)
-    return SavedModel(((kernel.astype(np.float32), np.float32([bias])),), standardisation, False, about)
+    return SavedModel(HEART, ((kernel.astype(np.float32), np.float32([bias])),), standardisation, False, about)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_logistic_model_checked_by_hand() -> None:
-    kernel = np.zeros((len(encoded_names(False)), 1))
-    kernel[encoded_names(False).index("age")] = 0.1
-    kernel[encoded_names(False).index("sex=1")] = -1.0
+    kernel = np.zeros((len(encoded_names(HEART, False)), 1))
+    kernel[encoded_names(HEART, False).index("age")] = 0.1
+    kernel[encoded_names(HEART, False).index("sex=1")] = -1.0
     # Codes go in as -1 and +1: 0.1 * 10 + 1 and 0.1 * 10 - 1 beside no bias.
     risks = predict_risks(tiny_model(kernel, 0.0), np.array([[10.0, 0] + [1.0] * 11, [10.0, 1] + [1.0] * 11]))
     np.testing.assert_allclose(risks, [1 / (1 + np.exp(-2.0)), 0.5], rtol=1e-6)
 
 
 def test_no_log_odds_overflow() -> None:
-    kernel = np.zeros((len(encoded_names(False)), 1))
+    kernel = np.zeros((len(encoded_names(HEART, False)), 1))
     with np.errstate(over="raise", invalid="raise"):
         for bias, risk in ((5000.0, 1.0), (-5000.0, 0.0)):
             assert predict_risks(tiny_model(kernel, bias), make_features(3)).tolist() == [risk] * 3
@@ -79,12 +81,12 @@ def test_a_number_is_unusual_beyond_four_deviations_and_a_missing_one_never() ->
     features[0, FEATURE_NAMES.index("chol")] = 90.1
     features[0, FEATURE_NAMES.index("thalach")] = 9.0
     features[0, FEATURE_NAMES.index("ca")] = np.nan
-    assert find_unusual(features, training).tolist() == [[False, False, True, True, False, False]]
+    assert find_unusual(HEART, features, training).tolist() == [[False, False, True, True, False, False]]
 
 
 def test_what_is_missing_and_unusual_is_named_per_patient(run: Path) -> None:
     line = FULL.replace("145", "290")
-    patients = read_new_patients(f"{HEADER}\n{GAPS}\n\n{line}\n".encode(), Path("p.csv"))
+    patients = read_new_patients(f"{HEADER}\n{GAPS}\n\n{line}\n".encode(), Path("p.csv"), HEART)
     first, second = predict(read_model(run), patients)
     assert (first.row, second.row) == (2, 4)
     assert first.missing == FEATURE_NAMES[3:]
@@ -96,14 +98,14 @@ def test_what_is_missing_and_unusual_is_named_per_patient(run: Path) -> None:
 
 
 def test_one_patient_without_a_diagnosis_can_be_predicted() -> None:
-    patients = read_new_patients(f"{HEADER}\n{FULL}\n".encode(), Path("p.csv"))
+    patients = read_new_patients(f"{HEADER}\n{FULL}\n".encode(), Path("p.csv"), HEART)
     assert patients.features.shape == (1, 13)
     assert patients.features[0, 0] == 63
 
 
 def test_a_diagnosis_in_the_file_is_not_read_not_even_a_wrong_one() -> None:
-    with_label = read_new_patients(f"{HEADER},target,num\n{FULL},7,x\n".encode(), Path("p.csv"))
-    without = read_new_patients(f"{HEADER}\n{FULL}\n".encode(), Path("p.csv"))
+    with_label = read_new_patients(f"{HEADER},target,num\n{FULL},7,x\n".encode(), Path("p.csv"), HEART)
+    without = read_new_patients(f"{HEADER}\n{FULL}\n".encode(), Path("p.csv"), HEART)
     np.testing.assert_array_equal(with_label.features, without.features)
 
 
@@ -116,7 +118,7 @@ def test_a_diagnosis_in_the_file_is_not_read_not_even_a_wrong_one() -> None:
         (f"{HEADER.replace('cp,', '')}\n63,1\n", "p.csv: missing columns: cp; add each with its values"),
         (
             HEADER + "\n63,1,0,145,233,1,2,150,0,2.3,0,0,2" * 10,
-            "p.csv: cp, slope, thal: not UCI's codes but those of another layout, counted from 0; write UCI's codes",
+            "p.csv: cp, slope, thal: not the schema's codes but those of another layout, counted from 0; convert the file",
         ),
         (
             f"{HEADER}\n{FULL.replace('233', '5.2')}\n",
@@ -126,22 +128,22 @@ def test_a_diagnosis_in_the_file_is_not_read_not_even_a_wrong_one() -> None:
 )
 def test_a_faulty_file_gives_the_usual_error_lines(text: str, complaint: str) -> None:
     with pytest.raises(DataError) as caught:
-        read_new_patients(text.encode(), Path("p.csv"))
+        read_new_patients(text.encode(), Path("p.csv"), HEART)
     assert str(caught.value).startswith(complaint)
 
 
 def test_words_and_codes_are_the_same_patient() -> None:
     words = read_new_patient(
-        {"age": "63", "sex": "Male", "cp": "asymptomatic", "thal": "reversible-defect", "exang": "yes"}
+        {"age": "63", "sex": "Male", "cp": "asymptomatic", "thal": "reversible-defect", "exang": "yes"}, HEART
     )
-    codes = read_new_patient({"age": "63", "sex": "1", "cp": "4", "thal": "7", "exang": "1"})
+    codes = read_new_patient({"age": "63", "sex": "1", "cp": "4", "thal": "7", "exang": "1"}, HEART)
     np.testing.assert_array_equal(words.features, codes.features)
     assert np.isnan(words.features).sum() == 8
 
 
 def test_a_wrong_flag_is_named_as_a_flag_with_what_it_may_be() -> None:
     with pytest.raises(DataError) as caught:
-        read_new_patient({"age": "630", "sex": "mail", "cp": "4", "thalach": "fast"})
+        read_new_patient({"age": "630", "sex": "mail", "cp": "4", "thalach": "fast"}, HEART)
     age, sex, thalach = caught.value.faults
     assert age == "--age is 630 years, outside 18..120; correct the value"
     assert sex == '--sex is "mail", not one of 0 (female), 1 (male); correct the value'
@@ -153,7 +155,7 @@ def test_a_wrong_flag_is_named_as_a_flag_with_what_it_may_be() -> None:
 @given(st.dictionaries(st.sampled_from(FEATURE_NAMES), st.text(max_size=12)))
 def test_any_words_give_a_patient_or_lines_that_name_flags(given_words: dict[str, str]) -> None:
     try:
-        patients = read_new_patient(given_words)
+        patients = read_new_patient(given_words, HEART)
     except DataError as error:
         assert all(fault.startswith(tuple(f"--{column.name} is " for column in FEATURES)) for fault in error.faults)
     else:
@@ -171,7 +173,7 @@ def test_local_scaling_is_refused_with_the_reason_and_the_way_out(tmp_path: Path
 
 def test_reference_scaling_works_and_says_that_its_ranges_are_not_the_federations(tmp_path: Path) -> None:
     model = read_model(write_run(tmp_path, scaling="reference", dataset="uci"))
-    predictions = predict(model, read_new_patient({"age": "63", "sex": "1", "cp": "4", "chol": "690"}))
+    predictions = predict(model, read_new_patient({"age": "63", "sex": "1", "cp": "4", "chol": "690"}, HEART))
     missing, unusual = find_notes(model, predictions)
     assert missing.startswith("values are missing: trestbps, fbs")
     assert "fixed clinical constants (--scaling reference), not this federation's patients: chol" in unusual
@@ -199,8 +201,8 @@ def damage(folder: Path, **changes: object) -> Path:
     [
         ({"about": np.asarray("{")}, "is not a run's model"),
         (
-            {"about": np.asarray('{"schema": "other", "version": "9.9"}')},
-            "was made for another schema.*use version 9.9",
+            {"about": np.asarray('{"version": "9.9"}'), "schema": None},
+            "does not contain its schema; use version 9.9",
         ),
         ({"inputs": np.asarray(["age"])}, "its inputs are not the encoded columns"),
         ({"stds": np.zeros(NUM_NUMBERS)}, "means or deviations are invalid"),
@@ -336,9 +338,11 @@ def test_risks_are_adapted_to_the_prevalence_of_a_new_hospital_with_a_note(
 
 def test_a_model_without_a_training_prevalence_cannot_be_adapted(run: Path, tmp_path: Path) -> None:
     model = read_model(run)
-    old = SavedModel(model.layers, model.standardisation, model.missing_indicators, {**model.about, "prevalence": None})
+    old = SavedModel(
+        HEART, model.layers, model.standardisation, model.missing_indicators, {**model.about, "prevalence": None}
+    )
     with pytest.raises(UsageError, match="has no training prevalence"):
-        find_prevalence(old, read_new_patient({"age": "63", "sex": "male", "cp": "asymptomatic"}))
+        find_prevalence(old, read_new_patient({"age": "63", "sex": "male", "cp": "asymptomatic"}, HEART))
 
 
 def test_json_describes_the_model(run: Path, tmp_path: Path) -> None:
@@ -360,9 +364,12 @@ def test_json_describes_the_model(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "--age is not given; give a CSV, - or one patient by flags"),
+        ([], "--patients is not given; give a CSV, - or one patient by flags"),
         (["a.csv", "b.csv"], "--patients is a.csv b.csv; give one CSV, or - for standard input"),
-        (["a.csv", "--age", "63"], "--age ... --thal is given beside a CSV; give one patient by flags, or a CSV"),
+        (
+            ["a.csv", "--age", "63"],
+            "--patients is a.csv beside the flags of one patient; give one patient by flags, or a CSV",
+        ),
         (
             ["--age", "63", "--id-column", "number"],
             "--id-column is number beside one patient by flags; give a CSV that has this column",

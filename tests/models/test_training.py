@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedhealth.common.runtime_env import quiet_tensorflow
 from fedhealth.data.preprocessing import Standardisation, encode, encoded_names, standardise
-from fedhealth.data.schema import FEATURES, NUMBERS
+from fedhealth.data.sources.heart import FEATURES, HEART
 from fedhealth.models.keras_models import build_model, save_model
 from fedhealth.models.local_training import Examples, LocalObjective, shuffled_orders
 from fedhealth.models.training import Trainer
@@ -227,17 +227,19 @@ def test_a_saved_model_is_plain_keras_and_gives_the_trainers_risks_for_the_schem
     tmp_path: pytest.TempPathFactory, missing_indicators: bool
 ) -> None:
     features = make_features(num_patients=60)
-    num_inputs = len(encoded_names(missing_indicators))
+    num_inputs = len(encoded_names(HEART, missing_indicators))
     standardisation = Standardisation(
-        tuple(column.reference_mean + 1 for column in NUMBERS), tuple(column.reference_std for column in NUMBERS)
+        tuple(column.reference_mean + 1 for column in HEART.numbers),
+        tuple(column.reference_std for column in HEART.numbers),
     )
     trainer = Trainer("mlp", num_inputs, learning_rate=0.3, batch_size=8, seed=0)
     examples = Examples(
-        standardise(encode(features, missing_indicators), standardisation), (np.arange(60) % 2).astype(np.float32)
+        standardise(encode(HEART, features, missing_indicators), standardisation),
+        (np.arange(60) % 2).astype(np.float32),
     )
     weights, _ = trainer.train(trainer.initial_weights(), examples, shuffled_orders(60, 5, [0]))
     path = tmp_path / "model.keras"  # type: ignore[operator]
-    save_model(path, weights, missing_indicators, standardisation)
+    save_model(path, HEART, weights, missing_indicators, standardisation)
     assert [entry.name for entry in path.parent.iterdir()] == ["model.keras"]
 
     loaded = keras.models.load_model(path)  # no custom objects
@@ -252,7 +254,7 @@ def make_features(num_patients: int) -> NDArray[np.float64]:
     generator = np.random.default_rng(0)
     columns = []
     for column in FEATURES:
-        if column.kind == "category":
+        if not column.is_number:
             values = generator.choice(list(column.codes), size=num_patients).astype(float)
         else:
             values = column.reference_mean + column.reference_std * generator.normal(size=num_patients)

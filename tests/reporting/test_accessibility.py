@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from fedhealth.config.federation import FederationSettings
+from fedhealth.data.sources.heart import HEART
 from fedhealth.reporting.dashboard.state import LiveRun
 from fedhealth.reporting.format import POOLED
 from fedhealth.reporting.html.chart_data import MOST_ROWS, data_table
@@ -70,7 +71,7 @@ class Outline(HTMLParser):
 
 def live_run(names: tuple[str, ...]) -> LiveRun:
     run = LiveRun("2026-11-24")
-    run.on_event(RunStarted(SETTINGS, make_members(names), "synthetic"))
+    run.on_event(RunStarted(SETTINGS, HEART, make_members(names), "synthetic"))
     run.on_event(make_record(1, names))
     return run
 

@@ -10,6 +10,7 @@ from flwr.app import Message, RecordDict
 
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
+from fedhealth.data.sources.heart import HEART
 from fedhealth.metrics.histogram import Metrics, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
@@ -497,23 +498,27 @@ def test_a_hospital_sees_its_own_metrics_after_each_evaluation() -> None:
     histogram = score_histogram([0.9, 0.2, 0.6], [1, 0, 0])
     sent = EvaluateReply(Histogram(histogram.num_examples, **vars(histogram)))
     reply = Message(encode_evaluate_reply(sent), reply_to=request)
-    assert client_line(request, reply) == "round   3   own test patients: loss 0.415   AUROC 1.000   accuracy 0.67"
+    assert (
+        client_line(HEART, request, reply) == "round   3   own test patients: loss 0.415   AUROC 1.000   accuracy 0.67"
+    )
 
 
 def test_a_hospital_sees_that_it_is_ready() -> None:
     request = make_request("query.describe")
-    assert client_line(request, Message(RecordDict(), reply_to=request)) == "ready; waiting for the other hospitals"
+    assert (
+        client_line(HEART, request, Message(RecordDict(), reply_to=request)) == "ready; waiting for the other hospitals"
+    )
 
 
 def test_a_hospital_sees_the_permutation_importance_that_it_sent() -> None:
     request = make_request("query.importance")
     drops = (0.0, 0.02, 0.0541, *[0.0] * 8, 0.03, -0.01)
-    line = client_line(request, Message(encode_importance(ImportanceDrops(drops, 50)), reply_to=request))
+    line = client_line(HEART, request, Message(encode_importance(ImportanceDrops(drops, 50)), reply_to=request))
     assert line == (
         "most important features on your test patients (drop in AUROC when permuted): cp 0.054, ca 0.030, sex 0.020, age "
         "0.000, trestbps 0.000"
     )
-    assert str(client_line(request, Message(RecordDict(), reply_to=request))).startswith(
+    assert str(client_line(HEART, request, Message(RecordDict(), reply_to=request))).startswith(
         "sent no permutation importance: too few"
     )
 
@@ -521,7 +526,7 @@ def test_a_hospital_sees_the_permutation_importance_that_it_sent() -> None:
 @pytest.mark.parametrize("kind", ["train", "query.first_moments", "query.initial_weights", "query.finish"])
 def test_messages_without_news_for_the_hospital_print_no_line(kind: str) -> None:
     request = make_request(kind)
-    assert client_line(request, Message(RecordDict(), reply_to=request)) is None
+    assert client_line(HEART, request, Message(RecordDict(), reply_to=request)) is None
 
 
 @pytest.mark.parametrize(
@@ -535,5 +540,5 @@ def test_messages_without_news_for_the_hospital_print_no_line(kind: str) -> None
 )
 def test_a_hospital_sees_that_it_could_not_reply(kind: str, without: str) -> None:
     request = make_request(kind)
-    line = client_line(request, failure_reply(request, RunError("diverged")))
+    line = client_line(HEART, request, failure_reply(request, RunError("diverged")))
     assert line == f"could not reply to {kind}; {without}"

@@ -14,6 +14,7 @@ import pytest
 from fedhealth.common.errors import UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import reference_standardisation
+from fedhealth.data.sources.heart import HEART
 from fedhealth.reporting.dashboard.app import MAX_QUEUED, Dashboard, _listen
 from fedhealth.reporting.dashboard.state import LiveRun
 from fedhealth.server.events import RunFinished, RunStarted, Waiting
@@ -21,14 +22,14 @@ from tests.support.processes import PATIENCE
 from tests.support.run_folders import NAMES, make_histograms, make_members, make_record, make_weights
 
 SETTINGS = FederationSettings(hospitals=4, rounds=3)
-BEGAN = RunStarted(SETTINGS, make_members(), "synthetic")
+BEGAN = RunStarted(SETTINGS, HEART, make_members(), "synthetic")
 
 
 def make_finished() -> RunFinished:
     rounds = [make_record(number) for number in (1, 2, 3)]
-    standardisation = reference_standardisation()
+    standardisation = reference_standardisation(HEART)
     weights, histograms = make_weights(SETTINGS), make_histograms(3)
-    return RunFinished(SETTINGS, make_members(), "synthetic", weights, standardisation, rounds, 1.5, histograms)
+    return RunFinished(SETTINGS, HEART, make_members(), "synthetic", weights, standardisation, rounds, 1.5, histograms)
 
 
 # --- state -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from fedhealth.__main__ import main
 from fedhealth.common.errors import UsageError
+from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
 from fedhealth.metrics.bins import BIN_EDGES, NUM_BINS, find_edge
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import (
@@ -31,7 +32,7 @@ from fedhealth.metrics.histogram import (
 )
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
-from fedhealth.metrics.subgroups import Outcomes, Subgroups
+from fedhealth.metrics.subgroups import Outcomes, Subgroups, find_divisions
 from fedhealth.reporting.html.charts import NUM_STYLES
 from fedhealth.reporting.html.clinical import MANY, benefit_rows, bound_line, clinical_rows
 from fedhealth.reporting.html.curves import (
@@ -280,7 +281,7 @@ def test_a_hospital_that_cannot_take_part_is_named_in_report_and_model_card(tmp_
 def make_importance(names: tuple[str, ...] = NAMES) -> Importance:
     """Drops that decrease from feature to feature; those of a later hospital are larger."""
     drops = {name: [(13 - place) / 100 + number / 500 for place in range(13)] for number, name in enumerate(names)}
-    return combine_importance(drops, dict.fromkeys(names, 1), {})
+    return combine_importance(FEATURE_NAMES, drops, dict.fromkeys(names, 1), {})
 
 
 def test_importance_is_shown_with_a_marker_for_each_hospital_that_has_enough_patients(tmp_path: Path) -> None:
@@ -474,7 +475,7 @@ def test_a_folder_whose_files_another_json_writer_wrote_gives_the_same_page_and_
     """Python's own `json`, on one line and in ASCII only."""
     names = ("Zürich", *NAMES[1:])
     verdicts = {"va": {"global": PairedComparison("auroc", 0.6, 0.67, -0.07, -0.12, -0.01)}}
-    subgroups = Subgroups({"va": {"male": Outcomes(10, 10, 10, 10)}}, {"Zürich": "not here"})
+    subgroups = Subgroups({"va": {"male": Outcomes(10, 10, 10, 10)}}, {"Zürich": "not here"}, find_divisions(HEART))
     folder = write_run(tmp_path, names, comparisons=verdicts, importance=make_importance(names), subgroups=subgroups)
     texts = page_of(folder), (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     for path in (*folder.glob("*.json"), folder / "history.jsonl"):

@@ -18,6 +18,7 @@ from msgspec import structs
 import server
 from fedhealth.common.errors import UsageError
 from fedhealth.config.federation import FederationSettings
+from fedhealth.data.sources.heart import HEART
 from fedhealth.reporting import tracking
 from fedhealth.reporting.tracking import SINKS, Tracker, require_package, round_metrics, short_names, viewer_command
 from fedhealth.server.events import Event, RunFinished, RunStarted
@@ -33,8 +34,8 @@ def run_events(names: tuple[str, ...] = NAMES, done: int = 0) -> list[Event]:
     """A run of three rounds, from its beginning or after a round."""
     rounds = [make_record(number, names) for number in range(done + 1, 4)]
     members = make_members(names)
-    finished = RunFinished(SETTINGS, members, "synthetic", make_weights(SETTINGS), None, rounds, 1.5)
-    return [RunStarted(SETTINGS, members, "synthetic", done), *rounds, finished]
+    finished = RunFinished(SETTINGS, HEART, members, "synthetic", make_weights(SETTINGS), None, rounds, 1.5)
+    return [RunStarted(SETTINGS, HEART, members, "synthetic", done), *rounds, finished]
 
 
 class RecordingSink:

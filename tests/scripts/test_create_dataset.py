@@ -18,12 +18,14 @@ import create_dataset
 import fedhealth
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import RunError, UsageError
-from fedhealth.data import schema
 from fedhealth.data.dataset_writer import csv_bytes, shortest
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.partition_plot import MOST_ROWS, choose_rows, draw_hospitals
 from fedhealth.data.partition_table import hospital_table
+from fedhealth.data.patients import SYNTHETIC_PREFIX
+from fedhealth.data.schema import Column
 from fedhealth.data.sources.canonical_table import Source
+from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HEART, HOSPITALS, LABEL
 from tests.support.tables import sample_table
 
 README = Path(__file__).parents[2] / "data" / "README.md"
@@ -63,11 +65,11 @@ def test_the_natural_split_writes_the_files_that_the_readme_names(source: Source
     pd.testing.assert_frame_equal(pd.read_csv("data/full_dataset.csv"), source.table, check_dtype=False)
     hospitals = [pd.read_csv(f"data/{name}") for name in clients]
     assert [part["hospital"].unique().tolist() for part in hospitals] == [[name] for name in SIZES]
-    assert all(list(part.columns) == list(schema.COLUMN_NAMES) for part in hospitals)
+    assert all(list(part.columns) == list(COLUMN_NAMES) for part in hospitals)
 
 
 def test_cells_are_short_and_a_missing_one_is_empty(source: Source) -> None:
-    text = csv_bytes(source.table.head(2)).decode()
+    text = csv_bytes(HEART, source.table.head(2)).decode()
     patient = source.table.iloc[1]
     assert text.startswith(
         "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,num,target,hospital\n"
@@ -111,7 +113,7 @@ def test_dataset_json_describes_the_content_and_the_source_of_each_file(source: 
     assert said["sha256"] == {"some.data": "ab12"}
     assert (said["rows"], said["version"]) == (len(source.table), fedhealth.__version__)
     assert (said["split"], said["clients"], said["alpha"], said["seed"]) == ("label-skew", 3, 2.0, 7)
-    assert said["schema"] == schema.schema_fingerprint()
+    assert said["schema"] == HEART.fingerprint
     assert {name: facts["rows"] for name, facts in said["hospitals"].items()} == SIZES
     names = ["full_dataset.csv", "client_1.csv", "client_2.csv", "client_3.csv"]
     assert [file["name"] for file in said["files"]] == names
@@ -120,7 +122,7 @@ def test_dataset_json_describes_the_content_and_the_source_of_each_file(source: 
         patients = pd.read_csv(Path("data") / file["name"])
         assert file["sha256"] == hashlib.sha256(content).hexdigest()
         assert (file["rows"], file["ill"]) == (len(patients), patients["target"].sum())
-        assert file["missing"] == patients[list(schema.FEATURE_NAMES)].isna().sum().to_dict()
+        assert file["missing"] == patients[list(FEATURE_NAMES)].isna().sum().to_dict()
         assert file["hospitals"] == patients["hospital"].value_counts().to_dict()
 
 
@@ -162,10 +164,10 @@ def test_parts_of_one_hospital_are_named_after_their_files(source: Source, monke
 
 def test_a_terminal_gets_a_ruled_table_unless_it_is_too_narrow(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    ruled = hospital_table([source.table], terminal=True)
+    ruled = hospital_table(HEART, [source.table], terminal=True)
     assert "─" in ruled
     monkeypatch.setenv("COLUMNS", "60")
-    assert hospital_table([source.table], terminal=True) == hospital_table([source.table], terminal=False)
+    assert hospital_table(HEART, [source.table], terminal=True) == hospital_table(HEART, [source.table], terminal=False)
 
 
 def test_files_of_surplus_hospitals_are_removed_but_other_files_are_not(
@@ -314,19 +316,19 @@ def natural_parts(table: pd.DataFrame) -> list[pd.DataFrame]:
 def test_the_picture_names_hospitals_shares_and_columns_and_has_no_date() -> None:
     table = sample_patients().assign(target=0)
     table.loc[table["hospital"] == "va", "target"] = 1
-    svg = draw_hospitals(natural_parts(table), title="How 4 hospitals differ")
+    svg = draw_hospitals(HEART, natural_parts(table), title="How 4 hospitals differ")
     words = words_of(svg)
-    assert all(name in words for name in (*SIZES, *schema.FEATURE_NAMES, "client_4", "100 %", "How 4 hospitals differ"))
+    assert all(name in words for name in (*SIZES, *FEATURE_NAMES, "client_4", "100 %", "How 4 hospitals differ"))
     assert f"all: {100 * table['target'].mean():.0f} %" in words
     assert b"date>" not in svg
-    assert draw_hospitals(natural_parts(table), title="How 4 hospitals differ") == svg
+    assert draw_hospitals(HEART, natural_parts(table), title="How 4 hospitals differ") == svg
 
 
 def test_the_picture_marks_synthetic_patients_in_red_and_no_others() -> None:
     table = sample_patients()
-    assert "synthetic" not in words_of(draw_hospitals(natural_parts(table), title=""))
-    table["hospital"] = schema.SYNTHETIC_PREFIX + table["hospital"]
-    svg = draw_hospitals([table.iloc[:45], table.iloc[45:]], title="").decode()
+    assert "synthetic" not in words_of(draw_hospitals(HEART, natural_parts(table), title=""))
+    table["hospital"] = SYNTHETIC_PREFIX + table["hospital"]
+    svg = draw_hospitals(HEART, [table.iloc[:45], table.iloc[45:]], title="").decode()
     assert re.search(r'<text style="[^"]*fill: #ff0000[^"]*"[^>]*>synthetic patients<', svg)
 
 
@@ -337,18 +339,18 @@ def test_a_picture_of_many_hospitals_shows_some_and_says_so() -> None:
     assert len(set(chosen)) == MOST_ROWS
     assert choose_rows(3) == [0, 1, 2]
     table = sample_patients()
-    words = words_of(draw_hospitals([table.iloc[i : i + 2] for i in range(0, 88, 2)], title="Many"))
+    words = words_of(draw_hospitals(HEART, [table.iloc[i : i + 2] for i in range(0, 88, 2)], title="Many"))
     assert "(40 of 44 hospitals, evenly chosen)" in words
 
 
 def test_odd_names_and_columns_without_any_value_can_be_drawn() -> None:
     table = sample_patients({"St. <Mary's> & $x^2$ {": 12, "[red]b[/red]": 12}).assign(thal=np.nan, age=19.0)
-    assert "St. <Mary's> & $x^2$ {" in words_of(draw_hospitals(natural_parts(table), title="$"))
-    assert "[red]b[/red]" in hospital_table(natural_parts(table), terminal=True)
+    assert "St. <Mary's> & $x^2$ {" in words_of(draw_hospitals(HEART, natural_parts(table), title="$"))
+    assert "[red]b[/red]" in hospital_table(HEART, natural_parts(table), terminal=True)
 
 
-@pytest.mark.parametrize("column", [*schema.FEATURES, schema.LABEL], ids=lambda column: column.name)
-def test_the_data_page_describes_each_column_as_the_schema_does(column: schema.Column) -> None:
+@pytest.mark.parametrize("column", [*FEATURES, LABEL], ids=lambda column: column.name)
+def test_the_data_page_describes_each_column_as_the_schema_does(column: Column) -> None:
     (line,) = re.findall(rf"^\| `{column.name}` \|.*$", README.read_text(), re.MULTILINE)
     _, meaning, unit, valid, missing = (cell.strip() for cell in line.strip("|").split("|"))
     assert (meaning, unit) == (column.meaning, column.unit)
@@ -360,8 +362,8 @@ def test_the_data_page_describes_each_column_as_the_schema_does(column: schema.C
 
 def test_the_data_page_names_all_columns_and_hospitals_and_the_licence() -> None:
     page = README.read_text()
-    assert re.findall(r"^\| `([a-z]+)` \| [^|]+\|[^|]*\|", page, re.MULTILINE)[:16] == list(schema.COLUMN_NAMES)
-    assert all(f"`{name}`: {full_name}" in page for name, full_name in schema.HOSPITALS.items())
+    assert re.findall(r"^\| `([a-z]+)` \| [^|]+\|[^|]*\|", page, re.MULTILINE)[:16] == list(COLUMN_NAMES)
+    assert all(f"`{name}`: {full_name}" in page for name, full_name in HOSPITALS.items())
     assert "CC BY 4.0" in page
     assert "10.24432/C52P4X" in page
 

@@ -11,7 +11,7 @@ from flwr.app import Context, MetricRecord, RecordDict
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
-from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
 from fedhealth.server.app import GRACE_SECONDS, federate, make_server_app
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, RunFinished, RunStarted
@@ -142,9 +142,9 @@ def test_federated_scaling_reaches_every_hospital_with_the_moments_of_all_their_
 def test_reference_scaling_sends_the_schema_s_constants_and_asks_for_no_moments() -> None:
     toy = three_hospitals()
     finished = finished_of(run(toy, scaling="reference"))
-    assert finished.standardisation == preprocessing.reference_standardisation()
+    assert finished.standardisation == preprocessing.reference_standardisation(HEART)
     assert not any("moments" in kind for kind in toy.kinds())
-    assert tuple(toy.configs("train")[0]["means"]) == preprocessing.reference_standardisation().means
+    assert tuple(toy.configs("train")[0]["means"]) == preprocessing.reference_standardisation(HEART).means
 
 
 def test_local_scaling_sends_none_and_asks_for_no_moments() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedhealth.data.preprocessing import NUM_NUMBERS
+from fedhealth.data.sources.heart import HEART
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
@@ -167,7 +167,7 @@ def test_a_loss_is_invalid_under_differential_privacy() -> None:
 def described(**changes: Any) -> RecordDict:
     counts = {"train-patients": 60, "test-patients": 3, "test-ill": 1}
     counts.update({key.replace("_", "-"): value for key, value in changes.items()})
-    who = ConfigRecord({"name": "va", "source": "own"})
+    who = ConfigRecord({"name": "va", "source": "own", "schema": HEART.fingerprint})
     return RecordDict({"hospital": who, "counts": MetricRecord(dict(counts))})
 
 
@@ -189,7 +189,7 @@ def test_a_hash_of_another_form_is_invalid(split_hash: Any) -> None:
 
 
 def test_under_differential_privacy_a_hospital_sends_its_epsilon_and_no_exact_count() -> None:
-    content = encode_description(Description("va", "own", 61, epsilon=2.5))
+    content = encode_description(Description("va", "own", HEART.fingerprint, 61, epsilon=2.5))
     assert is_member(content, private=True) == Member(VA.node_id, "va", "own", 61, 0, 0, epsilon=2.5)
     assert refusal(is_member, content) == "it sent an epsilon"
     assert refusal(lambda each: is_member(each, private=True), described()) == "it sent no epsilon"
@@ -217,16 +217,16 @@ def test_a_name_is_escaped_for_a_terminal() -> None:
     assert is_member(content).name == r"\x1b[31mva\n" + "x" * (LONGEST_REASON - 15) + "..."
 
 
-def sums(counts: Any = (60,) * NUM_NUMBERS, values: Any = (1.0,) * NUM_NUMBERS) -> RecordDict:
+def sums(counts: Any = (60,) * 6, values: Any = (1.0,) * 6) -> RecordDict:
     return RecordDict({"moments": MetricRecord({"counts": list(counts), "sums": list(values)})})
 
 
 def are_sums(content: RecordDict) -> Any:
-    return check_moments(decode_moments(content), VA)
+    return check_moments(len(HEART.numbers), decode_moments(content), VA)
 
 
 def test_valid_sums_are_not_changed() -> None:
-    assert are_sums(sums()).counts == (60,) * NUM_NUMBERS
+    assert are_sums(sums()).counts == (60,) * len(HEART.numbers)
 
 
 @pytest.mark.parametrize(
@@ -234,10 +234,10 @@ def test_valid_sums_are_not_changed() -> None:
     [
         (sums(counts=[60]), "its sums have the wrong length"),
         (sums(values=[1.0]), "its sums have the wrong length"),
-        (sums(values=[math.nan] * NUM_NUMBERS), "its sums are not finite"),
-        (sums(values=[math.inf] * NUM_NUMBERS), "its sums are not finite"),
-        (sums(counts=[-1] * NUM_NUMBERS), "a count is negative or above its 60 training patients"),
-        (sums(counts=[61] * NUM_NUMBERS), "a count is negative or above its 60 training patients"),
+        (sums(values=[math.nan] * len(HEART.numbers)), "its sums are not finite"),
+        (sums(values=[math.inf] * len(HEART.numbers)), "its sums are not finite"),
+        (sums(counts=[-1] * len(HEART.numbers)), "a count is negative or above its 60 training patients"),
+        (sums(counts=[61] * len(HEART.numbers)), "a count is negative or above its 60 training patients"),
         (RecordDict({"moments": MetricRecord({"counts": 1, "sums": 1.0})}), ""),
     ],
 )
@@ -448,7 +448,7 @@ def importance(**changes: Any) -> RecordDict:
 
 
 def test_the_drops_of_the_declared_patients_are_not_changed() -> None:
-    assert check_importance(decode_importance(importance()), VA) == DROPS
+    assert check_importance(13, decode_importance(importance()), VA) == DROPS
 
 
 @pytest.mark.parametrize(
@@ -457,8 +457,8 @@ def test_the_drops_of_the_declared_patients_are_not_changed() -> None:
         (RecordDict(), "fewer ill or healthy test patients than --min-count"),
         (importance(**{"num-examples": 4}), "it sent drops of 4 patients but declared 3"),
         (importance(more=1), "its importance must have exactly auroc-drops and an integer num-examples"),
-        (importance(**{"auroc-drops": DROPS[1:]}), "its auroc-drops are not a list of 13 numbers"),
-        (importance(**{"auroc-drops": 0.5}), "its auroc-drops are not a list of 13 numbers"),
+        (importance(**{"auroc-drops": DROPS[1:]}), "it sent 12 drops, but there are 13 features"),
+        (importance(**{"auroc-drops": 0.5}), "its auroc-drops are no list of numbers"),
         (importance(**{"auroc-drops": [*DROPS[1:], math.nan]}), "an AUROC drop is not a number from -1 to 1"),
         (importance(**{"auroc-drops": [*DROPS[1:], 1.5]}), "an AUROC drop is not a number from -1 to 1"),
         (importance(**{"auroc-drops": [0] * 13}), "an AUROC drop is not a number from -1 to 1"),
@@ -466,13 +466,13 @@ def test_the_drops_of_the_declared_patients_are_not_changed() -> None:
     ],
 )
 def test_drops_of_other_patients_or_out_of_range_are_invalid(content: RecordDict, expected: str) -> None:
-    assert expected in refusal(lambda each: check_importance(decode_importance(each), VA), content)
+    assert expected in refusal(lambda each: check_importance(13, decode_importance(each), VA), content)
 
 
 def test_a_hospital_without_a_healthy_test_patient_has_no_auroc() -> None:
     only_ill = replace(VA, test_ill=3)
     assert "its AUROC is undefined" in refusal(
-        lambda each: check_importance(decode_importance(each), only_ill), importance()
+        lambda each: check_importance(13, decode_importance(each), only_ill), importance()
     )
 
 

@@ -405,7 +405,7 @@ def test_the_lock_ends_with_a_server_that_was_killed_and_is_no_file_of_the_run(i
         other.kill()
     run(ServerSettings(resume=interrupted))
     assert sorted(path.name for path in interrupted.iterdir()) == [
-        *("evaluation.json", "history.jsonl", "model.npz", "settings.json", "summary.json")
+        *("evaluation.json", "history.jsonl", "model.npz", "schema.toml", "settings.json", "summary.json")
     ]
 
 

@@ -15,7 +15,8 @@ from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import encoded_names
-from fedhealth.data.schema import schema_fingerprint
+from fedhealth.data.schema_file import parse_schema
+from fedhealth.data.sources.heart import HEART
 from fedhealth.metrics.histogram import Metrics, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
@@ -153,7 +154,7 @@ def test_the_settings_say_what_was_run_on_what_and_with_which_version(tmp_path: 
     began = make_began()
     keep_in(tmp_path, began)
     content = read_json(tmp_path / "settings.json")
-    assert (content["version"], content["schema"], content["dataset"]) == (__version__, schema_fingerprint(), "uci")
+    assert (content["version"], content["schema"], content["dataset"]) == (__version__, HEART.fingerprint, "uci")
     assert FederationSettings.from_run_config(content["settings"]) == began.settings
     assert [Member(**member) for member in content["hospitals"]] == began.members
 
@@ -218,14 +219,23 @@ def test_the_model_file_which_may_be_passed_on_has_no_hash_of_test_patients(tmp_
 def test_the_model_file_is_read_without_pickle_and_holds_all_that_is_needed_to_use_it(tmp_path: Path) -> None:
     keep_in(tmp_path, make_finished())
     with np.load(tmp_path / "model.npz", allow_pickle=False) as model:
-        assert set(model) == {"weights/hidden/kernel", "weights/hidden/bias", "means", "stds", "inputs", "about"}
+        assert set(model) == {
+            "weights/hidden/kernel",
+            "weights/hidden/bias",
+            "means",
+            "stds",
+            "inputs",
+            "about",
+            "schema",
+        }
         np.testing.assert_array_equal(model["weights/hidden/kernel"], KERNEL)
         assert model["weights/hidden/bias"].dtype == np.float32
         np.testing.assert_array_equal(model["means"], MEANS)
         np.testing.assert_array_equal(model["stds"], STDS)
-        assert model["inputs"].tolist() == encoded_names(missing_indicators=True)
+        assert model["inputs"].tolist() == encoded_names(HEART, missing_indicators=True)
         about = json.loads(str(model["about"]))
-    assert (about["dataset"], about["schema"]) == ("uci", schema_fingerprint())
+        assert parse_schema(str(model["schema"]), "model.npz") == HEART
+    assert (about["dataset"], about["schema"]) == ("uci", HEART.fingerprint)
     assert FederationSettings.from_run_config(about["settings"]) == make_finished().settings
 
 
@@ -239,13 +249,13 @@ def test_the_inputs_in_the_model_file_follow_the_settings(tmp_path: Path) -> Non
     settings = FederationSettings(missing_indicators=False)
     keep_in(tmp_path, make_finished(settings=settings))
     with np.load(tmp_path / "model.npz", allow_pickle=False) as model:
-        assert model["inputs"].tolist() == encoded_names(missing_indicators=False)
+        assert model["inputs"].tolist() == encoded_names(HEART, missing_indicators=False)
 
 
-def test_a_finished_run_leaves_four_files_and_no_temporary_one(tmp_path: Path) -> None:
+def test_a_finished_run_leaves_five_files_and_no_temporary_one(tmp_path: Path) -> None:
     keep_in(tmp_path, make_began(), make_round(), make_finished())
     found = sorted(path.name for path in tmp_path.iterdir())
-    assert found == ["history.jsonl", "model.npz", "settings.json", "summary.json"]
+    assert found == ["history.jsonl", "model.npz", "schema.toml", "settings.json", "summary.json"]
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
+from fedhealth.data.sources.heart import HEART
 from fedhealth.server.events import Dropped, Event, Waiting
 from fedhealth.server.participation import OpenAdmission
 from fedhealth.server.records import Member
@@ -26,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 def start(toy: Toy, wanted: int = 3, max_wait: float = 25.0, **settings: Any) -> tuple[Setup, list[Event]]:
     events: list[Event] = []
-    return Setup(toy.grid, FederationSettings(**settings), wanted, max_wait, events.append), events
+    return Setup(toy.grid, FederationSettings(**settings), wanted, max_wait, events.append, schema=HEART), events
 
 
 def waits(events: list[Event]) -> list[tuple[int, int, int, list[str]]]:
@@ -340,7 +341,7 @@ def test_a_hospital_that_cannot_describe_itself_is_left_out_by_name_without_quot
 ) -> None:
     toy, gate, events = three_hospitals(), Gate(), list[Event]()
     toy.hospitals["hungary"].faults["query.describe"] = error
-    setup = Setup(toy.grid, FederationSettings(), 3, 25.0, events.append, admission=gate)
+    setup = Setup(toy.grid, FederationSettings(), 3, 25.0, events.append, schema=HEART, admission=gate)
     assert [member.name for member in setup.collect_members()] == ["cleveland", "va"]
     reason = f"could not reply to query.describe: {expected}"
     assert setup.left_out == gate.expelled == {"hungary": reason}

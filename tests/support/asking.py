@@ -11,7 +11,7 @@ from fedhealth.client.limits import HospitalLimits
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import split_patients
-from fedhealth.data.schema import FEATURE_NAMES, TARGET
+from fedhealth.data.sources.heart import FEATURE_NAMES, TARGET
 from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.protocol.fields import ARRAYS, CONFIG

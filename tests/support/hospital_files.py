@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedhealth.data.schema import COLUMN_NAMES, HOSPITAL
+from fedhealth.data.sources.heart import COLUMN_NAMES, HOSPITAL
 from fedhealth.data.sources.synthetic import sample_patients
 
 

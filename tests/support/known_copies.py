@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from fedhealth.data.schema import FEATURE_NAMES, HOSPITALS, LABEL
 from fedhealth.data.sources import csv_source
+from fedhealth.data.sources.heart import FEATURE_NAMES, HOSPITALS, LABEL
 from fedhealth.data.sources.known_rows import describe_rows, parse_rows
 from tests.support.layout_files import Row, invent_patient
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 
-from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.data.sources.heart import FEATURE_NAMES
 
 Row = dict[str, str]
 

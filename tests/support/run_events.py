@@ -9,6 +9,7 @@ from msgspec import structs
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.data.sources.heart import HEART
 from fedhealth.metrics.histogram import add_histograms, compute_metrics, score_histogram
 from fedhealth.server.events import RunFinished, RunStarted
 from fedhealth.server.records import Member, RoundRecord
@@ -35,7 +36,7 @@ def make_round(round_num: int = 1, **changes: Any) -> RoundRecord:
 
 def make_began(**changes: Any) -> RunStarted:
     members = [Member(101, "cleveland", "uci", 6, 2, 1), Member(102, "va", "uci", 8, 2, 2)]
-    return replace(RunStarted(FederationSettings(hospitals=2, rounds=2), members, "uci"), **changes)
+    return replace(RunStarted(FederationSettings(hospitals=2, rounds=2), HEART, members, "uci"), **changes)
 
 
 def make_finished(**changes: Any) -> RunFinished:
@@ -43,5 +44,7 @@ def make_finished(**changes: Any) -> RunFinished:
     weights = ArrayRecord({"hidden/kernel": Array(KERNEL), "hidden/bias": Array(BIAS)})
     rounds = [make_round(1), make_round(2, seconds=0.5)]
     standardisation = Standardisation(MEANS, STDS)
-    finished = RunFinished(began.settings, began.members, began.dataset, weights, standardisation, rounds, seconds=1.75)
+    finished = RunFinished(
+        began.settings, HEART, began.members, began.dataset, weights, standardisation, rounds, seconds=1.75
+    )
     return replace(finished, **changes)

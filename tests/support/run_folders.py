@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation, encoded_names, reference_standardisation
-from fedhealth.data.schema import CATEGORIES, FEATURES
+from fedhealth.data.sources.heart import FEATURES, HEART
 from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
@@ -27,7 +27,7 @@ def make_features(num_patients: int, seed: int = 0) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     columns = []
     for column in FEATURES:
-        if column in CATEGORIES:
+        if column in HEART.categories:
             values = rng.choice(list(column.codes), num_patients).astype(np.float64)
         else:
             spread = rng.normal(column.reference_mean, column.reference_std, num_patients)
@@ -42,7 +42,7 @@ def make_weights(settings: FederationSettings, seed: int = 0) -> ArrayRecord:
     """Random weights of the model that the settings name."""
     rng = np.random.default_rng(seed)
     widths = [
-        len(encoded_names(settings.missing_indicators)),
+        len(encoded_names(HEART, settings.missing_indicators)),
         *([settings.hidden] if settings.model == "mlp" else []),
         1,
     ]
@@ -94,7 +94,7 @@ def write_run(
     folder: Path,
     names: tuple[str, ...] = NAMES,
     records: list[RoundRecord] | None = None,
-    standardisation: Standardisation | None = reference_standardisation(),  # noqa: B008  # frozen
+    standardisation: Standardisation | None = reference_standardisation(HEART),  # noqa: B008  # frozen
     dataset: str = "synthetic",
     *,
     histograms: Histograms | None = None,
@@ -110,8 +110,10 @@ def write_run(
     members = make_members(names, dataset)
     folder.mkdir(parents=True, exist_ok=True)
     weights = make_weights(settings)
-    finished = RunFinished(settings, members, dataset, weights, standardisation, rounds, 1.75, subgroups=subgroups)
+    finished = RunFinished(
+        settings, HEART, members, dataset, weights, standardisation, rounds, 1.75, subgroups=subgroups
+    )
     sent = make_histograms(len(rounds), names) if histograms is None else histograms
     finished = replace(finished, histograms=sent, importance=importance, comparisons=comparisons or {})
-    keep_in(folder, RunStarted(settings, members, dataset), *rounds, finished)
+    keep_in(folder, RunStarted(settings, HEART, members, dataset), *rounds, finished)
     return folder

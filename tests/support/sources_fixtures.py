@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fedhealth.data import schema
 from fedhealth.data.sources import uci
+from fedhealth.data.sources.heart import FEATURE_NAMES
 
 # Every quirk of the real files once: decimals everywhere, ".7", a negative oldpeak, `?`, -9, chol 0, trestbps 0, two twins.
 UCI_FILES = {
@@ -47,7 +47,7 @@ def check_invented_uci_table(table: pd.DataFrame) -> None:
     assert table["age"].tolist() == [61, 44, 33, 33, 38, 41, 66]
     assert table["num"].tolist() == [0, 4, 0, 0, 1, 0, 3]
     assert table["target"].tolist() == [0, 1, 0, 0, 1, 0, 1]
-    missing = table[list(schema.FEATURE_NAMES)].isna().sum()
+    missing = table[list(FEATURE_NAMES)].isna().sum()
     by_hand = {"trestbps": 2, "chol": 3, "fbs": 2, "thalach": 1, "slope": 2, "ca": 5, "thal": 4}
     assert missing[missing > 0].to_dict() == by_hand
     assert table.index.tolist() == list(range(7))

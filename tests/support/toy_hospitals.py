@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import ArrayLike, NDArray
 
 from fedhealth.data import preprocessing
-from fedhealth.data.schema import FEATURES
+from fedhealth.data.sources.heart import FEATURES, HEART
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.server import finalization as server_finalization
 from fedhealth.server import participation, rounds, setup_queries
@@ -141,10 +141,10 @@ def toy_reply(hospital: ToyHospital, kind: str, content: RecordDict) -> RecordDi
     features = make_features(hospital.ages)
     held = (sum(hospital.validation), hospital.validation[1]) if sum(hospital.validation) else ()
     counts = (len(hospital.ages), HEALTHY + ILL, ILL, *held)
-    described = Description(hospital.name, hospital.source, *counts, split_hash=hospital.split_hash)
+    described = Description(hospital.name, hospital.source, HEART.fingerprint, *counts, split_hash=hospital.split_hash)
     always = {
         setup.DESCRIBE: setup.encode_description(described),
-        setup.FIRST_MOMENTS: setup.encode_moments(MomentSums(**vars(preprocessing.first_moments(features)))),
+        setup.FIRST_MOMENTS: setup.encode_moments(MomentSums(**vars(preprocessing.first_moments(HEART, features)))),
         setup.LABEL_COUNTS: setup.encode_label_counts(LabelCounts(*hospital.labels)),
         setup.INITIAL_WEIGHTS: setup.encode_initial_weights({"w": np.array([0.5], np.float32)}),
         finalization.SUBGROUPS: finalization.encode_subgroups({}),
@@ -155,7 +155,7 @@ def toy_reply(hospital: ToyHospital, kind: str, content: RecordDict) -> RecordDi
         return always[kind]
     if kind == setup.SECOND_MOMENTS:
         means = setup.decode_second_moments_request(content)
-        return setup.encode_moments(MomentSums(**vars(preprocessing.second_moments(features, means))))
+        return setup.encode_moments(MomentSums(**vars(preprocessing.second_moments(HEART, features, means))))
     weight = decode_weights(content)["w"]
     if kind == TRAIN:
         trained = np.asarray(weight + np.float32(hospital.step))

@@ -2,27 +2,28 @@
 
 import pytest
 
+from fedhealth.data.sources.heart import HEART
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
 from fedhealth.transport.messages import agreement
 
 
 def caller(name: str, certified: str | None = None) -> Caller:
-    return Caller("127.0.0.1:9", name, certified, agreement())
+    return Caller("127.0.0.1:9", name, certified, agreement(HEART))
 
 
 @pytest.mark.parametrize(("first", "second"), [("VA", "va"), ("Zürich", "ZÜRICH"), ("Straße", "STRASSE")])
 def test_without_certificates_a_name_that_differs_only_in_case_is_refused(first: str, second: str) -> None:
     expected = f"named {first} is already connected, and {second} differs from it only in case"
     with pytest.raises(RefusedError, match=expected):
-        Admission(4).check(caller(second), {"hungary", first})
+        Admission(4, HEART).check(caller(second), {"hungary", first})
 
 
 def test_with_certificates_both_names_are_admitted() -> None:
-    Admission(4).check(caller("va", certified="va"), {"VA"})
+    Admission(4, HEART).check(caller("va", certified="va"), {"VA"})
 
 
 def test_a_hospital_that_left_may_join_again_in_another_case_before_the_rounds() -> None:
-    admission = Admission(4)
+    admission = Admission(4, HEART)
     admission.check(caller("va"), {"hungary"})
     admission.admit_only(frozenset({"VA", "hungary"}))
     with pytest.raises(RefusedError, match="the run has started without va"):

@@ -13,6 +13,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from fedhealth.data.sources.heart import HEART
 from fedhealth.transport import messages
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.diagnosis import HELLO
@@ -227,7 +228,7 @@ REFUSALS = {
 @given(name=st.binary(max_size=120), payload=noise, protocol=st.text("0123abc", max_size=3))
 def test_odd_calls_are_refused_and_disturb_nobody(fed: Federation, name: bytes, payload: bytes, protocol: str) -> None:
     tls = fed.hospital
-    metadata = [*{**messages.agreement(), "protocol": protocol}.items(), ("hospital-bin", name)]
+    metadata = [*{**messages.agreement(HEART), "protocol": protocol}.items(), ("hospital-bin", name)]
     channel = (
         grpc.secure_channel(fed.address, grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert))
         if tls

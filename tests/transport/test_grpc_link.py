@@ -14,6 +14,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordD
 from flwr.clientapp import ClientApp
 
 from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError, UsageError
+from fedhealth.data.sources.heart import HEART
 from fedhealth.transport import messages, options
 from fedhealth.transport.grpc import client, grid, server
 from fedhealth.transport.grpc.client import join
@@ -129,8 +130,11 @@ def test_one_hospital_too_many_is_refused() -> None:
 
 def test_a_client_with_another_schema_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with federation() as fed:
-        monkeypatch.setattr(client, "agreement", lambda: {"protocol": messages.PROTOCOL, "schema": "0ld5chema"})
-        with pytest.raises(UsageError, match="schema is 0ld5chema at the client"), join(fed.address, "va", {}):
+        monkeypatch.setattr(client, "agreement", lambda schema: {"protocol": messages.PROTOCOL, "schema": "0ld5chema"})
+        with (
+            pytest.raises(UsageError, match="the columns stand in another order; use the coordinator"),
+            join(fed.address, "va", {}),
+        ):
             pass
         assert fed.grid.get_node_ids() == ()
 
@@ -254,7 +258,7 @@ def test_an_unknown_client_that_sends_garbage_is_refused_and_the_others_continue
     with federation() as fed:
         fed.start("hungary", make_app(double))
         with grpc.insecure_channel(fed.address) as channel:
-            metadata = [*messages.agreement().items(), ("hospital-bin", b"stranger")]
+            metadata = [*messages.agreement(HEART).items(), ("hospital-bin", b"stranger")]
             stream = channel.stream_stream(messages.METHOD)(iter([b"\xff garbage"]), metadata=metadata)
             with pytest.raises(grpc.RpcError) as caught:
                 list(stream)

@@ -236,6 +236,7 @@ def test_very_many_hospitals_leave_a_whole_run_folder_and_a_screen_that_can_be_r
             "history.jsonl",
             "model.npz",
             "report.html",
+            "schema.toml",
             "settings.json",
             "summary.json",
         )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedhealth.data.preprocessing import SMALLEST_STD
-from fedhealth.data.schema import FEATURE_NAMES, NUMBERS
+from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
 from fedhealth.metrics.bins import NUM_BINS, find_edge
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.paired_comparison import METRIC_NAMES
@@ -80,7 +80,7 @@ def histogram_record() -> MetricRecord:
 
 # --- encoding and decoding --------------------------------------------------------------------------------------------
 
-DESCRIPTION = Description("va", "uci", 60, 20, 8)
+DESCRIPTION = Description("va", "uci", "0123456789ab", 60, 20, 8)
 TRAIN_REQUEST = TrainRequest(WEIGHTS, 3, SCALE)
 
 MESSAGES: dict[str, tuple[Any, Encoder, Decoder, RecordDict]] = {
@@ -96,7 +96,7 @@ MESSAGES: dict[str, tuple[Any, Encoder, Decoder, RecordDict]] = {
         setup.decode_description,
         RecordDict(
             {
-                "hospital": config(name="va", source="uci"),
+                "hospital": config(name="va", source="uci", schema="0123456789ab"),
                 "counts": metrics(train_patients=60, test_patients=20, test_ill=8),
             }
         ),
@@ -107,7 +107,7 @@ MESSAGES: dict[str, tuple[Any, Encoder, Decoder, RecordDict]] = {
         setup.decode_description,
         RecordDict(
             {
-                "hospital": config(name="va", source="uci", split_hash="0123abcd-" + "e" * 32),
+                "hospital": config(name="va", source="uci", schema="0123456789ab", split_hash="0123abcd-" + "e" * 32),
                 "counts": metrics(train_patients=60, test_patients=20, test_ill=8),
             }
         ),
@@ -118,7 +118,7 @@ MESSAGES: dict[str, tuple[Any, Encoder, Decoder, RecordDict]] = {
         setup.decode_description,
         RecordDict(
             {
-                "hospital": config(name="va", source="uci"),
+                "hospital": config(name="va", source="uci", schema="0123456789ab"),
                 "counts": metrics(
                     train_patients=60, test_patients=20, test_ill=8, validation_patients=12, validation_ill=5
                 ),
@@ -126,10 +126,15 @@ MESSAGES: dict[str, tuple[Any, Encoder, Decoder, RecordDict]] = {
         ),
     ),
     "description under differential privacy": (
-        Description("va", "uci", 61, epsilon=2.5),
+        Description("va", "uci", "0123456789ab", 61, epsilon=2.5),
         setup.encode_description,
         setup.decode_description,
-        RecordDict({"hospital": config(name="va", source="uci"), "counts": metrics(train_patients=61, epsilon=2.5)}),
+        RecordDict(
+            {
+                "hospital": config(name="va", source="uci", schema="0123456789ab"),
+                "counts": metrics(train_patients=61, epsilon=2.5),
+            }
+        ),
     ),
     "request for second moments": (
         MEANS,
@@ -384,16 +389,23 @@ any_weights = st.dictionaries(
 )
 scales = st.builds(
     Scale,
-    st.tuples(*[st.floats(-1e6, 1e6)] * len(NUMBERS)),
-    st.tuples(*[st.floats(SMALLEST_STD, 1e6)] * len(NUMBERS)),
+    st.tuples(*[st.floats(-1e6, 1e6)] * len(HEART.numbers)),
+    st.tuples(*[st.floats(SMALLEST_STD, 1e6)] * len(HEART.numbers)),
 )
 rounds = st.integers(1, 2**31 - 1)
 patients = st.tuples(st.integers(0, 10**6), st.integers(1, 10**6)).map(sorted)
 descriptions = st.one_of(
-    st.builds(Description, st.text(), st.text(), st.integers(1, 10**6), epsilon=st.floats(1e-9, 1e9)),
+    st.builds(Description, st.text(), st.text(), st.text(), st.integers(1, 10**6), epsilon=st.floats(1e-9, 1e9)),
     st.builds(
         lambda name, train, test, held, split_hash: Description(
-            name, "own", train, test[1], test[0], *((held[1], held[0]) if held else ()), split_hash=split_hash
+            name,
+            "own",
+            "0123456789ab",
+            train,
+            test[1],
+            test[0],
+            *((held[1], held[0]) if held else ()),
+            split_hash=split_hash,
         ),
         st.text(),
         st.integers(1, 10**6),
@@ -415,12 +427,14 @@ train_requests = st.builds(
     st.none() | any_weights,
 )
 sent_moments = st.builds(
-    MomentSums, st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * len(NUMBERS)), st.tuples(*[finite] * len(NUMBERS))
+    MomentSums,
+    st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * len(HEART.numbers)),
+    st.tuples(*[finite] * len(HEART.numbers)),
 )
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "description": descriptions,
-    "request for second moments": st.tuples(*[st.floats(-1e6, 1e6)] * len(NUMBERS)),
+    "request for second moments": st.tuples(*[st.floats(-1e6, 1e6)] * len(HEART.numbers)),
     "moments": sent_moments,
     "label counts": st.builds(LabelCounts, st.integers(-9, 10**9), counts),
     "initial weights": any_weights,
@@ -550,8 +564,16 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
     ("welcome", RecordDict(), "it sent nothing instead of run-config"),
     ("description", RecordDict(), "it sent nothing instead of hospital and counts"),
     ("description", without("description", "counts"), "it sent hospital instead of hospital and counts"),
-    ("description", change("description", "hospital", name=None), "it must send exactly the texts name and source"),
-    ("description", change("description", "hospital", name=7), "it must send exactly the texts name and source"),
+    (
+        "description",
+        change("description", "hospital", name=None),
+        "it must send exactly the texts name, source and schema",
+    ),
+    (
+        "description",
+        change("description", "hospital", name=7),
+        "it must send exactly the texts name, source and schema",
+    ),
     (
         "description",
         change("description", "counts", test_ill=21),
@@ -604,8 +626,8 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
     ("request for second moments", RecordDict(), "the server's message is invalid: it has no config"),
     (
         "request for second moments",
-        change("request for second moments", "config", means=list(MEANS[:5])),
-        "the server's means are invalid: 6 numbers are needed",
+        change("request for second moments", "config", means=1.0),
+        "the server's means are invalid: they are no list of numbers",
     ),
     (
         "request for second moments",
@@ -654,12 +676,12 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
     (
         "train request",
         change("train request", "config", means=None),
-        "the server's means are invalid: 6 numbers are needed",
+        "the server's means are invalid",
     ),
     (
         "train request",
         change("train request", "config", stds=None),
-        "the server's stds are invalid: 6 numbers are needed",
+        "the server's stds are invalid: they are no list of numbers",
     ),
     (
         "train request",
@@ -815,12 +837,7 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
         change("importance", "importance", more=1),
         "its importance must have exactly auroc-drops and an integer num-examples",
     ),
-    (
-        "importance",
-        change("importance", "importance", auroc_drops=list(DROPS[1:])),
-        "its auroc-drops are not a list of 13 numbers",
-    ),
-    ("importance", change("importance", "importance", auroc_drops=0.5), "its auroc-drops are not a list of 13 numbers"),
+    ("importance", change("importance", "importance", auroc_drops=0.5), "its auroc-drops are no list of numbers"),
     (
         "importance",
         change("importance", "importance", auroc_drops=[*DROPS[1:], 1.5]),

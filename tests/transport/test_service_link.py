@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from fedhealth.common.errors import RunError
+from fedhealth.data.sources.heart import HEART
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.declining import decline_metadata, read_decline
 from fedhealth.transport.grpc.preflight import check_server
@@ -67,7 +68,7 @@ def test_one_hospital_takes_part_in_two_runs_over_one_port(runs: Runs) -> None:
     ends: list[object] = []
     for name in ("first", "second"):
         runs.joined.clear()
-        with runs.grid.running({"run": name}, 1, runs.hear):
+        with runs.grid.running({"run": name}, 1, runs.hear, HEART):
             assert check_server(runs.address, "lakeside").run_config == {"run": name}
             thread = take_part(runs.address, ends)
             assert runs.joined.wait(PATIENCE)
@@ -80,7 +81,7 @@ def test_one_hospital_takes_part_in_two_runs_over_one_port(runs: Runs) -> None:
 
 def test_a_run_that_fails_is_sent_its_reason_and_the_port_stays(runs: Runs) -> None:
     ends: list[object] = []
-    with pytest.raises(RunError), runs.grid.running({"run": "first"}, 1, runs.hear):
+    with pytest.raises(RunError), runs.grid.running({"run": "first"}, 1, runs.hear, HEART):
         thread = take_part(runs.address, ends)
         assert runs.joined.wait(PATIENCE)
         raise RunError("too few hospitals")
@@ -90,10 +91,10 @@ def test_a_run_that_fails_is_sent_its_reason_and_the_port_stays(runs: Runs) -> N
 
 
 def test_each_run_has_its_own_list_and_members(runs: Runs) -> None:
-    with runs.grid.running({"run": "first"}, 1, runs.hear, allow=("hillside",)):
+    with runs.grid.running({"run": "first"}, 1, runs.hear, HEART, allow=("hillside",)):
         assert "not on the server's list" in str(check_server(runs.address, "lakeside").refusal)
         assert check_server(runs.address, "hillside").refusal is None
-    with runs.grid.running({"run": "second"}, 2, runs.hear, members=["lakeside"]):
+    with runs.grid.running({"run": "second"}, 2, runs.hear, HEART, members=["lakeside"]):
         assert (
             check_server(runs.address, "hillside").refusal
             == "the run has started without hillside; wait for the next run"
@@ -103,7 +104,7 @@ def test_each_run_has_its_own_list_and_members(runs: Runs) -> None:
 
 def test_a_hospital_declines_the_run_that_is_on_and_may_join_it_later(runs: Runs) -> None:
     settings = {"run": "first", "rounds": 9}
-    with runs.grid.running(settings, 2, runs.hear, allow=("lakeside", "hillside")):
+    with runs.grid.running(settings, 2, runs.hear, HEART, allow=("lakeside", "hillside")):
         for config in ({**settings, "rounds": 8}, settings, settings):
             check_server(runs.address, "lakeside", decline=decline_metadata(config, "too many\nrounds"))
         assert runs.grid.declined() == {"lakeside": "too many\\nrounds"}
@@ -113,7 +114,7 @@ def test_a_hospital_declines_the_run_that_is_on_and_may_join_it_later(runs: Runs
         check_server(runs.address, "hillside", decline=decline_metadata(settings, "no"))
         assert runs.grid.declined() == {"hillside": "no"}
     thread.join()
-    with runs.grid.running(settings, 1, runs.hear, allow=("lakeside",)):
+    with runs.grid.running(settings, 1, runs.hear, HEART, allow=("lakeside",)):
         assert runs.grid.declined() == {}
         check_server(runs.address, "hillside", decline=decline_metadata(settings, "not on the list"))
         assert runs.grid.declined() == {}

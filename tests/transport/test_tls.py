@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import RunError, UsageError
+from fedhealth.data.sources.heart import HEART
 from fedhealth.transport import messages
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.diagnosis import HELLO, Target, find_reason
@@ -354,7 +355,7 @@ def test_the_port_behind_the_tls_proxy_refuses_other_programs(certs: Path, monke
     with federation(certs) as fed:
         (inner_port,) = inner
         assert inner_port != fed.port
-        metadata = [*messages.agreement().items(), ("hospital-bin", b"va")]
+        metadata = [*messages.agreement(HEART).items(), ("hospital-bin", b"va")]
         with grpc.insecure_channel(f"127.0.0.1:{inner_port}") as channel:
             stream = channel.stream_stream(messages.METHOD)(iter([]), metadata=metadata)
             with pytest.raises(grpc.RpcError) as caught:

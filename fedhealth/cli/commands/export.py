@@ -12,7 +12,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the model and write it in the format of the file name's ending."""
     settings = parse_flags(ExportSettings, argv, program="python -m fedhealth export")
     quiet_libraries()
-    from fedhealth.data.schema import FEATURES
     from fedhealth.models.export import export_model
     from fedhealth.models.export_readme import SYNTHETIC
     from fedhealth.models.predict import is_synthetic
@@ -21,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = read_model(settings.run)
     with silenced_stderr():  # TensorFlow logs lines about graphics cards and its optimiser
         readme = export_model(model, settings.to)
-    say(f"wrote {settings.to}: input {len(FEATURES)} columns (NaN where missing), output risk")
+    say(f"wrote {settings.to}: input {len(model.schema.features)} columns (NaN where missing), output risk")
     say(f"wrote {readme}: the columns, the threshold, and five lines of Python that predict")
     if is_synthetic(model):
         say(SYNTHETIC)

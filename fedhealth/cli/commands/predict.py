@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedhealth.cli.patient_flags import find_schema, predict_settings
 from fedhealth.cli.terminal import note, parse_flags, say, script, warn
 from fedhealth.config.checks import require
 from fedhealth.config.results import PredictSettings
 
 if TYPE_CHECKING:
     from fedhealth.data.new_patients import NewPatients
+    from fedhealth.data.schema import Schema
 
 
 @script
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the model, check the patients, predict, and write or print the risks."""
-    settings = parse_flags(PredictSettings, argv, program="python -m fedhealth predict")
+    kind = predict_settings(find_schema(sys.argv[2:] if argv is None else argv))
+    settings = parse_flags(kind, argv, program="python -m fedhealth predict")
     from fedhealth.common.atomic_files import write_file
     from fedhealth.models.predict import (
         HEADINGS,
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     others = f"a column with another name than the output's ({', '.join(HEADINGS)})"
     require(id_column not in HEADINGS, "id-column", id_column, others)
     model = read_model(settings.run)
-    patients = read_patients(settings)
+    patients = read_patients(settings, model.schema)
     prevalence = find_prevalence(model, patients) if settings.adapt_prevalence else None
     predictions = predict(model, patients, prevalence)
     adapted = [prevalence_note(prevalence, len(predictions))] if prevalence else []
@@ -49,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         say(f"wrote {settings.out}: risks of {len(predictions)} patient{'s' * (len(predictions) != 1)}")
 
 
-def read_patients(settings: PredictSettings) -> "NewPatients":
+def read_patients(settings: PredictSettings, schema: "Schema") -> "NewPatients":
     """The patients of the file, of standard input or of the flags."""
     from fedhealth.data.csv_table import read_file
     from fedhealth.data.new_patients import read_new_patient, read_new_patients
 
     if not settings.patients:
-        return read_new_patient(settings.patient())
+        return read_new_patient(settings.patient(), schema)
     (path,) = settings.patients
     if str(path) == "-":
-        return read_new_patients(sys.stdin.buffer.read(), Path("standard input"), settings.id_column)
-    return read_new_patients(read_file(path), path, settings.id_column)
+        return read_new_patients(sys.stdin.buffer.read(), Path("standard input"), schema, settings.id_column)
+    return read_new_patients(read_file(path), path, schema, settings.id_column)

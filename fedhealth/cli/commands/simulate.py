@@ -25,19 +25,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Open a run folder, run the federation, and write its files and report."""
     settings = parse_flags(SimulateSettings, argv, program="python -m fedhealth simulate")
     quiet_libraries()
+    from fedhealth.data.schema_file import load_schema
     from fedhealth.reporting.console.screen import ServerConsole
     from fedhealth.reporting.html.pages import write_report
     from fedhealth.server.app import make_server_app
     from fedhealth.server.run_directory import new_run_folder
     from fedhealth.server.run_writer import FolderWriter
 
-    federation = settings.federation(count_hospitals(settings))
+    federation, schema = settings.federation(count_hospitals(settings)), load_schema(settings.schema)
     link = f"none: simulated, {settings.processes} processes"
     with new_run_folder(settings.out) as folder, contextlib.closing(ServerConsole(say, pace=True)) as console:
         # No checkpoints: a simulation is started again rather than resumed.
         writer = FolderWriter(folder, 0, LONGEST_WAIT, warn, link)
         with opened_grid(settings, federation) as grid:
-            make_server_app(console.show, writer=writer, max_wait=LONGEST_WAIT)(grid, grid.context)
+            app = make_server_app(console.show, writer=writer, max_wait=LONGEST_WAIT, schema=schema)
+            app(grid, grid.context)
     write_report(folder)
     say(f"report: {folder / 'report.html'}")
     say(f"run folder: {folder}")

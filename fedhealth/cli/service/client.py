@@ -19,7 +19,7 @@ from fedhealth.client.split_memory import SplitMemory
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.config.scripts import ClientSettings
 from fedhealth.config.service import ServicePolicy, read_policy
-from fedhealth.data.schema import schema_fingerprint
+from fedhealth.data.schema_file import load_schema
 from fedhealth.transport.grpc.client import join_metadata
 from fedhealth.transport.grpc.declining import decline_metadata
 from fedhealth.transport.grpc.preflight import check_server
@@ -35,7 +35,8 @@ def serve_file(settings: ClientSettings, file: Path, sleep: Callable[[float], No
     UsageError
         The policy, the hospital's file or certificate, or the folder of receipts cannot be used.
     """
-    policy = read_policy(file, schema_fingerprint())  # before the session, which prints who takes part
+    schema = load_schema(settings.schema)
+    policy = read_policy(file, schema.fingerprint)  # before the session, which prints who takes part
     session = ClientSession.prepare(settings)
     splits = SplitMemory(policy.splits, settings.file)
     with session.opened_receipts() as receipts:
@@ -107,14 +108,14 @@ class ServiceClient:
         ServerLostError, UsageError
             There is no server, or none that can be trusted; it may be another one at the next look.
         """
-        settings, name = self.session.settings, self.session.hospital.hospital.name
+        settings, hospital = self.session.settings, self.session.hospital.hospital
+        name, schema = hospital.name, hospital.schema
         if settings.tls:  # renewed certificates count from the next look on
             self.session.identity = load_identity(settings.tls)
-        self.receipts.write_join({**join_metadata(name), **self.decline})
+        self.receipts.write_join({**join_metadata(name, schema), **self.decline})
+        identity, proxy = self.session.identity, settings.proxy
         try:
-            check = check_server(
-                settings.server, name, self.session.identity, proxy=settings.proxy, decline=self.decline
-            )
+            check = check_server(settings.server, name, identity, proxy=proxy, schema=schema, decline=self.decline)
         except ServerLostError as error:
             raise RunError(f"no connection to {settings.server} ({error}); this client goes on trying") from None
         self.decline = {}

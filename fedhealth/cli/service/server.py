@@ -159,8 +159,11 @@ class Service:
                 {**queued.run_config(), **run.settings.to_run_config()},
                 run.settings.hospitals,
                 screens.show_link,
-                settings.allow,
-                run.past.remaining if run.past else None,  # a run that goes on has begun: only its hospitals may join
+                run.schema,
+                allow=settings.allow,
+                members=run.past.remaining
+                if run.past
+                else None,  # a run that goes on has begun: only its hospitals may join
             ):
                 link = "TLS" if settings.tls else "plain text"
                 writer = FolderWriter(run.folder, settings.keep, settings.max_wait, warn, link)
@@ -171,6 +174,7 @@ class Service:
                     admission=self.grid,
                     max_wait=settings.max_wait,
                     past=run.past,
+                    schema=run.schema,
                 )
                 app(self.grid, self.grid.context)
 
@@ -183,6 +187,5 @@ class Service:
     def _settings(self, queued: QueuedRun) -> ServerSettings:
         folder = self.settings.runs / queued.name
         begun = (folder / SETTINGS).exists()
-        return self.settings.for_run(
-            queued.federation, queued.allow, **{"resume" if begun else "out": folder}, **self.log_flags
-        )
+        place = {"resume": folder} if begun else {"out": folder, "schema": queued.schema}
+        return self.settings.for_run(queued.federation, queued.allow, **place, **self.log_flags)

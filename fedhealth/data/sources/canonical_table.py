@@ -13,7 +13,8 @@ import pandas as pd
 
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
-from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, HOSPITALS, LABEL, TARGET, Column
+from fedhealth.data.schema import Column
+from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, HOSPITALS, LABEL, TARGET
 
 MISSING = "?"
 RAW_COLUMNS = (*FEATURES, LABEL)
@@ -31,7 +32,7 @@ class Source:
     description: str
     """One line for the console: what it is, and how many patients."""
     table: pd.DataFrame
-    """Columns `schema.COLUMN_NAMES`; missing values are NaN."""
+    """Columns of its schema; missing values are NaN."""
     sha256: dict[str, str]
     """Input file name -> sum; empty for invented patients."""
     warnings: tuple[str, ...] = ()
@@ -132,7 +133,7 @@ def build_table(rows: Sequence[RawRow], file: str) -> pd.DataFrame:
 
 
 def sort_by_hospital(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of `schema.HOSPITALS`, file order kept inside each; unknown hospitals last."""
+    """Rows in the order of `HOSPITALS`, file order kept inside each; unknown hospitals last."""
     place = {name: index for index, name in enumerate(HOSPITALS)}
     order = table[HOSPITAL].map(lambda name: place.get(name, len(place)))
     return table.loc[order.sort_values(kind="stable").index].reset_index(drop=True)

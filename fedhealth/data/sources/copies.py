@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from fedhealth.data.cell_words import is_word
-from fedhealth.data.code_schemes import KAGGLE_303, find_foreign
-from fedhealth.data.label_codes import GRAVE
-from fedhealth.data.schema import FEATURES, HOSPITAL, HOSPITALS, UNKNOWN_HOSPITAL
+from fedhealth.data.patients import UNKNOWN_HOSPITAL
+from fedhealth.data.sources.code_schemes import KAGGLE_303, find_foreign
+from fedhealth.data.sources.heart import COLUMNS, FEATURES, HOSPITAL, HOSPITALS
+from fedhealth.data.sources.label_codes import GRAVE
 from fedhealth.data.sources.published import Recognised
 from fedhealth.data.sources.raw_files import sha256_of
 from fedhealth.data.sources.readings import Copy, Reading
@@ -84,7 +85,7 @@ def name_copy(copy: Copy, recognised: Recognised, repeats: int) -> tuple[str, st
     if is_imputed(copy):
         rows = 1190 if repeats > REPEATED_SHARE * len(copy.labels) else 918
         return f"kaggle-{rows}", f"Kaggle's {rows}-row copy of the UCI files"
-    if HOSPITAL in copy.names and is_word("cp", copy.table.cells["cp"][0]):
+    if HOSPITAL in copy.names and is_word(COLUMNS["cp"], copy.table.cells["cp"][0]):
         return "kaggle-920", "Kaggle's 920-row copy of the UCI files"
     return "uci-copy", "a copy of the UCI files"
 

@@ -8,17 +8,21 @@ from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.csv_table import Sheet, Table, check_rows, read_sheet, take_table
 from fedhealth.data.hospital import find_table_warnings
-from fedhealth.data.layouts import (
-    FEWEST_KNOWN,
-    LABELS,
-    any_column,
-    describe_foreign_header,
-    find_columns,
-    plain_name,
-)
-from fedhealth.data.schema import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, LABEL, TARGET
+from fedhealth.data.layouts import any_column, describe_foreign_header, find_columns
+from fedhealth.data.schema import plain_name
 from fedhealth.data.sources.canonical_table import Source, sort_by_hospital
 from fedhealth.data.sources.copies import drop_repeats, drop_undefined, find_copy_warnings, find_hospitals, name_copy
+from fedhealth.data.sources.heart import (
+    COLUMN_NAMES,
+    FEATURE_NAMES,
+    FEATURES,
+    FEWEST_KNOWN,
+    HEART,
+    HOSPITAL,
+    LABEL,
+    LABELS,
+    TARGET,
+)
 from fedhealth.data.sources.known_rows import load_known_rows
 from fedhealth.data.sources.published import Recognised, recognise
 from fedhealth.data.sources.raw_files import bare_name, read_files, sha256_of
@@ -55,7 +59,7 @@ def load_path(path: Path, answers: Answers = AUTO) -> Source:
 def is_ours(content: bytes) -> bool:
     """Whether a file's header is that of heart disease data with a diagnosis."""
     try:
-        found = find_columns(read_sheet(content, Path()).header)
+        found = find_columns(HEART, read_sheet(content, Path(), HEART).header)
     except DataError:
         return False
     return len(set(FEATURE_NAMES) & set(found)) >= FEWEST_KNOWN and bool(set(LABELS) & set(found))
@@ -80,11 +84,11 @@ def parse_source(content: bytes, file: str, answers: Answers = AUTO) -> Source:
 
 def read_copy(content: bytes, file: str) -> Copy:
     """The columns of a CSV in any layout under our names."""
-    sheet = read_sheet(content, Path(file))
-    found = find_columns(sheet.header)
+    sheet = read_sheet(content, Path(file), HEART)
+    found = find_columns(HEART, sheet.header)
     check_names(sheet, found, file)
     check_rows(sheet, Path(file), minimum=1)
-    ignored = [name for name in sheet.header if not any_column(name) and plain_name(name) != "id"]
+    ignored = [name for name in sheet.header if not any_column(HEART, name) and plain_name(name) != "id"]
     table = take_table(sheet, {name: found[name] for name in COLUMN_NAMES if name in found}, ignored)
     label = LABEL.name if LABEL.name in found else TARGET
     cells = {name: texts for name, texts in table.cells.items() if name not in LABELS}
@@ -103,13 +107,13 @@ def check_names(sheet: Sheet, found: dict[str, int], file: str) -> None:
     """Refuse the header of another data set, and a column of ours that is there twice or must not be missing."""
     features = set(FEATURE_NAMES) & set(found)
     if len(features) < FEWEST_KNOWN:
-        raise DataError([f"{file}: {describe_foreign_header(sheet.header)}"])
+        raise DataError([f"{file}: {describe_foreign_header(HEART, sheet.header)}"])
     missing = [name for name in MUST_BE_THERE if name not in found]
     if not set(LABELS) & set(found):
         missing.append(f"the diagnosis ({TARGET} or {LABEL.name})")
     faults = [f"{file}: has no column for {', '.join(missing)}; add each with its values"] if missing else []
     for name in COLUMN_NAMES:
-        names = [text for text in sheet.header if any_column(text) == name]
+        names = [text for text in sheet.header if any_column(HEART, text) == name]
         if len(names) > 1:
             faults.append(f"{file}: {' and '.join(names)} are both {name}; keep one")
     if faults:
@@ -174,7 +178,7 @@ def describe_turned_label(table: pd.DataFrame, copy: Copy) -> str:
 
 
 def build_table(copy: Copy, reading: Reading, hospitals: list[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The canonical table (columns `schema.COLUMN_NAMES`), and what deserves a warning.
+    """The canonical table (columns `COLUMN_NAMES`), and what deserves a warning.
 
     Raises
     ------
@@ -183,7 +187,7 @@ def build_table(copy: Copy, reading: Reading, hospitals: list[str]) -> tuple[pd.
     """
     decoded = decode(copy, reading)
     try:
-        values, warnings = validate_table(decoded, Path(copy.file))
+        values, warnings = validate_table(HEART, decoded, Path(copy.file))
     except DataError as error:
         raise DataError([rename_column(fault, copy) for fault in error.faults]) from None
     table = values.reindex(columns=[*FEATURE_NAMES, LABEL.name, TARGET]).reset_index(drop=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.data import schema
+from fedhealth.data.sources.heart import FEATURE_NAMES, FEATURES, HEART, LABEL
 
 FittedStatistics = dict[str, Any]
 """`fitted.toml` as read: `all` and every hospital, each with its ends and its groups (see the file's header)."""
@@ -24,9 +24,9 @@ FloatArray = NDArray[np.float64]
 STATISTICS_FILE = Path(__file__).with_name("fitted.toml")
 GROUPS = ("healthy", "ill")
 """The groups of a hospital's patients; the index is the target."""
-COLUMNS: tuple[str, ...] = (*schema.FEATURE_NAMES, schema.LABEL.name)
+COLUMNS: tuple[str, ...] = (*FEATURE_NAMES, LABEL.name)
 """What is drawn for every patient; one more variable decides which columns are missing."""
-QUANTILE_COLUMNS: tuple[str, ...] = tuple(column.name for column in schema.NUMBERS if not column.codes)
+QUANTILE_COLUMNS: tuple[str, ...] = tuple(column.name for column in HEART.numbers if not column.codes)
 """Numbers that are described by quantiles; all others (`ca` too) by how many patients have each code."""
 DECIMALS = {"oldpeak": 1}
 """As people write them down: ST depression to 0.1 mm, everything else in whole numbers."""
@@ -120,7 +120,7 @@ def plan_column(
         codes = np.array([float(code) for code in statistics["counts"]])
         return ColumnPlan(name, shift, scale, find_edges(list(statistics["counts"].values())), codes, is_coded=True)
     scores, values = quantile_curve(statistics["quantiles"], *ends[name])
-    column = next(column for column in schema.FEATURES if column.name == name)
+    column = next(column for column in FEATURES if column.name == name)
     return ColumnPlan(name, shift, scale, scores, values, False, column.minimum, column.maximum)
 
 

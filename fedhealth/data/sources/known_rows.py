@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from fedhealth.data.cell_words import parse_cell
-from fedhealth.data.schema import FEATURES, HOSPITAL, LABEL
+from fedhealth.data.sources.heart import COLUMNS, FEATURES, HOSPITAL, LABEL
 
 FILE = Path(__file__).with_name("known_rows.toml")
 NEVER_RECODED = ("age", "sex", "trestbps", "chol", "thalach")
@@ -62,7 +62,7 @@ def take_values(cells: Cells, names: Sequence[str]) -> list[tuple[str, ...]]:
     columns = []
     for name in names:
         texts = cells.get(name, [""] * count)
-        known = {text: plain_value(name, parse_cell(name, text)) for text in set(texts)}
+        known = {text: plain_value(name, parse_cell(COLUMNS[name], text)) for text in set(texts)}
         columns.append([known[text] for text in texts])
     return list(zip(*columns, strict=True))
 

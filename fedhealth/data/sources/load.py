@@ -7,14 +7,20 @@ import dataclasses
 import os
 from pathlib import Path
 
-from fedhealth.common.errors import RunError, UsageError
+from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.common.safe_text import printable_path
+from fedhealth.data import csv_table
 from fedhealth.data.file_kinds import name_spreadsheet
+from fedhealth.data.hospital import find_table_warnings
+from fedhealth.data.patients import UNKNOWN_HOSPITAL
+from fedhealth.data.schema import Schema
 from fedhealth.data.sources import csv_source, uci
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.download import QUICK, Say
-from fedhealth.data.sources.raw_files import read_file
+from fedhealth.data.sources.heart import HEART
+from fedhealth.data.sources.raw_files import read_file, sha256_of
 from fedhealth.data.sources.readings import AUTO, Answers
+from fedhealth.data.validation import validate_table
 
 
 def say_nothing(line: str) -> None:
@@ -24,6 +30,7 @@ def say_nothing(line: str) -> None:
 def load_source(
     source: str,
     *,
+    schema: Schema = HEART,
     url: str,
     patients: int,
     seed: int,
@@ -35,6 +42,8 @@ def load_source(
 
     Parameters
     ----------
+    schema : Schema
+        The columns; with other columns than the heart disease data's, `source` is the path of a CSV that has them.
     url : str
         Where the UCI archive is.
     patients, seed : int
@@ -53,6 +62,8 @@ def load_source(
     RunError
         The download failed, or brought other bytes than the published ones.
     """
+    if schema.fingerprint != HEART.fingerprint:
+        return load_own_table(source, schema, answers)
     if source == "auto":
         return load_auto(url, patients, seed, raw_folder, say)
     if source == "uci":
@@ -62,6 +73,36 @@ def load_source(
     if not source:
         raise UsageError("--source is empty; give auto, uci, synthetic or a path")
     return load_path(Path(source), answers)
+
+
+def load_own_table(source: str, schema: Schema, answers: Answers) -> Source:
+    """The patients of one CSV with the columns of a schema; without a hospital column all are of one unknown hospital."""
+    if source in ("auto", "uci", "synthetic", ""):
+        raise UsageError(
+            f"--source is {source or 'empty'}, which has the heart disease columns; give a CSV with those of --schema"
+        )
+    if answers != AUTO:
+        raise UsageError(
+            "--codes and --label-1 are for the heart disease data; a schema has its codes, so leave them out"
+        )
+    path = Path(source)
+    content = csv_table.read_file(path)
+    table = csv_table.parse_table(content, path, schema)
+    values, warnings = validate_table(schema, table, path)
+    values = values.reset_index(drop=True)
+    values[schema.hospital] = table.cells.get(schema.hospital, [UNKNOWN_HOSPITAL] * len(values))
+    if nameless := [row for row, name in zip(table.rows, values[schema.hospital], strict=True) if not name]:
+        raise DataError(
+            [f"{path}: row {row}: {schema.hospital} is missing; name the hospital or drop the row" for row in nameless]
+        )
+    lines = [*find_table_warnings(table), *warnings]
+    return Source(
+        "own",
+        f"{path}: {len(values)} patients ({schema.title})",
+        values,
+        {path.name: sha256_of(content)},
+        tuple(f"{path}: {line}" for line in lines),
+    )
 
 
 def load_auto(url: str, patients: int, seed: int, raw_folder: Path, say: Say) -> Source:

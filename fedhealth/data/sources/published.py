@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedhealth.data.cell_words import is_missing, is_word, parse_cell
-from fedhealth.data.code_schemes import CODED, SCHEMES, UCI, decode_codes, find_foreign
-from fedhealth.data.label_codes import GRADES, GRAVE, ONE_IS_HEALTHY, ONE_IS_ILL, STATLOG, LabelCodes, label_values
-from fedhealth.data.schema import TARGET
+from fedhealth.data.outcome_check import label_values
+from fedhealth.data.sources.code_schemes import CODED, SCHEMES, UCI, decode_codes, find_foreign
+from fedhealth.data.sources.heart import COLUMNS, TARGET
 from fedhealth.data.sources.known_rows import KNOWN_SHARE, KnownRows, hash_readings, hash_unchanged
+from fedhealth.data.sources.label_codes import GRADES, GRAVE, ONE_IS_HEALTHY, ONE_IS_ILL, STATLOG, LabelCodes
 from fedhealth.data.sources.readings import Copy, Reading
 
 LABELS = (ONE_IS_ILL, ONE_IS_HEALTHY, GRADES, STATLOG, GRAVE)
@@ -47,9 +48,9 @@ def recognise(copy: Copy, known: KnownRows) -> Recognised | None:
 
 def readings_of(copy: Copy) -> list[Reading]:
     """All readings of a copy whose labels have a meaning, those first that explain the most cells."""
-    with_words = any(is_word(name, text) for name in CODED for text in set(copy.table.cells.get(name, ())))
+    with_words = any(is_word(COLUMNS[name], text) for name in CODED for text in set(copy.table.cells.get(name, ())))
     schemes = sorted((UCI,) if with_words else SCHEMES, key=lambda scheme: len(find_foreign(scheme, copy.table.cells)))
-    values = label_values(copy.labels)
+    values = label_values(COLUMNS[TARGET], copy.labels)
     return [Reading(codes, labels) for codes in schemes for labels in LABELS if values <= set(labels.codes)]
 
 
@@ -63,5 +64,5 @@ def count_matches(copy: Copy, reading: Reading, places: Sequence[int], known: Kn
 
 def possible_grades(labels: LabelCodes, text: str) -> tuple[int, ...]:
     """The grades that a label may stand for; none if it is missing or no code."""
-    value = parse_cell(TARGET, text)
+    value = parse_cell(COLUMNS[TARGET], text)
     return labels.codes[int(value)] if not is_missing(text) and value in labels.codes else ()

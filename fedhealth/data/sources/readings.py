@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.cell_words import is_missing, is_word, parse_cell
-from fedhealth.data.code_schemes import (
+from fedhealth.data.csv_table import Table
+from fedhealth.data.outcome_check import label_values
+from fedhealth.data.separators import show_cell
+from fedhealth.data.sources.code_schemes import (
     KAGGLE_303,
     UCI,
     UNKNOWN,
@@ -20,10 +23,8 @@ from fedhealth.data.code_schemes import (
     nearest_scheme,
     possible_schemes,
 )
-from fedhealth.data.csv_table import Table
-from fedhealth.data.label_codes import GRADES, ONE_IS_HEALTHY, ONE_IS_ILL, LabelCodes, label_values, possible_labels
-from fedhealth.data.schema import LABEL, TARGET
-from fedhealth.data.separators import show_cell
+from fedhealth.data.sources.heart import COLUMNS, LABEL, TARGET
+from fedhealth.data.sources.label_codes import GRADES, ONE_IS_HEALTHY, ONE_IS_ILL, LabelCodes, possible_labels
 
 MEANING_OF_CP_0 = {"zero-based": "cp 0 is typical angina", "kaggle-303": "cp 0 is asymptomatic"}
 
@@ -111,7 +112,7 @@ def describe_foreign(copy: Copy, scheme: CodeScheme, patient: int, name: str) ->
 
 def explain_labels(copy: Copy) -> list[LabelCodes]:
     """The meanings that explain the label column; words have one only, and so has `num` beside `target`."""
-    values = label_values(copy.labels)
+    values = label_values(COLUMNS[TARGET], copy.labels)
     if copy.target is not None:
         return [GRADES] if values <= set(GRADES.codes) else []
     if has_words(copy.labels):
@@ -129,7 +130,7 @@ def check_labels(copy: Copy) -> None:
             f"{copy.file}: row {row}: {copy.names[TARGET]} is {show_cell(text)}, not a label of a known layout (0 and 1, "
             "0 to 4, 1 and 2, Presence and Absence); correct the value"
             for row, text in zip(copy.table.rows, copy.labels, strict=True)
-            if not is_unknown(text) and parse_cell(TARGET, text) not in known
+            if not is_unknown(text) and parse_cell(COLUMNS[TARGET], text) not in known
         ]
     )
 
@@ -147,7 +148,7 @@ def check_known(copy: Copy) -> None:
 
 def is_unknown(text: str) -> bool:
     """Whether a label is missing."""
-    return is_missing(text) or parse_cell(TARGET, text) == UNKNOWN
+    return is_missing(text) or parse_cell(COLUMNS[TARGET], text) == UNKNOWN
 
 
 def choose_labels(copy: Copy, answers: Answers) -> list[LabelCodes]:
@@ -162,7 +163,7 @@ def choose_labels(copy: Copy, answers: Answers) -> list[LabelCodes]:
 
 def has_words(labels: Sequence[str]) -> bool:
     """Whether a label column holds words, such as Presence."""
-    return any(is_word(TARGET, text) for text in set(labels))
+    return any(is_word(COLUMNS[TARGET], text) for text in set(labels))
 
 
 def usual_readings(readings: list[Reading], copy: Copy) -> list[Reading]:
@@ -186,7 +187,7 @@ def lacks_healthy(copy: Copy, reading: Reading) -> bool:
     """Whether no number in the label column means healthy, and nothing else in the file says that all are ill."""
     if copy.target is not None or has_words(copy.labels):
         return False
-    return all(reading.labels.decode(int(value)) for value in label_values(copy.labels))
+    return all(reading.labels.decode(int(value)) for value in label_values(COLUMNS[TARGET], copy.labels))
 
 
 def ask(readings: list[Reading], copy: Copy) -> str:
@@ -228,5 +229,5 @@ def decode(copy: Copy, reading: Reading) -> Table:
 
 def decode_label(labels: LabelCodes, text: str) -> str:
     """One label as our grade, or 0 and 1; a missing one is empty."""
-    value = parse_cell(TARGET, text)
+    value = parse_cell(COLUMNS[TARGET], text)
     return str(labels.decode(int(value))) if value in labels.codes else ""

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import UsageError
-from fedhealth.data import schema
+from fedhealth.data.patients import SYNTHETIC_PREFIX
 from fedhealth.data.sources.fitted import (
     COLUMNS,
     DECIMALS,
@@ -24,6 +24,7 @@ from fedhealth.data.sources.fitted import (
     load_statistics,
     plan_hospital,
 )
+from fedhealth.data.sources.heart import COLUMN_NAMES, HOSPITAL, HOSPITALS, LABEL, TARGET
 
 LEAST_PATIENTS_PER_HOSPITAL = 10
 STREAM = 0xC403D
@@ -31,7 +32,7 @@ STREAM = 0xC403D
 
 
 def sample_patients(num_patients: int, seed: int, *, fitted: FittedStatistics | None = None) -> pd.DataFrame:
-    """Sample `num_patients` patients of four hospitals, whose names start with `schema.SYNTHETIC_PREFIX`.
+    """Sample `num_patients` patients of four hospitals, whose names start with `SYNTHETIC_PREFIX`.
 
     Parameters
     ----------
@@ -45,33 +46,33 @@ def sample_patients(num_patients: int, seed: int, *, fitted: FittedStatistics | 
     Returns
     -------
     DataFrame, shape (num_patients, 16)
-        `schema.COLUMN_NAMES`: features float64 with NaN for missing, `num` and `target` int64, `hospital` str;
-        hospitals in the order of `schema.HOSPITALS`, each one's patients shuffled.
+        `COLUMN_NAMES`: features float64 with NaN for missing, `num` and `target` int64, `hospital` str;
+        hospitals in the order of `HOSPITALS`, each one's patients shuffled.
 
     Raises
     ------
     UsageError
         Fewer than 40 patients, or a negative seed.
     """
-    if num_patients < len(schema.HOSPITALS) * LEAST_PATIENTS_PER_HOSPITAL:
+    if num_patients < len(HOSPITALS) * LEAST_PATIENTS_PER_HOSPITAL:
         raise UsageError(f"--patients is {num_patients}; give 40 or more, ten for each hospital")
     if seed < 0:
         raise UsageError(f"--seed is {seed}; give 0 or more")
     fitted = load_statistics() if fitted is None else fitted
-    sizes = share_out(num_patients, {name: count_patients(fitted, name) for name in schema.HOSPITALS})
+    sizes = share_out(num_patients, {name: count_patients(fitted, name) for name in HOSPITALS})
     tables = []
-    for index, name in enumerate(schema.HOSPITALS):
+    for index, name in enumerate(HOSPITALS):
         drawn = draw_hospital(plan_hospital(fitted, name), sizes[name], np.random.default_rng([seed, index]))
-        tables.append(make_table(drawn, schema.SYNTHETIC_PREFIX + name))
+        tables.append(make_table(drawn, SYNTHETIC_PREFIX + name))
     return pd.concat(tables, ignore_index=True)
 
 
 def make_table(drawn: FloatArray, hospital: str) -> pd.DataFrame:
     """Draws of one hospital, shape (num_patients, columns) -> the canonical table."""
-    table = pd.DataFrame(drawn, columns=list(COLUMNS)).astype({schema.LABEL.name: "int64"})
-    table[schema.TARGET] = (table[schema.LABEL.name] > 0).astype("int64")
-    table[schema.HOSPITAL] = hospital
-    return table[list(schema.COLUMN_NAMES)]
+    table = pd.DataFrame(drawn, columns=list(COLUMNS)).astype({LABEL.name: "int64"})
+    table[TARGET] = (table[LABEL.name] > 0).astype("int64")
+    table[HOSPITAL] = hospital
+    return table[list(COLUMN_NAMES)]
 
 
 def sample_one(number: int, num_patients: int, seed: int) -> tuple[str, FloatArray, NDArray[np.float32]]:
@@ -79,9 +80,9 @@ def sample_one(number: int, num_patients: int, seed: int) -> tuple[str, FloatArr
 
     It is modelled on one of the four real hospitals, which take turns.
     """
-    original = tuple(schema.HOSPITALS)[number % len(schema.HOSPITALS)]
+    original = tuple(HOSPITALS)[number % len(HOSPITALS)]
     drawn = draw_hospital(fitted_plan(original), num_patients, np.random.default_rng([STREAM, seed, number]))
-    name = f"{schema.SYNTHETIC_PREFIX}{original}-{number + 1:06d}"
+    name = f"{SYNTHETIC_PREFIX}{original}-{number + 1:06d}"
     return name, drawn[:, :-1], (drawn[:, -1] > 0).astype(np.float32)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 
 from fedhealth.common.text_table import format_table
-from fedhealth.data.schema import FEATURE_NAMES
+from fedhealth.data.schema import Schema
 from fedhealth.metrics.histogram import check_histogram, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import comparison_sentence
 from fedhealth.metrics.ranking import exact_auroc
@@ -26,12 +26,12 @@ SETUP = (DESCRIBE, FIRST_MOMENTS, SECOND_MOMENTS, LABEL_COUNTS, INITIAL_WEIGHTS)
 PERSONAL = {"intercept": "personal model (own intercept)", "finetune": "personal model (fine-tuned here)"}
 
 
-def own_importance_line(reply: Message) -> str:
+def own_importance_line(schema: Schema, reply: Message) -> str:
     """The permutation importance that this hospital has just sent, or why it sent none."""
     importance = decode_importance(reply.content)
     if importance is None:
         return "sent no permutation importance: too few test patients are ill, or too few healthy (--min-count)"
-    drops = largest_drops(dict(zip(FEATURE_NAMES, importance.drops, strict=True)))
+    drops = largest_drops(dict(zip(schema.feature_names, importance.drops, strict=True)))
     return f"most important features on your test patients (drop in AUROC when permuted): {drops}"
 
 
@@ -66,7 +66,7 @@ def _metrics(outcome: "Outcome", model: str) -> Sequence[str]:
     return ["n/a" if value is None else f"{value:.3f}" for value in values]
 
 
-def client_line(message: Message, reply: Message) -> str | None:
+def client_line(schema: Schema, message: Message, reply: Message) -> str | None:
     """The line to print about one of the hospital's own replies; None if there is none."""
     kind = message.metadata.message_type
     if reply.has_error():
@@ -76,9 +76,9 @@ def client_line(message: Message, reply: Message) -> str | None:
         return "ready; waiting for the other hospitals"
     if kind == SUBGROUPS:
         sent = decode_subgroups(reply.content)
-        return f"sent test results by sex and age group: {', '.join(sent) or 'none, every group is too small'}"
+        return f"sent test results by subgroup: {', '.join(sent) or 'none, every group is too small'}"
     if kind == IMPORTANCE:
-        return own_importance_line(reply)
+        return own_importance_line(schema, reply)
     if kind != EVALUATE:
         return None
     request, tested = decode_evaluate_request(message.content), decode_evaluate_reply(reply.content).tested

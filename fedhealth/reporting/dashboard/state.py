@@ -6,6 +6,8 @@ Used by one thread only, the live page's.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import heart_disease
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.server.events import Event, RunFinished, RunStarted, Waiting
 from fedhealth.server.records import RoundRecord, RunDescription
@@ -28,6 +30,7 @@ class LiveRun:
     left: set[str] = field(default_factory=set)
     refused: list[str] = field(default_factory=list)
     settings: RunDescription = NOT_STARTED
+    schema: Schema = field(default_factory=heart_disease)
     history: list[RoundRecord] = field(default_factory=list)
     finished: RunFinished | None = None
 
@@ -39,6 +42,7 @@ class LiveRun:
                 self.wanted = event.wanted
             case RunStarted():
                 self.phase, self.settings, self.history = "running", describe_settings(event), list(event.rounds)
+                self.schema = event.schema
             case RoundRecord():
                 self.history.append(event)
             case RunFinished():
@@ -59,7 +63,7 @@ class LiveRun:
     def record(self) -> RunRecord:
         """The run so far, as `read_run` would read its folder."""
         histograms = self.finished.histograms if self.finished else {}
-        return RunRecord(self.name, self.settings, self.history, self.finished, histograms)
+        return RunRecord(self.name, self.settings, self.schema, self.history, self.finished, histograms)
 
     def states(self) -> list[tuple[str, str, str]]:
         """(hospital, state, reason); the state is joined, working, late, left, done, or refused before round 1."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fedhealth.data.schema import FEATURES
+from fedhealth.data.schema import Schema
 from fedhealth.metrics.permutation_importance import rank_features
 from fedhealth.reporting.html.charts import NUM_STYLES, pick_styles
 from fedhealth.reporting.html.run_reader import RunRecord
@@ -13,7 +13,6 @@ from fedhealth.reporting.html.svg_bars import Bar, draw_bars, draw_mark
 from fedhealth.reporting.html.tables import has_few
 
 DIGITS = 3
-MEANINGS = {column.name: column.meaning for column in FEATURES}
 Drops = Mapping[str, float]
 
 
@@ -36,38 +35,45 @@ def feature_parts(run: RunRecord) -> dict[str, Any]:
     styles = pick_styles(run.names)
     shown = {name: drops for name, drops in hospitals.items() if len(styles) <= NUM_STYLES}
     return {
-        "chart": _chart(together, hospitals, shown, styles) if together else None,
+        "chart": _chart(run.schema, together, hospitals, shown, styles) if together else None,
         "legend": [(name, styles[name], draw_mark(styles[name])) for name in shown],
         "many": len(hospitals) if not shown else 0,
         "headings": ("feature", "weighted mean", *shown),
-        "rows": [(_label(name), *(f"{d[name]:.{DIGITS}f}" for d in (together, *shown.values()))) for name in together],
+        "rows": [
+            (_label(run.schema, name), *(f"{d[name]:.{DIGITS}f}" for d in (together, *shown.values())))
+            for name in together
+        ],
         "suppressed": [name for name in styles if name not in hospitals] if together else [],
-        "ranges": _ranges(together, hospitals),
+        "ranges": _ranges(run.schema, together, hospitals),
     }
 
 
 def _chart(
-    together: Drops, hospitals: Mapping[str, Drops], shown: Mapping[str, Drops], styles: Mapping[str, str]
+    schema: Schema,
+    together: Drops,
+    hospitals: Mapping[str, Drops],
+    shown: Mapping[str, Drops],
+    styles: Mapping[str, str],
 ) -> Markup:
     bars = []
     for feature, drop in together.items():
         marks = [(name, styles[name], drops[feature]) for name, drops in shown.items()]
         each = sorted(drops[feature] for drops in hospitals.values())
         spread = None if shown or not each else (each[len(each) // 20], each[-1 - len(each) // 20])
-        bars.append(Bar(_label(feature), drop, marks, spread))
+        bars.append(Bar(_label(schema, feature), drop, marks, spread))
     return draw_bars("Permutation importance", bars, "drop in AUROC when the feature is permuted")
 
 
-def _label(feature: str) -> str:
-    meaning = MEANINGS[feature]
+def _label(schema: Schema, feature: str) -> str:
+    meaning = schema.columns[feature].meaning
     return feature if meaning == feature else f"{meaning} ({feature})"
 
 
-def _ranges(together: Drops, hospitals: Mapping[str, Drops]) -> list[tuple[str, str, str]]:
+def _ranges(schema: Schema, together: Drops, hospitals: Mapping[str, Drops]) -> list[tuple[str, str, str]]:
     """(feature, weighted mean drop, range over hospitals): rows of the model card."""
     rows = []
     for feature, drop in together.items():
         each = [drops[feature] for drops in hospitals.values()]
         between = f"{min(each):.{DIGITS}f} to {max(each):.{DIGITS}f}" if each else "n/a"
-        rows.append((_label(feature), f"{drop:.{DIGITS}f}", between))
+        rows.append((_label(schema, feature), f"{drop:.{DIGITS}f}", between))
     return rows

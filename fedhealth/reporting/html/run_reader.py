@@ -10,10 +10,12 @@ import numpy as np
 
 from fedhealth.common.errors import UsageError
 from fedhealth.config.federation import usual_rate
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import load_schema
 from fedhealth.metrics.histogram import ScoreHistogram, add_histograms
 from fedhealth.server.events import RunFinished
 from fedhealth.server.records import RoundRecord, RunDescription, RunSummary
-from fedhealth.server.run_files import EVALUATION, HISTORY, MODEL, SETTINGS, SUMMARY, EvaluationFile, read_json
+from fedhealth.server.run_files import EVALUATION, HISTORY, MODEL, SCHEMA, SETTINGS, SUMMARY, EvaluationFile, read_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,7 @@ class RunRecord:
 
     name: str
     settings: RunDescription
+    schema: Schema
     history: Sequence[RoundRecord]
     summary: RunSummary | RunFinished | None
     """Results of the final model; None before the run has ended."""
@@ -72,17 +75,28 @@ def read_run(folder: Path) -> RunRecord:
         settings, history = read_json(folder / SETTINGS, RunDescription), [_read_round(line) for line in lines]
         if not (settings.settings["rounds"] and settings.dataset and settings.hospitals and history):
             raise ValueError("an entry is missing")
+        schema = load_schema(folder / SCHEMA if (folder / SCHEMA).is_file() else None)
+        summary = read_json(folder / SUMMARY, RunSummary) if (folder / SUMMARY).is_file() else None
+        _check_importance(schema, summary)
         return RunRecord(
             name=folder.resolve().name,
             settings=settings,
+            schema=schema,
             history=history,
-            summary=read_json(folder / SUMMARY, RunSummary) if (folder / SUMMARY).is_file() else None,
+            summary=summary,
             histograms=_read_histograms(folder / EVALUATION),
             num_weights=_count_weights(folder / MODEL),
         )
     except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         problem = f"{type(error).__name__}: {error}"
         raise UsageError(f"{folder}: the run's files are damaged ({problem}); give another run folder") from None
+
+
+def _check_importance(schema: Schema, summary: RunSummary | None) -> None:
+    """Raise a `ValueError` for the importance of an unknown feature."""
+    importance = summary.importance if summary else None
+    if importance and not {*importance.together}.union(*importance.hospitals.values()) <= {*schema.places}:
+        raise ValueError("importance of something that is no feature")
 
 
 def _read_round(line: bytes) -> RoundRecord:

@@ -1,4 +1,4 @@
-"""Rows of the table by sex and age group: the hospitals' disclosed counts, summed, with small cells suppressed again.
+"""Rows of the table by subgroup: the hospitals' disclosed counts, summed, with small cells suppressed again.
 
 Hospitals suppress small groups of patients. Here the ill and the healthy of a group must not be few either, because the table
 shows sensitivity and specificity.
@@ -7,7 +7,7 @@ shows sensitivity and specificity.
 from collections.abc import Callable, Sequence
 
 from fedhealth.metrics.intervals import wilson_interval
-from fedhealth.metrics.subgroups import DIVISIONS, Outcomes, Subgroups, add_subgroups, suppress_small_cells
+from fedhealth.metrics.subgroups import Outcomes, Subgroups, add_subgroups, suppress_small_cells
 from fedhealth.reporting.html.curves import SMALL_COUNT
 from fedhealth.reporting.html.run_reader import RunRecord
 
@@ -20,9 +20,9 @@ def subgroup_rows(run: RunRecord) -> list[Row]:
     found = run.summary.subgroups if run.summary else None
     if found is None or not any(found.disclosed.values()):
         return []
-    pooled = add_subgroups(found.disclosed.values())
+    pooled = add_subgroups(found.divisions, found.disclosed.values())
     rows: list[Row] = []
-    for division, groups in DIVISIONS.items():
+    for groups in found.divisions.values():
         outcomes = [pooled[group] for group in groups]
         columns = (
             _shares(outcomes, lambda each: (each.true_positives, each.ill)),
@@ -30,9 +30,8 @@ def subgroup_rows(run: RunRecord) -> list[Row]:
             _shares(outcomes, lambda each: (each.true_positives + each.true_negatives, each.patients)),
         )
         for place, group in enumerate(groups):
-            name = group if division == "sex" else f"age {group}"
             patients = f"{outcomes[place].patients:,}"
-            rows.append((name, patients, *(column[place] for column in columns), _disclosed_by(found, group)))
+            rows.append((group, patients, *(column[place] for column in columns), _disclosed_by(found, group)))
     return rows
 
 
@@ -60,14 +59,16 @@ def subgroup_notes(run: RunRecord) -> list[str]:
     """Notes to the table, or why there is none."""
     found = run.summary.subgroups if run.summary else None
     if found is None:
-        return ["Subgroups (sex, age group) were not requested in this run (--no-subgroups), or the run has not ended."]
+        return [
+            "Subgroups were not requested in this run (--no-subgroups), the schema has none, or the run has not ended."
+        ]
     notes = [f"No results by subgroup from {name}: {reason}." for name, reason in found.missing.items()]
     if not any(found.disclosed.values()):
-        return ["No hospital's subgroups (sex, age group) were large enough to be disclosed.", *notes]
+        return ["No hospital's subgroups were large enough to be disclosed.", *notes]
     return [
         "The final model on test patients: risk threshold 0.5, 95 % Wilson intervals. Hospitals suppress groups of fewer "
         f"than {SMALL_COUNT} patients, and groups from which such a group could be computed by subtraction. The groups "
         "therefore do not add up to all test patients.",
-        "Groups differ in more than sex or age: also in prevalence, and in the hospitals that examined them.",
+        "Groups differ in more than their name says: also in prevalence, and in the hospitals that examined them.",
         *notes,
     ]

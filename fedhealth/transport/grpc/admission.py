@@ -6,9 +6,12 @@ from typing import Any
 
 import grpc
 
-from fedhealth.transport.messages import agreement
+from fedhealth.data.schema import Schema
+from fedhealth.transport.messages import COLUMNS, agreement, split_fingerprints
 
 LONGEST_NAME = 100
+MOST_NAMES = 10
+"""Columns that a refusal names."""
 
 
 class RefusedError(Exception):
@@ -49,10 +52,12 @@ class Admission:
     Parameters
     ----------
     capacity : maximum number of hospitals.
+    schema : the columns that every hospital must have; None if none may join.
     allow : names of the hospitals that may join; empty: any.
     """
 
-    def __init__(self, capacity: int, allow: Collection[str] = ()) -> None:
+    def __init__(self, capacity: int, schema: Schema | None, allow: Collection[str] = ()) -> None:
+        self.schema = schema
         self._capacity = capacity
         self._allow = frozenset(allow)
         self._members: frozenset[str] | None = None
@@ -80,10 +85,7 @@ class Admission:
 
     def check(self, caller: Caller, here: Collection[str]) -> None:
         """Raise a `RefusedError` if the caller may not join now; `here` are the names of the connected hospitals."""
-        for key, ours in agreement().items():
-            if (theirs := caller.metadata.get(key)) != ours:
-                reason = f"{key} is {theirs} at the client and {ours} at the server; install the same version on both"
-                raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, reason)
+        self._check_agreement(caller.metadata)
         self.check_identity(caller)
         self._check_lists(caller.hospital)
         if caller.hospital in here:
@@ -101,6 +103,16 @@ class Admission:
             reason = f"all {self._capacity} places are taken; ask the coordinator for more (server.py --hospitals)"
             raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
 
+    def _check_agreement(self, metadata: Mapping[str, Any]) -> None:
+        """Raise a `RefusedError` if the client has another protocol or other columns."""
+        for key, ours in agreement(self.schema).items() if self.schema else ():
+            if (theirs := metadata.get(key)) == ours:
+                continue
+            reason = f"{key} is {theirs} at the client and {ours} at the server; install the same version on both"
+            if key == "schema" and self.schema:
+                reason = describe_difference(self.schema, metadata.get(COLUMNS, ""))
+            raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, reason)
+
     def _check_lists(self, hospital: str) -> None:
         if hospital in self._expelled:
             reason = f"{hospital} takes no part in this run: {self._expelled[hospital]}"
@@ -111,3 +123,16 @@ class Admission:
         else:
             return
         raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, reason)
+
+
+def describe_difference(schema: Schema, theirs: object) -> str:
+    """Which of the server's columns a client has otherwise or not at all, from the fingerprints of its columns."""
+    different, more = schema.differing_columns(split_fingerprints(theirs))
+    names = ", ".join(different[:MOST_NAMES]) + (
+        f" and {len(different) - MOST_NAMES} more" * (len(different) > MOST_NAMES)
+    )
+    parts = [f"the server has other definitions of {names}"] if different else []
+    if more > len(different):
+        parts.append(f"this client has {more - len(different)} more columns")
+    what = "; ".join(parts) or "the columns stand in another order"
+    return f"the schema is not the server's: {what}; use the coordinator's schema file (--schema)"

@@ -14,16 +14,20 @@ import grpc
 from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import UsageError
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import heart_disease
 from fedhealth.transport.grpc.diagnosis import Target, find_reason, translate
 from fedhealth.transport.grpc.http_proxy import find_proxy, no_exceptions
 from fedhealth.transport.grpc.retry import WELCOME_SECONDS, Attempt, ServerLostError
 from fedhealth.transport.messages import (
+    COLUMNS,
     METHOD,
     RUN_ID,
     agreement,
     decode_message,
     encode_message,
     failure_reply,
+    join_fingerprints,
     node_id_of,
     set_message_id,
 )
@@ -44,6 +48,7 @@ def join(
     node_config: Mapping[str, str | int],
     *,
     tls: Identity | None = None,
+    schema: Schema | None = None,
     proxy: str | None = None,
     attempt: Attempt | None = None,
     on_join: OnJoin | None = None,
@@ -53,7 +58,8 @@ def join(
 
     `attempt` sets how long to wait for the server's welcome message, and records its arrival. `previous` is the context of
     the previous connection: its state is kept if the server's settings are the same. `proxy` is the URL of an HTTP
-    proxy or "none"; if it is None, the environment decides (`http_proxy.py`).
+    proxy or "none"; if it is None, the environment decides (`http_proxy.py`). Without `schema` the columns are those of the
+    heart disease data.
 
     Raises
     ------
@@ -67,7 +73,7 @@ def join(
     attempt = attempt or Attempt(WELCOME_SECONDS)
     outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     with open_channel(address, tls, proxy) as channel:
-        metadata = join_metadata(hospital)
+        metadata = join_metadata(hospital, schema)
         if on_join:
             on_join(metadata)
         stream = channel.stream_stream(METHOD)(iter(outbox.get, None), metadata=list(metadata.items()))
@@ -101,9 +107,10 @@ def open_channel(address: str, tls: Identity | None, proxy: str | None = None) -
         return grpc.secure_channel(address, credentials, options=options)
 
 
-def join_metadata(hospital: str) -> dict[str, str | bytes]:
-    """The metadata of a hospital's call."""
-    return {**agreement(), "hospital-bin": hospital.encode()}
+def join_metadata(hospital: str, schema: Schema | None = None) -> dict[str, str | bytes]:
+    """The metadata of a hospital's call; without a schema the columns are those of the heart disease data."""
+    schema = schema or heart_disease()
+    return {**agreement(schema), COLUMNS: join_fingerprints(schema), "hospital-bin": hospital.encode()}
 
 
 def _welcome(stream: Any, attempt: Attempt, target: Target) -> dict[str, Any]:

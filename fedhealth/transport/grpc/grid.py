@@ -16,6 +16,8 @@ from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import FedHealthError
 from fedhealth.common.reminders import FIRST_PAUSE, Reminder
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import heart_disease
 from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.grpc.pending import Batch
 from fedhealth.transport.grpc.server import OnChange, StreamServer
@@ -39,6 +41,7 @@ class GrpcGrid(BaseGrid):
     on_change : called when a hospital joined, left, was refused, or has not replied for long.
     tls : the server's identity; None: plain text without certificates.
     allow : names of the hospitals that may join; empty: any.
+    schema : the columns that every hospital must have; None: those of the heart disease data.
 
     Attributes
     ----------
@@ -52,11 +55,13 @@ class GrpcGrid(BaseGrid):
         on_change: OnChange,
         tls: Identity | None = None,
         allow: Collection[str] = (),
+        *,
+        schema: Schema | None = None,
     ) -> None:
         super().__init__()
         if tls:
             tls.require_usable("server")
-        self._server = StreamServer(run_config, capacity, on_change, tls, allow)
+        self._server = StreamServer(run_config, capacity, on_change, tls, allow, schema=schema or heart_disease())
         self.context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))
         self._ids = itertools.count(1)
         self._pushed: dict[str, Batch] = {}

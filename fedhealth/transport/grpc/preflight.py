@@ -20,8 +20,9 @@ import numpy as np
 
 from fedhealth.common.errors import UsageError
 from fedhealth.common.version import __version__
+from fedhealth.data.schema import Schema
 from fedhealth.transport.grpc.diagnosis import Target, find_reason, translate
-from fedhealth.transport.messages import CHECK_METHOD, agreement
+from fedhealth.transport.messages import CHECK_METHOD
 from fedhealth.transport.tls.identity import Identity
 
 SOURCES = (
@@ -39,10 +40,9 @@ NO_DECLINE: Mapping[str, str | bytes] = {}
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about one end: package versions, the values compared at joining, and SHA-256 of the modules in `SOURCES`."""
+    """Facts about one end: package versions, and SHA-256 of the modules in `SOURCES`."""
 
     versions: Mapping[str, str]
-    agreement: Mapping[str, str]
     sources: Mapping[str, str]
 
 
@@ -65,7 +65,7 @@ class ServerCheck:
 def own_facts() -> Facts:
     """The facts about this end."""
     versions = {"fedhealth": __version__, "flwr": version("flwr"), "python": platform.python_version()}
-    return Facts(versions, agreement(), {source: _hash_source(source) for source in SOURCES})
+    return Facts(versions, {source: _hash_source(source) for source in SOURCES})
 
 
 def reply_to_check(request: bytes, run_config: Mapping[str, Any], refusal: str | None) -> bytes:
@@ -93,6 +93,7 @@ def check_server(
     arrays: Sequence[np.ndarray] = (),
     proxy: str | None = None,
     *,
+    schema: Schema | None = None,
     decline: Mapping[str, str | bytes] = NO_DECLINE,
 ) -> ServerCheck:
     """Send the preflight check to the server at HOST:PORT, as the hospital `name`; returns its reply.
@@ -107,7 +108,7 @@ def check_server(
     from fedhealth.transport.grpc.client import join_metadata, open_channel
 
     request = json.dumps({"arrays": [_pack(array) for array in arrays]}).encode()
-    metadata = {**join_metadata(name), **decline}
+    metadata = {**join_metadata(name, schema), **decline}
     started, began = datetime.now(UTC), time.perf_counter()
     with open_channel(address, tls, proxy) as channel:
         try:
@@ -124,7 +125,7 @@ def _read_reply(reply: bytes, started: datetime, seconds: float) -> ServerCheck:
     try:
         content = json.loads(reply)
         return ServerCheck(
-            facts=Facts(dict(content["versions"]), dict(content["agreement"]), dict(content["sources"])),
+            facts=Facts(dict(content["versions"]), dict(content["sources"])),
             run_config=dict(content["run_config"]),
             refusal=content["refusal"],
             ahead=datetime.fromisoformat(content["time"]) - (started + timedelta(seconds=seconds / 2)),

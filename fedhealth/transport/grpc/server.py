@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
+from fedhealth.data.schema import Schema
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
 from fedhealth.transport.grpc.callers import Callers
 from fedhealth.transport.grpc.declining import read_decline
@@ -63,11 +64,13 @@ class StreamServer:
         on_change: OnChange,
         tls: Identity | None,
         allow: Collection[str],
+        *,
+        schema: Schema | None,
     ) -> None:
         self.node_ids: tuple[int, ...] = ()
         self.names: dict[int, str] = {}
         self.declined: Mapping[str, str] = {}
-        self.admission = Admission(capacity, allow)
+        self.admission = Admission(capacity, schema, allow)
         self.pending = PendingRequests()
         self._run_config = dict(run_config)
         self._most_calls = capacity + SPARE_CALLS

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 from flwr.app import Context, RecordDict
 
+from fedhealth.data.schema import Schema
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
 from fedhealth.transport.grpc.grid import GrpcGrid, failure_text
 from fedhealth.transport.grpc.server import SHUTDOWN_SECONDS, OnChange, StreamServer
@@ -22,7 +23,7 @@ class ClosedAdmission(Admission):
     """Refuses all hospitals between two runs, with the code of an unavailable server, so that clients try again."""
 
     def __init__(self) -> None:
-        super().__init__(capacity=0)
+        super().__init__(capacity=0, schema=None)
 
     def check(self, caller: Caller, here: Collection[str]) -> None:
         """Refuse every hospital."""
@@ -33,7 +34,7 @@ class ServiceServer(StreamServer):
     """The streams of successive runs, each of at most `most_hospitals`; `on_idle` is called with changes between runs."""
 
     def __init__(self, most_hospitals: int, on_idle: OnChange, tls: Identity | None) -> None:
-        super().__init__({}, most_hospitals, on_idle, tls, ())
+        super().__init__({}, most_hospitals, on_idle, tls, (), schema=None)
         self.admission = ClosedAdmission()
         self._on_idle = on_idle
 
@@ -70,6 +71,8 @@ class ServiceGrid(GrpcGrid):
         run_config: Mapping[str, Any],
         capacity: int,
         on_change: OnChange,
+        schema: Schema,
+        *,
         allow: Collection[str] = (),
         members: Collection[str] | None = None,
     ) -> Iterator[None]:
@@ -77,7 +80,7 @@ class ServiceGrid(GrpcGrid):
 
         At its end their streams end, with the reason if the block fails.
         """
-        admission = Admission(capacity, allow)
+        admission = Admission(capacity, schema, allow)
         if members is not None:
             admission.admit_only(frozenset(members))
         self.context = Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), dict(run_config))

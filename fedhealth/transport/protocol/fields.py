@@ -13,7 +13,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import read_arrays
-from fedhealth.data.schema import NUMBERS
 
 Weights = Mapping[str, NDArray[Any]]
 """Weights by name, in the model's order; decoded ones are read-only views of the message's bytes."""
@@ -25,7 +24,7 @@ LARGEST_NUMBER = 1e6
 """Largest valid mean or standard deviation of a numeric feature, in any unit."""
 SMALLEST_STD = 1e-6
 """In the feature's unit; `data.preprocessing` returns no smaller standard deviation."""
-NO_MEANS = f"the server's means are invalid: {len(NUMBERS)} numbers are needed"
+NO_MEANS = "the server's means are invalid: there are none"
 """The error for a request without a standardisation, if the hospital needs one."""
 UNREADABLE = (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError)
 """Exceptions that reading an untrusted array may raise."""
@@ -33,7 +32,7 @@ UNREADABLE = (ValueError, TypeError, KeyError, EOFError, OSError, OverflowError)
 
 @dataclass(frozen=True)
 class Scale:
-    """Means and standard deviations of the numeric features, in `schema.NUMBERS` order and their units."""
+    """Means and standard deviations of the numeric features, in the order of `Schema.numbers` and their units."""
 
     means: tuple[float, ...]
     stds: tuple[float, ...]
@@ -103,7 +102,10 @@ def decode_scale(config: ConfigRecord) -> Scale | None:
     """The standardisation of a config; None if it has none."""
     if MEANS not in config and STDS not in config:
         return None
-    return Scale(decode_means(config), _decode_numbers(config, STDS, SMALLEST_STD))
+    scale = Scale(decode_means(config), _decode_numbers(config, STDS, SMALLEST_STD))
+    if len(scale.means) != len(scale.stds):
+        raise ValueError(f"the server's {STDS} are invalid: {len(scale.means)} numbers are needed")
+    return scale
 
 
 def decode_means(config: ConfigRecord) -> tuple[float, ...]:
@@ -150,10 +152,10 @@ def is_number(value: object, low: float, high: float) -> bool:
 
 
 def _decode_numbers(config: ConfigRecord, key: str, smallest: float) -> tuple[float, ...]:
-    """One value for each of `schema.NUMBERS`, from `smallest` to `LARGEST_NUMBER`."""
+    """Values from `smallest` to `LARGEST_NUMBER`; whether there is one for each number of the schema is not checked."""
     values: Any = config.get(key)
-    if not isinstance(values, list) or len(values) != len(NUMBERS):
-        raise ValueError(f"the server's {key} are invalid: {len(NUMBERS)} numbers are needed")
+    if not isinstance(values, list):
+        raise ValueError(f"the server's {key} are invalid: they are no list of numbers")
     if not all(is_number(value, smallest, LARGEST_NUMBER) for value in values):
         raise ValueError(f"the server's {key} are invalid: not all are numbers from {smallest:g} to {LARGEST_NUMBER:g}")
     return tuple(map(float, values))

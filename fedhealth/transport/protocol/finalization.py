@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
-from fedhealth.data.schema import FEATURE_NAMES
 from fedhealth.transport.protocol.fields import (
     ARRAYS,
     CONFIG,
@@ -87,7 +86,7 @@ DROPS = "auroc-drops"
 
 @dataclass(frozen=True)
 class ImportanceDrops:
-    """AUROC drop of each feature, in `schema.FEATURE_NAMES` order, over `num_examples` test patients."""
+    """AUROC drop of each feature, in the order of `Schema.features`, over `num_examples` test patients."""
 
     drops: tuple[float, ...]
     num_examples: int
@@ -109,8 +108,8 @@ def decode_importance(content: RecordDict) -> ImportanceDrops | None:
     num_examples, drops = record.get(NUM_EXAMPLES), record.get(DROPS)
     if len(record) != 2 or type(num_examples) is not int:
         raise ValueError(f"its importance must have exactly {DROPS} and an integer {NUM_EXAMPLES}")
-    if not isinstance(drops, list) or len(drops) != len(FEATURE_NAMES):
-        raise ValueError(f"its {DROPS} are not a list of {len(FEATURE_NAMES)} numbers")
+    if not isinstance(drops, list):
+        raise ValueError(f"its {DROPS} are no list of numbers")
     if not all(type(drop) is float and -1 <= drop <= 1 for drop in drops):
         raise ValueError("an AUROC drop is not a number from -1 to 1")
     return ImportanceDrops(tuple(drops), num_examples)

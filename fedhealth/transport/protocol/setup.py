@@ -12,7 +12,6 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from fedhealth.data.schema import NUMBERS
 from fedhealth.transport.protocol.fields import (
     ARRAYS,
     CONFIG,
@@ -54,7 +53,7 @@ def decode_welcome(content: RecordDict) -> dict[str, Any]:
 
 DESCRIBE = "query.describe"
 HOSPITAL, COUNTS = "hospital", "counts"
-NAME, SOURCE, SPLIT_HASH = "name", "source", "split-hash"
+NAME, SOURCE, SCHEMA, SPLIT_HASH = "name", "source", "schema", "split-hash"
 GOOD_HASH = re.compile(r"[0-9a-f]{8}-[0-9a-f]{32}")
 """Name of the key, and the hash."""
 TRAIN_PATIENTS, EPSILON = "train-patients", "epsilon"
@@ -73,6 +72,8 @@ class Description:
 
     name: str
     source: str
+    schema: str
+    """The fingerprint of its columns."""
     train_patients: int
     test_patients: int | None = None
     test_ill: int | None = None
@@ -87,7 +88,7 @@ def encode_description(description: Description) -> RecordDict:
     keys = (TRAIN_PATIENTS, *TEST_COUNTS, *VALIDATION_COUNTS, EPSILON)
     values = {key: getattr(description, key.replace("-", "_")) for key in keys}
     counts = MetricRecord({key: value for key, value in values.items() if value is not None})
-    who = {NAME: description.name, SOURCE: description.source}
+    who = {NAME: description.name, SOURCE: description.source, SCHEMA: description.schema}
     who |= {SPLIT_HASH: description.split_hash} if description.split_hash else {}
     return RecordDict({HOSPITAL: ConfigRecord(dict(who)), COUNTS: counts})
 
@@ -95,9 +96,11 @@ def encode_description(description: Description) -> RecordDict:
 def decode_description(content: RecordDict) -> Description:
     """The decoded description; raises a `ValueError` if its counts contradict each other."""
     who, counts = take_records(content, {HOSPITAL: ConfigRecord, COUNTS: MetricRecord})
-    names = [who.get(NAME), who.get(SOURCE)]
-    if {*who} - {SPLIT_HASH} != {NAME, SOURCE} or not is_list(names, str):
-        raise ValueError(f"it must send exactly the texts {NAME} and {SOURCE}, and {SPLIT_HASH} if it has one")
+    names = [who.get(NAME), who.get(SOURCE), who.get(SCHEMA)]
+    if {*who} - {SPLIT_HASH} != {NAME, SOURCE, SCHEMA} or not is_list(names, str):
+        raise ValueError(
+            f"it must send exactly the texts {NAME}, {SOURCE} and {SCHEMA}, and {SPLIT_HASH} if it has one"
+        )
     if EPSILON in counts:
         return Description(*names, **_decode_private_counts(counts))
     return replace(Description(*names, **_decode_counts(counts)), split_hash=_decode_split_hash(who))
@@ -141,7 +144,7 @@ MOMENTS, SUMS = "moments", "sums"
 
 @dataclass(frozen=True)
 class MomentSums:
-    """Per numeric feature, in `schema.NUMBERS` order: the number of training patients with a value, and a sum over them."""
+    """Per number, in the order of `Schema.numbers`: how many training patients have a value, and a sum over them."""
 
     counts: tuple[int, ...]
     sums: tuple[float, ...]
@@ -153,7 +156,7 @@ def encode_second_moments_request(means: tuple[float, ...]) -> RecordDict:
 
 
 def decode_second_moments_request(content: RecordDict) -> tuple[float, ...]:
-    """The federation's means, in `schema.NUMBERS` order."""
+    """The federation's means, in the order of `Schema.numbers`."""
     return decode_means(take_config(content))
 
 
@@ -163,12 +166,12 @@ def encode_moments(moments: MomentSums) -> RecordDict:
 
 
 def decode_moments(content: RecordDict) -> MomentSums:
-    """An integer of any size and a finite sum for each numeric feature."""
+    """As many integers of any size as finite sums."""
     (record,) = take_records(content, {MOMENTS: MetricRecord})
     counts, sums = record.get(COUNTS), record.get(SUMS)
     if len(record) != 2 or not is_list(counts, int) or not is_list(sums, float):
         raise ValueError(f"it must send exactly the lists {COUNTS} (integers) and {SUMS} (floats)")
-    if not len(counts) == len(sums) == len(NUMBERS):
+    if len(counts) != len(sums):
         raise ValueError("its sums have the wrong length")
     if not all(map(math.isfinite, sums)):
         raise ValueError("its sums are not finite")

@@ -62,7 +62,7 @@ class Server:
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
 
-    def check_server(*_: object, proxy: str | None, decline: Mapping[str, str | bytes]) -> Any:
+    def check_server(*_: object, proxy: str | None, decline: Mapping[str, str | bytes], **__: object) -> Any:
         server.proxies.add(proxy)
         found = server.found()
         server.declines.append(read_decline(decline, found.run_config))

@@ -7,6 +7,7 @@ import pytest
 from fedhealth.cli.service.state import StateFile, read_state
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
+from fedhealth.data.sources.heart import HEART
 from fedhealth.server.events import RunStarted
 
 
@@ -15,7 +16,7 @@ def test_the_state_follows_the_run_from_waiting_to_its_end(tmp_path: Path) -> No
     state = StateFile(folder)
     for step in (
         lambda: state.write("waiting"),
-        lambda: state.show(RunStarted(FederationSettings(rounds=9), (), "synthetic", done=4)),
+        lambda: state.show(RunStarted(FederationSettings(rounds=9), HEART, (), "synthetic", done=4)),
         lambda: state.write("failed", "too few hospitals"),
     ):
         step()

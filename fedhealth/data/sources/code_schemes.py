@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedhealth.data.cell_words import is_missing, is_word, parse_number
-from fedhealth.data.schema import FEATURES
-
-Cells = Mapping[str, Sequence[str]]
-"""Our column -> one text for each patient."""
+from fedhealth.data.outcome_check import Cells
+from fedhealth.data.sources.heart import COLUMNS, FEATURES
 
 UNKNOWN = -9
 """The mark of a missing value in every layout that comes from UCI's raw files."""
@@ -58,7 +56,7 @@ SCHEMES = (UCI, ZERO_BASED, ZERO_BASED_THAL_1, KAGGLE_303)
 
 def is_foreign(scheme: CodeScheme, name: str, text: str) -> bool:
     """Whether a cell of a coded column is no code of the scheme, no word and no mark of a missing value."""
-    if is_missing(text) or is_word(name, text):
+    if is_missing(text) or is_word(COLUMNS[name], text):
         return False
     value = parse_number(text)
     return value != UNKNOWN and value not in scheme.codes[name]
@@ -66,7 +64,7 @@ def is_foreign(scheme: CodeScheme, name: str, text: str) -> bool:
 
 def decode_cell(scheme: CodeScheme, name: str, text: str) -> str:
     """One cell of a coded column in UCI's codes; words, missing marks and foreign cells stay as they are."""
-    if name not in CODED or is_missing(text) or is_word(name, text):
+    if name not in CODED or is_missing(text) or is_word(COLUMNS[name], text):
         return text
     value = parse_number(text)
     return scheme.codes[name][int(value)] if value in scheme.codes[name] else text
@@ -93,7 +91,7 @@ def find_foreign(scheme: CodeScheme, cells: Cells) -> list[tuple[int, str]]:
 def possible_schemes(cells: Cells) -> list[CodeScheme]:
     """The schemes that explain every cell, one for each different result; a file with words is in UCI's codes."""
     distinct = {name: sorted(set(cells.get(name, ()))) for name in CODED}
-    with_words = any(is_word(name, text) for name in CODED for text in distinct[name])
+    with_words = any(is_word(COLUMNS[name], text) for name in CODED for text in distinct[name])
     fitting = [scheme for scheme in (SCHEMES[:1] if with_words else SCHEMES) if not find_foreign(scheme, distinct)]
     results = [decode_codes(scheme, distinct) for scheme in fitting]
     return [scheme for place, scheme in enumerate(fitting) if results[place] not in results[:place]]
