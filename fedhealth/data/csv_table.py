@@ -1,6 +1,5 @@
 """A CSV file -> its cells as text, column by column; what the cells mean is not judged here."""
 
-import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import DataError, UsageError
+from fedhealth.data.decimals import read_decimals
 from fedhealth.data.file_kinds import name_other_kind
 from fedhealth.data.layouts import (
+    any_column,
     describe_foreign_header,
     describe_missing_header,
     fewest_known,
@@ -20,11 +21,8 @@ from fedhealth.data.layouts import (
     own_column,
 )
 from fedhealth.data.patients import MINIMUM_PATIENTS
-from fedhealth.data.schema import Schema
+from fedhealth.data.schema import Column, Schema
 from fedhealth.data.separators import describe_single_column, split_records
-
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
-DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+", re.ASCII)
 
 Patients = list[tuple[int, list[str]]]
 """(row number, fields) of each patient."""
@@ -41,6 +39,8 @@ class Sheet:
     header: list[str]
     """The columns' names, stripped."""
     patients: Patients
+    notes: tuple[str, ...] = ()
+    """What was converted on the way, one line for each kind."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Table:
     """Names of the columns that are none of ours."""
     short_rows: int
     """Rows with fewer fields than the header, as some spreadsheets write them when the last cells are empty."""
+    notes: tuple[str, ...] = ()
+    """What was converted on the way, one line for each kind."""
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """The columns of a large file that `large_csv.py` has read as numbers, NaN = missing; they are not in `cells`."""
 
@@ -85,10 +87,10 @@ def parse_table(content: bytes, path: Path, schema: Schema, labelled: bool = Tru
     Patients to learn from are `labelled` and at least `MINIMUM_PATIENTS`; for a prediction one is enough, and no label
     is required or read.
     """
-    return parse_sheet(schema, read_sheet(content, path, schema), path, labelled)
+    return parse_sheet(read_sheet(content, path, schema), path, schema, labelled)
 
 
-def parse_sheet(schema: Schema, sheet: Sheet, path: Path, labelled: bool) -> Table:
+def parse_sheet(sheet: Sheet, path: Path, schema: Schema, labelled: bool = True) -> Table:
     """`parse_table` of a file that is a sheet already."""
     header = [own_column(schema, name) for name in sheet.header]
     check_header(schema, sheet.header, header, path, labelled)
@@ -99,13 +101,26 @@ def parse_sheet(schema: Schema, sheet: Sheet, path: Path, labelled: bool) -> Tab
 
 
 def read_sheet(content: bytes, path: Path, schema: Schema) -> Sheet:
-    """Bytes of a CSV in any layout -> header and patients.
+    """Bytes of a CSV in any layout -> header and patients, with decimal points in the columns of the schema.
 
     Raises
     ------
     DataError
         The file is of another kind, empty, without a header line, or not separated in one way.
     """
+    sheet = split_sheet(content, path, schema)
+    patients, notes = read_decimals(sheet.patients, find_known(schema, sheet.header), "auto", path)
+    return Sheet(sheet.header, patients, tuple(notes))
+
+
+def find_known(schema: Schema, header: list[str]) -> dict[int, Column]:
+    """Position -> the feature or outcome that has the name there in any layout."""
+    names = ((place, any_column(schema, text)) for place, text in enumerate(header))
+    return {place: schema.columns[name] for place, name in names if name in schema.columns}
+
+
+def split_sheet(content: bytes, path: Path, schema: Schema) -> Sheet:
+    """The same with every cell as it is in the file."""
     if kind := name_other_kind(content):
         raise DataError([f"{path}: {kind}"])
     records = split_records(decode_text(content, path), path, schema)
@@ -115,9 +130,14 @@ def read_sheet(content: bytes, path: Path, schema: Schema) -> Sheet:
     header = [name.strip() for name in filled[0][1]]
     if len(header) == 1:
         raise DataError([f"{path}: {describe_single_column(schema, header[0])}"])
+    check_is_header(schema, header, path)
+    return Sheet(header, filled[1:])
+
+
+def check_is_header(schema: Schema, header: list[str], path: Path) -> None:
+    """Refuse a first row that holds values."""
     if len(find_columns(schema, header)) < fewest_known(schema) and looks_like_values(header):
         raise DataError([f"{path}: {describe_missing_header(schema, header)}"])
-    return Sheet(header, filled[1:])
 
 
 def decode_text(content: bytes, path: Path) -> str:
@@ -136,27 +156,16 @@ def take_table(sheet: Sheet, positions: Mapping[str, int], ignored: list[str]) -
     """The named columns of a sheet, each at its position."""
     return Table(
         rows=[row for row, _ in sheet.patients],
-        cells=read_decimals({name: take_column(sheet.patients, place) for name, place in positions.items()}),
+        cells={name: take_column(sheet.patients, place) for name, place in positions.items()},
         ignored=ignored,
         short_rows=sum(len(record) < len(sheet.header) for _, record in sheet.patients),
+        notes=sheet.notes,
     )
 
 
 def take_column(patients: Patients, position: int) -> list[str]:
     """The stripped cells of one column; a row that ends before it has an empty one."""
     return [record[position].strip() if position < len(record) else "" for _, record in patients]
-
-
-def read_decimals(cells: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The cells with decimal points, if the file has decimal commas only; a file with both stays as it is."""
-    distinct = {text for texts in cells.values() for text in texts}
-    with_commas = {text for text in distinct if DECIMAL_COMMA.fullmatch(text)}
-    if not with_commas or any(DECIMAL_POINT.fullmatch(text) for text in distinct):
-        return cells
-    return {
-        name: [text.replace(",", ".") if text in with_commas else text for text in texts]
-        for name, texts in cells.items()
-    }
 
 
 def check_header(schema: Schema, names: list[str], header: list[str], path: Path, labelled: bool) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from fedhealth.common.errors import DataError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.cell_words import NUMBER, OTHER_MARKS, parse_cell, parse_number
-from fedhealth.data.csv_table import DECIMAL_COMMA, Table, Texts
+from fedhealth.data.csv_table import Table, Texts
+from fedhealth.data.decimals import DECIMAL_COMMA
 from fedhealth.data.outcome_check import find_label_fault, graded_pair
 from fedhealth.data.schema import Column, Schema
 from fedhealth.data.scheme_check import find_scheme_fault
@@ -82,14 +83,16 @@ def parse_texts(column: Column, texts: Texts) -> NDArray[np.float64]:
 
 
 def find_other_marks(schema: Schema, table: Table) -> list[str]:
-    """One warning for each mark of a missing value that data/README.md does not name, such as NULL."""
-    names = schema.columns
-    texts = [(text, name) for name in names for text in table.cells.get(name, ()) if text.lower() in OTHER_MARKS]
-    marks = {text: [name for mark, name in texts if mark == text] for text in dict.fromkeys(mark for mark, _ in texts)}
-    return [
-        f'"{mark}" is read as missing (in {len(names)} cell{"s" * (len(names) > 1)} of {", ".join(dict.fromkeys(names))})'
-        for mark, names in marks.items()
+    """One warning about all marks of a missing value that data/README.md does not name, such as NULL."""
+    found = [
+        (text, name) for name in schema.columns for text in table.cells.get(name, ()) if text.lower() in OTHER_MARKS
     ]
+    if not found:
+        return []
+    marks = list(dict.fromkeys(f'"{mark}"' for mark, _ in found))
+    names = dict.fromkeys(name for _, name in found)
+    verb, plural = ("are" if len(marks) > 1 else "is"), "s" * (len(found) > 1)
+    return [f"{', '.join(marks)} {verb} read as missing (in {len(found)} cell{plural} of {', '.join(names)})"]
 
 
 def replace_missing_marks(schema: Schema, values: pd.DataFrame) -> list[str]:

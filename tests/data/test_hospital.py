@@ -614,11 +614,7 @@ def test_other_marks_of_a_missing_value_are_read_and_counted(write: Write) -> No
     patients[5] |= {"chol": "NULL", "oldpeak": "#N/A", "thal": "-"}
     hospital = load_hospital(write(to_csv(patients)))
     assert hospital.warnings == (
-        '"NULL" is read as missing (in 2 cells of chol)',
-        '"#N/A" is read as missing (in 1 cell of oldpeak)',
-        '"None" is read as missing (in 1 cell of ca)',
-        '"." is read as missing (in 1 cell of thal)',
-        '"-" is read as missing (in 1 cell of thal)',
+        '"NULL", "#N/A", "None", ".", "-" are read as missing (in 6 cells of chol, oldpeak, ca, thal)',
     )
     assert np.isnan(hospital.patients.features).sum() == 6
 
