@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -13,12 +13,12 @@ from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.cell_words import is_missing
 from fedhealth.data.schema import YES_NO, Column, Kind, Schema, plain_name, plain_words
-from fedhealth.data.toml_lines import find_line
+from fedhealth.data.toml_lines import Fault, convert_table, data_error
 
-T = TypeVar("T")
 MOST_COLUMNS = 10_000
 MOST_CHARACTERS = 100
 """Of a column's name."""
+PAGE = "docs/schemas.md"
 COLUMNS = ("column", "outcome")
 """The two kinds of tables in the file."""
 
@@ -53,10 +53,6 @@ class ColumnTable(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     other_units: dict[str, float] = {}
     subgroups: bool | list[float] = False
     positive: list[int] = []
-
-
-Fault = tuple[tuple[str | int, ...], str]
-"""(path to the key in the file, line about it)."""
 
 
 def heart_disease() -> Schema:
@@ -96,14 +92,14 @@ def parse_schema(text: str, name: str) -> Schema:
             [f"{name}: is not TOML ({printable(str(error), 100)}); docs/schemas.md has an example"]
         ) from None
     faults: list[Fault] = []
-    table = _convert(content, SchemaTable, (), faults)
+    table = convert_table(content, SchemaTable, (), faults, PAGE)
     if table is None:
-        raise _data_error(name, text, faults)
+        raise data_error(name, text, faults)
     columns = {kind: _columns(content[kind], kind, table.missing_marks, faults) for kind in COLUMNS}
     if not faults:
         faults += find_clashes(table, columns)
     if faults:
-        raise _data_error(name, text, faults)
+        raise data_error(name, text, faults)
     return Schema(
         title=table.title.strip(),
         source=" ".join(table.source.split()),
@@ -115,39 +111,12 @@ def parse_schema(text: str, name: str) -> Schema:
     )
 
 
-def _data_error(name: str, text: str, faults: list[Fault]) -> DataError:
-    """The faults in the order of the file's lines."""
-    lines = sorted((find_line(text, path), fault) for path, fault in faults)
-    return DataError([f"{name}: line {line}: {fault}" for line, fault in lines])
-
-
-def _convert(content: Any, kind: type[T], path: tuple[str | int, ...], faults: list[Fault]) -> T | None:
-    """The record of a TOML table; None, and a fault, if it is none."""
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        key = where.strip("`").lstrip(".").partition(".")[0].partition("[")[0]
-        unknown = key or next((key for key in content if f"unknown field `{key}`" in what), "")
-        faults.append(((*path, unknown) if unknown else path, f"{_plain_fault(what, key)}; see docs/schemas.md"))
-        return None
-
-
-def _plain_fault(what: str, key: str) -> str:
-    """Msgspec's message in our words."""
-    what = what.replace("Object contains unknown field", "unknown key").replace(
-        "Object missing required field", "lacks"
-    )
-    what = what.replace("`", '"')
-    return f"{key}: {what[0].lower()}{what[1:]}" if key else what
-
-
 def _columns(tables: list[dict[str, Any]], kind: str, marks: list[float], faults: list[Fault]) -> list[Column]:
     """The columns of one kind; the faults of each are appended."""
     columns = []
     for place, content in enumerate(tables):
         path = (kind, place)
-        table = _convert(content, ColumnTable, path, faults)
+        table = convert_table(content, ColumnTable, path, faults, PAGE)
         if table is not None:
             found = [((*path, key), f"{printable(table.name, 40)}: {line}") for key, line in find_faults(table, kind)]
             faults += found
