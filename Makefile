@@ -41,7 +41,7 @@ $(VENV)/.installed: requirements.txt requirements-server.txt
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-export.txt requirements-track.txt requirements-metrics.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-export.txt requirements-formats.txt requirements-track.txt requirements-metrics.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	touch $@
 

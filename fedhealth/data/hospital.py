@@ -1,4 +1,4 @@
-"""A CSV file -> `Hospital`: its patients, its name, the source of its rows, and warnings."""
+"""A file -> `Hospital`: its patients, its name, the source of its rows, and warnings."""
 
 import contextlib
 import hashlib
@@ -12,9 +12,10 @@ import pandas as pd
 
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
-from fedhealth.data.csv_table import Table, parse_table, read_file
+from fedhealth.data.csv_table import Table, parse_sheet, read_file
 from fedhealth.data.large_csv import read_large_table
 from fedhealth.data.patients import FEWEST_TO_TEST, SYNTHETIC_PREFIX, USUAL_SHARE, Patients, fits_usual_split
+from fedhealth.data.readers.read_any import AS_IT_IS, ReadOptions, read_any
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.data.validation import labels_of, validate_table
@@ -29,7 +30,7 @@ REPEATED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Hospital:
-    """One hospital and the patients of its CSV."""
+    """One hospital and the patients of its file."""
 
     name: str
     name_in_file: str
@@ -43,8 +44,10 @@ class Hospital:
     """One line each."""
 
 
-def load_hospital(path: Path, name: str | None = None, schema: Schema | None = None) -> Hospital:
-    """Read and check a hospital's CSV.
+def load_hospital(
+    path: Path, name: str | None = None, schema: Schema | None = None, options: ReadOptions = AS_IT_IS
+) -> Hospital:
+    """Read and check a hospital's file, in any of the formats of `read_any`.
 
     `name` is the hospital's; without it the file's hospital column if that names a single one, else the file's name. Without
     `schema` the columns are those of the heart disease data.
@@ -52,19 +55,21 @@ def load_hospital(path: Path, name: str | None = None, schema: Schema | None = N
     Raises
     ------
     UsageError
-        The name is empty, longer than 100 characters or not printable; the file cannot be read.
+        The name is empty, longer than 100 characters or not printable; the file cannot be read, or not with these options.
     DataError
-        The file is no CSV with the schema's columns, or has values that the schema refuses: one line for each.
+        The file is no table with the schema's columns, or has values that the schema refuses: one line for each.
     """
     if name is not None:
         name = check_name(name, f'--name is "{printable(name, 40)}"')
-    return parse_hospital(read_file(path), path, name, schema)
+    return parse_hospital(read_file(path), path, name, schema, options)
 
 
-def parse_hospital(content: bytes, path: Path, name: str | None = None, schema: Schema | None = None) -> Hospital:
-    """The hospital of a CSV's content; `path` is where it came from, for messages. Errors as in `load_hospital`."""
+def parse_hospital(
+    content: bytes, path: Path, name: str | None = None, schema: Schema | None = None, options: ReadOptions = AS_IT_IS
+) -> Hospital:
+    """The hospital of a file's content; `path` is where it came from, for messages. Errors as in `load_hospital`."""
     schema = schema or heart_disease()
-    table, values, warnings = read_checked(content, path, schema)
+    table, values, warnings = read_checked(content, path, schema, options)
     record = read_dataset_record(path, content)
     name_in_file = find_name(schema, table, path, record)
     if name is None:
@@ -83,13 +88,15 @@ def parse_hospital(content: bytes, path: Path, name: str | None = None, schema: 
     )
 
 
-def read_checked(content: bytes, path: Path, schema: Schema) -> tuple[Table, pd.DataFrame, list[str]]:
-    """The table of a CSV, its values and its warnings; errors as in `load_hospital`."""
-    large = read_large_table(content, path, schema)
+def read_checked(
+    content: bytes, path: Path, schema: Schema, options: ReadOptions = AS_IT_IS
+) -> tuple[Table, pd.DataFrame, list[str]]:
+    """The table of a file, its values and its warnings; errors as in `load_hospital`."""
+    large = read_large_table(content, path, schema) if options == AS_IT_IS else None
     if large is not None:
         with contextlib.suppress(DataError):
             return large, *validate_table(schema, large, path)
-    table = parse_table(content, path, schema)
+    table = parse_sheet(read_any(content, path, schema, options), path, schema)
     return table, *validate_table(schema, table, path)
 
 
@@ -146,7 +153,7 @@ def read_dataset_record(path: Path, content: bytes) -> dict[str, Any]:
 
 def find_table_warnings(table: Table, several: int = 0) -> list[str]:
     """Warnings about the columns and rows of the table; `several` is the number from `count_named`."""
-    warnings = []
+    warnings = [*table.notes]
     if several:
         warnings.append(f"the rows name {several} hospitals; each should join with a file of its own")
     if table.ignored:

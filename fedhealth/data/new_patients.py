@@ -1,4 +1,4 @@
-"""Patients without a diagnosis, or whose diagnosis is not read: a CSV or flags -> checked features."""
+"""Patients without a diagnosis, or whose diagnosis is not read: a file or flags -> checked features."""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.cell_words import code_of
-from fedhealth.data.csv_table import Sheet, Table, parse_sheet, read_sheet, take_column
+from fedhealth.data.csv_table import Sheet, Table, parse_sheet, take_column
 from fedhealth.data.hospital import find_table_warnings
+from fedhealth.data.readers.read_any import AS_IT_IS, ReadOptions, read_any
 from fedhealth.data.schema import Schema
 from fedhealth.data.validation import validate_table
 
@@ -34,8 +35,10 @@ class NewPatients:
     """Each patient's cell in the ID column; empty without one."""
 
 
-def read_new_patients(content: bytes, path: Path, schema: Schema, id_column: str | None = None) -> NewPatients:
-    """The patients of a CSV: checked like a hospital's, but labels are not read and one patient is enough.
+def read_new_patients(
+    content: bytes, path: Path, schema: Schema, id_column: str | None = None, options: ReadOptions = AS_IT_IS
+) -> NewPatients:
+    """The patients of a file: checked like a hospital's, but labels are not read and one patient is enough.
 
     The cells of `id_column` are taken as they are.
 
@@ -44,10 +47,10 @@ def read_new_patients(content: bytes, path: Path, schema: Schema, id_column: str
     UsageError
         The header does not have `id_column` exactly once.
     DataError
-        The file is no CSV with the features, or has values that the schema refuses: one line for each.
+        The file is no table with the features, or has values that the schema refuses: one line for each.
     """
-    sheet = read_sheet(content, path, schema)
-    table = parse_sheet(schema, sheet, path, labelled=False)
+    sheet = read_any(content, path, schema, options)
+    table = parse_sheet(sheet, path, schema, labelled=False)
     if id_column is None:
         return _validate(schema, table, path)
     ids = _take_ids(sheet, id_column, path)

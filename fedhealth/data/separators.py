@@ -18,6 +18,7 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 DECLARATION = re.compile(r'[ \t]*"?sep=(.)"?[,;|\t ]*\r?\n', re.IGNORECASE)
 """The line that tells Excel the separator; Excel does not count it as a row."""
 VALUE = re.compile(r"\d+(?:\.\d+)?")
+DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?", re.ASCII)
 
 
 def split_records(text: str, path: Path, schema: Schema) -> list[list[str]]:
@@ -95,7 +96,12 @@ def describe_single_column(schema: Schema, header: str) -> str:
 
 
 def holds_several_values(text: str) -> bool:
-    """Whether a cell may be a whole row, which must not be printed: it holds a separator or more than two numbers."""
+    """Whether a cell may be a whole row, which must not be printed: it holds a separator or more than two numbers.
+
+    A date is one value.
+    """
+    if DATE.fullmatch(text):
+        return False
     return any(separator in text for separator in ";\t|") or len(VALUE.findall(text)) > 2
 
 

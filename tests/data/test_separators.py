@@ -79,7 +79,13 @@ def test_fourteen_values_separated_by_blanks_get_the_header_of_uci() -> None:
     assert "if the columns are in the schema's order" in line
 
 
-@pytest.mark.parametrize(("text", "several"), [("1,5", False), ("high", False), ("63;1", True), ("63 1 4", True)])
+@pytest.mark.parametrize(
+    ("text", "several"),
+    [
+        *[("1,5", False), ("high", False), ("63;1", True), ("63 1 4", True)],
+        *[("2026-02-05", False), ("2026-02-05T10:30:00", False), ("2026-02-05 and 63", True)],
+    ],
+)
 def test_a_cell_that_may_be_a_whole_row_is_known(text: str, several: bool) -> None:
     assert holds_several_values(text) is several
     assert show_cell(text) == ("several values" if several else text)
