@@ -22,6 +22,7 @@ from fedhealth.common.errors import FedHealthError, RunError, UsageError
 from fedhealth.common.reminders import Reminder
 from fedhealth.common.runtime_env import silenced_stderr
 from fedhealth.config.scripts import ClientSettings
+from fedhealth.data.readers.read_any import load_options
 from fedhealth.data.schema_file import load_schema
 from fedhealth.reporting.console.hospital import client_line, outcome_lines
 from fedhealth.transport.grpc.client import join
@@ -67,7 +68,9 @@ class ClientSession:
             warn(f"the privacy loss of earlier runs no longer counts (--reset-budget); their ledger is now {aside}")
         limits = HospitalLimits(settings.min_count, settings.max_epsilon, settings.share_verdict)
         schema = load_schema(settings.schema)
-        session = cls(settings, HospitalData.from_csv(settings.file, Trainers(), name, limits, schema), identity)
+        options = load_options(schema, settings.sheet, settings.decimal, settings.mapping)
+        hospital = HospitalData.from_csv(settings.file, Trainers(), name, limits, schema=schema, options=options)
+        session = cls(settings, hospital, identity)
         session.introduce()
         return session
 

@@ -17,6 +17,7 @@ from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
+from fedhealth.data.readers.read_any import AS_IT_IS, ReadOptions
 from fedhealth.data.schema import Schema
 
 KEPT_PARTICIPATIONS = 4
@@ -62,10 +63,12 @@ class HospitalData:
         trainers: Trainers,
         name: str | None = None,
         limits: HospitalLimits = USUAL_LIMITS,
+        *,
         schema: Schema | None = None,
+        options: ReadOptions = AS_IT_IS,
     ) -> "HospitalData":
         """The hospital of a CSV, with its ledger and key beside the file; raises what `load_hospital` raises."""
-        hospital = load_hospital(path, name, schema)
+        hospital = load_hospital(path, name, schema, options)
         return cls(hospital, trainers, limits, ledger=ledger_path(path), key_folder=path.parent)
 
     def participation(self, run_config: Mapping[str, Any]) -> Participation:

@@ -62,7 +62,7 @@ class NodeApp(ClientApp):
         logging.getLogger("flwr").info("%s", describe_node_config(node_config, limits))
         path, shown = Path(str(node_config["data"])), None if name is None else str(name)
         schema = load_schema(Path(str(node_config["schema"])) if "schema" in node_config else None)
-        return make_client_app(HospitalData.from_csv(path, self._trainers, shown, limits, schema))
+        return make_client_app(HospitalData.from_csv(path, self._trainers, shown, limits, schema=schema))
 
     def _source_of(self, run_config: Mapping[str, Any]) -> VirtualSource:
         """The source of a simulation's patients; raises a `RunError` if the run config is invalid."""

@@ -25,6 +25,7 @@ from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.preprocessing import local_standardisation
+from fedhealth.data.readers.read_any import load_options
 from fedhealth.data.schema_file import load_schema
 from fedhealth.transport.grpc.preflight import ServerCheck, check_server, own_facts
 from fedhealth.transport.grpc.retry import ServerLostError
@@ -100,7 +101,9 @@ class Preflight:
                 yield Finding(check, str(error), passed=False)
 
     def _read_file(self) -> str:
-        self.hospital = load_hospital(self.settings.data, schema=self.schema)
+        settings = self.settings
+        options = load_options(self.schema, settings.sheet, settings.decimal, settings.mapping)
+        self.hospital = load_hospital(settings.data, schema=self.schema, options=options)
         self._warnings += self.hospital.warnings
         ill = int(self.hospital.patients.labels.sum())
         return (

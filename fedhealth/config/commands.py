@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedhealth.common.errors import UsageError
 from fedhealth.config.checks import check_proxy, parse_server, require
+from fedhealth.config.scripts import Decimal
 
 LONGEST_COMMON_NAME = 64
 """Letters that a certificate has for a name (RFC 5280, ub-common-name)."""
@@ -95,9 +96,15 @@ class DoctorSettings:
     server: str = "127.0.0.1:8080"
     """HOST:PORT of the server."""
     data: Path = Path()
-    """The hospital's CSV."""
+    """The hospital's table, as for client.py."""
     schema: Path | None = None
     """The file (TOML) that defines the columns and the outcome (default: heart disease; docs/schemas.md)."""
+    sheet: str | None = None
+    """The sheet of an Excel workbook (default: the only one that has cells)."""
+    decimal: Decimal = "auto"
+    """Whether the numbers of a file have decimal commas or points, if the file leaves it open (docs/own-files.md)."""
+    mapping: Path | None = None
+    """A file (TOML) of what this hospital names, measures or codes differently; it stays here (docs/own-files.md)."""
     tls: Path | None = None
     """This hospital's folder of certificates."""
     proxy: str | None = None

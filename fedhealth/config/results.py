@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedhealth.config.checks import require
+from fedhealth.config.scripts import Decimal
 
 TableFormat = Literal["csv", "json"]
 EXPORTS = (".keras", ".onnx", ".tflite")
@@ -31,6 +32,12 @@ class PredictSettings:
     """Move the risks to these patients' own share of ill ones, estimated without any label: for a hospital that is new."""
     id_column: str | None = None
     """A column of the CSV, such as a patient number, that becomes the first column of the output."""
+    sheet: str | None = None
+    """The sheet of an Excel workbook (default: the only one that has cells)."""
+    decimal: Decimal = "auto"
+    """Whether the numbers of a file have decimal commas or points, if the file leaves it open (docs/own-files.md)."""
+    mapping: Path | None = None
+    """A file (TOML) of what this hospital names, measures or codes differently; it stays here (docs/own-files.md)."""
 
     def __post_init__(self) -> None:
         """Check that there is one source of patients; a wrong one is a `UsageError`."""

@@ -16,6 +16,7 @@ LogFormat = Literal["text", "json"]
 Track = Literal["none", "tensorboard", "mlflow"]
 Codes = Literal["auto", "uci", "zero-based", "kaggle-303"]
 Label1 = Literal["auto", "ill", "healthy"]
+Decimal = Literal["auto", "comma", "point"]
 Split = Literal["natural", "iid", "label-skew", "quantity-skew", "feature-skew"]
 
 
@@ -90,9 +91,15 @@ class ClientSettings:
     """
 
     file: Path
-    """The hospital's CSV (columns: see data/README.md)."""
+    """The hospital's table: CSV, Excel, Parquet, SPSS, Stata or SAS (columns: data/README.md; docs/own-files.md)."""
     schema: Path | None = None
     """The file (TOML) that defines the columns and the outcome (default: heart disease; docs/schemas.md)."""
+    sheet: str | None = None
+    """The sheet of an Excel workbook (default: the only one that has cells)."""
+    decimal: Decimal = "auto"
+    """Whether the numbers of a file have decimal commas or points, if the file leaves it open (docs/own-files.md)."""
+    mapping: Path | None = None
+    """A file (TOML) of what this hospital names, measures or codes differently; it stays here (docs/own-files.md)."""
     server: str = "127.0.0.1:8080"
     """HOST:PORT of the server."""
     name: str | None = None

@@ -16,7 +16,18 @@ from fedhealth.data.readers.read_any import AS_IT_IS, ReadOptions, read_any
 from fedhealth.data.schema import Schema
 from fedhealth.data.validation import validate_table
 
-OTHER_FLAGS = ("help", "run", "patients", "out", "format", "adapt-prevalence", "id-column")
+OTHER_FLAGS = (
+    "help",
+    "run",
+    "patients",
+    "out",
+    "format",
+    "adapt-prevalence",
+    "id-column",
+    "sheet",
+    "decimal",
+    "mapping",
+)
 """The flags of `python -m fedhealth predict` that describe no patient."""
 FLAGS = Path("flags")
 """Stands for the path of a patient who is given by flags."""

@@ -132,7 +132,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
-    free |= {"codes", "label_1", "schema"}
+    free |= {"codes", "label_1", "schema", "sheet", "decimal", "mapping"}
     free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose", "reset_budget", "subgroups", "track"}
     free |= {
         "calibrate",

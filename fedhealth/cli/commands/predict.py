@@ -56,10 +56,12 @@ def read_patients(settings: PredictSettings, schema: "Schema") -> "NewPatients":
     """The patients of the file, of standard input or of the flags."""
     from fedhealth.data.csv_table import read_file
     from fedhealth.data.new_patients import read_new_patient, read_new_patients
+    from fedhealth.data.readers.read_any import load_options
 
     if not settings.patients:
         return read_new_patient(settings.patient(), schema)
     (path,) = settings.patients
+    options = load_options(schema, settings.sheet, settings.decimal, settings.mapping)
     if str(path) == "-":
-        return read_new_patients(sys.stdin.buffer.read(), Path("standard input"), schema, settings.id_column)
-    return read_new_patients(read_file(path), path, schema, settings.id_column)
+        return read_new_patients(sys.stdin.buffer.read(), Path("standard input"), schema, settings.id_column, options)
+    return read_new_patients(read_file(path), path, schema, settings.id_column, options)

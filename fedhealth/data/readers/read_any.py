@@ -12,6 +12,7 @@ from fedhealth.data.decimals import Decimal, read_decimals
 from fedhealth.data.file_kinds import Format, describe_wrong_ending, find_format, name_other_kind
 from fedhealth.data.layouts import fewest_known, find_columns
 from fedhealth.data.mapping import FileMapping, apply_mapping, find_mapped
+from fedhealth.data.mapping_file import load_mapping
 from fedhealth.data.readers.excel import read_excel
 from fedhealth.data.readers.parquet import read_parquet
 from fedhealth.data.readers.raw_sheet import RawSheet
@@ -32,6 +33,11 @@ class ReadOptions:
 
 
 AS_IT_IS = ReadOptions()
+
+
+def load_options(schema: Schema, sheet: str | None, decimal: Decimal, mapping: Path | None) -> ReadOptions:
+    """The options of these flags; errors as in `load_mapping`."""
+    return ReadOptions(sheet, decimal, load_mapping(mapping, schema) if mapping else None)
 
 
 def read_any(content: bytes, path: Path, schema: Schema, options: ReadOptions = AS_IT_IS) -> Sheet:
