@@ -11,6 +11,10 @@ LEAST_COUNT = 5
 """Sums over fewer patients are not sent, unless the hospital sets another limit."""
 NODE_KEYS = (
     "data",
+    "schema",
+    "sheet",
+    "decimal",
+    "mapping",
     "name",
     "min-count",
     "max-epsilon",
@@ -74,9 +78,10 @@ def require_known(key: str) -> None:
 
 def describe_node_config(node_config: Mapping[str, Any], limits: HospitalLimits) -> str:
     """The parsed node config of a SuperNode, as one line for its log."""
-    name = node_config.get("name", "as in the file")
+    name, schema = node_config.get("name", "as in the file"), node_config.get("schema", "heart disease")
     limit = "none, so no limit" if limits.max_epsilon is None else f"{limits.max_epsilon:g}"
     return (
-        f"node config: file {node_config['data']}, name {name}, min-count {limits.min_count}, max-epsilon {limit}, "
+        f"node config: file {node_config['data']}, schema {schema}, name {name}, min-count {limits.min_count}, "
+        f"max-epsilon {limit}, "
         f"share-verdict {str(limits.share_comparisons).lower()}"
     )

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -19,6 +19,9 @@ from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
+from fedhealth.data.decimals import Decimal
+from fedhealth.data.readers.read_any import ReadOptions, load_options
+from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import load_schema
 
 KEPT_SOURCES = 4
@@ -29,9 +32,9 @@ Key = tuple[Any, ...]
 class NodeApp(ClientApp):
     """Replies for the node that Flower names; builds its hospital at the first message and caches recent hospitals.
 
-    A SuperNode's node config has `data`, the path of a CSV, and may have `schema` (the path of its schema file), `name`,
-    `min-count`, `max-epsilon`, `require-dp` and `share-verdict`; a node of a simulation has `partition-id`. Any other key is
-    refused.
+    A SuperNode's node config has `data`, the path of a CSV, and may have `schema` (the path of its schema file), `sheet`,
+    `decimal`, `mapping`, `name`, `min-count`, `max-epsilon`, `require-dp` and `share-verdict`; a node of a simulation has
+    `partition-id`. Any other key is refused.
     """
 
     def __init__(self) -> None:
@@ -61,8 +64,10 @@ class NodeApp(ClientApp):
         limits, name = read_limits(node_config), node_config.get("name")
         logging.getLogger("flwr").info("%s", describe_node_config(node_config, limits))
         path, shown = Path(str(node_config["data"])), None if name is None else str(name)
-        schema = load_schema(Path(str(node_config["schema"])) if "schema" in node_config else None)
-        return make_client_app(HospitalData.from_csv(path, self._trainers, shown, limits, schema=schema))
+        schema, options = read_file_options(node_config)
+        return make_client_app(
+            HospitalData.from_csv(path, self._trainers, shown, limits, schema=schema, options=options)
+        )
 
     def _source_of(self, run_config: Mapping[str, Any]) -> VirtualSource:
         """The source of a simulation's patients; raises a `RunError` if the run config is invalid."""
@@ -72,6 +77,18 @@ class NodeApp(ClientApp):
         except UsageError as error:
             raise RunError(f"the server's settings are invalid: {error}") from None
         return self._sources.get((engine, seed), partial(VirtualSource, engine, seed, self._trainers))
+
+
+def read_file_options(node_config: Mapping[str, Any]) -> tuple[Schema, ReadOptions]:
+    """The schema of a node's file and how it is read: the keys are the flags of client.py."""
+    given = {key: str(node_config[key]) for key in ("schema", "sheet", "decimal", "mapping") if key in node_config}
+    schema_file, mapping = (Path(given[key]) if key in given else None for key in ("schema", "mapping"))
+    decimals: dict[str, Decimal] = {each: each for each in get_args(Decimal)}
+    decimal = decimals.get(given.get("decimal", "auto"))
+    if decimal is None:
+        raise UsageError(f"decimal is {given['decimal']} in the node config; give {', '.join(decimals)}")
+    schema = load_schema(schema_file)
+    return schema, load_options(schema, given.get("sheet"), decimal, mapping)
 
 
 app = NodeApp()

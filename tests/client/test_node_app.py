@@ -45,6 +45,21 @@ def test_a_supernode_is_the_hospital_of_the_csv_in_its_node_config(tmp_path: Pat
     assert labels(ask(NodeApp(), {"data": str(path), "min-count": 23})) == {"healthy": 0, "ill": 0}
 
 
+def test_a_supernode_reads_its_file_by_the_schema_and_the_mapping_of_its_node_config(tmp_path: Path) -> None:
+    path, schema, mapping = (tmp_path / name for name in ("table.csv", "ward.toml", "map.toml"))
+    schema.write_text(
+        'title = "a test"\nsource = "a test"\n[[column]]\nname = "age"\nmeaning = "age"\nkind = "number"\nrange = [0, 120]\n'
+        '[[outcome]]\nname = "dead"\nmeaning = "dead"\nkind = "yes/no"\npositive = [1]\n'
+    )
+    mapping.write_text('[[column]]\nname = "dead"\nin-file = "exitus"\n')
+    rows = [f"{40 + place};{'yes' if place % 2 else 'no'}" for place in range(60)]
+    path.write_text("\n".join(["age;exitus", *rows]))
+    files = {"data": str(path), "schema": str(schema), "mapping": str(mapping)}
+    assert labels(ask(NodeApp(), files)) == {"healthy": 22, "ill": 22}
+    assert ask(NodeApp(), {"data": str(path)}).has_error()
+    assert ask(NodeApp(), {**files, "decimal": "dot"}).has_error()
+
+
 def test_a_hospital_is_read_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     original = hospital_data.load_hospital
@@ -123,7 +138,8 @@ def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path, caplog: pytest.Log
         ({"min-counts": 9}, "min-counts is not a key of a node config; did you mean min-count?"),
         (
             {"budget": 3.0},
-            "budget is not a key of a node config; known are data, name, min-count, max-epsilon, require-dp, share-verdict, "
+            "budget is not a key of a node config; known are data, schema, sheet, decimal, mapping, name, "
+            "min-count, max-epsilon, require-dp, share-verdict, "
             "partition-id, num-partitions",
         ),
         (
@@ -165,10 +181,13 @@ def log() -> Iterator[list[str]]:
 @pytest.mark.parametrize(
     ("limits", "understood"),
     [
-        ({}, "name as in the file, min-count 5, max-epsilon none, so no limit, share-verdict false"),
+        (
+            {},
+            "schema heart disease, name as in the file, min-count 5, max-epsilon none, so no limit, share-verdict false",
+        ),
         (
             {"name": "lakeside", "min-count": 9, "max-epsilon": 4, "require-dp": True, "share-verdict": True},
-            "name lakeside, min-count 9, max-epsilon 4, share-verdict true",
+            "schema heart disease, name lakeside, min-count 9, max-epsilon 4, share-verdict true",
         ),
     ],
 )
