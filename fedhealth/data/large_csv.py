@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fedhealth.common.errors import DataError
 from fedhealth.data.csv_table import Table, check_header
+from fedhealth.data.decimals import reaches_thousands, read_as
 from fedhealth.data.file_kinds import name_other_kind
 from fedhealth.data.layouts import own_column
 from fedhealth.data.schema import Schema
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGE = 1_000_000
 """Bytes from which on Arrow is worth a second way of reading."""
+HEAD = 2_000_000
+"""Bytes at the beginning of the file in which decimal points must show that they are."""
 MISSING = ["", "?", "NA", "na", "NaN", "nan"]
 """Marks of a missing value that need no warning; a column with any other mark is text to Arrow."""
 
@@ -48,6 +51,8 @@ def read_large_table(content: bytes, path: Path, schema: Schema, labelled: bool 
     cells = {name: column for name, column in columns.items() if isinstance(column, list)}
     numbers = {name: column for name, column in columns.items() if isinstance(column, np.ndarray)}
     if len(cells) + len(numbers) < len(columns) or _may_have_blank_rows(list(numbers.values())):
+        return None
+    if (large := _with_fractions(found, names, schema)) and not _points_are_decimal(content, separator, large):
         return None
     ignored = [text for text, name in zip(header, ours, strict=True) if not name]
     return Table(list(range(2, found.num_rows + 2)), cells, ignored, short_rows=0, numbers=numbers)
@@ -82,13 +87,35 @@ def _parse(content: bytes, separator: str, names: list[str]) -> "pa.Table | None
         return None
 
 
+def _with_fractions(found: "pa.Table", names: list[str], schema: Schema) -> list[str]:
+    """The names in the file of the columns with decimal points, if one of them can hold thousands; else none."""
+    import pyarrow as pa
+
+    floats = [place for place, column in enumerate(found.columns) if pa.types.is_floating(column.type)]
+    known = [schema.columns[names[place]] for place in floats if names[place] in schema.columns]
+    return [found.column_names[place] for place in floats] if any(map(reaches_thousands, known)) else []
+
+
+def _points_are_decimal(content: bytes, separator: str, names: list[str]) -> bool:
+    """Whether a cell among the first rows shows that points are decimal ones: 63.5 does, and 63.500 may be 63500."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    head = content[: content.rfind(b"\n", 0, HEAD) + 1]
+    parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=b'"' in content)
+    converting = csv.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, pa.string()))
+    found = csv.read_csv(pa.BufferReader(head), parse_options=parsing, convert_options=converting)
+    texts = (text.strip() for column in found.columns for text in column.to_pylist())
+    return any(read_as("point", text) and not read_as("comma", text) for text in texts)
+
+
 def _take(column: "pa.ChunkedArray", schema: Schema, name: str) -> "NDArray[np.float64] | list[str] | None":
     """A column's numbers, or its texts if it holds words; None if it is to be read cell by cell."""
     import pyarrow as pa
 
     kind, known = column.type, schema.columns.get(name)
     if known is not None and (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
-        values = column.cast(pa.float64()).to_numpy()  # a missing value becomes NaN
+        values = column.cast(pa.float64(), safe=False).to_numpy()  # a missing value becomes NaN, 2**53 + 1 the nearest
         return None if np.isinf(values).any() else values
     if not pa.types.is_string(kind):  # a date, a time, or true and false: their texts are lost
         return [str(value) for value in column.to_pylist()] if known is None and pa.types.is_integer(kind) else None

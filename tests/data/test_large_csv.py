@@ -62,6 +62,8 @@ NUMBERS = [
     "007",
     "-0",
     "1e400",
+    "1.234",
+    "63.000",
     "inf",
 ]
 ODD = ["0x1F", "1_0", "1,5", "true", "2020-01-01", "12:30", "n/a", "-", "\u0663", "9007199254740993", "x", '"', "Nan"]
@@ -149,6 +151,15 @@ def test_words_of_codes_are_read_fast_too() -> None:
 )
 def test_what_needs_an_explanation_is_left_to_the_reading_cell_by_cell(change) -> None:  # type: ignore[no-untyped-def]
     assert read_large_table(change(to_bytes(GOOD)), FILE, SCHEMA) is None
+
+
+def test_points_that_may_stand_between_thousands_are_a_question_as_in_a_small_file() -> None:
+    rows = [(f"{place}.500", ward, dead) for place, (_, ward, dead) in enumerate(GOOD, start=1)]
+    assert read_large_table(to_bytes(rows), FILE, SCHEMA) is None
+    with pytest.raises(DataError, match=r"age is 1\.500, which is 1500 with a decimal comma .* give --decimal"):
+        parse_hospital(to_bytes(rows), FILE, schema=SCHEMA)
+    require_same(to_bytes([("63.5", "1", "0"), *rows]))
+    assert read_large_table(to_bytes([("63.5", "1", "0"), *rows]), FILE, SCHEMA) is not None
 
 
 def test_faults_of_a_large_file_are_the_usual_lines() -> None:
