@@ -41,8 +41,9 @@ $(VENV)/.installed: requirements.txt requirements-server.txt
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-export.txt requirements-formats.txt requirements-track.txt requirements-metrics.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-export.txt requirements-formats.txt requirements-track.txt requirements-metrics.txt requirements-tables.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-tables.txt
 	touch $@
 
 bench bench-quick: $(VENV)/.installed

@@ -15,7 +15,7 @@ from experiments.splits import Case, take
 from fedhealth.common.errors import UsageError
 from fedhealth.data.patients import Patients
 from fedhealth.data.sources.canonical_table import MISSING, split_lines
-from fedhealth.data.sources.heart import FEATURE_NAMES
+from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
 from fedhealth.data.sources.uci import HOSPITAL_OF_FILE, read_four
 
 LEFT_OUT = [FEATURE_NAMES.index(name) for name in ("slope", "ca", "thal")]
@@ -62,4 +62,4 @@ def flamby_cases(source: Path, seeds: int) -> Iterator[Case]:
             f"{source}: FLamby's split has the sizes {sizes} instead of {SIZES}; use the unedited UCI files"
         )
     for repetition in range(seeds):
-        yield Case("flamby", repetition, FIRST_SEED + repetition, train, test, missing_indicators=False)
+        yield Case(HEART, "flamby", repetition, FIRST_SEED + repetition, train, test, missing_indicators=False)

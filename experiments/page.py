@@ -9,19 +9,37 @@ from experiments.results import Result, Study
 from experiments.scoring import LABELS, MEAN, METRIC_NAMES, POOLED
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.text_table import format_table
+from fedhealth.reporting.console.run_text import count
 
 SHOWN = (POOLED, MEAN)
 TITLES = {
     "flamby": "FLamby's benchmark: 740 patients, 13 columns, one split, five training seeds",
-    "cv": "Cross-validation: 920 patients, five folds, five seeds",
     "cv-no-indicators": "The same without indicators of missing values",
-    "new-hospital": "A new hospital: trained on three, tested on the fourth",
+    "new-hospital": "A new hospital: trained on the others, tested on it",
     "small-15": "Little data: 15 training patients in each hospital",
     "small-30": "Little data: 30 training patients in each hospital",
     "small-60": "Little data: 60 training patients in each hospital",
 }
+COMPARED_ANYWHERE = {
+    ("union", "accuracy"): "pooled accuracy",
+    ("union", "auroc"): "pooled AUROC",
+    ("union", "brier"): "pooled Brier",
+    ("mean", "auroc"): "mean AUROC",
+}
+"""(hospital, metric) of a difference -> heading."""
+COMPARED = {**COMPARED_ANYWHERE, ("va", "auroc"): "VA AUROC"}
+"""The same for the heart disease data, of which VA has the patients that are hardest to rank."""
 
 Lines = list[tuple[str, ...]]
+
+
+def title_of(study: Study, protocol: str) -> str:
+    """The heading of a protocol's tables."""
+    if protocol != "cv":
+        return TITLES.get(protocol, protocol)
+    repetitions = next(each for (name, _), each in study.tested.items() if name == protocol)
+    patients = sum(len(tested.places) for tested in repetitions[0].values())
+    return f"Cross-validation: {patients} patients, five folds, {count(len(repetitions), 'seed')}"
 
 
 def pooled_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
@@ -82,13 +100,13 @@ def one_class_lines(study: Study, protocol: str) -> list[str]:
 def difference_lines(study: Study, protocol: str) -> tuple[tuple[str, ...], Lines]:
     """Heading and lines: federated minus local and minus central, with 95 % intervals."""
     lines: Lines = []
+    shown = COMPARED if any(result.hospital == "va" for result in study.results) else COMPARED_ANYWHERE
     for (name, method, reference), found in study.differences.items():
         if name != protocol or method.endswith("finetune"):
             continue
         where = {(each.hospital, each.metric): each for each in found}
-        shown = [("union", "accuracy"), ("union", "auroc"), ("union", "brier"), ("mean", "auroc"), ("va", "auroc")]
         lines.append((f"{method} - {reference}", *(interval(where.get(column)) for column in shown)))
-    return ("difference", "pooled accuracy", "pooled AUROC", "pooled Brier", "mean AUROC", "VA AUROC"), lines
+    return ("difference", *shown.values()), lines
 
 
 def interval(difference: Difference | None) -> str:
@@ -109,7 +127,7 @@ def console_text(study: Study, terminal: bool) -> str:
     """All tables, protocol by protocol."""
     blocks = []
     for protocol in protocols_of(study):
-        blocks.append(f"\n{TITLES.get(protocol, protocol)}")
+        blocks.append(f"\n{title_of(study, protocol)}")
         for make in (pooled_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)
             blocks += ["", format_table(heading, lines, text_columns=1, terminal=terminal)] if lines else []
@@ -128,7 +146,7 @@ def write_page(study: Study, path: Path, introduction: Callable[[Study, str], st
     for protocol in protocols_of(study):
         flag = protocol.split("-")[0] if protocol.startswith("small") else protocol
         command = f"python -m experiments.compare --source PATH --protocol {flag}{flags} --out DIR"
-        parts.append(f"## {TITLES.get(protocol, protocol)}\n")
+        parts.append(f"## {title_of(study, protocol)}\n")
         for make in (pooled_lines, hospital_lines, difference_lines):
             heading, lines = make(study, protocol)
             parts += [f"`{command}`\n", markdown(heading, lines)] if lines else []

@@ -1,4 +1,4 @@
-"""The flags of `python -m experiments.compare` and their checks."""
+"""The flags of `python -m experiments.compare` and `python -m experiments.tables`, and their checks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +7,29 @@ from typing import Literal
 from fedhealth.config.checks import require
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
+from fedhealth.config.scripts import DatasetSettings, Split
 
 Protocol = Literal["flamby", "cv", "cv-no-indicators", "new-hospital", "small"]
+TableName = Literal["breast-cancer", "lung-cancer"]
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """Write a public table of patients as CSV, from an installed package.
+
+    Example: python -m experiments.tables breast-cancer --out tables
+    """
+
+    table: TableName
+    """breast-cancer (scikit-learn's Wisconsin data), lung-cancer (the NCCTG trial, from lifelines)."""
+    out: Path = Path("tables")
+    """The folder to write to."""
+    others: bool = False
+    """lung-cancer: put the institutions that are too small to take part together into one more hospital, `others`."""
+
+    def __post_init__(self) -> None:
+        """Check the flags; raises a `UsageError` for one that has no effect."""
+        require(not self.others or self.table == "lung-cancer", "others", self.others, "it for lung-cancer only")
 
 
 @dataclass(frozen=True)
@@ -20,6 +41,12 @@ class CompareSettings:
 
     source: str = "auto"
     """auto, uci, synthetic, or the PATH of the UCI files or a Kaggle copy (flamby needs the UCI files' folder)."""
+    schema: Path | None = None
+    """The file (TOML) that defines the columns of --source, then the PATH of a CSV (default: heart disease)."""
+    split: Split = "natural"
+    """natural: the hospitals of the source; iid, label-skew, quantity-skew, feature-skew: patients are redistributed."""
+    clients: int = DatasetSettings.clients
+    """How many hospitals the patients are divided among (the natural split always has its own)."""
     protocol: tuple[Protocol, ...] = ("flamby", "cv", "cv-no-indicators", "new-hospital", "small")
     """flamby: FLamby's rows and split; cv: five folds; cv-no-indicators; new-hospital: leave one out; small: few patients."""
     strategy: tuple[StrategyName, ...] = ("fedavg", "fedadagrad", "scaffold")
@@ -29,7 +56,7 @@ class CompareSettings:
     out: Path = Path("runs/compare")
     """The folder for results.json, differences.json and figures."""
     page: Path | None = None
-    """Also write a Markdown page of the tables, with figures in a folder beside it."""
+    """Also write a Markdown page of the tables, with figures in a folder beside it (heart disease data only)."""
     choose: bool = False
     """Also select the settings in every case on its training rows only (takes several times as long)."""
     dp_epsilon: tuple[float, ...] = ()
@@ -48,6 +75,7 @@ class CompareSettings:
     def __post_init__(self) -> None:
         """Check every value; raises a `UsageError` for a wrong one."""
         require(1 <= self.seeds <= 100, "seeds", self.seeds, "a number from 1 to 100")
+        require(1 <= self.clients <= 1000, "clients", self.clients, "a number from 1 to 1000")
         require(bool(self.protocol), "protocol", "empty", "at least one")
         require(bool(self.strategy), "strategy", "empty", "at least one")
         for epsilon in self.dp_epsilon:

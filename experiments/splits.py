@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedhealth.data.patients import Patients
+from fedhealth.config.scripts import DatasetSettings
+from fedhealth.data.partition import deal_out
+from fedhealth.data.patients import UNKNOWN_HOSPITAL, Patients
 from fedhealth.data.schema import Schema
-from fedhealth.data.sources.heart import HEART
 from fedhealth.data.validation import labels_of
 
 NUM_FOLDS = 5
@@ -32,13 +33,13 @@ class Rows:
 class Case:
     """Training and test rows of one model, by hospital name; a hospital without training rows is new to the model."""
 
+    schema: Schema
     protocol: str
     repetition: int
     seed: int
     train: Mapping[str, Rows]
     test: Mapping[str, Rows]
     missing_indicators: bool = True
-    schema: Schema = HEART
 
 
 def patients_of(schema: Schema, table: pd.DataFrame) -> dict[str, Patients]:
@@ -50,6 +51,20 @@ def patients_of(schema: Schema, table: pd.DataFrame) -> dict[str, Patients]:
         )
         for name, rows in table.groupby(schema.hospital, sort=False)
     }
+
+
+def deal_to_hospitals(schema: Schema, table: pd.DataFrame, split: str, clients: int) -> dict[str, Patients]:
+    """Hospital name -> its patients: the table's own hospitals (`natural`), or as `create_dataset.py` deals them out.
+
+    Raises a `UsageError` if the table does not name the hospitals, or has too few patients to be dealt out.
+    """
+    if split == "natural" and UNKNOWN_HOSPITAL not in set(table[schema.hospital]):
+        return patients_of(schema, table)
+    parts = deal_out(table, schema, split=split, clients=clients, alpha=DatasetSettings.alpha, seed=0)
+    return patients_of(
+        schema,
+        pd.concat([part.assign(**{schema.hospital: str(place)}) for place, part in enumerate(parts, start=1)]),
+    )
 
 
 def take(patients: Patients, places: NDArray[np.int64]) -> Rows:
@@ -68,7 +83,11 @@ def assign_folds(labels: NDArray[np.float32], num_folds: int, generator: np.rand
 
 
 def cross_validation_cases(
-    hospitals: Mapping[str, Patients], seeds: int, protocol: str = "cv", missing_indicators: bool = True
+    schema: Schema,
+    hospitals: Mapping[str, Patients],
+    seeds: int,
+    protocol: str = "cv",
+    missing_indicators: bool = True,
 ) -> Iterator[Case]:
     """Five folds stratified by hospital and label, for each seed; every patient is tested once per seed."""
     for seed in range(seeds):
@@ -77,19 +96,19 @@ def cross_validation_cases(
         for fold in range(NUM_FOLDS):
             train = {name: take(p, np.flatnonzero(folds[name] != fold)) for name, p in hospitals.items()}
             test = {name: take(p, np.flatnonzero(folds[name] == fold)) for name, p in hospitals.items()}
-            yield Case(protocol, seed, seed, train, test, missing_indicators)
+            yield Case(schema, protocol, seed, seed, train, test, missing_indicators)
 
 
-def new_hospital_cases(hospitals: Mapping[str, Patients], seeds: int) -> Iterator[Case]:
+def new_hospital_cases(schema: Schema, hospitals: Mapping[str, Patients], seeds: int) -> Iterator[Case]:
     """Cases in which each hospital in turn is new: trained on the others, tested on it."""
     for seed in range(seeds):
         for left_out in hospitals:
             train = {name: take(p, np.arange(len(p))) for name, p in hospitals.items() if name != left_out}
             test = {left_out: take(hospitals[left_out], np.arange(len(hospitals[left_out])))}
-            yield Case("new-hospital", seed, seed, train, test)
+            yield Case(schema, "new-hospital", seed, seed, train, test)
 
 
-def small_cases(hospitals: Mapping[str, Patients], seeds: int, size: int) -> Iterator[Case]:
+def small_cases(schema: Schema, hospitals: Mapping[str, Patients], seeds: int, size: int) -> Iterator[Case]:
     """`size` training patients per hospital, stratified by label; a fifth of the hospital's patients is the test set."""
     for repetition in range(seeds * DRAWS_PER_SEED):
         generator = np.random.default_rng([DRAW_STREAM, repetition])
@@ -100,4 +119,4 @@ def small_cases(hospitals: Mapping[str, Patients], seeds: int, size: int) -> Ite
             parts = assign_folds(patients.labels[rest], max(1, len(rest) // size), generator)
             train[name] = take(patients, rest[parts == 0][:size])
             test[name] = take(patients, np.flatnonzero(folds == 0))
-        yield Case(f"small-{size}", repetition, repetition, train, test)
+        yield Case(schema, f"small-{size}", repetition, repetition, train, test)

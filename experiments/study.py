@@ -14,13 +14,14 @@ from experiments.nested_cv import run_chosen
 from experiments.paired_bootstrap import Difference, Repetition, compare
 from experiments.results import Result, Study
 from experiments.scoring import LABELS, MEAN, METRIC_NAMES, POOLED, Tested, join, score
-from experiments.splits import SMALL_SIZES, Case, cross_validation_cases, new_hospital_cases, patients_of, small_cases
+from experiments.splits import SMALL_SIZES, Case, cross_validation_cases, new_hospital_cases, small_cases
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.atomic_files import write_file
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
+from fedhealth.data.patients import Patients
+from fedhealth.data.schema import Schema
 from fedhealth.data.sources.canonical_table import Source
-from fedhealth.data.sources.heart import HEART
 from fedhealth.data.sources.load import load_source
 from fedhealth.metrics.ranking import only_class
 
@@ -28,9 +29,9 @@ Say = Callable[[str], None]
 NUM_SYNTHETIC = 920
 
 
-def load_patients(source: str, *, url: str, raw_folder: Path, say: Say) -> tuple[Source, Path]:
+def load_patients(source: str, schema: Schema, *, url: str, raw_folder: Path, say: Say) -> tuple[Source, Path]:
     """The table and the path of its files; FLamby's protocol reads them again for values that the table does not keep."""
-    loaded = load_source(source, url=url, patients=NUM_SYNTHETIC, seed=0, raw_folder=raw_folder, say=say)
+    loaded = load_source(source, schema=schema, url=url, patients=NUM_SYNTHETIC, seed=0, raw_folder=raw_folder, say=say)
     return loaded, raw_folder if source in ("auto", "uci") else Path(source)
 
 
@@ -56,6 +57,8 @@ def write_study(study: Study, out: Path, page: Path | None, flags: str) -> list[
 def run_study(
     source: Source,
     path: Path,
+    schema: Schema,
+    hospitals: Mapping[str, Patients],
     *,
     protocols: Sequence[str],
     strategies: Sequence[StrategyName],
@@ -65,7 +68,7 @@ def run_study(
     choose: bool = False,
     epsilons: Sequence[float] = (),
 ) -> Study:
-    """Run all protocols; FLamby's protocol reads the raw files at `path`.
+    """Run all protocols on the hospitals' patients; FLamby's protocol reads the raw files at `path`.
 
     The first strategy is also run under differential privacy, once for each of `epsilons`.
     With `choose`, the settings are also selected in every case, on its training rows (`nested_cv.py`).
@@ -74,7 +77,7 @@ def run_study(
     choices: dict[str, Counter[str]] = {}
     trainers = Trainers()
     for protocol in protocols:
-        for name, cases in make_cases(protocol, source, path, seeds):
+        for name, cases in make_cases(protocol, schema, hospitals, path, seeds):
             chosen: list[str] = []
             found = run_protocol(
                 cases, settings, strategies, trainers, chosen=chosen if choose else None, epsilons=epsilons
@@ -87,20 +90,21 @@ def run_study(
     return Study(source.description, results, all_differences(tested), tested, choices)
 
 
-def make_cases(protocol: str, source: Source, path: Path, seeds: int) -> Iterator[tuple[str, Iterable[Case]]]:
+def make_cases(
+    protocol: str, schema: Schema, hospitals: Mapping[str, Patients], path: Path, seeds: int
+) -> Iterator[tuple[str, Iterable[Case]]]:
     """Yield (name, cases) of a protocol; `small` has one pair per size."""
-    hospitals = patients_of(HEART, source.table)
     if protocol == "flamby":
         yield protocol, flamby_cases(path, seeds)
     elif protocol == "cv":
-        yield protocol, cross_validation_cases(hospitals, seeds)
+        yield protocol, cross_validation_cases(schema, hospitals, seeds)
     elif protocol == "cv-no-indicators":
-        yield protocol, cross_validation_cases(hospitals, seeds, protocol, missing_indicators=False)
+        yield protocol, cross_validation_cases(schema, hospitals, seeds, protocol, missing_indicators=False)
     elif protocol == "new-hospital":
-        yield protocol, new_hospital_cases(hospitals, seeds)
+        yield protocol, new_hospital_cases(schema, hospitals, seeds)
     else:
         for size in SMALL_SIZES:
-            yield f"small-{size}", small_cases(hospitals, seeds, size)
+            yield f"small-{size}", small_cases(schema, hospitals, seeds, size)
 
 
 def run_protocol(

@@ -32,7 +32,8 @@ def render_commands() -> str:
     sections = [f"# Commands\n\n{first} Files of patients: [own-files.md](own-files.md).\n"]
     commands = {script: script.removesuffix(".py") for script in SCRIPTS}
     commands |= {f"python -m fedhealth {name}": f"fedhealth.cli.commands.{name}" for name in FEDHEALTH_COMMANDS}
-    for command, module in {**commands, "python -m experiments.compare": "experiments.compare"}.items():
+    commands |= {f"python -m experiments.{name}": f"experiments.{name}" for name in ("compare", "tables")}
+    for command, module in commands.items():
         lines = "\n".join(line.rstrip() for line in render_help(command, module).strip().splitlines())
         sections.append(f"## {command}\n\n```\n{lines}\n```\n")
     return "\n".join(sections)
@@ -150,7 +151,7 @@ def test_every_wing_is_in_the_readmes_table() -> None:
 
 def test_every_dependency_has_a_reason_in_the_docs() -> None:
     table = (ROOT / "docs" / "development.md").read_text(encoding="utf-8").split("## Dependencies")[1]
-    for file in ("requirements.txt", "requirements-dev.txt"):
+    for file in ("requirements.txt", "requirements-dev.txt", "requirements-tables.txt"):
         for line in (ROOT / file).read_text().splitlines():
             if line and not line.startswith(("#", "-r")):
                 name, pinned, _ = line.partition("==")

@@ -68,7 +68,7 @@ def test_folds_are_stratified_by_class() -> None:
 def test_in_cross_validation_every_patient_is_in_one_test_fold_per_seed_and_not_in_its_training_rows(
     hospitals: dict[str, Patients],
 ) -> None:
-    cases = list(cross_validation_cases(hospitals, seeds=2))
+    cases = list(cross_validation_cases(HEART, hospitals, seeds=2))
     assert len(cases) == 10
     for case in cases:
         for name, patients in hospitals.items():
@@ -80,7 +80,7 @@ def test_in_cross_validation_every_patient_is_in_one_test_fold_per_seed_and_not_
 
 
 def test_all_patients_of_a_new_hospital_are_tested_and_none_is_trained_on(hospitals: dict[str, Patients]) -> None:
-    cases = list(new_hospital_cases(hospitals, seeds=1))
+    cases = list(new_hospital_cases(HEART, hospitals, seeds=1))
     assert [list(case.test) for case in cases] == [[name] for name in hospitals]
     for case in cases:
         assert not case.test.keys() & case.train.keys()
@@ -91,7 +91,7 @@ def test_all_patients_of_a_new_hospital_are_tested_and_none_is_trained_on(hospit
 def test_small_training_sets_have_at_most_their_size_and_no_test_patient(
     size: int, hospitals: dict[str, Patients]
 ) -> None:
-    for case in small_cases(hospitals, seeds=1, size=size):
+    for case in small_cases(HEART, hospitals, seeds=1, size=size):
         for name, rows in case.train.items():
             assert len(rows.places) <= size
             assert not set(rows.places) & set(case.test[name].places)
@@ -150,7 +150,7 @@ def test_a_hospital_with_a_fixed_split_trains_and_tests_on_those_patients_only(
 
 
 def test_every_method_tests_the_same_patients(hospitals: dict[str, Patients]) -> None:
-    case = next(cross_validation_cases(hospitals, seeds=1))
+    case = next(cross_validation_cases(HEART, hospitals, seeds=1))
     found = dict(run_case(case, QUICK, ("fedavg", "scaffold"), TRAINERS))
     assert list(found) == [
         "local",
@@ -166,7 +166,7 @@ def test_every_method_tests_the_same_patients(hospitals: dict[str, Patients]) ->
 
 
 def test_an_intercept_changes_risks_but_not_the_order_within_a_hospital(hospitals: dict[str, Patients]) -> None:
-    case = next(cross_validation_cases(hospitals, seeds=1))
+    case = next(cross_validation_cases(HEART, hospitals, seeds=1))
     found = dict(run_case(case, QUICK, ("fedavg",), TRAINERS))
     for name, risks in found["federated fedavg"].items():
         moved = found["federated fedavg + intercept"][name]
@@ -175,7 +175,7 @@ def test_an_intercept_changes_risks_but_not_the_order_within_a_hospital(hospital
 
 
 def test_a_new_hospital_has_no_local_model_and_no_intercept(hospitals: dict[str, Patients]) -> None:
-    case = next(new_hospital_cases(hospitals, seeds=1))
+    case = next(new_hospital_cases(HEART, hospitals, seeds=1))
     assert list(dict(run_case(case, QUICK, ("fedavg",), TRAINERS))) == [
         "federated fedavg",
         "federated fedavg + prevalence",
@@ -190,7 +190,7 @@ def test_selecting_settings_does_not_depend_on_test_patients(
     few = dict(list(CANDIDATES.items())[::5])
     few = {name: {**changes, "rounds": 2} for name, changes in few.items()}
     monkeypatch.setattr("experiments.nested_cv.CANDIDATES", few)
-    case = next(cross_validation_cases(hospitals, seeds=1))
+    case = next(cross_validation_cases(HEART, hospitals, seeds=1))
     inverted = {
         name: Rows(dataclasses.replace(rows.patients, labels=1 - rows.patients.labels), rows.places)
         for name, rows in case.test.items()
@@ -388,7 +388,7 @@ def test_flambys_protocol_without_the_uci_files_is_refused_in_one_line(
 
 
 def test_the_same_seeds_give_the_same_study(hospitals: dict[str, Patients]) -> None:
-    case: Case = next(cross_validation_cases(hospitals, seeds=1))
+    case: Case = next(cross_validation_cases(HEART, hospitals, seeds=1))
     first, again = (dict(run_case(case, QUICK, ("fedadagrad",), TRAINERS)) for _ in range(2))
     for method, risks in first.items():
         for name in risks:
