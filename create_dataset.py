@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedhealth.cli.terminal import parse_flags, say, script, warn
+from fedhealth.cli.terminal import note, parse_flags, say, script, warn
 from fedhealth.common.atomic_files import write_file
 from fedhealth.config.scripts import DatasetSettings, ServerSettings
 from fedhealth.data.dataset_writer import Origin, client_file, write_dataset
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=settings.seed,
         raw_folder=RAW_FOLDER,
         answers=Answers(settings.codes, settings.label_1),
-        say=say_progress,
+        say=note,  # on stderr: the first line of stdout names the source
     )
     say(source.description)
     for line in source.warnings:
@@ -50,12 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     title = f"How {len(hospitals)} hospitals differ: {settings.split} split"
     write_file(settings.out / PICTURE, draw_hospitals(schema, hospitals, title=title))
     say(hospital_table(schema, hospitals, terminal=sys.stdout.isatty()))
-    say_next_steps(settings.out, hospitals)
-
-
-def say_progress(line: str) -> None:
-    """Print on stderr that a step takes long; the first line of stdout names the source."""
-    sys.stderr.write(f"{line}\n")
+    say_next_steps(settings, hospitals)
 
 
 def origin_of(source: Source, settings: DatasetSettings) -> Origin:
@@ -70,14 +65,15 @@ def origin_of(source: Source, settings: DatasetSettings) -> Origin:
     )
 
 
-def say_next_steps(out: Path, hospitals: Sequence[pd.DataFrame]) -> None:
+def say_next_steps(settings: DatasetSettings, hospitals: Sequence[pd.DataFrame]) -> None:
     """Print where the files are and the next commands."""
-    last = client_file(len(hospitals))
-    files = "client_1.csv" if len(hospitals) == 1 else f"client_1.csv to {last}"
-    say(f"wrote full_dataset.csv, {files}, dataset.json and {PICTURE} to {out}")
+    files = "client_1.csv" if len(hospitals) == 1 else f"client_1.csv to {client_file(len(hospitals))}"
+    say(f"wrote full_dataset.csv, {files}, dataset.json and {PICTURE} to {settings.out}")
     many = "" if len(hospitals) == ServerSettings().hospitals else f" --hospitals {len(hospitals)}"
-    say(f"next: python server.py{many}")
-    say(f"then, for each hospital in its own terminal: python client.py {shlex.quote(str(out / client_file(1)))}")
+    schema = f" --schema {shlex.quote(str(settings.schema))}" if settings.schema else ""
+    say(f"next: python server.py{many}{schema}")
+    own = shlex.quote(str(settings.out / client_file(1)))
+    say(f"then, for each hospital in its own terminal: python client.py {own}{schema}")
 
 
 if __name__ == "__main__":

@@ -152,6 +152,23 @@ def test_piped_output_is_plain_lines_that_end_with_the_next_commands(
     assert out.rstrip().endswith("python client.py 'some where/client_1.csv'")
 
 
+def test_the_next_commands_have_the_schema_of_this_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema, table = tmp_path / "my schema.toml", tmp_path / "table.csv"
+    schema.write_bytes((Path(fedhealth.__file__).parent / "schemas" / "lung-cancer.toml").read_bytes())
+    rows = [f"{40 + i},{1 + i % 2},1,90,80,900,{i % 7},{i // 2 % 2},{1 + i % 2}" for i in range(42)]
+    table.write_text("age,sex,ph.ecog,ph.karno,pat.karno,meal.cal,wt.loss,dead,inst\n" + "\n".join(rows) + "\n")
+    out = tmp_path / "data"
+    assert create_dataset.main(["--source", str(table), "--schema", str(schema), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"next: python server.py --hospitals 2 --schema '{schema}'",
+        f"then, for each hospital in its own terminal: python client.py {out / 'client_1.csv'} --schema '{schema}'",
+    ]
+
+
+def test_the_script_is_one_screen() -> None:
+    assert len(Path(create_dataset.__file__).read_text(encoding="utf-8").splitlines()) <= 80
+
+
 def test_parts_of_one_hospital_are_named_after_their_files(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     one = replace(source, table=sample_patients({"cleveland": 90}))
     monkeypatch.setattr(create_dataset, "load_source", lambda *_, **__: one)
