@@ -46,7 +46,7 @@ def compare(method: Sequence[Repetition], reference: Sequence[Repetition]) -> li
                 for ours, theirs in (both_ranked(*pair, name, metric) for pair in zip(method, reference, strict=True))
                 if ours and name in (MEAN, POOLED, *ours)
             ]
-            draws = np.nanmean(np.stack(pairs), axis=0) if pairs else np.array([np.nan])
+            draws = mean_of_known(np.stack(pairs)) if pairs else np.array([np.nan])
             if not np.isnan(draws[0]):
                 low, high = np.nanquantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
                 found.append(Difference(name, metric, float(draws[0]), float(low), float(high)))
@@ -77,8 +77,7 @@ def measure(
 ) -> NDArray[np.float64]:
     """The metric in every draw (1 + NUM_DRAWS,)."""
     if hospital == MEAN:
-        each = [measure(repetition, name, metric, weights) for name in repetition]
-        return np.nanmean(np.stack(each), axis=0) if not np.isnan(each).all() else each[0]
+        return mean_of_known(np.stack([measure(repetition, name, metric, weights) for name in repetition]))
     names = list(repetition) if hospital == POOLED else [hospital]
     tested = join([repetition[name] for name in names])
     drawn = np.concatenate([weights[name][:, repetition[name].places] for name in names], axis=1)
@@ -87,4 +86,11 @@ def measure(
     right = (tested.risks >= 0.5) == (tested.labels > 0.5)
     losses = right if metric == "accuracy" else (tested.risks - tested.labels) ** 2
     mean: NDArray[np.float64] = (drawn * losses).sum(axis=1) / np.maximum(drawn.sum(axis=1), 1)
+    return mean
+
+
+def mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the first axis of the values that are not NaN; NaN, without a warning, where all are."""
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float64] = np.nansum(values, axis=0) / (~np.isnan(values)).sum(axis=0)
     return mean

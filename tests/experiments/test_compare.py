@@ -318,6 +318,15 @@ def test_a_difference_is_paired_and_within_its_interval() -> None:
     assert found["brier"].high < 0
 
 
+def test_a_difference_of_which_some_draws_are_undefined_is_from_the_others_without_a_warning(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    tiny = {"a": make_tested([0.9, 0.2], [1, 0]), "b": make_tested([0.7, 0.3], [1, 0])}
+    found = {(each.hospital, each.metric): each for each in compare([tiny], [tiny])}
+    assert found["mean", "auroc"].difference == 0
+    assert [warning for warning in recwarn if warning.category is RuntimeWarning] == []
+
+
 def test_reliability_groups_have_equal_numbers_of_patients() -> None:
     predicted, ill = reliability(make_tested([i / 100 for i in range(100)], [0] * 50 + [1] * 50))
     assert predicted == pytest.approx([0.045 + 0.1 * i for i in range(10)])
