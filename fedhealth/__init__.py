@@ -1,4 +1,4 @@
-"""flwr_federated_health: hospitals train one heart-disease risk model together; no patient row leaves a hospital.
+"""flwr_federated_health: hospitals train one risk model together; no patient row leaves a hospital.
 
 From Python: `load_hospitals`, `simulate`, `Server`, `Client` (imported when they are first used).
 """

@@ -126,7 +126,7 @@ class PrivacyFlags:
     min_count: int = 5
     """A hospital does not send the count and sum of a measurement that fewer than this many of its patients have."""
     subgroups: bool = True
-    """After the rounds, report results by sex and age band; small groups are suppressed."""
+    """After the rounds, report results by the schema's subgroups, such as sex; small groups are suppressed."""
     dp_delta: float = 1e-4
     """Rarely needed. The delta of the guarantee; it must be below 1 / (patients of the smallest hospital)."""
     dp_clip: float = 2.0

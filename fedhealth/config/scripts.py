@@ -91,7 +91,7 @@ class ClientSettings:
     """
 
     file: Path
-    """The hospital's table: CSV, Excel, Parquet, SPSS, Stata or SAS (columns: data/README.md; docs/own-files.md)."""
+    """The hospital's table: CSV, Excel, Parquet, SPSS, Stata or SAS, with the columns of --schema (docs/own-files.md)."""
     schema: Path | None = None
     """The file (TOML) that defines the columns and the outcome (default: heart disease; docs/schemas.md)."""
     sheet: str | None = None

@@ -124,7 +124,7 @@ def _onnx_graph(model: SavedModel) -> "onnx.GraphProto":
     along_columns = {"Gather": {"axis": 1}, "Concat": {"axis": 1}}
     return helper.make_graph(
         [helper.make_node(kind, inputs, [output], **along_columns.get(kind, {})) for kind, inputs, output in steps],
-        "heart_disease_risk",
+        "federated_risk",
         [helper.make_tensor_value_info("patients", TensorProto.FLOAT, ["num_patients", len(model.schema.features)])],
         [helper.make_tensor_value_info("risk", TensorProto.FLOAT, ["num_patients", 1])],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],

@@ -46,8 +46,8 @@ In Python, with pandas and {runtime}; patients.csv has a header:
 {table}
 
 The file checks nothing: a value out of range or in another unit, a code that is not in the table (it counts as none of
-them), a column in another place, and a mark such as -9, or 0 for an unknown blood pressure, that is not NaN give a wrong
-risk without a word. `python -m fedhealth predict` checks all of these.
+them), a column in another place, and a mark of a missing value, such as -9 or 0, that is not NaN give a wrong risk without
+a word. `python -m fedhealth predict` checks all of these.
 {where}
 """
 WHERE = {

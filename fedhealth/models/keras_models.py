@@ -102,7 +102,7 @@ def build_risk_model(
     log_odds = _portable_dense(1, "linear", "log_odds")(values)
     risk = keras.layers.Activation("sigmoid", name="risk")(log_odds)
     # In lists, because Keras 3.3 reads no other form; one input and one output are used as they are all the same.
-    model = keras.Model(inputs=[patients], outputs=[risk], name="heart_disease_risk")
+    model = keras.Model(inputs=[patients], outputs=[risk], name="federated_risk")
     for variable, array in zip(model.trainable_weights, weights, strict=True):
         variable.assign(array)
     return model

@@ -7,7 +7,7 @@ from fedhealth.metrics.paired_comparison import PairedComparison, comparison_sen
 from fedhealth.metrics.permutation_importance import Importance, rank_features
 
 TOP_FEATURES = 5
-"""How many of the 13 features the console lists; the report lists all."""
+"""How many of the features the console lists; the report lists all."""
 MANY = 20
 """More hospitals than this are not listed one by one."""
 FEW_PATIENTS = 10

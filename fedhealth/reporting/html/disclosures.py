@@ -1,6 +1,7 @@
 """Rows of the table of everything that left the hospitals, from what the run folder records."""
 
 from fedhealth.metrics.bins import NUM_BINS
+from fedhealth.metrics.subgroups import find_divisions
 from fedhealth.reporting.html.run_reader import RunRecord
 
 Row = tuple[str, ...]
@@ -15,8 +16,9 @@ def disclosure_rows(run: RunRecord) -> list[Row]:
     tested = sum(len(entry.hospitals) for entry in run.history) + _extra_evaluations(run)
     rows: list[Row] = [("describe", *_described(run), str(len(members)))]
     if settings["scaling"] == "federated":
-        what = "for each of 6 measurements: number of patients with a value; sum, then sum of squared deviations"
-        rows.append(("moments", what, "12", str(2 * len(members))))
+        count = len(run.schema.numbers)
+        what = f"for each of {count} measurements: number of patients with a value; sum, then sum of squared deviations"
+        rows.append(("moments", what, f"{2 * count:,}", str(2 * len(members))))
     if settings.get("class-weights"):
         rows.append(("label counts", "numbers of healthy and of ill training patients", "2", str(len(members))))
     rows.append(("initial weights", "the untrained model (random seed), from one hospital", weights, "1"))
@@ -32,11 +34,13 @@ def _final_rows(run: RunRecord) -> list[Row]:
     if run.summary is None:
         return rows
     if run.summary.subgroups:
-        what = "confusion matrix at 0.5 by sex and age group, without small groups"
-        rows.append(("subgroups", what, "20 at most", f"{len(run.summary.subgroups.disclosed):,}"))
+        divisions = find_divisions(run.schema)
+        what = f"confusion matrix at 0.5 by {' and '.join(divisions)} group, without small groups"
+        most = 4 * sum(len(groups) for groups in divisions.values())
+        rows.append(("subgroups", what, f"{most} at most", f"{len(run.summary.subgroups.disclosed):,}"))
     if importance := run.summary.importance:
         what = "drop in AUROC of the final model when a feature is permuted; number of test patients"
-        rows.append(("importance", what, "14", f"{len(importance.hospitals):,}"))
+        rows.append(("importance", what, f"{1 + len(run.schema.features):,}", f"{len(importance.hospitals):,}"))
     if comparisons := run.summary.comparisons:
         what = "final against local model (--share-verdict): metric of both, difference, 95 % interval"
         rows.append(("comparison", what, "5 or 10", f"{len(comparisons):,}"))

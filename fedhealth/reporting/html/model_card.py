@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from fedhealth.data.schema import Schema
+from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.intervals import wilson_interval
 from fedhealth.reporting.html.curves import merge_bins, reliability_groups
 from fedhealth.reporting.html.links import describe_link
@@ -14,6 +16,15 @@ SCALINGS = {
     "reference": "fixed clinical constants",
     "local": "each hospital's own means and standard deviations",
 }
+ANY_USE = {"use": "", "not_for": "people unlike the patients of the hospitals that trained it"}
+HEART_USE = {
+    "use": (
+        ": that an angiography would show a vessel narrowed by more than 50 %, for adults whom a hospital examines for "
+        "suspected coronary disease"
+    ),
+    "not_for": "people without suspected coronary disease, for children",
+}
+"""What the schema of the heart disease data does not say of its patients."""
 UCI_LIMITS = (
     "The patients were examined in four hospitals in the 1980s; treatment and diagnosis have changed since.",
     "The prevalence differs between hospitals, from 36 % to 93 %. A model that is calibrated on average may not be in each.",
@@ -22,8 +33,8 @@ UCI_LIMITS = (
 )
 """From the data sheet (data/README.md)."""
 INDICATOR_LIMIT = (
-    "Indicators of missing values are inputs of the model, and in these data they correlate with the diagnosis: where tests "
-    "are ordered for other reasons, predictions may be wrong (server.py --no-missing-indicators leaves them out)."
+    "Indicators of missing values are inputs of the model, and they may correlate with the outcome: where tests are ordered "
+    "for other reasons, predictions may be wrong (server.py --no-missing-indicators leaves them out)."
 )
 
 
@@ -52,6 +63,11 @@ def reliability_rows(run: RunRecord) -> list[tuple[str, ...]]:
     return rows
 
 
+def intended_use(schema: Schema) -> dict[str, str]:
+    """What the risk is of, after its name, and for whom the model is not; the keys are those of the template."""
+    return HEART_USE if schema.fingerprint == heart_disease().fingerprint else ANY_USE
+
+
 def limit_lines(run: RunRecord) -> list[str]:
     """Known limits of the data and of the evaluation."""
     sources = set(run.settings.dataset.split("+"))
@@ -62,7 +78,7 @@ def limit_lines(run: RunRecord) -> list[str]:
         lines.append("Synthetic patients reproduce published statistics only: no result applies to real people.")
     if "own" in sources:
         lines.append("Hospitals used their own files: only they have the data sheets.")
-    if run.settings.settings["missing-indicators"]:
+    if run.settings.settings["missing-indicators"] and run.schema.missable_places:
         lines.append(INDICATOR_LIMIT)
     return lines
 

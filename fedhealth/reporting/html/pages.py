@@ -187,6 +187,7 @@ def model_card_text(run: RunRecord) -> str:
             settings=settings,
             scaling=model_card.SCALINGS.get(str(settings["scaling"]), settings["scaling"]),
             md_table=model_card.markdown_table,
+            intended=model_card.intended_use(run.schema),
             metric_table=[(row.name, row.value, row.interval, row.meaning) for row in parts["metrics"]],
             reliability=model_card.reliability_rows(run),
             limits=model_card.limit_lines(run),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from fedhealth.data.schema import Schema
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import Metrics
 from fedhealth.metrics.intervals import confidence_intervals
@@ -55,6 +56,13 @@ class MetricRow:
     meaning: str
     value: str
     interval: str
+
+
+def describe_ill(schema: Schema) -> str:
+    """What makes a patient count as ill, such as `target (diagnosis) is disease`."""
+    outcome = schema.outcome
+    words = " or ".join(outcome.codes[code] for code in outcome.positive)
+    return f"{outcome.name} ({outcome.meaning}) is {words}"
 
 
 def describe_source(dataset: str) -> str:
