@@ -1,6 +1,5 @@
 """A mapping file (TOML) -> `FileMapping`, or one line for each fault, with the file's line (docs/own-files.md)."""
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from fedhealth.data.cell_words import NUMBER
 from fedhealth.data.layouts import own_column
 from fedhealth.data.mapping import ColumnMapping, FileMapping, Key, key_of
 from fedhealth.data.schema import Column, Schema, plain_words
-from fedhealth.data.toml_lines import Fault, convert_table, data_error, find_line
+from fedhealth.data.toml_lines import Fault, convert_table, data_error, find_lines, parse_toml
 
 PAGE = "docs/own-files.md"
 
@@ -59,11 +58,7 @@ def load_mapping(path: Path, schema: Schema) -> FileMapping:
 
 def parse_mapping(text: str, name: str, schema: Schema) -> FileMapping:
     """The mapping of a file's content; `name` begins the lines of a `DataError`."""
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError([f"{name}: is not TOML ({printable(error, 100)}); {PAGE} has an example"]) from None
-    faults: list[Fault] = []
+    content, faults = parse_toml(text, name, PAGE), list[Fault]()
     table = convert_table(content, MappingTable, (), faults, PAGE)
     columns = list(_columns(table.column, schema, text, faults)) if table else []
     if table is None or (faults := faults or list(find_clashes(columns))):
@@ -85,7 +80,7 @@ def _columns(tables: list[dict[str, Any]], schema: Schema, text: str, faults: li
             found = [((*path, key), f"{printable(table.name, 40)}: {line}") for key, line in find_faults(table, schema)]
             faults += found
             if not found:
-                yield _column(table, schema, find_line(text, path))
+                yield _column(table, schema, find_lines(text, [path])[0])
 
 
 def _column(table: ColumnTable, schema: Schema, line: int) -> ColumnMapping:

@@ -19,6 +19,8 @@ AGREED = (
 )
 """What two programs must have in common of a column. Meanings, other names, words and units only help to read a file."""
 
+LARGEST_NUMBER = 1e6
+"""Largest valid mean or standard deviation of a numeric feature, in any unit, and the farthest end of a range."""
 YES_NO = {0: "no", 1: "yes"}
 """The codes of the kind yes/no."""
 USUAL_WORDS: tuple[dict[str, str], ...] = (

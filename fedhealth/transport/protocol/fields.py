@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import read_arrays
+from fedhealth.data.schema import LARGEST_NUMBER
 
 Weights = Mapping[str, NDArray[Any]]
 """Weights by name, in the model's order; decoded ones are read-only views of the message's bytes."""
@@ -20,8 +21,6 @@ Weights = Mapping[str, NDArray[Any]]
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 ROUND, NUM_EXAMPLES = "server-round", "num-examples"
 MEANS, STDS = "means", "stds"
-LARGEST_NUMBER = 1e6
-"""Largest valid mean or standard deviation of a numeric feature, in any unit."""
 SMALLEST_STD = 1e-6
 """In the feature's unit; `data.preprocessing` returns no smaller standard deviation."""
 NO_MEANS = "the server's means are invalid: there are none"
