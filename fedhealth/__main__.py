@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 from fedhealth.cli.terminal import Script, parse_flags, say, script
 from fedhealth.common.errors import UsageError
-from fedhealth.config.commands import CertificatesSettings, DoctorSettings, ReceiptsSettings
+from fedhealth.config.commands import CertificatesSettings, DoctorSettings, ReceiptsSettings, SchemaSettings
 from fedhealth.config.results import ExportSettings, PredictSettings, ReportSettings
 from fedhealth.config.simulate import SimulateSettings
 
 COMMANDS: dict[str, tuple[type, str]] = {
     "certificates": (CertificatesSettings, "make the TLS certificates of a federation"),
+    "schema": (SchemaSettings, "draft a schema file from a table of your own, or check a table against one"),
     "doctor": (DoctorSettings, "check on a hospital's computer whether it is ready to take part"),
     "simulate": (SimulateSettings, "run a whole federation on this machine, with few or very many hospitals"),
     "receipts": (ReceiptsSettings, "verify and summarise a hospital's record of what it has sent"),

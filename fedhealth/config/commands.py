@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fedhealth.common.errors import UsageError
 from fedhealth.config.checks import check_proxy, parse_server, require
@@ -133,3 +134,31 @@ class ReceiptsSettings:
         """Check every value; a wrong one is a `UsageError`."""
         is_hash = self.noted is None or re.fullmatch("[0-9a-f]{64}", self.noted) is not None
         require(is_hash, "noted", self.noted, "the 64 letters and digits that this command showed as the last hash")
+
+
+@dataclass(frozen=True)
+class SchemaSettings:
+    """draft: print a schema file (TOML) that a person completes, from one table. check: check a table as client.py does.
+
+    Example: python -m fedhealth schema draft patients.csv --outcome died > my.toml
+
+    Then: python -m fedhealth schema check my.toml patients.csv
+    """
+
+    action: Literal["draft", "check"]
+    """What to do."""
+    files: tuple[Path, ...]
+    """draft: the table; check: the schema file and the table."""
+    outcome: str | None = None
+    """The column to predict (for draft)."""
+    min_count: int = 5
+    """Show no code, text or count of fewer patients than this."""
+
+    def __post_init__(self) -> None:
+        """Check every value; a wrong one is a `UsageError`."""
+        wanted = {"draft": "one file, the table", "check": "two files, the schema and the table"}[self.action]
+        if len(self.files) != {"draft": 1, "check": 2}[self.action]:
+            raise UsageError(f"schema {self.action}: {len(self.files)} given; give {wanted}")
+        if self.action == "check" and self.outcome is not None:
+            raise UsageError("--outcome is for draft; check reads it from the schema, so leave it out")
+        require(self.min_count >= 1, "min-count", self.min_count, "1 or more")

@@ -35,7 +35,8 @@ def find_file_faults(table: SchemaTable) -> Found:
         yield "title", 'give what is predicted, in one line, such as "heart disease"'
     if not " ".join(table.source.split()).isprintable():
         yield "source", "has a character that cannot be printed; leave it out"
-    yield from (("hospital", line) for line in _name_faults(table.hospital))
+    if fault := find_name_fault(table.hospital):
+        yield "hospital", fault
     yield from _other_name_faults("hospital-other-names", table.hospital_other_names)
     yield from _mark_faults(table.missing_marks)
     if len(table.column) > MOST_COLUMNS:
@@ -44,7 +45,8 @@ def find_file_faults(table: SchemaTable) -> Found:
 
 def find_faults(table: ColumnTable, kind: str, marks: Sequence[float]) -> Found:
     """What is wrong with a column or an outcome by itself; `marks` are the missing marks of the whole file."""
-    yield from (("name", line) for line in _name_faults(table.name))
+    if fault := find_name_fault(table.name):
+        yield "name", fault
     yield from _other_name_faults("other-names", table.other_names)
     meaning = " ".join(table.meaning.split())
     if not meaning or not meaning.isprintable():
@@ -58,10 +60,12 @@ def find_faults(table: ColumnTable, kind: str, marks: Sequence[float]) -> Found:
     yield from _outcome_faults(table) if kind == "outcome" else _column_faults(table)
 
 
-def _name_faults(name: str) -> Iterator[str]:
+def find_name_fault(name: str) -> str:
+    """What to do about a name that no column may have; empty for any other."""
     sound = 1 <= len(name) <= MOST_CHARACTERS and name.isprintable() and name == name.strip() and "=" not in name
-    if not (sound and plain_name(name)):
-        yield f"give a name of 1 to {MOST_CHARACTERS} printable characters, without = and without blanks at the ends"
+    if sound and plain_name(name):
+        return ""
+    return f"give a name of 1 to {MOST_CHARACTERS} printable characters, without = and without blanks at the ends"
 
 
 def _other_name_faults(key: str, names: Sequence[str]) -> Found:

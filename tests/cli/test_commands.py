@@ -82,6 +82,7 @@ def test_a_patient_s_flags_are_words_of_a_command_line_and_each_another_one() ->
 NO_FILE = "no/such/file"
 WRONG: dict[str, list[str]] = {
     "certificates": ["--hospitals", "../up"],
+    "schema": ["check", NO_FILE, NO_FILE],
     "doctor": [],
     "simulate": ["--data", NO_FILE],
     "receipts": [NO_FILE],
