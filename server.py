@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 schema=run.schema,
             )
             app(grid, grid.context)
-    write_report(run.folder)
-    say(f"report: {run.folder / 'report.html'}")
+    if not run.settings.feasibility:  # else there is no model, and feasibility.json says all
+        write_report(run.folder)
+        say(f"report: {run.folder / 'report.html'}")
     say(f"run folder: {run.folder}")
 
 

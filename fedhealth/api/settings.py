@@ -24,6 +24,8 @@ def check_settings(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise UsageError(f"{name} is no setting; {f'did you mean {near[0]}?' if near else 'see server.py --help'}")
+    if given.get("feasibility"):
+        raise UsageError("feasibility=True trains no model to return; ask with python server.py --feasibility")
     return {name: _convert(name, value, hints[name]) for name, value in given.items()}
 
 

@@ -27,6 +27,7 @@ from fedhealth.data.schema_file import load_schema
 from fedhealth.reporting.console.hospital import client_line, outcome_lines
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.retry import Attempt, keep_trying
+from fedhealth.transport.protocol.feasibility import FEASIBILITY
 from fedhealth.transport.protocol.fields import find_round
 from fedhealth.transport.protocol.finalization import FINISH
 from fedhealth.transport.protocol.training import TRAIN
@@ -52,7 +53,7 @@ class ClientSession:
         self.approve: Callable[[Mapping[str, Any]], None] = self.require_same_split
         self._splits = SplitMemory()
         self._context: Context | None = None
-        self._has_final = False
+        self._is_done = False
         self._reminder = Reminder()
 
     @classmethod
@@ -114,16 +115,18 @@ class ClientSession:
             run_config = connection.context.run_config
             self.approve(run_config)
             self.warn_of_unused_flags(run_config)
-            say(f"joined the federation at {server} as {name}; loading TensorFlow")
-            with silenced_stderr():
-                self.hospital.trainers.load()
+            trains = not run_config.get("feasibility")
+            say(f"joined the federation at {server} as {name}{'; loading TensorFlow' if trains else ''}")
+            if trains:
+                with silenced_stderr():
+                    self.hospital.trainers.load()
             app = receipts.note_rounds(make_client_app(self.hospital))
             show = partial(self.show_reply, run_config)
             connection.serve(app, show, on_failure=self.warn_of_failure, on_send=receipts.write_message)
 
     def require_final(self) -> None:
         """Raise a `RunError` if the final model was not received: this computer may have been suspended at the end."""
-        if self._has_final:
+        if self._is_done:
             return
         flags = [
             f"--{flag}" for flag in ("save-model", "save-personal") if getattr(self.settings, flag.replace("-", "_"))
@@ -173,12 +176,14 @@ class ClientSession:
             session = self.hospital.participation(run_config).dp_session
             if session:
                 say(privacy_line(find_round(message.content), session))
+        if kind == FEASIBILITY and not reply.has_error():
+            self._is_done = True
         if kind == FINISH and (final := self.hospital.participation(run_config).final):
             self.finish(final)
 
     def finish(self, final: FinalModel) -> None:
         """Print the comparison of the final model with a local one, and save the models that flags ask for."""
-        self._has_final = True
+        self._is_done = True
         threshold = final.threshold
         selected = "" if threshold is None else f"; it predicts positive from a risk of {threshold:g}"
         say(f"the run is over; this hospital has the final model{selected}")

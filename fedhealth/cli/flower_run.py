@@ -49,7 +49,12 @@ def opened_flower_run(grid: Grid, run_config: Mapping[str, Any]) -> Iterator[Flo
         with new_run_folder(out) as folder, contextlib.closing(ServerConsole(say)) as console:
             # No checkpoints: Flower starts a failed run anew and cannot resume it.
             yield FlowerRun(settings, schema, console, FolderWriter(folder, 0, MAX_WAIT, warn, link="Flower"))
-        say(f"run folder: {folder} (python -m fedhealth report {folder} makes report.html and MODEL_CARD.md)")
+        more = (
+            ""
+            if settings.feasibility
+            else f" (python -m fedhealth report {folder} makes report.html and MODEL_CARD.md)"
+        )
+        say(f"run folder: {folder}{more}")
     except FedHealthError:
         sys.tracebacklimit = 0  # Flower would print a long traceback; this leaves the line with the error
         raise

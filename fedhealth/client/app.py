@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 
 from fedhealth.client.dp_mod import dp_mod
 from fedhealth.client.error_mod import error_mod
+from fedhealth.client.feasibility import count_feasibility
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.local_model import read_request, require_finite, require_risks
 from fedhealth.client.participation import Participation
@@ -27,7 +28,7 @@ from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.permutation_importance import measure_importance
 from fedhealth.metrics.subgroups import count_subgroups
 from fedhealth.models.local_training import shuffled_orders
-from fedhealth.transport.protocol import evaluation, finalization, setup, training
+from fedhealth.transport.protocol import evaluation, feasibility, finalization, setup, training
 from fedhealth.transport.protocol.fields import action
 
 if TYPE_CHECKING:
@@ -49,8 +50,16 @@ def make_client_app(hospital: HospitalData) -> ClientApp:
 
 
 def _reply(handler: Handler, hospital: HospitalData, message: Message, context: Context) -> Message:
-    part = hospital.participation(context.run_config)
+    part, kind = hospital.participation(context.run_config), message.metadata.message_type
+    if part.settings.feasibility != (kind == feasibility.FEASIBILITY):
+        setting = "--feasibility" if part.settings.feasibility else "no --feasibility"
+        raise RunError(f"the server asks for {kind}, which its own settings exclude ({setting})")
     return Message(handler(hospital, part, message.content), reply_to=message)
+
+
+def count_what_is_there(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """How many of all patients lack each value and have the outcome; small counts are suppressed."""
+    return feasibility.encode_feasibility(count_feasibility(hospital.hospital, part.min_count))
 
 
 def describe(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
@@ -178,6 +187,7 @@ def count_ill(patients: Patients) -> int:
 
 
 QUERIES: dict[str, Handler] = {
+    feasibility.FEASIBILITY: count_what_is_there,
     setup.DESCRIBE: describe,
     setup.FIRST_MOMENTS: first_moments,
     setup.SECOND_MOMENTS: second_moments,

@@ -49,6 +49,8 @@ class RunFlags:
     """Passes over a hospital's training patients in one round."""
     batch_size: int = 64
     """Patients per gradient step."""
+    feasibility: bool = False
+    """Train nothing: ask each hospital how many patients lack each value, and print who lacks what (docs/schemas.md)."""
     server_learning_rate: float = 0.0
     """Rarely needed. Step size of the server (fedavgm, fedadam, fedyogi, fedadagrad, scaffold). 0: the usual one."""
     server_momentum: float = 0.9

@@ -54,5 +54,6 @@ def _exclusions(settings: Mapping[str, Any]) -> tuple[tuple[str, bool, str], ...
         (f"patience {settings['patience']}", settings["patience"] > 0, held),
         (f"calibrate {settings['calibrate']}", settings["calibrate"] != "none", held),
         (f"threshold {settings['threshold']}", settings["threshold"] != "half", held),
+        ("feasibility", settings["feasibility"], "it asks for counts of patients, which no noise covers"),
         ("class-weights", settings["class_weights"], "they come from exact counts of ill and healthy patients"),
     )

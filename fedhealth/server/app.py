@@ -19,6 +19,7 @@ from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.subgroups import find_divisions
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
+from fedhealth.server.feasibility import ask_feasibility
 from fedhealth.server.finalization import FinalQueries
 from fedhealth.server.model_selection import choose_final_model, find_best, is_enough
 from fedhealth.server.participation import OPEN, Admission, Roster, RoundPolicy
@@ -27,6 +28,7 @@ from fedhealth.server.rounds import GuardedStrategy
 from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.setup import Setup, require_same_members
+from fedhealth.server.setup_queries import SetupQueries
 from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.protocol.evaluation import encode_evaluate_config
 from fedhealth.transport.protocol.fields import Scale
@@ -76,6 +78,8 @@ def federate(
 ) -> None:
     """Run the federation: wait for the hospitals, run the rounds, and send the final model to every hospital.
 
+    With --feasibility the hospitals are only asked what they have.
+
     Parameters
     ----------
     listeners : called with each event of the run, on this thread; they cannot change the run.
@@ -93,6 +97,12 @@ def federate(
         Hospitals are missing after `max_wait` seconds, two have the same name, or too few can take part or train in a round.
     """
     inform, schema = Listeners(*listeners).inform, schema or heart_disease()
+    if settings.feasibility:
+        queries = SetupQueries(grid, settings, settings.hospitals, max_wait, inform, admission=admission)
+        found = ask_feasibility(queries, schema, settings.min_count)
+        inform(found)
+        writer.feasibility_known(found)
+        return
     dropped = past.checkpoint.dropped if past else {}
     for name, reason in dropped.items():
         admission.expel(name, reason)

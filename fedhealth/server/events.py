@@ -12,7 +12,7 @@ from fedhealth.data.schema import Schema
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
-from fedhealth.server.records import Histograms, Member, ModelSelection, RoundRecord
+from fedhealth.server.records import Feasibility, Histograms, Member, ModelSelection, RoundRecord
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class RunFinished:
         return self.choices.evaluation if self.choices else self.rounds[-1]
 
 
-Event = Waiting | RunStarted | Paused | Dropped | RoundRecord | RunFinished
+Event = Waiting | RunStarted | Paused | Dropped | RoundRecord | RunFinished | Feasibility
 OnEvent = Callable[[Event], None]
 
 

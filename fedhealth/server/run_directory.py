@@ -13,7 +13,7 @@ from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.scripts import ServerFlags, ServerSettings
 from fedhealth.data.schema_file import load_schema
 from fedhealth.server.resume import Run, resume_run
-from fedhealth.server.run_files import HISTORY, SETTINGS, SUMMARY
+from fedhealth.server.run_files import FEASIBILITY, HISTORY, SETTINGS, SUMMARY
 
 KNOWN_TO_THE_RUN = {"out", "resume", "schema"}
 """Flags that a resumed run does not need: its folder has them."""
@@ -91,6 +91,8 @@ def make_run_folder(out: Path | None) -> Path:
         probe.unlink()
     except OSError as error:
         raise UsageError(f"--out {folder}: cannot write there ({error.strerror}); give another folder") from None
+    if (folder / FEASIBILITY).exists():
+        raise UsageError(f"--out {folder}: already contains the result of --feasibility; give another folder")
     if (folder / SUMMARY).exists() or (folder / HISTORY).exists():
         raise UsageError(
             f"--out {folder}: already contains a run; give another folder, or resume the run with --resume {folder}"

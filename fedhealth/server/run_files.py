@@ -28,7 +28,7 @@ from fedhealth.server.records import Histograms, ModelComparison, RunDescription
 
 T = TypeVar("T")
 SETTINGS, SCHEMA, HISTORY, MODEL = "settings.json", "schema.toml", "history.jsonl", "model.npz"
-EVALUATION, SUMMARY = "evaluation.json", "summary.json"
+EVALUATION, SUMMARY, FEASIBILITY = "evaluation.json", "summary.json", "feasibility.json"
 SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
 
 

@@ -13,9 +13,10 @@ from fedhealth.common.atomic_files import append_line, write_file
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.server.checkpoints import CHECKPOINTS, Checkpoint, write_checkpoint
 from fedhealth.server.events import RunFinished, RunStarted
-from fedhealth.server.records import RoundRecord, Start
+from fedhealth.server.records import Feasibility, RoundRecord, Start
 from fedhealth.server.run_files import (
     EVALUATION,
+    FEASIBILITY,
     HISTORY,
     MODEL,
     SCHEMA,
@@ -48,6 +49,9 @@ class RunWriter:
 
     def run_finished(self, finished: RunFinished) -> None:
         """Write the final model and its evaluation."""
+
+    def feasibility_known(self, found: Feasibility) -> None:
+        """Write what the hospitals have, the only result of a run with --feasibility."""
 
 
 class FolderWriter(RunWriter):
@@ -106,6 +110,10 @@ class FolderWriter(RunWriter):
         self._write(lambda: write_json(self._folder / SUMMARY, summarize(finished)))
         self._wait_for_room()
         remove_checkpoints(self._folder / CHECKPOINTS)
+
+    def feasibility_known(self, found: Feasibility) -> None:
+        """Write feasibility.json; a `UsageError` if that fails, for the hospitals can be asked again."""
+        write_json(self._folder / FEASIBILITY, found)
 
     def _write(self, step: Callable[[], None]) -> None:
         """Call the steps that failed before, in order, and then this one."""

@@ -143,6 +143,10 @@ def test_a_wrong_setting_is_refused_as_its_flag_is(folder: Path, setting: dict[s
         ({"strategy": FedAvg}, "strategy is <class .*FedAvg'>; give a name, or an instance of a Flower strategy"),
         ({"model": 4}, "model is 4; give a name, or a function that builds a Keras model"),
         ({"on_round": 3}, "on_round is 3; give a function"),
+        (
+            {"feasibility": True},
+            r"feasibility=True trains no model to return; ask with python server\.py --feasibility",
+        ),
         ({"round": 3}, "round is no setting; did you mean rounds"),
         ({"colour": "x"}, r"colour is no setting; see server\.py --help"),
     ],

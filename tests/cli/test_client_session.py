@@ -30,6 +30,7 @@ from fedhealth.models import keras_models
 from fedhealth.transport.grpc.client import Connection
 from fedhealth.transport.grpc.retry import Attempt, ServerLostError
 from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.protocol.feasibility import FEASIBILITY
 from fedhealth.transport.tls.authority import issue_certificates
 from tests.support.hospital_apps import TRAINERS
 from tests.support.hospital_files import write_hospitals
@@ -321,3 +322,26 @@ def test_the_pauses_before_new_attempts_are_printed_rarely_and_anew_after_each_l
         == ["no connection to 127.0.0.1:8080 (attempt 1); trying again in 0.2 s, timeout in 60 s (connection refused)"]
         * 2
     )
+
+
+def test_a_run_with_feasibility_needs_no_tensorflow_and_no_final_model(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def join(*_: object, **__: object) -> Iterator[Any]:
+        """The server asks once and ends the run."""
+        context = Context(1, 1, {}, RecordDict(), FederationSettings(feasibility=True).to_run_config())
+
+        def serve(app: Any, on_reply: Any, **_: object) -> None:
+            message = Message(RecordDict(), dst_node_id=1, message_type=FEASIBILITY)
+            on_reply(message, app(message, context))
+
+        yield SimpleNamespace(context=context, serve=serve)
+
+    monkeypatch.setattr(client_session, "join", join)
+    session = ClientSession.prepare(ClientSettings(file=file))
+    monkeypatch.setattr(session.hospital.trainers, "load", lambda: pytest.fail("TensorFlow is not needed"))
+    session.run()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith(f" as {NAME}")
+    assert lines[2] == "sent how many patients lack each value and have the outcome; this run trains no model"

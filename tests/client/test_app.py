@@ -432,7 +432,7 @@ def test_invalid_settings_are_refused_in_one_line(hospital: Path, run_config: di
 # --- the text of errors -----------------------------------------------------------------------------------------------
 
 QUOTED: dict[str, set[str]] = {
-    "client/app.py": {"len(schema.numbers)"},
+    "client/app.py": {"len(schema.numbers)", "kind", "setting"},
     "client/hospital_data.py": {"error"},
     "client/patient_split.py": {"settings.test_share", "settings.validation", "FEWEST_TO_TRAIN", "FEWEST_TO_TEST"},
     "client/participation.py": set(),
@@ -442,6 +442,7 @@ QUOTED: dict[str, set[str]] = {
     "client/node_app.py": {"error"},
     "client/dp_mod.py": {"kind"},
     "client/dp_session.py": {"kind"},
+    "client/feasibility.py": set(),
 }
 """What the text of a `RunError` may hold: the server's own settings and constants; `error` is of their parser or decoder."""
 

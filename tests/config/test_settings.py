@@ -132,7 +132,7 @@ def test_a_bad_value_is_refused_in_one_line_that_says_what_to_give(
 
 def test_every_setting_with_a_range_has_a_bad_value_above() -> None:
     free = {"name", "model", "strategy", "scaling", "missing_indicators", "verbose", "out", "file", "source", "split"}
-    free |= {"codes", "label_1", "schema", "sheet", "decimal", "mapping"}
+    free |= {"codes", "label_1", "schema", "sheet", "decimal", "mapping", "feasibility"}
     free |= {"tls", "allow", "insecure", "resume", "receipts", "page", "choose", "reset_budget", "subgroups", "track"}
     free |= {
         "calibrate",
@@ -211,6 +211,7 @@ def test_a_strategy_that_cannot_work_is_refused_with_the_reason(values: dict[str
             "--calibrate temperature and --dp-epsilon exclude each other: it needs histograms",
         ),
         ({"threshold": "youden"}, "--threshold youden and --dp-epsilon exclude each other: it needs histograms"),
+        ({"feasibility": True}, "--feasibility and --dp-epsilon exclude each other: it asks for counts of patients"),
         ({"class_weights": True}, "--class-weights and --dp-epsilon exclude each other: they come from exact counts"),
         ({"evaluate_every": 5}, "--evaluate-every 5 and --dp-epsilon exclude each other: every evaluation discloses"),
     ],

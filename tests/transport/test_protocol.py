@@ -26,6 +26,13 @@ from fedhealth.server.strategies.flower_fixes import ALL_NODES
 from fedhealth.transport.messages import SERVER_NODE_ID, set_identity
 from fedhealth.transport.protocol import evaluation, fields, finalization, setup, training
 from fedhealth.transport.protocol.evaluation import EvaluateReply, EvaluateRequest, Histogram
+from fedhealth.transport.protocol.feasibility import (
+    ALL_BUT_FEW,
+    FEW,
+    FeasibilityReply,
+    decode_feasibility,
+    encode_feasibility,
+)
 from fedhealth.transport.protocol.fields import Scale, decode_arrays, encode_arrays
 from fedhealth.transport.protocol.finalization import Comparison, FinalRequest, ImportanceDrops
 from fedhealth.transport.protocol.setup import Description, LabelCounts, MomentSums
@@ -133,6 +140,18 @@ MESSAGES: dict[str, tuple[Any, Encoder, Decoder, RecordDict]] = {
             {
                 "hospital": config(name="va", source="uci", schema="0123456789ab"),
                 "counts": metrics(train_patients=61, epsilon=2.5),
+            }
+        ),
+    ),
+    "feasibility": (
+        FeasibilityReply("va", "uci", "0123456789ab", 80, 32, 5, (0, FEW, ALL_BUT_FEW, 80)),
+        encode_feasibility,
+        decode_feasibility,
+        RecordDict(
+            {
+                "hospital": config(name="va", source="uci", schema="0123456789ab"),
+                "counts": metrics(patients=80, ill=32, min_count=5),
+                "columns": metrics(missing=[0, -1, -2, 80]),
             }
         ),
     ),
@@ -432,7 +451,19 @@ sent_moments = st.builds(
     st.tuples(*[finite] * len(HEART.numbers)),
 )
 
+feasible = st.integers(1, 10**9).flatmap(
+    lambda patients: st.builds(
+        FeasibilityReply,
+        *[st.text(max_size=9)] * 3,
+        st.just(patients),
+        st.integers(-2, patients),
+        st.integers(1, 99),
+        st.lists(st.integers(-2, patients), max_size=20).map(tuple),
+    )
+)
+
 VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "feasibility": feasible,
     "description": descriptions,
     "request for second moments": st.tuples(*[st.floats(-1e6, 1e6)] * len(HEART.numbers)),
     "moments": sent_moments,
@@ -562,6 +593,33 @@ NOT_FINITE = Array(np.array([5, math.nan], np.float32))
 UNREADABLE = Array(dtype="float32", shape=(2,), stype="numpy.ndarray", data=b"\x93NUMPY nonsense")
 FAULTS: list[tuple[str, RecordDict, str]] = [
     ("welcome", RecordDict(), "it sent nothing instead of run-config"),
+    ("feasibility", without("feasibility", "columns"), "it sent hospital, counts instead of hospital and counts and"),
+    (
+        "feasibility",
+        change("feasibility", "hospital", name=7),
+        "it must send exactly the texts name, source and schema",
+    ),
+    (
+        "feasibility",
+        change("feasibility", "hospital", more="x"),
+        "it must send exactly the texts name, source and schema",
+    ),
+    (
+        "feasibility",
+        change("feasibility", "counts", ill=None),
+        "it must send exactly the integers patients, ill, min-count",
+    ),
+    ("feasibility", change("feasibility", "counts", ill=81), "a count is not one of its patients"),
+    ("feasibility", change("feasibility", "counts", ill=-3), "a count is not one of its patients"),
+    ("feasibility", change("feasibility", "counts", patients=0, ill=0), "a count is not one of its patients"),
+    ("feasibility", change("feasibility", "counts", min_count=0), "a count is not one of its patients"),
+    ("feasibility", change("feasibility", "columns", missing=[81]), "a count is not one of its patients"),
+    (
+        "feasibility",
+        change("feasibility", "columns", missing=[0.5]),
+        "it must send exactly the list missing (integers)",
+    ),
+    ("feasibility", change("feasibility", "columns", more=1), "it must send exactly the list missing (integers)"),
     ("description", RecordDict(), "it sent nothing instead of hospital and counts"),
     ("description", without("description", "counts"), "it sent hospital instead of hospital and counts"),
     (

@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         with opened_grid(settings, federation) as grid:
             app = make_server_app(console.show, writer=writer, max_wait=LONGEST_WAIT, schema=schema)
             app(grid, grid.context)
-    write_report(folder)
-    say(f"report: {folder / 'report.html'}")
+    if not federation.feasibility:
+        write_report(folder)
+        say(f"report: {folder / 'report.html'}")
     say(f"run folder: {folder}")
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedhealth.cli.service.queue import FAILED, FINISHED, RunQueue, Taken
@@ -20,7 +21,7 @@ from fedhealth.reporting.html.pages import write_report
 from fedhealth.reporting.screens import Screens, opened_screens
 from fedhealth.server.app import make_server_app
 from fedhealth.server.run_directory import opened_run
-from fedhealth.server.run_files import SETTINGS, SUMMARY
+from fedhealth.server.run_files import FEASIBILITY, SETTINGS, SUMMARY
 from fedhealth.server.run_writer import FolderWriter
 from fedhealth.transport.grpc.service import ServiceGrid
 from fedhealth.transport.tls.identity import load_identity
@@ -99,6 +100,11 @@ def opened_page(service: ServiceSettings) -> "Iterator[Dashboard | None]":
         yield page
 
 
+def is_over(folder: Path) -> bool:
+    """Whether a run folder has the last file of a run."""
+    return any((folder / name).exists() for name in (SUMMARY, FEASIBILITY))
+
+
 class Service:
     """The runs of a service: each gets its folder and its state, and its file an end in finished/ or failed/."""
 
@@ -119,12 +125,12 @@ class Service:
     def run(self, taken: Taken) -> None:
         """Run a taken file to its end. A run that fails does not stop the service."""
         folder = self.settings.runs / taken.path.stem
-        if (folder / SUMMARY).exists() and not taken.interrupted:
+        if is_over(folder) and not taken.interrupted:
             warn(f"{taken.path.name}: {folder} holds a finished run; give the run file another name")
             return self.queue.put_away(taken.path, FAILED)
         state = StateFile(folder)
         try:
-            if not (folder / SUMMARY).exists():
+            if not is_over(folder):
                 self._federate(read_queued_run(taken.path, self.settings), state)
         except KeyboardInterrupt as stop:
             state.write("interrupted")
@@ -135,7 +141,8 @@ class Service:
             logging.getLogger(__name__).exception("run %s", taken.path.stem)
             return self._fail(taken, state, f"the server failed ({type(error).__name__})")
         try:
-            write_report(folder)
+            if (folder / SUMMARY).exists():  # with feasibility = true there is none
+                write_report(folder)
         except FedHealthError as error:
             warn(f"no report of run {taken.path.stem}: {error}")
         state.write("finished")

@@ -13,6 +13,7 @@ from fedhealth.metrics.ranking import exact_auroc
 from fedhealth.reporting.console.final_text import FEW_PATIENTS, largest_drops
 from fedhealth.reporting.format import number
 from fedhealth.transport.protocol.evaluation import EVALUATE, decode_evaluate_reply, decode_evaluate_request
+from fedhealth.transport.protocol.feasibility import FEASIBILITY
 from fedhealth.transport.protocol.finalization import IMPORTANCE, SUBGROUPS, decode_importance, decode_subgroups
 from fedhealth.transport.protocol.setup import DESCRIBE, FIRST_MOMENTS, INITIAL_WEIGHTS, LABEL_COUNTS, SECOND_MOMENTS
 
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
 
 
 HEADINGS = ("accuracy", "AUROC", "Brier", "loss")
-SETUP = (DESCRIBE, FIRST_MOMENTS, SECOND_MOMENTS, LABEL_COUNTS, INITIAL_WEIGHTS)
+SETUP = (FEASIBILITY, DESCRIBE, FIRST_MOMENTS, SECOND_MOMENTS, LABEL_COUNTS, INITIAL_WEIGHTS)
 """A hospital that cannot reply to one of these is excluded from the run."""
+SIMPLE_LINES = {
+    DESCRIBE: "ready; waiting for the other hospitals",
+    FEASIBILITY: "sent how many patients lack each value and have the outcome; this run trains no model",
+}
+"""Message -> the line about any reply to it."""
 PERSONAL = {"intercept": "personal model (own intercept)", "finetune": "personal model (fine-tuned here)"}
 
 
@@ -72,8 +78,8 @@ def client_line(schema: Schema, message: Message, reply: Message) -> str | None:
     if reply.has_error():
         without = "this hospital cannot take part" if kind in SETUP else "the run continues without this reply"
         return f"could not reply to {kind}; {without}"
-    if kind == DESCRIBE:
-        return "ready; waiting for the other hospitals"
+    if kind in SIMPLE_LINES:
+        return SIMPLE_LINES[kind]
     if kind == SUBGROUPS:
         sent = decode_subgroups(reply.content)
         return f"sent test results by subgroup: {', '.join(sent) or 'none, every group is too small'}"

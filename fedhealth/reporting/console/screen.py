@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from fedhealth.reporting.console.feasibility_text import feasibility_text
 from fedhealth.reporting.console.final_text import comparison_lines, importance_lines
 from fedhealth.reporting.console.run_text import (
     SYNTHETIC,
@@ -17,7 +18,7 @@ from fedhealth.reporting.console.run_text import (
     table_text,
 )
 from fedhealth.server.events import Dropped, Event, Paused, RunFinished, RunStarted, Waiting
-from fedhealth.server.records import RoundRecord
+from fedhealth.server.records import Feasibility, RoundRecord
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -79,6 +80,8 @@ class ServerConsole:
                     self._print(SYNTHETIC)
                 if self._pace:
                     self._print(pace_line(event))
+            case Feasibility():
+                self._print_all(["", feasibility_text(event, self._terminal), ""])
 
     def close(self) -> None:
         """Remove the progress bar."""

@@ -64,6 +64,15 @@ def test_a_run_that_was_over_when_the_service_was_killed_is_put_away_as_finished
     assert (tmp_path / "runs" / "spring" / "report.html").exists()
 
 
+def test_a_run_with_feasibility_ends_without_a_report(tmp_path: Path) -> None:
+    put(tmp_path, "running/first.toml", "feasibility = true")
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "feasibility.json").write_text("{}")
+    serve_until_idle(tmp_path)
+    assert state_of(tmp_path, "first") == ("finished", "")
+    assert not (tmp_path / "runs" / "first" / "report.html").exists()
+
+
 def test_a_second_run_of_a_finished_runs_name_does_not_touch_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
