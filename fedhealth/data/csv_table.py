@@ -169,16 +169,17 @@ def take_column(patients: Patients, position: int) -> list[str]:
 
 
 def check_header(schema: Schema, names: list[str], header: list[str], path: Path, labelled: bool) -> None:
-    """Refuse a header of another layout or data set, and a column that is there twice or not at all.
+    """Refuse a header of another layout or data set, a column that is there twice, and the lack of one that must be known.
 
-    `header` has our column for each of the `names`, or nothing.
+    `header` has our column for each of the `names`, or nothing. A feature that can be missing may be missing altogether.
     """
     missing = [name for name in schema.feature_names if name not in header]
     if labelled and not set(schema.outcome_names) & set(header):
         missing.append(name_outcome(schema))
     if missing and (fault := describe_other_layout(schema, names, labelled)):
         raise DataError([f"{path}: {fault}"])
-    faults = [f"{path}: {describe_missing(schema, missing)}"] if missing else []
+    needed = [name for name in missing if name not in schema.places or not schema.columns[name].can_be_missing]
+    faults = [f"{path}: {describe_missing(schema, needed)}"] if needed else []
     doubled = [name for name in schema.column_names if header.count(name) > 1]
     faults += [f"{path}: {name} stands {header.count(name)} times in the header; keep one" for name in doubled]
     if faults:
@@ -194,11 +195,8 @@ def name_outcome(schema: Schema) -> str:
 def describe_missing(schema: Schema, missing: list[str]) -> str:
     """What to do about columns that are not there; a name alone would move the cells of the columns behind it."""
     known = [column.name for column in schema.features if not column.can_be_missing]
-    needed = f"{' and '.join(filter(None, [', '.join(known), 'the diagnosis']))} must be known"
-    return (
-        f"missing columns: {', '.join(missing)}; add each with its values, with empty cells where a value is not known "
-        f"({needed})"
-    )
+    needed = ", ".join([*known, "the diagnosis"])
+    return f"missing columns: {', '.join(missing)}; add each with its values ({needed}: these must be known of every patient)"
 
 
 def describe_other_layout(schema: Schema, names: list[str], labelled: bool) -> str:

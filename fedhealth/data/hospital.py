@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
@@ -75,7 +76,7 @@ def parse_hospital(
     if name is None:
         name = check_name(name_in_file, f'{path}: the hospital\'s name is "{printable(name_in_file, 40)}"')
     patients = Patients(
-        features=np.column_stack([values[name].to_numpy() for name in schema.feature_names]),
+        features=np.column_stack([feature_values(values, name) for name in schema.feature_names]),
         labels=labels_of(schema, values),
     )
     return Hospital(
@@ -98,6 +99,11 @@ def read_checked(
             return large, *validate_table(schema, large, path)
     table = parse_sheet(read_any(content, path, schema, options), path, schema)
     return table, *validate_table(schema, table, path)
+
+
+def feature_values(values: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """A feature's values (num_patients,), NaN if the file does not have its column."""
+    return values[name].to_numpy() if name in values else np.full(len(values), np.nan)
 
 
 def list_hospitals(schema: Schema, table: Table) -> list[str]:
@@ -165,10 +171,19 @@ def find_table_warnings(table: Table, several: int = 0) -> list[str]:
     return warnings
 
 
+def find_absent(schema: Schema, table: Table) -> list[str]:
+    """The warning about features that the file does not have."""
+    absent = [name for name in schema.feature_names if name not in table.columns]
+    if not absent:
+        return []
+    more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
+    return [f"{', '.join(absent[:10])}{more}: not in the file, so missing for all patients"]
+
+
 def find_warnings(schema: Schema, table: Table, patients: Patients, several: int) -> list[str]:
     """Warnings about what is allowed and may still be a mistake."""
     total = len(patients)
-    warnings = find_table_warnings(table, several)
+    warnings = [*find_table_warnings(table, several), *find_absent(schema, table)]
     synthetic = sum(name.startswith(SYNTHETIC_PREFIX) for name in table.cells.get(schema.hospital, []))
     if 0 < synthetic < total:
         warnings.append(f"invented and real patients are mixed (synthetic: {synthetic} of {total} rows)")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.cell_words import code_of
 from fedhealth.data.csv_table import Sheet, Table, parse_sheet, take_column
-from fedhealth.data.hospital import find_table_warnings
+from fedhealth.data.hospital import find_absent, find_table_warnings
 from fedhealth.data.readers.read_any import AS_IT_IS, ReadOptions, read_any
 from fedhealth.data.schema import Schema
 from fedhealth.data.validation import validate_table
@@ -116,5 +116,5 @@ def _validate(schema: Schema, table: Table, path: Path) -> NewPatients:
     return NewPatients(
         features=values.reindex(columns=list(schema.feature_names)).to_numpy(dtype=np.float64),
         rows=tuple(table.rows),
-        warnings=(*warnings, *find_table_warnings(table)),
+        warnings=(*warnings, *find_table_warnings(table), *find_absent(schema, table)),
     )

@@ -9,14 +9,20 @@ from fedhealth.common.errors import UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.cell_words import is_missing
 from fedhealth.data.column_draft import FULL, ColumnDraft, draft_column
-from fedhealth.data.csv_table import check_rows, read_decimals, read_file, read_sheet, take_column
+from fedhealth.data.csv_table import check_rows, read_file, take_column
+from fedhealth.data.decimals import read_decimals
 from fedhealth.data.patients import MINIMUM_PATIENTS
+from fedhealth.data.readers.read_any import read_any
 from fedhealth.data.schema import YES_NO, Column, Schema, plain_name
 from fedhealth.data.schema_checks import MOST_COLUMNS, find_name_fault
 
 HOSPITALS = ("hospital", "site", "centre", "center", "clinic", "institution")
 """Names of a column with the patient's hospital, plain."""
 NO_COLUMNS = Schema("", "", features=(), outcomes=(Column("outcome", "", "yes/no", codes=YES_NO),), hospital="hospital")
+
+
+ANY_NUMBER = Column("value", "", "number", minimum=-999, maximum=999)
+"""Stands for every column while decimal commas are read; in its range no mark stands between thousands."""
 
 
 def read_columns(path: Path) -> list[tuple[str, list[str]]]:
@@ -29,10 +35,10 @@ def read_columns(path: Path) -> list[tuple[str, list[str]]]:
     DataError
         It is no table with a header, or has too few patients.
     """
-    sheet = read_sheet(read_file(path), path, NO_COLUMNS)
+    sheet = read_any(read_file(path), path, NO_COLUMNS)
     check_rows(sheet, path, MINIMUM_PATIENTS)
-    cells = read_decimals({str(place): take_column(sheet.patients, place) for place in range(len(sheet.header))})
-    return list(zip(sheet.header, cells.values(), strict=True))
+    rows, _ = read_decimals(sheet.patients, dict.fromkeys(range(len(sheet.header)), ANY_NUMBER), "auto", path)
+    return [(name, take_column(rows, place)) for place, name in enumerate(sheet.header)]
 
 
 def draft_schema(path: Path, outcome: str | None, least: int) -> str:

@@ -515,13 +515,31 @@ def test_another_data_set_is_named_by_our_columns_only(write: Write) -> None:
     assert refusal(path) == [line]
 
 
-def test_missing_columns_are_all_named(write: Write) -> None:
+def test_missing_columns_that_must_be_known_are_all_named(write: Write) -> None:
     header = [name for name in HEADER if name not in ("sex", "thal", "num", "target")]
     line = (
-        "missing columns: sex, thal, target (or num); add each with its values, with empty cells where a value is not known "
-        "(age, sex, cp and the diagnosis must be known)"
+        "missing columns: sex, target (or num); add each with its values "
+        "(age, sex, cp, the diagnosis: these must be known of every patient)"
     )
     assert refusal(write(to_csv(sample_patients(), header=header))) == [line]
+
+
+def test_a_feature_that_can_be_missing_may_lack_its_column(write: Write) -> None:
+    whole = load_hospital(write(to_csv(sample_patients())))
+    absent = ("ca", "thal", "chol")
+    hospital = load_hospital(write(to_csv(sample_patients(), header=[name for name in HEADER if name not in absent])))
+    expected = whole.patients.features.copy()
+    expected[:, [FEATURE_NAMES.index(name) for name in absent]] = np.nan
+    assert np.array_equal(hospital.patients.features, expected, equal_nan=True)
+    assert "chol, ca, thal: not in the file, so missing for all patients" in hospital.warnings
+    assert not any("not in the file" in line for line in whole.warnings)
+
+
+def test_with_too_few_columns_or_names_of_another_layout_a_missing_column_is_still_refused(write: Write) -> None:
+    few = [name for name in HEADER if name not in FEATURE_NAMES[3:10]]
+    assert refusal(write(to_csv(sample_patients(), header=few)))[0].startswith("of our 13 measurements it has only ")
+    other = to_csv(sample_patients()).replace("thalach", "thalachh", 1)
+    assert "names of another layout (thalachh)" in refusal(write(other))[0]
 
 
 def test_a_file_without_a_header_is_named(write: Write) -> None:

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.column_draft import ColumnDraft, draft_column, round_outwards
 from fedhealth.data.hospital import load_hospital
+from fedhealth.data.new_patients import read_new_patients
 from fedhealth.data.schema_draft import draft_schema
 from fedhealth.data.schema_file import parse_schema
+from fedhealth.data.sources.load import load_own_table
+from fedhealth.data.sources.readings import AUTO
 from tests.support.examples import examples
 
 TWENTY = range(20)
@@ -108,6 +111,19 @@ def test_a_draft_is_complete_once_its_questions_are_answered(tmp_path: Path) -> 
     schema = parse_schema(answered, "draft")
     (tmp_path / "my.toml").write_text(answered, encoding="utf-8")
     assert load_hospital(table, schema=schema).patients.labels.tolist() == [1.0, 0.0] * 10
+
+
+def test_a_table_without_a_column_is_read_by_its_hospital_and_by_create_dataset_alike(tmp_path: Path) -> None:
+    columns = {"age": [45 + each % 9 for each in TWENTY], "hb": [11 + each % 7 for each in TWENTY]}
+    table = write_table(tmp_path / "mine.csv", {**columns, "stage": [0, 1, 2, 3] * 5, "died": [0, 1] * 10})
+    schema = parse_schema(draft_schema(table, "died", least=5), "draft")
+    lacking = write_table(tmp_path / "lacking.csv", {**columns, "died": [0, 1] * 10})
+    line = "stage: not in the file, so missing for all patients"
+    assert line in load_hospital(lacking, schema=schema).warnings
+    source = load_own_table(str(lacking), schema, AUTO)
+    assert source.table["stage"].isna().all() and list(source.table)[:3] == ["age", "hb", "stage"]
+    assert f"{lacking}: {line}" in source.warnings
+    assert line in read_new_patients(lacking.read_bytes(), lacking, schema).warnings
 
 
 def test_an_outcome_in_other_codes_is_asked_about(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from fedhealth.common.errors import DataError, RunError, UsageError
 from fedhealth.common.safe_text import printable_path
 from fedhealth.data import csv_table
 from fedhealth.data.file_kinds import name_spreadsheet
-from fedhealth.data.hospital import find_table_warnings
+from fedhealth.data.hospital import find_absent, find_table_warnings
 from fedhealth.data.patients import UNKNOWN_HOSPITAL
 from fedhealth.data.schema import Schema
 from fedhealth.data.sources import csv_source, uci
@@ -89,13 +89,14 @@ def load_own_table(source: str, schema: Schema, answers: Answers) -> Source:
     content = csv_table.read_file(path)
     table = csv_table.parse_table(content, path, schema)
     values, warnings = validate_table(schema, table, path)
-    values = values.reset_index(drop=True)
+    outcomes = [name for name in schema.outcome_names if name in values]
+    values = values.reindex(columns=[*schema.feature_names, *outcomes]).reset_index(drop=True)
     values[schema.hospital] = table.cells.get(schema.hospital, [UNKNOWN_HOSPITAL] * len(values))
     if nameless := [row for row, name in zip(table.rows, values[schema.hospital], strict=True) if not name]:
         raise DataError(
             [f"{path}: row {row}: {schema.hospital} is missing; name the hospital or drop the row" for row in nameless]
         )
-    lines = [*find_table_warnings(table), *warnings]
+    lines = [*find_table_warnings(table), *find_absent(schema, table), *warnings]
     return Source(
         "own",
         f"{path}: {len(values)} patients ({schema.title})",
