@@ -2,15 +2,24 @@
 
 import numpy as np
 
+from fedhealth.common.errors import RunError
 from fedhealth.data.hospital import Hospital
 from fedhealth.metrics.subgroups import suppress_small_cells
 from fedhealth.transport.protocol.feasibility import ALL_BUT_FEW, FEW, FeasibilityReply
 
 
 def count_feasibility(hospital: Hospital, least: int) -> FeasibilityReply:
-    """How many of all its patients lack each feature, and how many have the outcome."""
+    """How many of all its patients lack each feature, and how many have the outcome.
+
+    Raises
+    ------
+    RunError
+        It has so few patients that a bound would give a small count away.
+    """
     patients = hospital.patients
     total = len(patients)
+    if total < fewest_patients(least):
+        raise RunError(f"fewer than {fewest_patients(least)} patients, too few for --min-count {least}")
     missing = np.isnan(patients.features).sum(axis=0).tolist()
     return FeasibilityReply(
         name=hospital.name,
@@ -21,6 +30,11 @@ def count_feasibility(hospital: Hospital, least: int) -> FeasibilityReply:
         min_count=least,
         missing=tuple(disclose(count, total, least) for count in missing),
     )
+
+
+def fewest_patients(least: int) -> int:
+    """With fewer, the counts of which the rest is small would be fewer than the small counts, down to a single one."""
+    return 2 * least - 1
 
 
 def disclose(count: int, total: int, least: int) -> int:

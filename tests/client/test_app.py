@@ -442,7 +442,7 @@ QUOTED: dict[str, set[str]] = {
     "client/node_app.py": {"error"},
     "client/dp_mod.py": {"kind"},
     "client/dp_session.py": {"kind"},
-    "client/feasibility.py": set(),
+    "client/feasibility.py": {"fewest_patients(least)", "least"},
 }
 """What the text of a `RunError` may hold: the server's own settings and constants; `error` is of their parser or decoder."""
 

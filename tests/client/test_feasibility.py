@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedhealth.client.app import QUERIES
-from fedhealth.client.feasibility import disclose
+from fedhealth.client.feasibility import disclose, fewest_patients
 from fedhealth.client.limits import HospitalLimits
 from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
 from fedhealth.transport.protocol.feasibility import (
@@ -104,6 +104,7 @@ def test_a_hospital_that_cannot_take_part_sends_the_reason_only(
 @given(total=st.integers(1, 60), count=st.integers(0, 60), least=st.integers(1, 9))
 def test_what_is_sent_leaves_every_count_below_the_limit_open(total: int, count: int, least: int) -> None:
     """Given the total and the reply, as many counts are possible as there are below the limit, or the exact one."""
+    total = max(total, fewest_patients(least))
     count = min(count, total)
     reply = disclose(count, total, least)
     possible = {other for other in range(total + 1) if disclose(other, total, least) == reply}
@@ -114,3 +115,9 @@ def test_what_is_sent_leaves_every_count_below_the_limit_open(total: int, count:
         assert possible == {count}
         assert count == 0 or count >= least
         assert total == count or total - count >= least
+
+
+def test_a_hospital_of_so_few_patients_that_a_bound_gives_one_away_sends_no_count(hospital: Path) -> None:
+    reply = make_ask(hospital, HospitalLimits(min_count=40), feasibility=True)(FEASIBILITY)
+    assert reply.has_error()
+    assert "fewer than 79 patients, too few for --min-count 40" in reply.error.reason

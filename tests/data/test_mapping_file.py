@@ -110,7 +110,7 @@ def test_a_unit_without_a_factor_in_the_schema_needs_one() -> None:
         ),
         (of_column('unit = "mmol/l"'), 'line 3: unknown key "unit"; see docs/own-files.md'),
         (of_column("from = 5"), "line 3: from: expected"),
-        ('[[column]]\nfrom = "mmol/l"\n', 'line 1: lacks "name"; see docs/own-files.md'),
+        ('[[column]]\nfrom = "mmol/l"\n', 'line 1: missing key "name"; see docs/own-files.md'),
         ("colunm = 5\n", 'line 1: unknown key "colunm"; see docs/own-files.md'),
         (
             of_column('in-file = "A"') + of_column('in-file = "B"'),
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_read_or_is_no_toml_is_one_line(tmp_path: Path) ->
     with pytest.raises(DataError, match=r"my.toml: is not UTF-8 text; give a mapping file \(TOML\)"):
         load_mapping(path, HEART)
     path.write_text("name: chol")
-    with pytest.raises(DataError, match=r"my.toml: is not TOML \(.*\); docs/own-files.md has an example"):
+    with pytest.raises(DataError, match=r"my.toml: line 1: is not TOML \(.*\); docs/own-files.md has an example"):
         load_mapping(path, HEART)
     path.write_text(of_column('in-file = "Chol"'), encoding="utf-8-sig")
     assert load_mapping(path, HEART).columns[0].in_file == "Chol"
