@@ -345,7 +345,9 @@ def test_the_command_writes_results_differences_figures_and_a_page(
     flags += ["--seeds", "1", "--rounds", "2"]
     assert main([*flags, "--out", str(out), "--page", str(page)]) == 0
     results = json.loads((out / "results.json").read_text())
-    assert {tuple(result) for result in results} == {("protocol", "method", "hospital", "metric", "mean", "std", "n")}
+    keys = ("protocol", "method", "hospital", "metric", "mean", "std", "n")
+    assert {tuple(result) for result in results} == {keys, (*keys, "hospitals")}
+    assert {result["hospital"] for result in results if "hospitals" in result} == {"mean"}
     assert {result["method"].split()[0] for result in results} == {"local", "federated", "central"}
     assert {result["protocol"] for result in results} == {"cv", "new-hospital"}
     assert {"mean", "union", "synthetic-va"} <= {result["hospital"] for result in results}
