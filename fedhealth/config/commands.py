@@ -153,6 +153,12 @@ class SchemaSettings:
     """The column to predict (for draft)."""
     min_count: int = 5
     """Show no code, text or count of fewer patients than this."""
+    sheet: str | None = None
+    """The sheet of an Excel workbook (default: the only one that has cells)."""
+    decimal: Decimal = "auto"
+    """Whether the numbers of a file have decimal commas or points, if the file leaves it open (docs/own-files.md)."""
+    mapping: Path | None = None
+    """A file (TOML) of what this hospital names, measures or codes differently (for check; docs/own-files.md)."""
 
     def __post_init__(self) -> None:
         """Check every value; a wrong one is a `UsageError`."""
@@ -161,4 +167,6 @@ class SchemaSettings:
             raise UsageError(f"schema {self.action}: {len(self.files)} given; give {wanted}")
         if self.action == "check" and self.outcome is not None:
             raise UsageError("--outcome is for draft; check reads it from the schema, so leave it out")
+        if self.action == "draft" and self.mapping is not None:
+            raise UsageError("--mapping is for check; a draft has no columns yet to map to, so leave it out")
         require(self.min_count >= 1, "min-count", self.min_count, "1 or more")

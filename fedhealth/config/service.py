@@ -166,14 +166,14 @@ def read_queued_run(path: Path, service: ServiceSettings) -> QueuedRun:
         raise UsageError(f"{path}: allow is {allow}; give a list of hospitals' names")
     schema = content.pop("schema", None)
     if not (schema is None or isinstance(schema, str)):
-        raise UsageError(f"{path}: schema is {schema}; give the path of a schema file, from this file's folder on")
+        raise UsageError(f"{path}: schema is {schema}; give the path of a schema file, from the queue folder on")
     try:
         federation = FederationSettings.from_run_config(content)
         most = federation.hospitals <= MOST_HOSPITALS
         require(most, "hospitals", federation.hospitals, f"{MOST_HOSPITALS} at most in a run of a service")
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    return QueuedRun(path.stem, federation, tuple(allow), path.parent / schema if schema else None)
+    return QueuedRun(path.stem, federation, tuple(allow), service.queue / schema if schema else None)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def describe_marks(counts: Mapping[float, int], least: int) -> list[str]:
     shown = [f"{mark:g}" for mark, count in counts.items() if count >= least]
     hidden = [f"A number of fewer than {least} patients, not shown,"] if len(shown) < len(counts) else []
     who = ([" or ".join(shown)] if shown else []) + hidden
-    remedy = f"If it means that the value is not known: missing-marks = [{', '.join(shown)}]"
+    remedy = f"If it means that the value is not known: missing-marks = [{', '.join(shown) or 'the number'}]"
     return [f"{each} is far from all others, and is not drafted. {remedy}" for each in who]
 
 

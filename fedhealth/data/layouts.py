@@ -62,5 +62,5 @@ def describe_foreign_header(schema: Schema, header: list[str]) -> str:
     only = f"only {', '.join(ours)}" if ours else "none"
     return (
         f"of our {len(schema.features)} measurements it has {only}: another data set, or names that docs/own-files.md "
-        "does not list"
+        "does not list; a table of other columns needs another --schema"
     )

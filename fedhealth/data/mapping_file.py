@@ -158,11 +158,9 @@ def _unit_faults(table: ColumnTable, column: Column) -> Iterator[tuple[str, str]
     if not column.is_number or column.codes:
         yield "from", "has codes and no unit; leave out from"
     elif (known := find_factor(column, table.from_)) is None and table.factor is None:
-        units = ", ".join([column.unit, *column.other_units])
-        yield (
-            "from",
-            f'the schema has no factor for "{unit}" (it has {units}); give factor, which makes it {column.unit}',
-        )
+        units = ", ".join(filter(None, [column.unit, *column.other_units])) or "no unit"
+        makes = column.unit or "a number in the schema's range"
+        yield "from", f'the schema has no factor for "{unit}" (it has {units}); give factor, which makes it {makes}'
     elif known is not None and table.factor is not None:
         yield "factor", f'the schema has the factor of "{unit}": {known:g}; leave factor out'
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedhealth.common.errors import UsageError
+from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.cell_words import is_missing
 from fedhealth.data.column_draft import FULL, ColumnDraft, draft_column
 from fedhealth.data.csv_table import check_rows, read_file, take_column
 from fedhealth.data.decimals import read_decimals
 from fedhealth.data.patients import MINIMUM_PATIENTS
-from fedhealth.data.readers.read_any import read_any
+from fedhealth.data.readers.read_any import AS_IT_IS, ReadOptions, read_any
 from fedhealth.data.schema import YES_NO, Column, Schema, plain_name
 from fedhealth.data.schema_checks import MOST_COLUMNS, find_name_fault
 
@@ -21,11 +21,11 @@ HOSPITALS = ("hospital", "site", "centre", "center", "clinic", "institution")
 NO_COLUMNS = Schema("", "", features=(), outcomes=(Column("outcome", "", "yes/no", codes=YES_NO),), hospital="hospital")
 
 
-ANY_NUMBER = Column("value", "", "number", minimum=-999, maximum=999)
-"""Stands for every column while decimal commas are read; in its range no mark stands between thousands."""
+ANY_NUMBER = Column("value", "", "number", minimum=-1e9, maximum=1e9)
+"""Stands for every column while decimal commas are read: a number such as 168.000 is a question."""
 
 
-def read_columns(path: Path) -> list[tuple[str, list[str]]]:
+def read_columns(path: Path, options: ReadOptions = AS_IT_IS) -> list[tuple[str, list[str]]]:
     """(name, stripped cells) of each column of a hospital's table, in the file's order.
 
     Raises
@@ -35,13 +35,13 @@ def read_columns(path: Path) -> list[tuple[str, list[str]]]:
     DataError
         It is no table with a header, or has too few patients.
     """
-    sheet = read_any(read_file(path), path, NO_COLUMNS)
+    sheet = read_any(read_file(path), path, NO_COLUMNS, replace(options, decimal="auto"))
     check_rows(sheet, path, MINIMUM_PATIENTS)
-    rows, _ = read_decimals(sheet.patients, dict.fromkeys(range(len(sheet.header)), ANY_NUMBER), "auto", path)
+    rows, _ = read_decimals(sheet.patients, dict.fromkeys(range(len(sheet.header)), ANY_NUMBER), options.decimal, path)
     return [(name, take_column(rows, place)) for place, name in enumerate(sheet.header)]
 
 
-def draft_schema(path: Path, outcome: str | None, least: int) -> str:
+def draft_schema(path: Path, outcome: str | None, least: int, options: ReadOptions = AS_IT_IS) -> str:
     """The draft of a table's schema; with an `outcome` of two values it can be loaded as it is.
 
     It holds no value of a patient but codes and words that at least `least` patients have.
@@ -53,7 +53,7 @@ def draft_schema(path: Path, outcome: str | None, least: int) -> str:
     DataError
         It is no table with a header, or has too few patients.
     """
-    columns = read_columns(path)
+    columns = read_columns(path, options)
     place = find_outcome([name for name, _ in columns], outcome, path)
     site = next((name for name, _ in columns if plain_name(name) in HOSPITALS), None)
     drafts = list(draft_columns(columns, site, least))
@@ -62,6 +62,8 @@ def draft_schema(path: Path, outcome: str | None, least: int) -> str:
         what = chosen.reason or "a number"
         raise UsageError(f"--outcome is {printable(outcome, 40)} ({what}); give a column with codes, such as 0 and 1")
     kept = [draft for draft in drafts if draft.kind and draft is not chosen][:MOST_COLUMNS]
+    if not kept:
+        raise DataError([f"{path}: none of its columns can be a feature; the draft would have none"])
     if place is not None:
         cells = dict(columns)
         kept = [note_if_outcome(draft, cells[draft.name], columns[place][1]) for draft in kept]

@@ -511,7 +511,8 @@ def test_the_labels_of_another_layout_are_one_line(write: Write) -> None:
 
 def test_another_data_set_is_named_by_our_columns_only(write: Write) -> None:
     path = write("male,age,education,totChol,sysBP\n" + "1,61,2,231,141\n" * 20)
-    line = "of our 13 measurements it has only age: another data set, or names that docs/own-files.md does not list"
+    line = "of our 13 measurements it has only age: another data set, or names that docs/own-files.md does not list; "
+    line += "a table of other columns needs another --schema"
     assert refusal(path) == [line]
 
 

@@ -135,6 +135,7 @@ def comparison_page(runs: Sequence[RunRecord]) -> str:
     settings = [dict(tables.setting_rows(run)) for run in runs]
     flags = list(dict.fromkeys(flag for each in settings for flag in each))
     differing = [(flag, [each.get(flag, "") for each in settings]) for flag in flags]
+    differing.insert(0, ("schema", [f"{run.schema.title} ({run.settings.schema})" for run in runs]))
     return (
         environment()
         .get_template("comparison.html")
