@@ -7,6 +7,7 @@ number becomes 0, the federation's mean. A 0/1 column becomes -1/+1, on the scal
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from fedhealth.common.errors import UsageError
 from fedhealth.data.schema import Column, Schema
 
+Float = TypeVar("Float", np.float32, np.float64)
 CODE_MEAN, CODE_STD = 0.5, 0.5
 """Standardise a 0/1 column to -1 and +1, for any patients."""
 STANDARDISED_ZERO, STANDARDISED_ONE = (0 - CODE_MEAN) / CODE_STD, (1 - CODE_MEAN) / CODE_STD
@@ -71,11 +73,16 @@ def encoded_names(schema: Schema, missing_indicators: bool) -> list[str]:
     return numbers + codes + [f"{names[place]}=missing" for place in plan.missing]
 
 
-def encode(schema: Schema, features: NDArray[np.float64], missing_indicators: bool) -> NDArray[np.float32]:
+def encode(
+    schema: Schema,
+    features: NDArray[np.float64],
+    missing_indicators: bool,
+    precision: type[Float] = np.float32,  # type: ignore[assignment]  # mypy knows no default of a type variable
+) -> NDArray[Float]:
     """`features` (num_patients, num_features) -> (num_patients, len(encoded_names)); missing numbers stay NaN."""
     plan = encoding_plan(schema, missing_indicators)
     numbers, codes, size = len(plan.numbers), len(plan.codes), len(plan.missing)
-    encoded = np.empty((len(features), numbers + codes + size), dtype=np.float32)
+    encoded = np.empty((len(features), numbers + codes + size), dtype=precision)
     for start in range(0, len(features), ROWS):  # few rows at a time stay in the processor's cache
         block, rows = features[start : start + ROWS], encoded[start : start + ROWS]
         rows[:, :numbers] = block[:, plan.numbers]
@@ -90,11 +97,11 @@ def _codes(column: Column) -> list[int]:
     return codes[1:] if len(codes) == 2 else codes
 
 
-def standardise(encoded: NDArray[np.float32], standardisation: Standardisation) -> NDArray[np.float32]:
+def standardise(encoded: NDArray[Float], standardisation: Standardisation) -> NDArray[Float]:
     """Model input of `encode`'s output, same shape: standardised numbers, 0 where missing, and -1/+1 for 0/1."""
     ready = encoded.copy()
-    means = np.asarray(standardisation.means, dtype=np.float32)
-    stds = np.asarray(standardisation.stds, dtype=np.float32)
+    means = np.asarray(standardisation.means, dtype=encoded.dtype)
+    stds = np.asarray(standardisation.stds, dtype=encoded.dtype)
     numbers = len(means)
     ready[:, :numbers] = np.nan_to_num((encoded[:, :numbers] - means) / stds, nan=0.0)
     ready[:, numbers:] = (encoded[:, numbers:] - CODE_MEAN) / CODE_STD

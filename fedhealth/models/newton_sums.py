@@ -1,0 +1,93 @@
+"""Sums over patients for Newton's method on a logistic regression: loss, gradient and Hessian, in float64.
+
+The coefficients are those of the inputs, then the intercept, which is that of a last input of ones.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+PATIENT_INFORMATION = 0.25
+"""What one patient with a risk of 0.5 contributes to the information on an intercept: a prior of one patient's worth."""
+MOST_STEPS = 200
+
+
+class NewtonSums(NamedTuple):
+    """Loss (nats), gradient (num_coefficients,) and Hessian (num_coefficients, num_coefficients), summed over patients."""
+
+    loss: float
+    gradient: Doubles
+    hessian: Doubles
+
+
+def with_ones(inputs: Doubles) -> Doubles:
+    """The inputs (num_patients, num_inputs) with a last column of ones."""
+    return np.column_stack([inputs, np.ones(len(inputs))])
+
+
+def sum_newton(log_odds: Doubles, inputs: Doubles, labels: Doubles, patient_weights: Doubles) -> NewtonSums:
+    """The sums of the weighted log loss at these log odds (num_patients,); `inputs` include the ones."""
+    risks = _sigmoid(log_odds)
+    losses = np.maximum(log_odds, 0) - log_odds * labels + np.log1p(np.exp(-np.abs(log_odds)))
+    curvatures = patient_weights * risks * (1 - risks)
+    return NewtonSums(
+        float(losses @ patient_weights),
+        inputs.T @ (patient_weights * (risks - labels)),
+        inputs.T @ (curvatures[:, np.newaxis] * inputs),
+    )
+
+
+def fit_own_intercept(log_odds: Doubles, labels: Doubles, patient_weights: Doubles, precision: float) -> float:
+    """The intercept that, added to `log_odds` (num_patients,), minimises weighted log loss + precision / 2 * intercept^2.
+
+    Newton's method between bounds that always contain the minimum. With a precision of 0, all patients ill or all
+    healthy, there is no minimum: the intercept ends at a bound.
+    """
+    intercept, high = 0.0, 30.0 + float(np.abs(log_odds).max())
+    low = -high
+    for _ in range(MOST_STEPS):
+        risks = _sigmoid(log_odds + intercept)
+        slope = float((risks - labels) @ patient_weights) + precision * intercept
+        low, high = (low, min(high, intercept)) if slope > 0 else (max(low, intercept), high)
+        curvature = float((risks * (1 - risks)) @ patient_weights) + precision
+        after = intercept - slope / curvature if curvature > 0 else low
+        after = after if low <= after <= high else (low + high) / 2
+        if abs(after - intercept) <= 1e-13 * max(1.0, abs(intercept)):
+            return after
+        intercept = after
+    return intercept
+
+
+def eliminate_intercept(
+    log_odds: Doubles, inputs: Doubles, labels: Doubles, patient_weights: Doubles, precision: float
+) -> NewtonSums:
+    """The sums of the loss minimised over a private intercept, which is not in them.
+
+    The intercept is fitted to the patients; the Hessian is the Schur complement of its row and column. Summed over
+    hospitals they give the Newton step of the joint optimum over the coefficients and all private intercepts.
+    """
+    own = fit_own_intercept(log_odds, labels, patient_weights, precision)
+    sums = sum_newton(log_odds + own, inputs, labels, patient_weights)
+    cross = sums.hessian[-1]  # the private intercept multiplies the same ones as the common one
+    hessian = sums.hessian - np.outer(cross, cross) / (cross[-1] + precision)
+    return NewtonSums(sums.loss + precision / 2 * own**2, sums.gradient, (hessian + hessian.T) / 2)
+
+
+def pack_hessian(hessian: Doubles) -> Doubles:
+    """The upper triangle of a symmetric matrix, row by row."""
+    return hessian[np.triu_indices(len(hessian))]
+
+
+def unpack_hessian(packed: Doubles, size: int) -> Doubles:
+    """The symmetric matrix (size, size) of which `pack_hessian` packed the upper triangle."""
+    hessian = np.zeros((size, size))
+    hessian[np.triu_indices(size)] = packed
+    return hessian + np.triu(hessian, 1).T
+
+
+def _sigmoid(log_odds: Doubles) -> Doubles:
+    small = np.exp(-np.abs(log_odds))
+    risks: Doubles = np.where(log_odds >= 0, 1, small) / (1 + small)
+    return risks
