@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fedhealth.cli.terminal import Script, parse_flags, say, script
 from fedhealth.common.errors import UsageError
 from fedhealth.config.commands import CertificatesSettings, DoctorSettings, ReceiptsSettings, SchemaSettings
-from fedhealth.config.results import ExportSettings, PredictSettings, ReportSettings
+from fedhealth.config.results import CoefficientsSettings, ExportSettings, PredictSettings, ReportSettings
 from fedhealth.config.simulate import SimulateSettings
 
 COMMANDS: dict[str, tuple[type, str]] = {
@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[type, str]] = {
     "receipts": (ReceiptsSettings, "verify and summarise a hospital's record of what it has sent"),
     "predict": (PredictSettings, "predict the risks of new patients with a run's model"),
     "export": (ExportSettings, "export a run's model to Keras, ONNX or TensorFlow Lite"),
+    "coefficients": (CoefficientsSettings, "print the odds ratios of a run with --strategy newton, with intervals"),
     "report": (ReportSettings, "write report.html and MODEL_CARD.md of a run, or compare several runs"),
 }
 """Command -> (settings, summary), in the order of the help page; the module in `cli.commands` has the same name."""

@@ -63,6 +63,7 @@ def simulate(
     from fedhealth.api.run import RoundCollector, Run
     from fedhealth.client.app import make_client_app
     from fedhealth.client.hospital_data import HospitalData
+    from fedhealth.client.limits import SIMULATED_LIMITS
     from fedhealth.server.app import federate
     from fedhealth.transport.in_process import InProcessGrid
 
@@ -80,7 +81,9 @@ def simulate(
     chosen = FederationSettings(**check_settings(FederationSettings, {"hospitals": len(loaded), **words, **settings}))
     trainers = _load_trainers(None if isinstance(model, str) else model)
     trainer = trainers.trainer(columns, chosen)  # refuses a model that cannot be trained, before any hospital is asked
-    apps = {name: make_client_app(HospitalData(hospital, trainers)) for name, hospital in loaded.items()}
+    apps = {
+        name: make_client_app(HospitalData(hospital, trainers, SIMULATED_LIMITS)) for name, hospital in loaded.items()
+    }
     collector, grid = RoundCollector(on_round), InProcessGrid(apps, chosen.to_run_config())
     own_strategy = None if isinstance(strategy, str) else strategy
     federate(grid, chosen, collector, max_wait=NO_WAIT, schema=columns, strategy=own_strategy, objects=objects)

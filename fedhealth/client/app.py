@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedhealth.client import newton
 from fedhealth.client.dp_mod import dp_mod
 from fedhealth.client.error_mod import error_mod
 from fedhealth.client.feasibility import count_feasibility
@@ -67,6 +68,8 @@ def describe(hospital: HospitalData, part: Participation, content: RecordDict) -
 
     The reply also means that the hospital is ready to train.
     """
+    if part.settings.strategy == "newton":
+        newton.require_disclosable(part)
     part.model.trainer.warm_up()
     known, split, held = hospital.hospital, part.split, part.split.validation
     return setup.encode_description(
@@ -113,7 +116,12 @@ def initial_weights(hospital: HospitalData, part: Participation, content: Record
 
 
 def train(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """The local weights after training the global weights on the training patients, and the training loss."""
+    """The local weights after training the global weights on the training patients, and the training loss.
+
+    For Newton's method: sums over the training patients (`newton.train`).
+    """
+    if part.settings.strategy == "newton":
+        return newton.train(part, content)
     settings, model, patients = part.settings, part.model, part.split.train
     request = read_request(training.decode_train_request, content)
     examples = model.prepare(patients, part.standardisation(request.scale))

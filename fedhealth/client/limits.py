@@ -39,6 +39,8 @@ class HospitalLimits:
 
 
 USUAL_LIMITS = HospitalLimits()
+SIMULATED_LIMITS = HospitalLimits(min_count=1)
+"""In a simulation nothing leaves the computer, so only the settings of the run decide what is suppressed."""
 
 
 def read_limits(node_config: Mapping[str, Any]) -> HospitalLimits:

@@ -17,6 +17,7 @@ from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
 from fedhealth.models.local_training import Examples, LocalObjective, Weights, shuffled_orders
+from fedhealth.models.newton_sums import with_ones
 from fedhealth.transport.protocol import fields
 from fedhealth.transport.protocol.fields import NO_MEANS, Scale
 from fedhealth.transport.protocol.training import TrainRequest
@@ -37,6 +38,7 @@ class LocalModel:
         self.settings = settings
         self._trainers = trainers
         self._prepared = BoundedCache[tuple[Patients, Standardisation], Examples](KEPT_EXAMPLES)
+        self._exact = BoundedCache[tuple[Patients, Standardisation], NDArray[np.float64]](1)
 
     def with_settings(self, settings: FederationSettings) -> "LocalModel":
         """The model with other settings and the same trainers."""
@@ -65,6 +67,14 @@ class LocalModel:
     def _encode(self, patients: Patients, standardisation: Standardisation) -> Examples:
         encoded = preprocessing.encode(self.schema, patients.features, self.settings.missing_indicators)
         return Examples(preprocessing.standardise(encoded, standardisation), patients.labels)
+
+    def prepare_exact(self, patients: Patients, standardisation: Standardisation) -> NDArray[np.float64]:
+        """The patients' standardised inputs in float64, with a last column of ones."""
+        return self._exact.get((patients, standardisation), lambda: self._encode_exact(patients, standardisation))
+
+    def _encode_exact(self, patients: Patients, standardisation: Standardisation) -> NDArray[np.float64]:
+        encoded = preprocessing.encode(self.schema, patients.features, self.settings.missing_indicators, np.float64)
+        return with_ones(preprocessing.standardise(encoded, standardisation))
 
     def predict(self, weights: Weights, patients: Patients, standardisation: Standardisation) -> NDArray[np.float32]:
         """Predicted risks (num_patients,) under these weights."""

@@ -1,6 +1,7 @@
 """One hospital's participation in one federation: the split of its patients, its model and its privacy session."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from fedhealth.client.dp_session import DpSession
 from fedhealth.client.limits import LEAST_COUNT
@@ -9,6 +10,7 @@ from fedhealth.client.patient_split import PatientSplit
 from fedhealth.client.personalization import FinalModel
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
+from fedhealth.data.small_cells import find_small_cells
 from fedhealth.transport.protocol.fields import Scale
 from fedhealth.transport.protocol.finalization import FinalRequest
 
@@ -34,6 +36,11 @@ class Participation:
     def settings(self) -> FederationSettings:
         """The federation's settings."""
         return self.model.settings
+
+    @cached_property
+    def small_cells(self) -> list[tuple[str, ...]]:
+        """The columns, and pairs of columns, whose counts over the training patients are too small to be sent."""
+        return find_small_cells(self.model.schema, self.split.train, self.min_count)
 
     def standardisation(self, scale: Scale | None) -> Standardisation:
         """The standardisation of a request, or with `--scaling local` the hospital's own."""

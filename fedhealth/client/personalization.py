@@ -20,7 +20,8 @@ from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.paired_comparison import PairedComparison, choose_metric, compare_paired
 from fedhealth.metrics.ranking import only_class
-from fedhealth.models.recalibration import fit_intercept, shift_log_odds
+from fedhealth.models.newton_sums import PATIENT_INFORMATION
+from fedhealth.models.recalibration import INTERCEPT_PRIOR, fit_intercept, shift_log_odds
 from fedhealth.transport.protocol.finalization import FinalRequest
 
 FASTEST = 100.0
@@ -111,7 +112,9 @@ def make_personal(final: Model, train: Patients) -> dict[str, Model]:
         return {}
     if final.settings.personalise == "finetune":
         return {"personal": finetune(final, train)}
-    shift = fit_intercept(final.log_odds(train), train.labels)
+    settings = final.settings
+    prior = settings.intercept_prior * PATIENT_INFORMATION if settings.strategy == "newton" else INTERCEPT_PRIOR
+    shift = fit_intercept(final.log_odds(train), train.labels, prior)
     return {"personal": dataclasses.replace(final, weights=shift_log_odds(final.weights, by=shift))}
 
 

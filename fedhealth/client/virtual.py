@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 
 from fedhealth.client.app import make_client_app
 from fedhealth.client.hospital_data import HospitalData
-from fedhealth.client.limits import USUAL_LIMITS, HospitalLimits
+from fedhealth.client.limits import SIMULATED_LIMITS, HospitalLimits
 from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.bounded_cache import BoundedCache
@@ -33,7 +33,7 @@ class VirtualSource:
         self._seed = seed
         self._trainers = trainers
 
-    def make(self, number: int, limits: HospitalLimits = USUAL_LIMITS) -> HospitalData:
+    def make(self, number: int, limits: HospitalLimits = SIMULATED_LIMITS) -> HospitalData:
         """The hospital with this number (from 0); its ledger is in memory.
 
         Raises

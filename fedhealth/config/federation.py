@@ -22,6 +22,7 @@ from fedhealth.config.federation_flags import (
     StrategyName,
     Threshold,
 )
+from fedhealth.config.newton import check_newton
 from fedhealth.config.privacy import check_privacy
 from fedhealth.config.selection import asks_for_choice, check_choices
 
@@ -109,6 +110,7 @@ class FederationSettings(PrivacyFlags, ModelSelectionFlags, RobustnessFlags, Mod
         require(0 <= self.weight_decay <= 1, "weight-decay", self.weight_decay, "a number from 0 to 1")
         require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
         self._check_strategy()
+        check_newton(vars(self))
         check_choices(self.patience, self.validation, self.evaluate_every)
         for name, value in check_privacy(vars(self)).items():
             object.__setattr__(self, name, value)

@@ -26,6 +26,7 @@ StrategyName = Literal[
     "bulyan",
     "qfedavg",
     "scaffold",
+    "newton",
 ]
 
 
@@ -36,9 +37,10 @@ class RunFlags:
     hospitals: int = 4
     """How many hospitals take part; training starts when all of them have joined."""
     rounds: int = 30
-    """Federated rounds: every hospital trains, the server combines the weights, every hospital evaluates them."""
+    """Federated rounds: every hospital trains, the server combines the weights, every hospital evaluates them (newton ends
+    earlier, at the optimum)."""
     strategy: StrategyName = "fedavg"
-    """How the server combines the hospitals' weights."""
+    """How the server combines the hospitals' weights; newton: exact logistic regression with odds ratios."""
     seed: int = 0
     """Same seed, same weights, bit for bit (except under differential privacy, whose noise cannot be repeated)."""
     test_share: float = 0.25
@@ -75,6 +77,9 @@ class ModelFlags:
     """What each hospital fits for its own use after the run: nothing, an intercept, or five more epochs (finetune)."""
     missing_indicators: bool = True
     """One more input per column: whether the value is missing. Improves predictions where tests are ordered on suspicion."""
+    intercept_prior: float = 1.0
+    """Rarely needed. newton with --personalise intercept: the weight, in patients, of the prior that a hospital's intercept
+    is the common one; 0: none, so that the intercepts are those of a dummy variable per hospital."""
     class_weights: bool = False
     """Weight patients so that both classes count equally in training; the predicted risks are corrected afterwards."""
     hidden: int = 32

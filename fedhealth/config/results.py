@@ -1,4 +1,4 @@
-"""The flags of the commands that look at a finished run: predict, export, report."""
+"""The flags of the commands that look at a finished run: predict, export, coefficients, report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from fedhealth.config.checks import require
 from fedhealth.config.scripts import Decimal
 
 TableFormat = Literal["csv", "json"]
+CoefficientFormat = Literal["table", "csv", "json"]
 EXPORTS = (".keras", ".onnx", ".tflite")
 
 
@@ -69,6 +70,19 @@ class ExportSettings:
     def __post_init__(self) -> None:
         """Check the ending; a wrong one is a `UsageError`."""
         require(self.to.suffix in EXPORTS, "to", self.to, f"a file name that ends in {', '.join(EXPORTS)}")
+
+
+@dataclass(frozen=True)
+class CoefficientsSettings:
+    """Print the odds ratios of a run with --strategy newton, with 95 % intervals and p-values.
+
+    Example: python -m fedhealth coefficients runs/2026-11-24_04-56-50 --format csv
+    """
+
+    run: Path
+    """The run folder."""
+    format: CoefficientFormat = "table"
+    """table: rounded, for people; csv, json: all numbers in full."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.subgroups import find_divisions
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
+from fedhealth.server.exact_fit import exact_fit, tabulate
 from fedhealth.server.feasibility import ask_feasibility
 from fedhealth.server.finalization import FinalQueries
 from fedhealth.server.model_selection import choose_final_model, find_best, is_enough
@@ -29,6 +30,7 @@ from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.setup import Setup, require_same_members
 from fedhealth.server.setup_queries import SetupQueries
+from fedhealth.server.strategies.newton import has_converged
 from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.protocol.evaluation import encode_evaluate_config
 from fedhealth.transport.protocol.fields import Scale
@@ -116,7 +118,7 @@ def federate(
         past = past.without(setup.left_out)
     else:
         admission.admit_only(member.name for member in members)
-        past = ResumeState(first_checkpoint(setup, settings, strategy))
+        past = ResumeState(first_checkpoint(setup, settings, strategy, schema))
     start = past.checkpoint
     dataset = "+".join(sorted({member.source for member in start.members}))
     started = RunStarted(
@@ -132,7 +134,9 @@ def federate(
     inform(finished)
 
 
-def first_checkpoint(setup: Setup, settings: FederationSettings, strategy: Strategy | None) -> Checkpoint:
+def first_checkpoint(
+    setup: Setup, settings: FederationSettings, strategy: Strategy | None, schema: Schema
+) -> Checkpoint:
     """The state of a new run before its first round, including the hospitals that are left out."""
     standardisation, class_weights, weights = setup.agree()
     return Checkpoint(
@@ -140,7 +144,7 @@ def first_checkpoint(setup: Setup, settings: FederationSettings, strategy: Strat
         standardisation=standardisation,
         class_weights=class_weights,
         weights=weights,
-        strategy=strategy or make_strategy(settings, len(setup.members)),
+        strategy=strategy or make_strategy(settings, len(setup.members), schema),
         members=setup.members,
         strikes={},
         dropped=setup.left_out,
@@ -175,7 +179,11 @@ def run_rounds(
     scale = to_scale(checkpoint.standardisation)
     train_config = encode_train_config(scale, checkpoint.class_weights)
     evaluate_config = encode_evaluate_config(scale)
-    while checkpoint.round_num < settings.rounds and not is_enough(checkpoint.best, settings.patience):
+    while (
+        checkpoint.round_num < settings.rounds
+        and not is_enough(checkpoint.best, settings.patience)
+        and not has_converged(checkpoint.strategy)
+    ):
         evaluation = strategy.run_round(grid, checkpoint.round_num + 1, train_config, evaluate_config)
         rounds.append(evaluation.record)
         checkpoint = next_checkpoint(checkpoint, strategy, roster, evaluation, settings.patience)
@@ -219,6 +227,7 @@ def finalize_run(
     subgroups = queries.query_subgroups(final, divisions, settings.min_count) if divisions else None
     importance = queries.query_importance(final, schema.feature_names) if settings.importance else None
     comparisons, unreached = queries.send_final_model(final)
+    fit = exact_fit(checkpoint.strategy, settings)
     return RunFinished(
         settings,
         schema,
@@ -236,6 +245,8 @@ def finalize_run(
         unreached=unreached,
         objects=started.objects,
         left_out=started.left_out,
+        fit=fit,
+        odds_ratios=tabulate(fit, settings, schema, checkpoint.standardisation),
     )
 
 

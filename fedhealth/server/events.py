@@ -9,6 +9,7 @@ from flwr.app import ArrayRecord
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
+from fedhealth.metrics.odds_ratios import ExactFit, OddsRatios
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
@@ -93,6 +94,10 @@ class RunFinished:
     objects: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Both as in `RunStarted`."""
+    fit: ExactFit | None = field(default=None, repr=False)
+    """Coefficients and covariance in float64; None unless the strategy is newton."""
+    odds_ratios: OddsRatios | None = None
+    """The table of the fit."""
     unreached: Sequence[str] = ()
     """The hospitals that were absent at the end and have not received the final model."""
 

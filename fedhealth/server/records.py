@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from fedhealth.metrics.clinical import NetBenefit
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, compute_metrics
+from fedhealth.metrics.odds_ratios import OddsRatios
 from fedhealth.metrics.paired_comparison import MetricName, PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
@@ -247,3 +248,4 @@ class RunSummary(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     round_seconds: tuple[float, ...]
     subgroups: Subgroups | None = None
     choices: ModelSelection | None = None
+    odds_ratios: OddsRatios | None = None

@@ -54,7 +54,7 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
             raise UsageError(
                 f"--{flag} is {ours}, but the run in {folder} was started with {theirs}; leave --{flag} out"
             )
-    strategy = make_strategy(settings, len(begun.hospitals))
+    strategy = make_strategy(settings, len(begun.hospitals), schema)
     checkpoint = read_last_checkpoint(folder / CHECKPOINTS, strategy, warn)
     if checkpoint is None:
         warn(f"{folder}: contains no checkpoint; the run starts again, with its settings")

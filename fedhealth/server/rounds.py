@@ -16,6 +16,7 @@ from fedhealth.server.node_subset import NodeSubsetGrid
 from fedhealth.server.participation import POLL_SECONDS, Replies, Roster
 from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
 from fedhealth.server.reply_validation import check_evaluation, check_trained, clip_update
+from fedhealth.server.strategies.newton import check_convex, expected_reply
 from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
 from fedhealth.transport.protocol.fields import ARRAYS, Weights, encode_arrays
 from fedhealth.transport.protocol.training import TRAIN_LOSS, decode_train_reply
@@ -140,7 +141,8 @@ class GuardedStrategy:
 
     def _read_trained(self, reply: Message, member: Member) -> Trained:
         """The validated reply, with its update clipped if that is required; `reply` itself is not changed."""
-        trained = check_trained(decode_train_reply(reply.content), self.arrays, member)
+        trained = check_trained(decode_train_reply(reply.content), expected_reply(self._strategy, self.arrays), member)
+        check_convex(trained)
         if not (longest := self._roster.policy.max_update_norm):
             return Trained(reply, None)
         weights, norm = clip_update(trained.weights, self.arrays, longest)

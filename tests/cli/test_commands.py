@@ -88,6 +88,7 @@ WRONG: dict[str, list[str]] = {
     "receipts": [NO_FILE],
     "predict": [NO_FILE, "--age", "63"],
     "export": [NO_FILE],
+    "coefficients": [NO_FILE],
     "report": [NO_FILE],
     "compare": ["--source", NO_FILE],
 }

@@ -86,6 +86,7 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (FederationSettings, {"proximal_mu": -1.0}, "--proximal-mu is -1.0; give a number from 0 to 100"),
     (FederationSettings, {"fairness": -0.1}, "--fairness is -0.1; give a number from 0 to 10"),
     (FederationSettings, {"trim_share": 0.5}, "--trim-share is 0.5; give a share from 0 to below 0.5"),
+    (FederationSettings, {"intercept_prior": -1.0}, "--intercept-prior is -1.0; give a number from 0 to 1000"),
     (FederationSettings, {"malicious": -1}, "--malicious is -1; give 0 or more"),
     (CompareSettings, {"seeds": 0}, "--seeds is 0; give a number from 1 to 100"),
     (CompareSettings, {"protocol": ()}, "--protocol is empty; give at least one"),
@@ -460,3 +461,28 @@ def test_settings_cannot_be_changed_once_checked() -> None:
     for made in (ServerSettings(), ClientSettings(**CSV), DatasetSettings()):
         with pytest.raises(dataclasses.FrozenInstanceError):
             made.verbose = True  # type: ignore[union-attr, misc]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (
+            {"model": "mlp"},
+            "--model mlp and --strategy newton exclude each other: its loss is not convex; leave one out",
+        ),
+        (
+            {"dp_epsilon": 3.0},
+            "--dp-epsilon and --strategy newton exclude each other: the Hessian is sent without noise",
+        ),
+        ({"dp_noise": 3.0}, "--dp-noise and --strategy newton exclude each other"),
+        ({"scaling": "local"}, "--scaling local and --strategy newton exclude each other"),
+        ({"fraction": 0.5}, "--fraction 0.5 and --strategy newton exclude each other"),
+        ({"max_update_norm": 2.0}, "--max-update-norm 2 and --strategy newton exclude each other"),
+        ({"patience": 3}, "--patience 3 and --strategy newton exclude each other"),
+        ({"evaluate_every": 0}, "--evaluate-every 0 and --strategy newton exclude each other"),
+    ],
+)
+def test_newton_refuses_what_it_cannot_do_with_the_reason(values: dict[str, Any], line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        FederationSettings(strategy="newton", **values)
+    assert str(caught.value).startswith(line)

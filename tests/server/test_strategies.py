@@ -221,7 +221,7 @@ def weights_of(events: list[Event]) -> np.ndarray:
     return np.concatenate([array.numpy().ravel() for array in events[-1].weights.values()])
 
 
-@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"bulyan"}))
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"bulyan", "newton"}))
 def test_every_strategy_trains_four_hospitals_and_leaves_nobody_out(strategy: str, hospitals: dict[str, Path]) -> None:
     settings = FederationSettings(hospitals=4, strategy=strategy, rounds=6, batch_size=16)  # type: ignore[arg-type]
     events, _ = run(hospitals, settings)

@@ -17,6 +17,7 @@ from fedhealth.reporting.console.run_text import (
     round_notes,
     table_text,
 )
+from fedhealth.reporting.odds_ratio_table import as_table
 from fedhealth.server.events import Dropped, Event, Paused, RunFinished, RunStarted, Waiting
 from fedhealth.server.records import Feasibility, RoundRecord
 
@@ -74,6 +75,8 @@ class ServerConsole:
                 self.close()
                 self._print_all(["", table_text(event, self._terminal), *footnotes(event)])
                 self._print_all([*importance_lines(event.importance), *comparison_lines(event.comparisons)])
+                if event.odds_ratios:
+                    self._print_all(["", *as_table(event.odds_ratios, terminal=self._terminal).split("\n"), ""])
                 total = sum(record.seconds for record in event.rounds)
                 self._print(f"{count(len(event.rounds), 'round')}: {total:.2f} s; whole run: {event.seconds:.1f} s")
                 if "synthetic" in event.dataset:

@@ -22,10 +22,21 @@ def disclosure_rows(run: RunRecord) -> list[Row]:
     if settings.get("class-weights"):
         rows.append(("label counts", "numbers of healthy and of ill training patients", "2", str(len(members))))
     rows.append(("initial weights", "the untrained model (random seed), from one hospital", weights, "1"))
-    noisy = ", with noise" if _is_private(run) else ""
-    rows.append(("weights", f"the model after local training{noisy}", weights, f"{used:,} used"))
+    what, amount, _ = _trained(run)
+    rows.append(("weights", what, f"{amount:,}" if amount else "n/a", f"{used:,} used"))
     rows.append(("evaluation", *_counted(run), f"{tested:,}"))
     return [*rows, *_final_rows(run)]
+
+
+def _trained(run: RunRecord) -> tuple[str, int, int]:
+    """Content of the reply after training, how many numbers it holds (0: unknown), and the bytes of a number."""
+    size = run.num_weights
+    if run.settings.settings["strategy"] == "newton":
+        what = (
+            "mean loss; gradient and Hessian (upper triangle) at the global coefficients, summed over training patients"
+        )
+        return what, size + size * (size + 1) // 2, 8
+    return f"the model after local training{', with noise' * _is_private(run)}", size, 4
 
 
 def _final_rows(run: RunRecord) -> list[Row]:
@@ -88,9 +99,11 @@ def _is_private(run: RunRecord) -> bool:
 
 
 def weight_bytes(run: RunRecord) -> str:
-    """Size of the received weights that were used, at 4 bytes per number, as text."""
-    amount = 4 * run.num_weights * (count_used(run) + 1)
-    return f"{amount / 1e6:.1f} MB" if amount >= 1e6 else f"{amount / 1e3:.1f} kB"
+    """Size of the received weights that were used, as text with the bytes per number."""
+    _, numbers, each = _trained(run)
+    amount = each * numbers * count_used(run) + 4 * run.num_weights
+    size = f"{amount / 1e6:.1f} MB" if amount >= 1e6 else f"{amount / 1e3:.1f} kB"
+    return f"{size} at {each} bytes per number"
 
 
 def count_used(run: RunRecord) -> int:

@@ -13,9 +13,11 @@ from markupsafe import Markup
 from fedhealth.common.atomic_files import write_file
 from fedhealth.common.errors import UsageError
 from fedhealth.metrics.permutation_importance import NUM_SHUFFLES
+from fedhealth.reporting import odds_ratio_table
 from fedhealth.reporting.html import clinical, disclosures, folding, model_card, subgroups, tables
 from fedhealth.reporting.html.charts import Charts, comparison_charts, run_charts
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, SMALL_COUNT
+from fedhealth.reporting.html.forest import draw_forest
 from fedhealth.reporting.html.importance import feature_parts
 from fedhealth.reporting.html.local_benefit import COMPARISON_HEADINGS, comparison_rows
 from fedhealth.reporting.html.paired_runs import HEADINGS as PAIR_HEADINGS
@@ -112,11 +114,22 @@ def run_parts(run: RunRecord) -> dict[str, Any]:
         "folding": folding,
         **participation_parts(run),
         "guarantee": model_card.guarantee_lines(run),
+        "odds_ratios": odds_ratio_parts(run),
         "importance": feature_parts(run),
         "comparisons": comparison_rows(run),
         "comparison_headings": COMPARISON_HEADINGS,
         "source": tables.describe_source(run.settings.dataset),
     }
+
+
+def odds_ratio_parts(run: RunRecord) -> dict[str, Any] | None:
+    """The forest plot and the table of a run with the strategy newton; None of any other."""
+    odds_ratios = run.summary.odds_ratios if run.summary else None
+    if odds_ratios is None:
+        return None
+    rows = odds_ratio_table.table_rows(odds_ratios)
+    chart, lines = draw_forest(odds_ratios), odds_ratio_table.remarks(odds_ratios)
+    return {"headings": odds_ratio_table.HEADINGS, "rows": rows, "chart": chart, "remarks": lines}
 
 
 def participation_parts(run: RunRecord) -> dict[str, Any]:

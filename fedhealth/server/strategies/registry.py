@@ -1,7 +1,7 @@
 """The strategies by name: how local weights are aggregated.
 
-Flower's strategies, with settings for a few hospitals that all take part in every round, and SCAFFOLD. A strategy's
-state between rounds is in plain attributes: numbers, arrays, lists and dicts of arrays, `ArrayRecord`s.
+Flower's strategies, with settings for a few hospitals that all take part in every round, SCAFFOLD and Newton's method. A
+strategy's state between rounds is in plain attributes: numbers, arrays, lists and dicts of arrays, `ArrayRecord`s.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,10 @@ from flwr.serverapp.strategy import (
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
+from fedhealth.data.schema import Schema
+from fedhealth.server.strategies.design import make_design
 from fedhealth.server.strategies.flower_fixes import ALL_NODES, LightQFedAvg, MultiKrumOfRound
+from fedhealth.server.strategies.newton import Newton
 from fedhealth.server.strategies.scaffold import Scaffold
 from fedhealth.transport.protocol.training import TRAIN_LOSS
 
@@ -115,6 +118,11 @@ def _scaffold(settings: FederationSettings) -> Strategy:
     return Scaffold(settings)
 
 
+def _newton(settings: FederationSettings) -> Strategy:
+    """Newton's method: see `Newton`."""
+    return Newton(settings)
+
+
 STRATEGIES: Mapping[StrategyName, Callable[[FederationSettings], Strategy]] = {
     "fedavg": _fedavg,
     "fedprox": _fedprox,
@@ -129,9 +137,13 @@ STRATEGIES: Mapping[StrategyName, Callable[[FederationSettings], Strategy]] = {
     "bulyan": _bulyan,
     "qfedavg": _qfedavg,
     "scaffold": _scaffold,
+    "newton": _newton,
 }
 
 
-def make_strategy(settings: FederationSettings, hospitals: int = 0) -> Strategy:
+def make_strategy(settings: FederationSettings, hospitals: int = 0, schema: Schema | None = None) -> Strategy:
     """A new strategy of the name in the settings, for `hospitals` hospitals (0: the number in the settings)."""
-    return STRATEGIES[settings.strategy](replace(settings, hospitals=hospitals) if hospitals else settings)
+    strategy = STRATEGIES[settings.strategy](replace(settings, hospitals=hospitals) if hospitals else settings)
+    if isinstance(strategy, Newton) and schema:
+        strategy.design = make_design(schema, settings.missing_indicators)
+    return strategy

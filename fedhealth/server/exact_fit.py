@@ -1,0 +1,82 @@
+"""What a run with Newton's method has found: coefficients, covariance, separated columns, and the table of odds ratios."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from flwr.serverapp.strategy import Strategy
+
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data.preprocessing import Standardisation
+from fedhealth.data.schema import Schema
+from fedhealth.metrics.odds_ratios import ExactFit, OddsRatios, list_contrasts, make_odds_ratios
+from fedhealth.server.strategies.newton import Flags, Newton
+
+NEARLY_OPTIMAL = 1e-2
+"""In nats, summed over all patients: what a step may promise when it is looked at for separation."""
+LONG_STEP = 0.1
+"""Of a coefficient of a standardised input."""
+SETTLED = 1e-6
+"""In nats: each coefficient is then within a thousandth of its standard error of the optimum."""
+
+
+def exact_fit(strategy: Strategy, settings: FederationSettings) -> ExactFit | None:
+    """The fit with its covariance, the inverse of the Hessian at the last point; None of any other strategy."""
+    if not isinstance(strategy, Newton) or not strategy.base.size:
+        return None
+    free, separated = np.ix_(strategy.free, strategy.free), find_separated(strategy)
+    covariance = np.zeros_like(strategy.hessian)
+    covariance[free] = np.linalg.inv(strategy.hessian[free])
+    settled = float(strategy.decrement) < SETTLED
+    names = [strategy.design.name(int(place)) for place in np.flatnonzero(separated[:-1])]
+    return ExactFit(
+        strategy.coefficients,
+        covariance,
+        frozenset(np.flatnonzero(strategy.constant).tolist()),
+        frozenset(np.flatnonzero(separated).tolist()),
+        settled,
+        tuple(_notes(settings, settled, names)),
+    )
+
+
+def tabulate(
+    fit: ExactFit | None, settings: FederationSettings, schema: Schema, standardisation: Standardisation | None
+) -> OddsRatios | None:
+    """The odds ratios of a fit; None without one."""
+    if fit is None or standardisation is None:
+        return None
+    return make_odds_ratios(list_contrasts(schema, settings.missing_indicators, standardisation.stds), fit)
+
+
+def find_separated(strategy: Newton) -> Flags:
+    """Which coefficients grow without end because their columns separate ill and healthy patients.
+
+    Near a finite optimum, Newton steps shrink faster and faster. Without one (Albert & Anderson 1984, "On the existence of
+    maximum likelihood estimates in logistic regression models") they keep their length, although hardly any loss is left
+    to gain.
+    """
+    step, before = np.abs(strategy.step), np.abs(strategy.last_step)
+    if before.size == 0 or float(strategy.decrement) > NEARLY_OPTIMAL or step.max() < LONG_STEP:
+        return np.zeros(step.size, bool)
+    separated: Flags = (step > step.max() / 100) & (step > before / 2)
+    return separated
+
+
+def _notes(settings: FederationSettings, settled: bool, separated: Sequence[str]) -> Iterator[str]:
+    """What restricts the table."""
+    if not settled:
+        yield "not converged, so there are no intervals: more --rounds are needed"
+    if separated:
+        yield (
+            f"separation: {', '.join(separated)}. Some values of these columns have only ill or only healthy patients, so "
+            "their coefficients have no finite optimum; merge codes, leave the columns out, or give --weight-decay above 0"
+        )
+    if settings.weight_decay:
+        yield (
+            f"penalised (--weight-decay {settings.weight_decay:g}): intervals are approximate, and odds ratios are nearer to "
+            "1 than without; --weight-decay 0 gives the unpenalised fit"
+        )
+    if not settings.missing_indicators:
+        code = "none of the codes" if settings.weight_decay else "the reference code"
+        yield f"no missing indicators: a missing number counts as the mean, a missing code as {code}"
+    if settings.class_weights:
+        yield "class weights: intervals are approximate"
