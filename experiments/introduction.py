@@ -23,6 +23,7 @@ computed on all test patients together (`union` in the JSON files), "mean" is th
 all hospitals, unless the cell says over how many: a local model of a hospital whose training patients are all ill has learned
 no ranking, so it has no AUROC.
 "+ intercept": each hospital adds an intercept to the log odds, fitted on its own training rows and never sent.
+"+ joint intercept" (newton): the hospitals' intercepts are optimal together with all coefficients.
 "+ finetune": five more epochs on the hospital's own training rows. "+ prevalence": the prevalence of a new hospital is
 estimated without labels. "epsilon": trained under differential privacy with this epsilon for every patient. Differences
 have 95 % intervals of a paired bootstrap over patients. Data of this page: {data}.

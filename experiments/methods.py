@@ -15,12 +15,12 @@ from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.local_model import LocalModel
 from fedhealth.client.patient_split import PatientSplit
-from fedhealth.client.personalization import Model, finetune
+from fedhealth.client.personalization import Model, finetune, make_personal
 from fedhealth.client.privacy.noise import NoiseSource
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.array_codec import read_array
 from fedhealth.config.federation import ADAPTIVE, PLAIN_TO_ADAPTIVE, FederationSettings
-from fedhealth.config.federation_flags import StrategyName
+from fedhealth.config.federation_flags import Personalise, StrategyName
 from fedhealth.data.hospital import Hospital
 from fedhealth.data.patients import Patients
 from fedhealth.data.schema import Schema
@@ -35,11 +35,20 @@ AT_EPSILON = ", epsilon "
 """Separates the strategy and the epsilon in the name of a method."""
 
 
-def train_model(schema: Schema, train: Mapping[str, Rows], settings: FederationSettings, trainers: Trainers) -> Model:
-    """The model of one federated run in this process, with the same apps as over the network."""
+def train_model(
+    schema: Schema,
+    train: Mapping[str, Rows],
+    settings: FederationSettings,
+    trainers: Trainers,
+    personalise: Personalise = "none",
+) -> Model:
+    """The model of one federated run in this process, with the same apps as over the network.
+
+    With `personalise`, hospitals also fit their own model after the run; of newton, the intercepts are jointly optimal.
+    """
     events: list[Event] = []
     # The study's data are public, so no sum is suppressed; a real hospital suppresses sums over fewer than 5 patients.
-    chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1, importance=False, personalise="none")
+    chosen = dataclasses.replace(settings, hospitals=len(train), min_count=1, importance=False, personalise=personalise)
     apps = {
         name: make_client_app(study_hospital(schema, name, rows.patients, [chosen.seed, place], trainers))
         for place, (name, rows) in enumerate(train.items())
@@ -86,12 +95,21 @@ def run_case(
         rate = settings.learning_rate / (PLAIN_TO_ADAPTIVE if strategy in ADAPTIVE else 1.0)
         chosen = dataclasses.replace(base, strategy=strategy, hospitals=len(case.train), learning_rate=rate)
         model = train_model(case.schema, case.train, chosen, trainers)
-        yield from with_personal(f"federated {strategy}", model, case, finetuned=True)
+        yield from with_personal(f"federated {strategy}", model, case, finetuned=strategy != "newton")
+        if strategy == "newton" and case.test.keys() <= case.train.keys():
+            yield f"federated {strategy} + joint intercept", joint_intercepts(case, chosen, trainers)
         for epsilon in epsilons if strategy == strategies[0] else ():
             private = train_model(case.schema, case.train, dataclasses.replace(chosen, dp_epsilon=epsilon), trainers)
             yield from with_personal(f"federated {strategy}{AT_EPSILON}{epsilon:g}", private, case, finetuned=False)
     central = train_model(case.schema, {"central": pool(case.train)}, alone, trainers)
     yield from with_personal("central", central, case, finetuned=False)
+
+
+def joint_intercepts(case: Case, settings: FederationSettings, trainers: Trainers) -> Risks:
+    """The risks of Newton's model with intercepts that are optimal together with all coefficients."""
+    joint = train_model(case.schema, case.train, settings, trainers, personalise="intercept")
+    personal = {name: make_personal(joint, case.train[name].patients)["personal"] for name in case.test}
+    return {name: to_risks(personal[name].log_odds(rows.patients)) for name, rows in case.test.items()}
 
 
 def with_personal(method: str, model: Model, case: Case, finetuned: bool) -> Iterator[tuple[str, Risks]]:

@@ -1,5 +1,6 @@
 """The flags of `python -m experiments.compare` and `python -m experiments.tables`, and their checks."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,7 +50,7 @@ class CompareSettings:
     """How many hospitals the patients are divided among (the natural split always has its own)."""
     protocol: tuple[Protocol, ...] = ("flamby", "cv", "cv-no-indicators", "new-hospital", "small")
     """flamby: FLamby's rows and split; cv: five folds; cv-no-indicators; new-hospital: leave one out; small: few patients."""
-    strategy: tuple[StrategyName, ...] = ("fedavg", "fedadagrad", "scaffold")
+    strategy: tuple[StrategyName, ...] = ("fedavg", "fedadagrad", "scaffold", "newton")
     """The federated strategies."""
     seeds: int = 5
     """Number of seeds: repetitions of cv, training runs of flamby."""
@@ -80,6 +81,7 @@ class CompareSettings:
         require(bool(self.strategy), "strategy", "empty", "at least one")
         for epsilon in self.dp_epsilon:
             require(0 < epsilon <= 100, "dp-epsilon", epsilon, "numbers above 0, at most 100")
+            dataclasses.replace(self.federation(self.strategy[0]), dp_epsilon=epsilon)  # refuses newton first
         for strategy in self.strategy:
             self.federation(strategy)
 

@@ -404,3 +404,12 @@ def test_the_same_seeds_give_the_same_study(hospitals: dict[str, Patients]) -> N
     for method, risks in first.items():
         for name in risks:
             np.testing.assert_array_equal(risks[name], again[method][name])
+
+
+def test_newton_is_tested_with_intercepts_fitted_afterwards_and_jointly(hospitals: dict[str, Patients]) -> None:
+    case: Case = next(cross_validation_cases(hospitals, seeds=1))
+    risks = dict(run_case(case, dataclasses.replace(QUICK, rounds=10), ("newton",), TRAINERS))
+    methods = [method for method in risks if method.startswith("federated")]
+    assert methods == ["federated newton", "federated newton + intercept", "federated newton + joint intercept"]
+    after, joint = (np.concatenate(list(risks[method].values())) for method in methods[1:])
+    assert 0.001 < np.abs(after - joint).max() < 0.5, "both correct the same model, but not in the same way"
