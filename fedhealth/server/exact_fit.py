@@ -9,7 +9,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
 from fedhealth.metrics.odds_ratios import ExactFit, OddsRatios, list_contrasts, make_odds_ratios
-from fedhealth.server.strategies.newton import Flags, Newton
+from fedhealth.server.strategies.newton import Flags, Newton, has_converged
 
 NEARLY_OPTIMAL = 1e-2
 """In nats, summed over all patients: what a step may promise when it is looked at for separation."""
@@ -26,7 +26,7 @@ def exact_fit(strategy: Strategy, settings: FederationSettings) -> ExactFit | No
     free, separated = np.ix_(strategy.free, strategy.free), find_separated(strategy)
     covariance = np.zeros_like(strategy.hessian)
     covariance[free] = np.linalg.inv(strategy.hessian[free])
-    settled = float(strategy.decrement) < SETTLED
+    settled = has_converged(strategy) or float(strategy.decrement) < SETTLED
     names = [strategy.design.name(int(place)) for place in np.flatnonzero(separated[:-1])]
     return ExactFit(
         strategy.coefficients,
@@ -34,7 +34,7 @@ def exact_fit(strategy: Strategy, settings: FederationSettings) -> ExactFit | No
         frozenset(np.flatnonzero(strategy.constant).tolist()),
         frozenset(np.flatnonzero(separated).tolist()),
         settled,
-        tuple(_notes(settings, settled, names)),
+        tuple(_notes(settings, settled, names or ["the intercept"] * bool(separated.any()))),
     )
 
 

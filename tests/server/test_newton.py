@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from flwr.clientapp import ClientApp
+from scipy.optimize import linprog
 from sklearn.linear_model import LogisticRegression
 
 import create_dataset
@@ -22,12 +23,14 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation, encoded_names
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.odds_ratios import ExactFit
+from fedhealth.models.newton_sums import pack_hessian, sum_newton, with_ones
 from fedhealth.reporting.html.pages import write_report
 from fedhealth.server.app import federate
 from fedhealth.server.checkpoints import Checkpoint, ResumeState, read_checkpoint, write_checkpoint
 from fedhealth.server.events import Event, RunFinished
+from fedhealth.server.exact_fit import exact_fit, find_separated
 from fedhealth.server.run_writer import FolderWriter, RunWriter
-from fedhealth.server.strategies.design import find_constant, find_dependent, make_design
+from fedhealth.server.strategies.design import Design, find_constant, find_dependent, make_design
 from fedhealth.server.strategies.newton import Newton, check_convex, has_converged
 from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.in_process import InProcessGrid
@@ -287,14 +290,81 @@ def test_coefficients_of_another_model_are_refused(hospitals: Hospitals) -> None
 # --- the strategy on its own --------------------------------------------------------------------------------------------
 
 
-def make_reply(strategy: Newton, loss: float, gradient: Sequence[float], hessian: Sequence[float]) -> None:
-    """One round of one hospital of 10 patients."""
-    model = ArrayRecord({"kernel": Array(np.zeros((1, 1), np.float32)), "bias": Array(np.zeros(1, np.float32))})
-    (message,) = strategy.configure_train(1, model, ConfigRecord(), InProcessGrid({"here": ClientApp()}, {}))
+def make_reply(
+    strategy: Newton,
+    loss: float,
+    gradient: Sequence[float],
+    hessian: Sequence[float],
+    *,
+    patients: int = 10,
+    who: str = "a",
+) -> None:
+    """One round of one hospital."""
+    shape = (len(gradient) - 1, 1)
+    model = ArrayRecord({"kernel": Array(np.zeros(shape, np.float32)), "bias": Array(np.zeros(1, np.float32))})
+    (message,) = strategy.configure_train(1, model, ConfigRecord(), InProcessGrid({who: ClientApp()}, {}))
     set_message_id(message, "1")
     arrays: dict[str, Any] = {"gradient": np.array(gradient), "hessian": np.array(hessian)}
-    content = encode_train_reply(TrainReply(arrays, 10, loss / 10))
+    content = encode_train_reply(TrainReply(arrays, patients, loss / patients))
     strategy.aggregate_train(1, [Message(content, reply_to=message)])
+
+
+def fit_rows(inputs: np.ndarray, labels: np.ndarray, rounds: int = 30) -> Newton:
+    """The unpenalised fit of one hospital's rows."""
+    settings = FederationSettings(hospitals=1, strategy="newton", weight_decay=0.0, personalise="none")
+    strategy = Newton(settings, Design(tuple(map(str, range(inputs.shape[1])))))
+    columns, point = with_ones(inputs), np.zeros(inputs.shape[1] + 1)
+    for _ in range(rounds):
+        sums = sum_newton(columns @ point, columns, labels, np.ones(len(labels)))
+        make_reply(strategy, sums.loss, list(sums.gradient), list(pack_hessian(sums.hessian)), patients=len(labels))
+        point = strategy.coefficients
+        if has_converged(strategy):
+            break
+    return strategy
+
+
+def is_separated(inputs: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether a direction predicts no patient wrongly and some rightly, by linear programming."""
+    signed = with_ones(inputs) * (2 * labels - 1)[:, np.newaxis]
+    bounds = [(-1, 1)] * signed.shape[1]
+    found = linprog(-signed.sum(axis=0), A_ub=-signed, b_ub=np.zeros(len(labels)), bounds=bounds)
+    return bool(found.fun < -1e-7)
+
+
+def test_separation_is_found_exactly_where_linear_programming_finds_it() -> None:
+    generator, answers = np.random.default_rng(1), []
+    for _ in range(60):
+        patients, columns = int(generator.integers(30, 90)), int(generator.integers(2, 8))
+        inputs = generator.normal(size=(patients, columns))
+        inputs[:, columns // 2 :] = np.where(inputs[:, columns // 2 :] > 1.2, 1.0, -1.0)
+        labels = (generator.random(patients) < 1 / (1 + np.exp(-inputs[:, 0]))).astype(float)
+        if find_constant(with_ones(inputs).T @ with_ones(inputs), patients).any():
+            continue
+        answers.append(is_separated(inputs, labels))
+        assert bool(find_separated(fit_rows(inputs, labels)).any()) == answers[-1]
+    assert 5 < sum(answers) < len(answers) - 5
+
+
+def test_nearly_collinear_columns_are_not_taken_for_separation() -> None:
+    generator = np.random.default_rng(1)
+    number = generator.normal(size=200)
+    labels = (generator.random(200) < 1 / (1 + np.exp(-number))).astype(float)
+    strategy = fit_rows(np.column_stack([number, number + 1e-3 * generator.normal(size=200)]), labels)
+    assert np.abs(strategy.coefficients).max() > 50 and has_converged(strategy)
+    assert not find_separated(strategy).any()
+
+
+def test_only_ill_patients_are_a_separation_of_the_intercept() -> None:
+    strategy = fit_rows(np.random.default_rng(0).normal(size=(50, 1)), np.ones(50))
+    fit = exact_fit(strategy, FederationSettings(strategy="newton", weight_decay=0.0))
+    assert fit is not None and fit.notes[0].startswith("separation: the intercept. ")
+
+
+def test_a_loss_of_other_hospitals_is_no_reason_to_halve_a_step() -> None:
+    strategy = Newton(FederationSettings(hospitals=1, strategy="newton", weight_decay=0.0))
+    make_reply(strategy, 7.0, [-4.0, 0.0], [1.0, 0.0, 1.0])
+    make_reply(strategy, 70.0, [1.0, 0.0], [1.0, 0.0, 1.0], who="b")
+    assert strategy.coefficients.tolist() == [3.0, 0.0]
 
 
 def test_a_step_that_raises_the_loss_is_halved_until_it_does_not() -> None:
