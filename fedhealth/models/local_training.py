@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedhealth.common.seeding import seeded_generators
+
 Weights = list[NDArray[np.float32]]
 
 
@@ -54,3 +56,12 @@ def shuffled_orders(num_patients: int, num_epochs: int, seed: Sequence[int]) -> 
     generator = np.random.default_rng(list(seed))
     orders = [generator.permutation(num_patients) for _ in range(num_epochs)]
     return np.stack(orders).astype(np.int32)
+
+
+def many_orders(num_patients: int, num_epochs: int, seed: Sequence[int], lasts: Sequence[int]) -> NDArray[np.int32]:
+    """Orders of hospitals of one size (num_hospitals, num_epochs, num_patients): `shuffled_orders` with [*seed, last]."""
+    orders = np.empty((len(lasts), num_epochs, num_patients), dtype=np.int32)
+    for place, generator in enumerate(seeded_generators(seed, lasts)):
+        for epoch in range(num_epochs):
+            orders[place, epoch] = generator.permutation(num_patients)
+    return orders

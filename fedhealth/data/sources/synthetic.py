@@ -5,11 +5,14 @@ column's own distribution (Sklar 1959; the recipe of Patki, Wedge & Veeramachane
 section III). The statistics, and what follows from them for every draw, are in `fitted.py`.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from fedhealth.common.errors import UsageError
+from fedhealth.common.seeding import seeded_generators
 from fedhealth.data.patients import SYNTHETIC_PREFIX
 from fedhealth.data.sources.fitted import (
     COLUMNS,
@@ -80,10 +83,24 @@ def sample_one(number: int, num_patients: int, seed: int) -> tuple[str, FloatArr
 
     It is modelled on one of the four real hospitals, which take turns.
     """
-    original = tuple(HOSPITALS)[number % len(HOSPITALS)]
-    drawn = draw_hospital(fitted_plan(original), num_patients, np.random.default_rng([STREAM, seed, number]))
-    name = f"{SYNTHETIC_PREFIX}{original}-{number + 1:06d}"
-    return name, drawn[:, :-1], (drawn[:, -1] > 0).astype(np.float32)
+    (name,), features, labels = sample_many([number], num_patients, seed)
+    return name, features[0], labels[0]
+
+
+def sample_many(
+    numbers: Sequence[int], num_patients: int, seed: int
+) -> tuple[list[str], FloatArray, NDArray[np.float32]]:
+    """The synthetic hospitals of these numbers, which are modelled on the same real one (equal modulo 4).
+
+    Returns
+    -------
+    Names, features (num_hospitals, num_patients, 13) and labels (num_hospitals, num_patients); of each hospital the same
+    as from `sample_one`.
+    """
+    original = tuple(HOSPITALS)[numbers[0] % len(HOSPITALS)]
+    drawn = draw_hospitals(fitted_plan(original), num_patients, seeded_generators([STREAM, seed], numbers))
+    names = [f"{SYNTHETIC_PREFIX}{original}-{number + 1:06d}" for number in numbers]
+    return names, drawn[..., :-1], (drawn[..., -1] > 0).astype(np.float32)
 
 
 def share_out(num_patients: int, real_sizes: dict[str, int]) -> dict[str, int]:
@@ -106,22 +123,32 @@ def draw_hospital(plan: HospitalPlan, num_patients: int, rng: np.random.Generato
 
     The number of ill patients follows from the prevalence, rounded; at least one patient is ill and one is healthy.
     """
+    drawn: FloatArray = draw_hospitals(plan, num_patients, [rng])[0]
+    return drawn
+
+
+def draw_hospitals(plan: HospitalPlan, num_patients: int, generators: Iterable[np.random.Generator]) -> FloatArray:
+    """As `draw_hospital`, a hospital from each generator: shape (num_hospitals, num_patients, columns)."""
     num_ill = min(max(round(num_patients * plan.prevalence), 1), num_patients - 1)
-    sizes = (num_patients - num_ill, num_ill)
-    drawn = np.concatenate([draw_group(group, size, rng) for group, size in zip(plan.groups, sizes, strict=True)])
-    return drawn[rng.permutation(num_patients)]
+    shape, normals, orders = (num_patients, len(plan.groups[0].mixing)), [], []
+    for generator in generators:
+        normals.append(generator.standard_normal(shape))
+        orders.append(generator.permutation(num_patients))
+    healthy, ill = np.split(np.stack(normals), [num_patients - num_ill], axis=1)
+    drawn = np.concatenate([draw_group(plan.groups[0], healthy), draw_group(plan.groups[1], ill)], axis=1)
+    return np.take_along_axis(drawn, np.stack(orders)[..., np.newaxis], axis=1)
 
 
-def draw_group(plan: GroupPlan, num_patients: int, rng: np.random.Generator) -> FloatArray:
-    """Patients of one hospital and label, shape (num_patients, columns), NaN where a value is missing."""
-    draws = rng.standard_normal((num_patients, len(plan.mixing))) @ plan.mixing
-    drawn = np.column_stack([draw_column(column, draws[:, index]) for index, column in enumerate(plan.columns)])
-    drawn[plan.missing[np.searchsorted(plan.missing_edges, draws[:, -1])]] = np.nan
+def draw_group(plan: GroupPlan, normals: FloatArray) -> FloatArray:
+    """Independent normals (num_hospitals, num_patients, columns + 1) -> patients of one hospital and label, NaN = missing."""
+    draws = normals @ plan.mixing
+    drawn = np.stack([draw_column(column, draws[..., index]) for index, column in enumerate(plan.columns)], axis=-1)
+    drawn[plan.missing[np.searchsorted(plan.missing_edges, draws[..., -1])]] = np.nan
     return drawn
 
 
 def draw_column(plan: ColumnPlan, draws: FloatArray) -> FloatArray:
-    """Standard normal draws -> values, rounded, in their valid range, shape (num_patients,)."""
+    """Standard normal draws -> values, rounded, in their valid range, of the same shape."""
     scores = (draws - plan.shift) / plan.scale
     if plan.is_coded:
         return plan.values[np.searchsorted(plan.edges, scores)]
