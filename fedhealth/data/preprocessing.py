@@ -113,21 +113,31 @@ def first_moments(schema: Schema, features: NDArray[np.float64], min_count: int 
 
     A number that fewer than `min_count` patients have is reported as if nobody had it: count 0, sum 0.
     """
-    return _moments(features[:, schema.number_places], min_count)
+    return _as_moments(*sum_moments(schema, features, min_count))
 
 
 def second_moments(
     schema: Schema, features: NDArray[np.float64], means: Sequence[float], min_count: int = 1
 ) -> Moments:
     """Counts and sums of squared distances from the federation's `means`: the second pass, of the same numbers."""
-    return _moments((features[:, schema.number_places] - np.asarray(means)) ** 2, min_count)
+    return _as_moments(*sum_moments(schema, features, min_count, means))
 
 
-def _moments(values: NDArray[np.float64], min_count: int) -> Moments:
-    counts = np.sum(~np.isnan(values), axis=0)
+def sum_moments(
+    schema: Schema, features: NDArray[np.float64], min_count: int, means: Sequence[float] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Counts and sums (..., num_numbers) of `features` (..., num_patients, num_features); with `means` the second pass."""
+    # One number's values next to each other, whatever the memory's order was: the order of a sum decides its last bit.
+    values = np.ascontiguousarray(np.swapaxes(features[..., schema.number_places], -1, -2))
+    if means is not None:
+        values = (values - np.asarray(means)[:, np.newaxis]) ** 2
+    counts = np.sum(~np.isnan(values), axis=-1)
     enough = counts >= min_count
-    sums = np.where(enough, np.nansum(values, axis=0), 0.0)
-    return Moments(tuple(np.where(enough, counts, 0).tolist()), tuple(sums.tolist()))
+    return np.where(enough, counts, 0), np.where(enough, np.nansum(values, axis=-1), 0.0)
+
+
+def _as_moments(counts: NDArray[np.int64], sums: NDArray[np.float64]) -> Moments:
+    return Moments(tuple(counts.tolist()), tuple(sums.tolist()))
 
 
 def combine_means(moments: Sequence[Moments]) -> tuple[float, ...]:

@@ -69,13 +69,14 @@ def score_histogram(risks: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
 
 def add_histograms(histograms: Iterable[ScoreHistogram]) -> ScoreHistogram:
     """Histogram of all patients together: the sum."""
-    each = list(histograms)
-    return ScoreHistogram(
-        positives=sum((h.positives for h in each), start=np.zeros(NUM_BINS, dtype=np.int64)),
-        negatives=sum((h.negatives for h in each), start=np.zeros(NUM_BINS, dtype=np.int64)),
-        log_loss=sum(h.log_loss for h in each),
-        squared_error=sum(h.squared_error for h in each),
-    )
+    positives, negatives = np.zeros((2, NUM_BINS), dtype=np.int64)
+    losses, errors = [], []
+    for each in histograms:  # one after the other, since very many are made only here
+        positives += each.positives
+        negatives += each.negatives
+        losses.append(each.log_loss)
+        errors.append(each.squared_error)
+    return ScoreHistogram(positives, negatives, sum(losses), sum(errors))
 
 
 def check_histogram(

@@ -1,6 +1,8 @@
 """Local training in NumPy: the same steps as `training.py`, for programs that do not import TensorFlow.
 
-Weights are in Keras' order: kernel (num_inputs, num_outputs) and bias (num_outputs,) of each dense layer, in float32.
+Weights are in Keras' order: kernel (num_inputs, num_outputs) and bias (num_outputs,) of each dense layer, in float32. Arrays
+may have one more dimension in front, the hospitals: all of them then take their steps at once. Every operation works
+within one hospital, so that its result does not depend on who else is in the array.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedhealth.config.federation_flags import ModelName
+from fedhealth.models.glorot import glorot_uniform
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
 
 NUM_HIDDEN = 32
@@ -18,8 +21,7 @@ Floats = NDArray[np.float32]
 class NumpyTrainer:
     """A model and its stochastic gradient descent, with the interface of `training.Trainer`; calls share no state.
 
-    The mlp's initial weights follow the same distribution as in Keras (Glorot and Bengio 2010, equation 16), but come
-    from NumPy's generator, so the same seed gives other initial weights than Keras.
+    The seeded initial weights are those of Keras, bit for bit.
     """
 
     def __init__(
@@ -63,28 +65,48 @@ class NumpyTrainer:
         The new weights, and the mean loss (nats per patient, with class weights if there are any, without penalties)
         over all batches, each before its step. Training that diverges does not raise: the weights are infinite or NaN.
         """
+        one = Examples(examples.inputs[np.newaxis], examples.labels[np.newaxis])
+        trained, losses = self.train_many(weights, one, orders[np.newaxis], objective)
+        return [weight[0] for weight in trained], float(losses[0])
+
+    def train_many(
+        self,
+        weights: Sequence[Floats],
+        examples: Examples,
+        orders: NDArray[np.int32],
+        objective: LocalObjective | None = None,
+    ) -> tuple[Weights, Floats]:
+        """As `train`, of hospitals with as many patients each, all from the same `weights`.
+
+        `examples` are (num_hospitals, num_patients, num_inputs) and (num_hospitals, num_patients), `orders`
+        (num_hospitals, num_epochs, num_patients). The new weights have a dimension more, the hospitals, and so has the loss.
+        """
         objective = objective or LocalObjective()
-        patient_weights = np.array(objective.class_weights, dtype=np.float32)[examples.labels.astype(np.int32)]
-        now, summed = [np.array(weight, dtype=np.float32) for weight in weights], np.float32(0)
+        hospitals, patients = examples.labels.shape
+        patient_weights = np.array(objective.class_weights, dtype=np.float32)
+        now = [np.repeat(np.asarray(weight, dtype=np.float32)[np.newaxis], hospitals, axis=0) for weight in weights]
+        summed = np.zeros(hospitals, dtype=np.float32)
+        inputs, labels = examples.inputs.reshape(hospitals * patients, -1), examples.labels.reshape(-1)
+        starts = np.arange(hospitals)[:, np.newaxis] * patients
         with np.errstate(over="ignore", invalid="ignore"):
             for batch in split_batches(orders, self._batch_size):
-                loss, gradients = differentiate(
-                    now, examples.inputs[batch], examples.labels[batch], patient_weights[batch]
-                )
+                rows = batch + starts
+                ill = labels[rows]
+                loss, gradients = differentiate(now, inputs[rows], ill, patient_weights[ill.astype(np.int32)])
                 summed += loss
                 self._step(now, gradients, weights, objective)
-        return now, float(summed / np.float32(orders.size))
+        return now, summed / np.float32(orders[0].size)
 
     def predict(self, weights: Sequence[Floats], inputs: Floats) -> Floats:
-        """Risk (num_patients,) of each row of standardised `inputs` (num_patients, num_inputs)."""
+        """Risk (..., num_patients) of each row of standardised `inputs` (..., num_patients, num_inputs)."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return sigmoid(forward(weights, inputs)[-1][:, 0])
+            return sigmoid(forward(weights, inputs)[-1][..., 0])
 
     def _step(self, now: Weights, gradients: Weights, start: Sequence[Floats], objective: LocalObjective) -> None:
         """One gradient step on the weights `now`, in place; weight decay (L2) applies to kernels only."""
         for place, weight in enumerate(now):
             gradient = gradients[place]
-            if self._weight_decay and weight.ndim == 2:
+            if self._weight_decay and start[place].ndim == 2:
                 gradient = gradient + self._weight_decay * weight
             if objective.proximal_mu:
                 gradient = gradient + np.float32(objective.proximal_mu) * (weight - start[place])
@@ -95,46 +117,47 @@ class NumpyTrainer:
 
 def draw_weights(layers: Sequence[tuple[int, int]], seed: int) -> Weights:
     """Initial weights: zero biases, a zero kernel in the last layer (all risks are 0.5), Glorot uniform kernels before it."""
-    generator = np.random.default_rng(seed)
     weights: Weights = []
     for num_inputs, num_outputs in layers[:-1]:
-        limit = np.sqrt(6 / (num_inputs + num_outputs))
-        weights.append(generator.uniform(-limit, limit, (num_inputs, num_outputs)).astype(np.float32))
-        weights.append(np.zeros(num_outputs, dtype=np.float32))
+        weights += [glorot_uniform(num_inputs, num_outputs, seed), np.zeros(num_outputs, dtype=np.float32)]
     return [*weights, np.zeros(layers[-1], dtype=np.float32), np.zeros(layers[-1][1], dtype=np.float32)]
 
 
 def split_batches(orders: NDArray[np.int32], batch_size: int) -> Iterator[NDArray[np.int32]]:
-    """The batches of every epoch, each with at most `batch_size` patient indices; an epoch's last one may be smaller."""
-    for order in orders:
-        for start in range(0, len(order), batch_size):
-            yield order[start : start + batch_size]
+    """The batches (..., batch_size) of every epoch of `orders` (..., num_epochs, num_patients).
+
+    An epoch's last batch may be smaller.
+    """
+    for epoch in range(orders.shape[-2]):
+        for start in range(0, orders.shape[-1], batch_size):
+            yield orders[..., epoch, start : start + batch_size]
 
 
 def forward(weights: Sequence[Floats], inputs: Floats) -> list[Floats]:
-    """The input of each layer (num_patients, ...), and last the log odds of disease (num_patients, 1)."""
+    """The input of each layer (..., num_patients, num_values), and last the log odds of disease (..., num_patients, 1)."""
     values = [inputs]
     for place in range(0, len(weights) - 2, 2):
-        values.append(np.maximum(values[-1] @ weights[place] + weights[place + 1], 0))
-    return [*values, values[-1] @ weights[-2] + weights[-1]]
+        values.append(np.maximum(values[-1] @ weights[place] + weights[place + 1][..., np.newaxis, :], 0))
+    return [*values, values[-1] @ weights[-2] + weights[-1][..., np.newaxis, :]]
 
 
 def differentiate(
     weights: Sequence[Floats], inputs: Floats, labels: Floats, patient_weights: Floats
-) -> tuple[np.float32, Weights]:
+) -> tuple[Floats, Weights]:
     """Summed log loss (nats, each patient weighted by `patient_weights`) of a batch, and the gradients of its mean."""
     *values, log_odds = forward(weights, inputs)
-    errors = (sigmoid(log_odds) - labels[:, np.newaxis]) * (patient_weights / np.float32(len(labels)))[:, np.newaxis]
+    scaled = patient_weights / np.float32(labels.shape[-1])
+    errors = ((sigmoid(log_odds[..., 0]) - labels) * scaled)[..., np.newaxis]
     gradients: Weights = []
     for layer in reversed(range(len(values))):
-        gradients = [values[layer].T @ errors, errors.sum(axis=0), *gradients]
+        gradients = [np.swapaxes(values[layer], -1, -2) @ errors, errors.sum(axis=-2), *gradients]
         if layer:
-            errors = errors @ weights[2 * layer].T * (values[layer] > 0)
-    return np.sum(log_losses(log_odds[:, 0], labels) * patient_weights), gradients
+            errors = errors @ np.swapaxes(weights[2 * layer], -1, -2) * (values[layer] > 0)
+    return np.sum(log_losses(log_odds[..., 0], labels) * patient_weights, axis=-1), gradients
 
 
 def log_losses(log_odds: Floats, labels: Floats) -> Floats:
-    """Log loss (num_patients,) in nats, without overflow for large log odds."""
+    """Log loss (..., num_patients) in nats, without overflow for large log odds."""
     losses: Floats = np.maximum(log_odds, 0) - log_odds * labels + np.log1p(np.exp(-np.abs(log_odds)))
     return losses
 

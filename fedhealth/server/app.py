@@ -21,11 +21,11 @@ from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
 from fedhealth.server.exact_fit import exact_fit, tabulate
 from fedhealth.server.feasibility import ask_feasibility
-from fedhealth.server.finalization import FinalQueries
+from fedhealth.server.finalization import FinalQueries, Queries
 from fedhealth.server.model_selection import choose_final_model, find_best, is_enough
 from fedhealth.server.participation import OPEN, Admission, Roster, RoundPolicy
 from fedhealth.server.records import Evaluation, RoundRecord
-from fedhealth.server.rounds import GuardedStrategy
+from fedhealth.server.rounds import GuardedStrategy, RoundStrategy
 from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.setup import Setup, require_same_members
@@ -171,11 +171,18 @@ def make_roster(
 
 
 def run_rounds(
-    grid: Grid, settings: FederationSettings, past: ResumeState, roster: Roster, *, writer: RunWriter, inform: OnEvent
+    grid: Grid,
+    settings: FederationSettings,
+    past: ResumeState,
+    roster: Roster,
+    *,
+    writer: RunWriter,
+    inform: OnEvent,
+    strategy: RoundStrategy | None = None,
 ) -> tuple[Checkpoint, list[RoundRecord]]:
     """Run the remaining rounds; returns the last checkpoint and the records of all rounds."""
     checkpoint, rounds = past.checkpoint, list(past.rounds)
-    strategy = GuardedStrategy(checkpoint, roster)
+    strategy = strategy or GuardedStrategy(checkpoint, roster)
     scale = to_scale(checkpoint.standardisation)
     train_config = encode_train_config(scale, checkpoint.class_weights)
     evaluate_config = encode_evaluate_config(scale)
@@ -194,7 +201,7 @@ def run_rounds(
 
 
 def next_checkpoint(
-    before: Checkpoint, strategy: GuardedStrategy, roster: Roster, evaluation: Evaluation, patience: int
+    before: Checkpoint, strategy: RoundStrategy, roster: Roster, evaluation: Evaluation, patience: int
 ) -> Checkpoint:
     """The state of the run after a round."""
     return replace(
@@ -210,7 +217,13 @@ def next_checkpoint(
 
 
 def finalize_run(
-    grid: Grid, started: RunStarted, checkpoint: Checkpoint, rounds: Sequence[RoundRecord], grace: float = 0.0
+    grid: Grid,
+    started: RunStarted,
+    checkpoint: Checkpoint,
+    rounds: Sequence[RoundRecord],
+    *,
+    grace: float = 0.0,
+    queries: Queries | None = None,
 ) -> RunFinished:
     """Choose the final model, collect its subgroup counts and permutation importance, and send it to every hospital.
 
@@ -218,7 +231,7 @@ def finalize_run(
     """
     settings, scale = started.settings, to_scale(checkpoint.standardisation)
     remaining = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
-    queries = FinalQueries(grid, remaining, scale, settings.round_timeout, grace)
+    queries = queries or FinalQueries(grid, remaining, scale, settings.round_timeout, grace)
     model = choose_final_model(queries.evaluate, settings, checkpoint, rounds)
     threshold = model.choices.threshold if model.choices else None
     final = encode_final_request(FinalRequest(read_arrays(model.weights), scale, threshold))

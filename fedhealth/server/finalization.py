@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -21,6 +21,22 @@ from fedhealth.transport.protocol.fields import Scale
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
+
+
+class Queries(Protocol):
+    """What the finalization asks the hospitals."""
+
+    def evaluate(self, weights: ArrayRecord, record: RoundRecord) -> Evaluation:
+        """The evaluation of `weights`, a model made in the round of `record`."""
+
+    def query_subgroups(self, final: RecordDict, divisions: Divisions, least: int) -> Subgroups:
+        """The outcomes by subgroup, of groups of at least `least` patients."""
+
+    def query_importance(self, final: RecordDict, features: Sequence[str]) -> Importance:
+        """Permutation importance in each hospital that sends it, and combined over these hospitals."""
+
+    def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
+        """The comparisons of the hospitals that share them, and the names of those that the model did not reach."""
 
 
 @dataclass(frozen=True)

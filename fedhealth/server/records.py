@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from fedhealth.metrics.clinical import NetBenefit
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, compute_metrics
+from fedhealth.metrics.many_histograms import ManyHistograms
 from fedhealth.metrics.odds_ratios import OddsRatios
 from fedhealth.metrics.paired_comparison import MetricName, PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
@@ -133,10 +134,17 @@ def split_histograms(
 def pooled_metrics(tested: Histograms, validation: Histograms) -> dict[str, Any]:
     """The fields of a `RoundRecord` that are computed from histograms."""
     return {
-        "pooled": compute_metrics(add_histograms(tested.values())),
-        "hospitals": {name: compute_metrics(histogram) for name, histogram in tested.items()},
-        "validation": compute_metrics(add_histograms(validation.values())) if validation else None,
+        "pooled": compute_metrics(pool(tested)),
+        "hospitals": tested.metrics()
+        if isinstance(tested, ManyHistograms)
+        else {name: compute_metrics(histogram) for name, histogram in tested.items()},
+        "validation": compute_metrics(pool(validation)) if validation else None,
     }
+
+
+def pool(histograms: Histograms) -> ScoreHistogram:
+    """The histogram of all hospitals' patients."""
+    return histograms.pooled() if isinstance(histograms, ManyHistograms) else add_histograms(histograms.values())
 
 
 class PooledMetrics(Struct, frozen=True, rename={"pooled": "union"}):

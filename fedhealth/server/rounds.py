@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -42,6 +42,18 @@ class Training:
     left_out: dict[int, str] = field(default_factory=dict)
     clipped: dict[str, float] = field(default_factory=dict)
     loss: float | None = None
+
+
+class RoundStrategy(Protocol):
+    """Runs the rounds of a federation, one after the other."""
+
+    arrays: ArrayRecord
+    """The global weights after the last aggregation."""
+
+    def run_round(
+        self, grid: Grid, round_num: int, train_config: ConfigRecord, evaluate_config: ConfigRecord
+    ) -> Evaluation:
+        """Run one round: train, aggregate, evaluate; a `RunError` if too few hospitals can train."""
 
 
 class GuardedStrategy:

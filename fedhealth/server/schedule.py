@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedhealth.config.federation import share_of
 
@@ -30,7 +31,10 @@ class RoundSchedule:
 
     def draw(self, round_num: int, names: Sequence[str], members: int) -> set[str]:
         """A random sample of the names; the same seed, round and set of names give the same sample."""
-        generator = np.random.default_rng([STREAM, self.seed, round_num])
-        size = min(self.count(members), len(names))
         ordered = sorted(names)
-        return {ordered[place] for place in generator.choice(len(ordered), size=size, replace=False)}
+        return {ordered[place] for place in self.draw_places(round_num, len(ordered), members)}
+
+    def draw_places(self, round_num: int, active: int, members: int) -> NDArray[np.int64]:
+        """As `draw`: places among the sorted names of `active` hospitals, of `members` in the run."""
+        generator = np.random.default_rng([STREAM, self.seed, round_num])
+        return generator.choice(active, size=min(self.count(members), active), replace=False)

@@ -93,7 +93,7 @@ class Setup:
             if silent := queries.here() - queries.members.keys():
                 queries.wait("was not ready", [member.name for member in queries.members.values()], silent=silent)
         queries.require_enough()
-        return _check_names(self.members)
+        return check_names(self.members)
 
     def agree(self) -> Agreement:
         """The common start of the rounds; computed again without a hospital that is left out in the meantime.
@@ -152,7 +152,8 @@ def _read_initial_weights(reply: Message) -> Weights:
     return decode_initial_weights(reply.content)
 
 
-def _check_names(members: list[Member]) -> list[Member]:
+def check_names(members: list[Member]) -> list[Member]:
+    """The members; raises a `RunError` if two have the same name."""
     names = Counter(member.name for member in members)
     if doubled := [name for name, number in names.items() if number > 1]:
         raise RunError(f"two hospitals are named {min(doubled)}; start one of them with another --name")

@@ -1,7 +1,7 @@
 """The queries before the rounds: replies, waiting, and hospitals that are left out because they cannot take part."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from flwr.app import Message, RecordDict
@@ -178,14 +178,20 @@ class SetupQueries:
 
     def _too_few(self) -> str:
         """Why too few hospitals remain for a round; empty if there are enough."""
-        if self.staying < min(self._settings.min_hospitals, self._wanted):
-            flags = "--min-hospitals"
-        elif share_of(self.staying, self._settings.fraction) < fewest_hospitals(self._settings):
-            flags = fewest_flags(self._settings)
-        else:
-            return ""
-        reasons = "; ".join(f"{name} {reason}" for name, reason in sorted(self.left_out.items()))
-        return f"only {self.staying} of {self._wanted} hospitals can take part, too few for {flags}: {reasons}"
+        return find_too_few(self._settings, self._wanted, self.left_out)
+
+
+def find_too_few(settings: FederationSettings, wanted: int, left_out: Mapping[str, str]) -> str:
+    """Why too few of the hospitals `wanted` remain for a round without those left out; empty if there are enough."""
+    staying = wanted - len(left_out)
+    if staying < min(settings.min_hospitals, wanted):
+        flags = "--min-hospitals"
+    elif share_of(staying, settings.fraction) < fewest_hospitals(settings):
+        flags = fewest_flags(settings)
+    else:
+        return ""
+    reasons = "; ".join(f"{name} {reason}" for name, reason in sorted(left_out.items()))
+    return f"only {staying} of {wanted} hospitals can take part, too few for {flags}: {reasons}"
 
 
 def _read(reply: Message, read: Read[T], message_type: str) -> T:

@@ -29,46 +29,52 @@ def working_grid(
     load_hospitals: LoadHospitals, names: Iterable[str], run_config: Mapping[str, Any], processes: int
 ) -> Iterator["WorkersGrid"]:
     """A grid of the hospitals with these names; its processes are ended when the block is left."""
-    spawn = multiprocessing.get_context("spawn")
     in_order = sorted(names, key=node_id_of)
     shares = [in_order[first::processes] for first in range(processes)]
-    workers: list[Worker] = []
+    with started_workers(_serve, [(load_hospitals, share, run_config) for share in shares]) as pipes:
+        nodes = [frozenset(map(node_id_of, share)) for share in shares]
+        yield WorkersGrid([Worker(pipe, each) for pipe, each in zip(pipes, nodes, strict=True)], run_config, in_order)
+
+
+@contextmanager
+def started_workers(serve: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> Iterator[list["WorkerPipe"]]:
+    """A process that runs `serve(pipe, *each)` for each of `arguments`; they are ended when the block is left."""
+    spawn = multiprocessing.get_context("spawn")
+    pipes: list[WorkerPipe] = []
     try:
-        for share in shares:
+        for each in arguments:
             ours, theirs = spawn.Pipe()
-            process = spawn.Process(target=_serve, args=(theirs, load_hospitals, share, run_config), daemon=True)
+            process = spawn.Process(target=serve, args=(theirs, *each), daemon=True)
             with _signals_deferred():
                 process.start()
             theirs.close()  # so that the pipe ends if the process dies
-            workers.append(Worker(process, ours, frozenset(map(node_id_of, share))))
-        yield WorkersGrid(workers, run_config, in_order)
+            pipes.append(WorkerPipe(process, ours))
+        yield pipes
     finally:
-        for worker in workers:
-            worker.end()
+        for pipe in pipes:
+            pipe.end()
 
 
-class Worker:
-    """A process and the hospitals in it."""
+class WorkerPipe:
+    """A process of the simulation and the pipe to it."""
 
-    def __init__(self, process: SpawnProcess, pipe: "Connection[Any, Any]", nodes: frozenset[int]) -> None:
-        self.nodes = nodes
+    def __init__(self, process: SpawnProcess, pipe: "Connection[Any, Any]") -> None:
         self._process = process
         self._pipe = pipe
 
-    def send(self, messages: Sequence[Message]) -> None:
-        """Send messages to the process; content that messages share is sent once."""
+    def send(self, content: object) -> None:
+        """Send an object to the process."""
         try:
-            self._pipe.send(messages)
+            self._pipe.send(content)
         except OSError:
             raise self._died() from None
 
-    def receive(self) -> list[Message]:
-        """Wait for the replies to the messages sent last."""
+    def receive(self) -> Any:
+        """Wait for the object that the process sends back."""
         try:
-            replies: list[Message] = self._pipe.recv()
+            return self._pipe.recv()
         except (EOFError, OSError):
             raise self._died() from None
-        return replies
 
     def end(self) -> None:
         """End the process; it is killed if it does not end by itself."""
@@ -81,6 +87,23 @@ class Worker:
         self._process.join(LAST_SECONDS)
         code = self._process.exitcode
         return RunError(f"a process of the simulation ended too early (exit code {code}); is there enough memory?")
+
+
+class Worker:
+    """A process and the hospitals in it."""
+
+    def __init__(self, pipe: WorkerPipe, nodes: frozenset[int]) -> None:
+        self.nodes = nodes
+        self._pipe = pipe
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send messages to the process; content that messages share is sent once."""
+        self._pipe.send(messages)
+
+    def receive(self) -> list[Message]:
+        """Wait for the replies to the messages sent last."""
+        replies: list[Message] = self._pipe.receive()
+        return replies
 
 
 class WorkersGrid(BaseGrid):

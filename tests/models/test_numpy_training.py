@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fedhealth.config.federation_flags import ModelName
-from fedhealth.models.local_training import Examples, LocalObjective, Weights, shuffled_orders
+from fedhealth.models.keras_models import build_model
+from fedhealth.models.local_training import Examples, LocalObjective, Weights, many_orders, shuffled_orders
 from fedhealth.models.numpy_training import NumpyTrainer, differentiate, forward, log_losses, sigmoid
 from fedhealth.models.training import Trainer
 from tests.support.processes import PATIENCE, ROOT
@@ -71,6 +72,34 @@ def test_names_and_shapes_are_those_of_keras(model: ModelName) -> None:
     keras, ours = make_pair(model)
     assert ours.weight_names == keras.weight_names
     assert [weight.shape for weight in ours.initial_weights()] == [weight.shape for weight in keras.initial_weights()]
+
+
+@pytest.mark.parametrize("seed", [0, 3, 2**31 - 3, 2**31 - 2, 2**31 - 1])
+@pytest.mark.parametrize("shape", [(NUM_INPUTS, 7), (5, 1), (13, 64)], ids=str)
+def test_the_mlp_begins_with_the_weights_of_keras_bit_for_bit(shape: tuple[int, int], seed: int) -> None:
+    keras = build_model("mlp", num_inputs=shape[0], seed=seed, hidden=shape[1]).get_weights()
+    ours = NumpyTrainer("mlp", shape[0], 0.1, 64, seed=seed, hidden=shape[1]).initial_weights()
+    for one, other in zip(ours, keras, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("num_patients", [10, 75, 200])
+def test_many_hospitals_at_once_train_as_each_alone_bit_for_bit(model: ModelName, num_patients: int) -> None:
+    trainer, each = make_numpy_trainer(model), [make_examples(num_patients, seed) for seed in range(9)]
+    block = Examples(np.stack([one.inputs for one in each]), np.stack([one.labels for one in each]))
+    orders = many_orders(num_patients, 2, [0], range(9))
+    start = [weight + np.float32(0.1) for weight in trainer.initial_weights()]
+    objective = LocalObjective(proximal_mu=0.1, class_weights=(0.7, 1.4))
+    weights, losses = trainer.train_many(start, block, orders, objective)
+    risks = trainer.predict(start, block.inputs)
+    for place, one in enumerate(each):
+        expected, loss = trainer.train(start, one, orders[place], objective)
+        assert losses[place] == loss
+        assert all(np.array_equal(weight[place], other) for weight, other in zip(weights, expected, strict=True))
+        np.testing.assert_array_equal(risks[place], trainer.predict(start, one.inputs))
+    some, _ = trainer.train_many(start, Examples(block.inputs[3:5], block.labels[3:5]), orders[3:5], objective)
+    assert all(np.array_equal(weight[3:5], other) for weight, other in zip(weights, some, strict=True))
 
 
 def test_the_logistic_model_begins_at_zero_and_the_mlp_within_glorots_limits() -> None:

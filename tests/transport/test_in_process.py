@@ -210,7 +210,8 @@ def federate_files(files: dict[str, Path], **settings: object) -> dict[str, np.n
 )
 def test_a_folder_of_hospitals_gives_the_weights_of_the_scripts_bit_for_bit(tmp_path: Path, flags: list[str]) -> None:
     files = write_hospitals(tmp_path)
-    assert main(["--data", str(tmp_path), "--rounds", "3", "--out", str(tmp_path / "run"), *flags]) == 0
+    always = ["--data", str(tmp_path), "--rounds", "3", "--engine", "keras"]
+    assert main([*always, "--out", str(tmp_path / "run"), *flags]) == 0
     expected = federate_files(files, rounds=3, fraction=0.5 if "--fraction" in flags else 1.0)
     found = weights_in(tmp_path / "run")
     for name, values in expected.items():

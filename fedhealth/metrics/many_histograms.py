@@ -1,0 +1,144 @@
+"""Histograms of predicted risk of very many hospitals: a bin for each patient instead of 400 counts for each hospital."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedhealth.common.risk import SMALLEST_RISK, USUAL_THRESHOLD
+from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS, TENTHS, find_bins, find_edge
+from fedhealth.metrics.histogram import Metrics, ScoreHistogram
+
+HOSPITALS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The evaluated patients of some hospitals.
+
+    Attributes
+    ----------
+    codes : (num_patients,) the bin of each patient, and `NUM_BINS` more if they are ill; hospital after hospital.
+    sizes : (num_hospitals,) how many patients each has.
+    log_losses, squared_errors : (num_hospitals,) each one's sums over patients.
+    """
+
+    codes: NDArray[np.uint16]
+    sizes: NDArray[np.int64]
+    log_losses: NDArray[np.float64]
+    squared_errors: NDArray[np.float64]
+
+
+def score_many(risks: NDArray[np.float32], labels: NDArray[np.float32]) -> Scores:
+    """The scores of hospitals of one size: `risks` and `labels` are (num_hospitals, num_patients); see `score_histogram`."""
+    ill, risk = labels > 0.5, risks.astype(np.float64)
+    clipped = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)
+    return Scores(
+        codes=(find_bins(risks) + NUM_BINS * ill).astype(np.uint16).reshape(-1),
+        sizes=np.full(len(risks), risks.shape[1]),
+        log_losses=-np.log(np.where(ill, clipped, 1 - clipped)).sum(axis=1),
+        squared_errors=((risk - ill) ** 2).sum(axis=1),
+    )
+
+
+def join_scores(parts: Sequence[Scores], places: NDArray[np.intp]) -> Scores:
+    """The hospitals of all `parts` in the order of their `places`, of which there is one for each hospital."""
+    order, sizes = np.argsort(places, kind="stable"), np.concatenate([part.sizes for part in parts])
+    starts = np.cumsum(sizes) - sizes
+    ordered = sizes[order]
+    shifts = np.repeat(starts[order] - (np.cumsum(ordered) - ordered), ordered)
+    return Scores(
+        codes=np.concatenate([part.codes for part in parts])[np.arange(len(shifts)) + shifts],
+        sizes=ordered,
+        log_losses=np.concatenate([part.log_losses for part in parts])[order],
+        squared_errors=np.concatenate([part.squared_errors for part in parts])[order],
+    )
+
+
+class ManyHistograms(Mapping[str, ScoreHistogram]):
+    """Hospital -> its histogram, made when it is asked for."""
+
+    def __init__(self, names: Sequence[str], scores: Scores) -> None:
+        self._names = names
+        self._scores = scores
+        self._ends = np.cumsum(scores.sizes)
+        self._places: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> ScoreHistogram:
+        """The histogram of this hospital."""
+        if not self._places:
+            self._places = {each: place for place, each in enumerate(self._names)}
+        return self._histogram(self._places[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in their order."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Number of hospitals."""
+        return len(self._names)
+
+    def _histogram(self, place: int) -> ScoreHistogram:
+        negatives, positives = self._count(place, place + 1)[0]
+        scores = self._scores
+        return ScoreHistogram(
+            positives, negatives, *map(float, (scores.log_losses[place], scores.squared_errors[place]))
+        )
+
+    def _count(self, first: int, end: int) -> NDArray[np.int64]:
+        """Counts of healthy and of ill patients by bin of these hospitals, (num_hospitals, 2, NUM_BINS)."""
+        sizes = self._scores.sizes[first:end]
+        start = int(self._ends[first] - sizes[0])
+        codes = self._scores.codes[start : int(self._ends[end - 1])].astype(np.int64)
+        codes += np.repeat(np.arange(len(sizes)) * (2 * NUM_BINS), sizes)
+        return np.bincount(codes, minlength=len(sizes) * 2 * NUM_BINS).reshape(-1, 2, NUM_BINS)
+
+    def pooled(self) -> ScoreHistogram:
+        """The histogram of all hospitals' patients; equal to `add_histograms` of them."""
+        negatives, positives = np.bincount(self._scores.codes, minlength=2 * NUM_BINS).reshape(2, NUM_BINS)
+        losses, errors = self._scores.log_losses.tolist(), self._scores.squared_errors.tolist()
+        return ScoreHistogram(positives, negatives, sum(losses), sum(errors))
+
+    def metrics(self) -> dict[str, Metrics]:
+        """Each hospital's metrics; equal to `compute_metrics` of its histogram."""
+        found: list[Metrics] = []
+        for first in range(0, len(self._names), HOSPITALS_AT_ONCE):
+            end = min(first + HOSPITALS_AT_ONCE, len(self._names))
+            sums = self._scores.log_losses[first:end], self._scores.squared_errors[first:end]
+            found += compute_many_metrics(self._count(first, end), *sums)
+        return dict(zip(self._names, found, strict=True))
+
+
+def compute_many_metrics(
+    counts: NDArray[np.int64], log_losses: NDArray[np.float64], squared_errors: NDArray[np.float64]
+) -> list[Metrics]:
+    """`compute_metrics` of many hospitals, from counts of healthy and of ill patients (num_hospitals, 2, NUM_BINS)."""
+    negatives, positives = counts[:, 0], counts[:, 1]
+    place = find_edge(USUAL_THRESHOLD)
+    ill, healthy = positives.sum(axis=1), negatives.sum(axis=1)
+    total, pairs = ill + healthy, ill * healthy
+    true_positives, true_negatives = positives[:, place:].sum(axis=1), negatives[:, :place].sum(axis=1)
+    below = np.cumsum(negatives, axis=1) - negatives
+    half_shared = (positives * negatives).sum(axis=1) / 2
+    gaps = np.add.reduceat((positives + negatives) * BIN_RISKS - positives, TENTHS, axis=1)
+    columns = (
+        total.tolist(),
+        ill.tolist(),
+        _ratios(log_losses, total),
+        _ratios((positives * below).sum(axis=1) + half_shared, pairs),
+        _ratios(half_shared, pairs),
+        _ratios(true_positives + true_negatives, total),
+        _ratios(true_positives, ill),
+        _ratios(true_negatives, healthy),
+        _ratios(squared_errors, total),
+        _ratios(np.abs(gaps).sum(axis=1), total),
+    )
+    return [Metrics(*values) for values in zip(*columns, strict=True)]
+
+
+def _ratios(parts: NDArray[np.floating] | NDArray[np.integer], wholes: NDArray[np.int64]) -> list[float | None]:
+    """Each part by its whole; None where the whole is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares: list[float | None] = (parts / wholes).tolist()
+    return [share if whole else None for share, whole in zip(shares, wholes.tolist(), strict=True)]

@@ -1,0 +1,119 @@
+"""A simulation whose hospitals compute in blocks, from its setup to its final model: what `app.federate` does over a grid."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flwr.app import ArrayRecord, RecordDict
+from flwr.serverapp import Grid
+from msgspec import structs
+
+from fedhealth.config.federation import FederationSettings
+from fedhealth.data.schema import Schema
+from fedhealth.metrics.paired_comparison import PairedComparison
+from fedhealth.metrics.permutation_importance import Importance, combine_importance
+from fedhealth.metrics.subgroups import Divisions, Outcomes, Subgroups
+from fedhealth.server.app import finalize_run, make_roster, run_rounds, to_scale
+from fedhealth.server.batch_rounds import BatchRounds, evaluate_batch
+from fedhealth.server.batch_setup import BatchMembers, agree, describe_members
+from fedhealth.server.checkpoints import Checkpoint, ResumeState
+from fedhealth.server.events import Dropped, Listeners, OnEvent, RunStarted
+from fedhealth.server.participation import OPEN
+from fedhealth.server.records import Evaluation, RoundRecord, pooled_metrics
+from fedhealth.server.run_writer import RunWriter
+from fedhealth.server.strategies.registry import make_strategy
+from fedhealth.transport.process_calls import Calls
+from fedhealth.transport.protocol.fields import Scale
+from fedhealth.transport.protocol.finalization import decode_final_request
+
+TOO_FEW = "fewer ill or healthy test patients than --min-count"
+
+
+def federate_batch(
+    calls: Calls, grid: Grid, settings: FederationSettings, schema: Schema, writer: RunWriter, *listeners: OnEvent
+) -> None:
+    """Run the federation of all hospitals that `calls` reaches; `grid` has one node, for Flower's strategies.
+
+    Raises
+    ------
+    RunError
+        Two hospitals have the same name, or too few can take part or train in a round.
+    """
+    inform, begun = Listeners(*listeners).inform, time.perf_counter()
+    batch = describe_members(calls, settings)
+    for name, reason in batch.left_out.items():
+        inform(Dropped(name, reason))
+    start = first_checkpoint(batch, settings, schema)
+    dataset = "+".join(sorted({member.source for member in start.members}))
+    started = RunStarted(settings, schema, start.members, dataset, left_out=start.left_out)
+    writer.run_started(started)
+    inform(started)
+    roster = make_roster(settings, start, OPEN, inform, max_wait=0.0)
+    rounds = BatchRounds(start, roster, batch)
+    checkpoint, records = run_rounds(
+        grid, settings, ResumeState(start), roster, writer=writer, inform=inform, strategy=rounds
+    )
+    finished = finalize_run(
+        grid, started, checkpoint, records, queries=BatchQueries(batch, to_scale(start.standardisation))
+    )
+    finished = replace(finished, seconds=time.perf_counter() - begun)
+    writer.run_finished(finished)
+    inform(finished)
+
+
+def first_checkpoint(batch: BatchMembers, settings: FederationSettings, schema: Schema) -> Checkpoint:
+    """The state of the run before its first round, including the hospitals that are left out."""
+    standardisation, class_weights, weights = agree(batch, settings, schema)
+    return Checkpoint(
+        round_num=0,
+        standardisation=standardisation,
+        class_weights=class_weights,
+        weights=weights,
+        strategy=make_strategy(settings, len(batch.members)),
+        members=batch.members,
+        strikes={},
+        dropped=batch.left_out,
+    )
+
+
+@dataclass(frozen=True)
+class BatchQueries:
+    """The queries about the final model, to all hospitals of a batch; see `finalization.Queries`."""
+
+    batch: BatchMembers
+    scale: Scale | None
+
+    def evaluate(self, weights: ArrayRecord, record: RoundRecord) -> Evaluation:
+        """The evaluation of `weights`, a model made in the round of `record`."""
+        tested, held = evaluate_batch(self.batch, weights, self.scale)
+        return Evaluation(structs.replace(record, **pooled_metrics(tested, held)), tested, held)
+
+    def query_subgroups(self, final: RecordDict, divisions: Divisions, least: int) -> Subgroups:
+        """The outcomes by subgroup, of groups of at least `least` patients."""
+        disclosed = {
+            name: {group: Outcomes(*counts) for group, counts in each.items()}
+            for name, each in self._ask("subgroups", final)
+        }
+        return Subgroups(disclosed=disclosed, missing={}, divisions=divisions)
+
+    def query_importance(self, final: RecordDict, features: Sequence[str]) -> Importance:
+        """Permutation importance in each hospital that has enough test patients, and combined over these hospitals."""
+        replies = self._ask("importance", final)
+        drops = {name: each for name, each in replies if each is not None}
+        missing = {name: TOO_FEW for name, each in replies if each is None}
+        pairs = {member.name: member.test_pairs for member in self.batch.members}
+        return combine_importance(features, drops, pairs, missing)
+
+    def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
+        """Nothing: simulated hospitals share no comparison, and none is absent."""
+        return {}, ()
+
+    def _ask(self, method: str, final: RecordDict) -> list[tuple[str, Any]]:
+        """Each hospital's reply, in the order of names."""
+        weights = list(decode_final_request(final).weights.values())
+        by_number: dict[int, Any] = {}
+        for replies in self.batch.calls.call(method, weights, self.scale):
+            by_number |= replies
+        numbers = self.batch.numbers.tolist()
+        return [(member.name, by_number[number]) for member, number in zip(self.batch.members, numbers, strict=True)]

@@ -1,0 +1,58 @@
+"""Histograms of many hospitals at once have the counts, sums and metrics of single ones, bit for bit."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_metrics, score_histogram
+from fedhealth.metrics.many_histograms import ManyHistograms, Scores, join_scores, score_many
+
+SIZES = (25, 13, 1, 60)
+EACH = 40
+
+
+def draw(generator: np.random.Generator, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Risks, among them the edges 0, 0.5 and 1, and labels of `EACH` hospitals; the first one's patients are all healthy."""
+    risks = (generator.random((EACH, size)) ** 3).astype(np.float32)
+    risks[1], risks[2], risks[3] = 0, 0.5, 1
+    labels = (generator.random((EACH, size)) < 0.4).astype(np.float32)
+    labels[0] = 0
+    return risks, labels
+
+
+def make_pair() -> tuple[ManyHistograms, dict[str, ScoreHistogram]]:
+    """The same hospitals in mixed order, as one object and one by one."""
+    generator = np.random.default_rng(0)
+    drawn = [draw(generator, size) for size in SIZES]
+    places = generator.permutation(EACH * len(SIZES))
+    names = [f"hospital {place:04}" for place in range(len(places))]
+    single = [score_histogram(*pair) for risks, labels in drawn for pair in zip(risks, labels, strict=True)]
+    many = ManyHistograms(names, join_scores([score_many(*pair) for pair in drawn], places))
+    return many, {names[place]: single[row] for row, place in enumerate(places)}
+
+
+def require_equal(found: ScoreHistogram, expected: ScoreHistogram) -> None:
+    np.testing.assert_array_equal(found.positives, expected.positives)
+    np.testing.assert_array_equal(found.negatives, expected.negatives)
+    assert (found.log_loss, found.squared_error) == (expected.log_loss, expected.squared_error)
+
+
+def test_each_histogram_and_its_metrics_are_those_of_the_hospital_alone() -> None:
+    many, single = make_pair()
+    metrics = many.metrics()
+    assert list(many) == sorted(single)
+    for name, expected in single.items():
+        require_equal(many[name], expected)
+        assert metrics[name] == compute_metrics(expected)
+
+
+def test_the_pooled_histogram_is_the_sum() -> None:
+    many, single = make_pair()
+    require_equal(many.pooled(), add_histograms(single[name] for name in sorted(single)))
+
+
+def test_two_patients_by_hand() -> None:
+    scores = score_many(np.array([[0.5, 1]], np.float32), np.array([[1, 0]], np.float32))
+    assert isinstance(scores, Scores)
+    (found,) = ManyHistograms(["one"], scores).metrics().values()
+    assert (found.num_examples, found.num_ill, found.auroc, found.accuracy) == (2, 1, 0, 0.5)
+    assert found.brier == (0.25 + 1) / 2
