@@ -10,7 +10,6 @@ by the first message that needs it.
 import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -26,15 +25,10 @@ from fedhealth.common.errors import RunError
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.metrics.histogram import score_histogram
-from fedhealth.metrics.permutation_importance import measure_importance
 from fedhealth.metrics.subgroups import count_subgroups
 from fedhealth.models.local_training import shuffled_orders
 from fedhealth.transport.protocol import evaluation, feasibility, finalization, setup, training
 from fedhealth.transport.protocol.fields import action
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Handler = Callable[[HospitalData, Participation, RecordDict], RecordDict]
 """Content of a message -> content of the reply."""
@@ -170,12 +164,8 @@ def importance(hospital: HospitalData, part: Participation, content: RecordDict)
     weights, standardisation = part.model.order_weights(request.weights), part.standardisation(request.scale)
     if min(count_ill(test), len(test) - count_ill(test)) < part.min_count:
         return finalization.encode_importance(None)
-
-    def predict(features: "NDArray[np.float64]") -> "NDArray[np.float32]":
-        return part.model.predict_rows(weights, features, standardisation)
-
     seed = [part.settings.seed, zlib.crc32(hospital.hospital.name.encode())]
-    drops = measure_importance(predict, test.features, test.labels, seed=seed)
+    drops = part.model.importance(weights, test, standardisation, seed)
     return finalization.encode_importance(finalization.ImportanceDrops(tuple(drops), len(test)))
 
 

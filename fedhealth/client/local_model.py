@@ -1,7 +1,7 @@
 """The model of one federation at one hospital: converts requests to weights, patients to inputs, and inputs to risks."""
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,7 +16,16 @@ from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
-from fedhealth.models.local_training import Examples, LocalObjective, Weights, shuffled_orders
+from fedhealth.metrics.layer_importance import measure_layer_importance
+from fedhealth.metrics.permutation_importance import measure_importance
+from fedhealth.models.local_training import (
+    Examples,
+    LocalObjective,
+    Weights,
+    finish_layers,
+    shuffled_orders,
+    split_first_layer,
+)
 from fedhealth.models.newton_sums import with_ones
 from fedhealth.transport.protocol import fields
 from fedhealth.transport.protocol.fields import NO_MEANS, Scale
@@ -79,6 +88,18 @@ class LocalModel:
     def predict(self, weights: Weights, patients: Patients, standardisation: Standardisation) -> NDArray[np.float32]:
         """Predicted risks (num_patients,) under these weights."""
         return self.trainer.predict(weights, self.prepare(patients, standardisation).inputs)
+
+    def importance(
+        self, weights: Weights, test: Patients, standardisation: Standardisation, seed: Sequence[int]
+    ) -> list[float]:
+        """Permutation importance of each feature on these test patients, of whom some are ill and some healthy."""
+        require_risks(self.predict(weights, test, standardisation))
+        if not self.trainer.is_dense:
+            predict = partial(self.predict_rows, weights, standardisation=standardisation)
+            return measure_importance(predict, test.features, test.labels, seed=seed)
+        places = preprocessing.input_places(self.schema, self.settings.missing_indicators)
+        parts = split_first_layer(weights, self.prepare(test, standardisation).inputs, places)
+        return measure_layer_importance(parts, weights[1], partial(finish_layers, weights), test.labels, seed)
 
     def predict_rows(
         self, weights: Weights, features: NDArray[np.float64], standardisation: Standardisation

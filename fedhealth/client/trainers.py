@@ -22,6 +22,8 @@ class Trainer(Protocol):
     """Interface of a model's trainer: `models.training.Trainer` (Keras), or another with the same methods."""
 
     weight_names: list[str]
+    is_dense: bool
+    """Whether the model is one of `ModelName`: dense layers with ReLU between them, and log odds last."""
 
     def initial_weights(self) -> "Weights":
         """The seeded weights."""

@@ -73,6 +73,12 @@ def encoded_names(schema: Schema, missing_indicators: bool) -> list[str]:
     return numbers + codes + [f"{names[place]}=missing" for place in plan.missing]
 
 
+def input_places(schema: Schema, missing_indicators: bool) -> list[int]:
+    """The position of the feature from which each of the model's inputs comes."""
+    plan = encoding_plan(schema, missing_indicators)
+    return [*plan.numbers, *plan.code_places, *plan.missing]
+
+
 def encode(
     schema: Schema,
     features: NDArray[np.float64],

@@ -47,7 +47,7 @@ def measure_importance(
         rows = shuffle_each(features, min(size, NUM_SHUFFLES - start), generator)
         drops.append(whole - row_aurocs(predict(rows).reshape(-1, len(labels)), labels))
     means = np.concatenate(drops).reshape(NUM_SHUFFLES, -1).mean(axis=0)
-    return [_round(drop) for drop in means]
+    return [round_drop(drop) for drop in means]
 
 
 def shuffle_each(features: NDArray[np.float64], times: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -75,7 +75,7 @@ def combine_importance(
     weights = [pairs[name] for name in names]
     together = np.average([drops[name] for name in names], axis=0, weights=weights)
     by_feature = {name: dict(zip(features, drops[name], strict=True)) for name in names}
-    return Importance(dict(zip(features, map(_round, together), strict=True)), by_feature, missing)
+    return Importance(dict(zip(features, map(round_drop, together), strict=True)), by_feature, missing)
 
 
 def rank_features(drops: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -83,6 +83,6 @@ def rank_features(drops: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(drops.items(), key=lambda entry: -entry[1])
 
 
-def _round(drop: float) -> float:
+def round_drop(drop: float) -> float:
     """To `DIGITS` decimals; adding 0.0 turns -0.0 into 0.0."""
     return round(float(drop), DIGITS) + 0.0

@@ -24,6 +24,8 @@ class NumpyTrainer:
     The seeded initial weights are those of Keras, bit for bit.
     """
 
+    is_dense = True
+
     def __init__(
         self,
         model_name: ModelName,

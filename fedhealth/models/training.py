@@ -47,6 +47,7 @@ class Trainer:
         self.optimizer = keras.optimizers.SGD(learning_rate=learning_rate)
         self.optimizer.build(self.model.trainable_variables)
         self.loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        self.is_dense = build is None
         self.batch_size = batch_size
         self.weight_decay = weight_decay
         self.weight_names = weight_names(self.model)

@@ -40,6 +40,7 @@ class StubTrainer:
     """A model without weights to speak of: training adds 1 to its only weight, and every risk is 0.5."""
 
     weight_names = ["w"]  # noqa: RUF012  # as a trainer has it
+    is_dense = False
 
     def __init__(self, **choices: Any) -> None:
         self.num_inputs = choices["num_inputs"]

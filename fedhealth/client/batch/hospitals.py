@@ -5,7 +5,6 @@ Every result says by the hospitals' numbers whose it is; each process returns th
 
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,6 @@ from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.many_histograms import Scores, score_many
-from fedhealth.metrics.permutation_importance import measure_importance
 from fedhealth.metrics.subgroups import count_subgroups
 from fedhealth.models.local_training import Examples, LocalObjective, Weights, many_orders
 from fedhealth.models.numpy_training import NumpyTrainer
@@ -161,11 +159,9 @@ class BatchHospitals:
         for number, name, train, test in self._hospitals():
             found[number] = None
             if min(_count_ill(test), len(test) - _count_ill(test)) >= self._min_count:
-                predict = partial(
-                    self._local.predict_rows, weights, standardisation=self._local.standardisation(scale, train)
-                )
                 seed = [self._settings.seed, zlib.crc32(name.encode())]
-                found[number] = measure_importance(predict, test.features, test.labels, seed=seed)
+                standardisation = self._local.standardisation(scale, train)
+                found[number] = self._local.importance(weights, test, standardisation, seed)
         return found
 
     def _hospitals(self) -> Iterator[tuple[int, str, Patients, Patients]]:
