@@ -27,15 +27,14 @@ def seeded_generators(start: Sequence[int], lasts: ArrayLike) -> Iterator[np.ran
     ends = np.asarray(lasts, dtype=np.uint32)
     words = [np.full_like(ends, number) for number in start] + [ends]
     generator = np.random.Generator(np.random.PCG64(0))
+    numbers = {"state": 0, "inc": 0}
+    whole = {"bit_generator": "PCG64", "state": numbers, "has_uint32": 0, "uinteger": 0}
+    bits = generator.bit_generator
     for seed, step in _pcg_seeds(words + [np.zeros_like(ends)] * (POOL - len(words))):
         increment = (step << 1 | 1) & ALL_128
-        state = ((increment + seed) * PCG_MULT + increment) & ALL_128
-        generator.bit_generator.state = {
-            "bit_generator": "PCG64",
-            "state": {"state": state, "inc": increment},
-            "has_uint32": 0,
-            "uinteger": 0,
-        }
+        numbers["inc"] = increment
+        numbers["state"] = ((increment + seed) * PCG_MULT + increment) & ALL_128
+        bits.state = whole
         yield generator
 
 

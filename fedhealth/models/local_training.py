@@ -78,7 +78,9 @@ def shuffled_orders(num_patients: int, num_epochs: int, seed: Sequence[int]) -> 
     return np.stack(orders).astype(np.int32)
 
 
-def many_orders(num_patients: int, num_epochs: int, seed: Sequence[int], lasts: Sequence[int]) -> NDArray[np.int32]:
+def many_orders(
+    num_patients: int, num_epochs: int, seed: Sequence[int], lasts: NDArray[np.uint32] | Sequence[int]
+) -> NDArray[np.int32]:
     """Orders of hospitals of one size (num_hospitals, num_epochs, num_patients): `shuffled_orders` with [*seed, last]."""
     orders = np.empty((len(lasts), num_epochs, num_patients), dtype=np.int32)
     for place, generator in enumerate(seeded_generators(seed, lasts)):

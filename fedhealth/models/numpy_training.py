@@ -93,8 +93,9 @@ class NumpyTrainer:
         with np.errstate(over="ignore", invalid="ignore"):
             for batch in split_batches(orders, self._batch_size):
                 rows = batch + starts
-                ill = labels[rows]
-                loss, gradients = differentiate(now, inputs[rows], ill, patient_weights[ill.astype(np.int32)])
+                ill = np.take(labels, rows)
+                each = patient_weights[ill.astype(np.int32)]
+                loss, gradients = differentiate(now, np.take(inputs, rows, axis=0), ill, each)
                 summed += loss
                 self._step(now, gradients, weights, objective)
         return now, summed / np.float32(orders[0].size)

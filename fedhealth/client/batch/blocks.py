@@ -1,5 +1,6 @@
 """Blocks: hospitals with as many healthy and ill patients each, whose values are one array."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,24 +50,38 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A block's standardised inputs and labels."""
+    """A block's standardised inputs and labels.
+
+    Attributes
+    ----------
+    seeds : (num_hospitals,) checksums of their names, which seed the orders of their batches.
+    parts : the training, test and, if there are any, validation patients.
+    """
 
     numbers: NDArray[np.int64]
-    names: Sequence[str]
-    train: Examples
-    test: Examples
-    validation: Examples | None
+    seeds: NDArray[np.uint32]
+    parts: tuple[Examples, ...]
 
     def select(self, wanted: NDArray[np.bool_]) -> "Prepared":
         """The hospitals that are `wanted` (num_hospitals,)."""
         if wanted.all():
             return self
-        names = [name for name, keep in zip(self.names, wanted, strict=True) if keep]
-        train, test, validation = (
-            part and Examples(part.inputs[wanted], part.labels[wanted])
-            for part in (self.train, self.test, self.validation)
+        parts = tuple(Examples(part.inputs[wanted], part.labels[wanted]) for part in self.parts)
+        return Prepared(self.numbers[wanted], self.seeds[wanted], parts)
+
+    def fits(self, other: "Prepared", most: int) -> bool:
+        """Whether both have as many patients of each part in a hospital, and no more than `most` together."""
+        ours, theirs = ([part.labels.shape[1] for part in each.parts] for each in (self, other))
+        return ours == theirs and sum(ours) * (len(self.numbers) + len(other.numbers)) <= most
+
+    def join(self, other: "Prepared") -> "Prepared":
+        """The hospitals of both."""
+        parts = tuple(
+            Examples(np.concatenate([one.inputs, two.inputs]), np.concatenate([one.labels, two.labels]))
+            for one, two in zip(self.parts, other.parts, strict=True)
         )
-        return Prepared(self.numbers[wanted], names, train, test, validation)  # type: ignore[arg-type]
+        numbers, seeds = np.concatenate([self.numbers, other.numbers]), np.concatenate([self.seeds, other.seeds])
+        return Prepared(numbers, seeds, parts)
 
 
 def split_block(
@@ -121,5 +136,6 @@ def prepare(
             inputs = np.concatenate([preprocessing.standardise(rows, scale) for rows, scale in each])
         return Examples(inputs.reshape(*shape, -1), part.labels)
 
-    held = encode(block.validation) if block.validation else None
-    return Prepared(block.numbers, block.names, encode(block.train), encode(block.test), held)
+    seeds = np.array([zlib.crc32(name.encode()) for name in block.names], dtype=np.uint32)
+    parts = (block.train, block.test, block.validation)
+    return Prepared(block.numbers, seeds, tuple(encode(part) for part in parts if part))

@@ -120,9 +120,8 @@ class BatchHospitals:
         """Train the weights on the training patients of the hospitals that are `wanted` (None: all)."""
         sums, valid, losses, diverged = [], [], [], []
         for block in self._source.prepared(_standardisation(scale), wanted):
-            seed, names = [self._settings.seed, round_num], [zlib.crc32(name.encode()) for name in block.names]
-            examples = block.train
-            orders = many_orders(examples.labels.shape[1], self._settings.local_epochs, seed, names)
+            seed, examples = [self._settings.seed, round_num], block.parts[0]
+            orders = many_orders(examples.labels.shape[1], self._settings.local_epochs, seed, block.seeds)
             trained, loss = self._trainer.train_many(weights, examples, orders, objective)
             good = ~(find_too_large(trained) | ~np.isfinite(loss))
             diverged.append(block.numbers[~good])
@@ -137,8 +136,9 @@ class BatchHospitals:
         numbers, tested, validation = [], [], []
         for block in self._source.prepared(_standardisation(scale)):
             numbers.append(block.numbers)
-            tested.append(self._score(weights, block.test))
-            validation += [self._score(weights, block.validation)] if block.validation else []
+            test, *held = (self._score(weights, part) for part in block.parts[1:])
+            tested.append(test)
+            validation += held
         return Evaluated(_joined(numbers), tested, validation)
 
     def _score(self, weights: Weights, examples: Examples) -> Scores:

@@ -46,11 +46,12 @@ class BlockSource:
         self._engine = engine
         self._settings = settings
         self._files = VirtualSource(engine, settings.seed, Trainers())
+        self._block_patients = block_patients
         self._at_once = max(1, block_patients // engine.patients)
         inputs = 4 * count_inputs(self.schema, settings)
         self._keeps = bool(engine.data) or len(numbers) * engine.patients * inputs <= room
         self._raw: dict[int, Block] = {}
-        self._ready: dict[int, Prepared] = {}
+        self._ready: list[Prepared] = []
         self._scale: Standardisation | None = None
 
     def blocks(self) -> Iterator[Block]:
@@ -73,22 +74,28 @@ class BlockSource:
         if standardisation != self._scale:
             self._ready.clear()
             self._scale = standardisation
-        for numbers in self._chunks(self._numbers):
-            mask = np.ones(len(numbers), dtype=np.bool_) if wanted is None else np.isin(numbers, wanted)
-            if mask.any() and (ready := self._prepare(numbers, standardisation)):
-                yield ready.select(mask)
+        if not self._ready:
+            self._prepare_all(standardisation)
+        for ready in self._ready:
+            mask = None if wanted is None else np.isin(ready.numbers, wanted)
+            if mask is None or mask.any():
+                yield ready if mask is None else ready.select(mask)
 
-    def _prepare(self, numbers: NDArray[np.int64], standardisation: Standardisation | None) -> Prepared | None:
-        """The prepared block, kept; its patients' values are kept no longer, unless they come from a file."""
-        key = int(numbers[0])
-        if key not in self._ready:
+    def _prepare_all(self, standardisation: Standardisation | None) -> None:
+        """Keep all blocks as inputs; small ones with as many patients in each hospital become one."""
+        for numbers in list(self._chunks(self._numbers)):
             block = self._load(numbers)
             if block is None:
-                return None
-            self._ready[key] = prepare(block, self.schema, self._settings, standardisation)
-            if not self._engine.data:
-                self._raw.pop(key, None)
-        return self._ready[key]
+                continue
+            ready = prepare(block, self.schema, self._settings, standardisation)
+            if not self._engine.data:  # a file's patients are kept, since reading them takes longer
+                self._raw.pop(int(numbers[0]), None)
+            fits = (place for place, each in enumerate(self._ready) if each.fits(ready, self._block_patients))
+            place = next(fits, None)
+            if place is None:
+                self._ready.append(ready)
+            else:
+                self._ready[place] = self._ready[place].join(ready)
 
     def _chunks(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """The numbers block by block: a file's hospital alone, synthetic ones with those of the same original."""
@@ -112,7 +119,7 @@ class BlockSource:
         except RunError as error:
             self.refused |= dict.fromkeys(numbers.tolist(), str(error))
             return None
-        if self._keeps and not self._ready:
+        if self._keeps and (self._engine.data or not self._ready):
             self._raw[key] = block
         return block
 
