@@ -1,4 +1,4 @@
-"""Many virtual hospitals on one machine: `python -m fedhealth simulate` beside `flwr run` on Ray, with the same two apps.
+"""Many virtual hospitals on one machine: `python -m fedhealth simulate` beside `flwr run` on Ray and beside FedJAX.
 
 Each is started as a user starts it, and its times are read from its run folder: one line of history.jsonl per round.
 The first round is not counted, since it includes sampling the hospitals and tracing functions.
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,19 @@ import tyro
 
 from benchmarks import superlink
 from benchmarks.common import family, free_port, report
+from benchmarks.fedjax_rounds import run_fedjax
 from fedhealth.cli.demo import ROOT
 from fedhealth.cli.terminal import script
 from fedhealth.common.errors import RunError
 from fedhealth.common.runtime_env import quiet_libraries
 
 RAY = "flwr run, Ray"
+PATIENTS = 100
 NOTE = (
     "Memory and CPU are summed over all processes (shared memory counts once), early (after two or more rounds) and late "
     "(just before the end); CPU seconds are comparable even if other programs run at the same time. The whole run includes "
-    "the start; on Ray also `flwr run` itself and the SuperLink."
+    "the start; on Ray also `flwr run` itself and the SuperLink. FedJAX trains the same patients, without evaluation "
+    "and without a run folder."
 )
 LONGEST_RUN = 1800.0
 POLL_SECONDS = 0.5
@@ -47,7 +50,11 @@ class SimulationsSettings:
     hospitals: int = 200
     """How many hospitals, of 100 patients each."""
     rounds: int = 20
-    """Rounds of each run of ours, one epoch each."""
+    """Rounds of each run of our Keras engine, one epoch each."""
+    numpy_rounds: int = 1000
+    """Rounds of each run of our NumPy engine."""
+    fedjax_rounds: int = 50
+    """Rounds of the run of FedJAX, in an environment that is made for it (0: leave it out)."""
     ray_rounds: int = 50
     """Rounds of each run on Ray (0: leave Ray out)."""
     quick: bool = False
@@ -68,17 +75,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run each engine with evaluation only after the last round and in every round, report."""
     settings = tyro.cli(SimulationsSettings, args=argv)
     if settings.quick:
-        settings = SimulationsSettings(hospitals=40, rounds=5, ray_rounds=5 if settings.ray_rounds else 0)
+        settings = replace(
+            settings, hospitals=40, rounds=5, numpy_rounds=100, fedjax_rounds=min(settings.fedjax_rounds, 5)
+        )
+        settings = replace(settings, ray_rounds=min(settings.ray_rounds, 5))
     if settings.ray_rounds and not find_spec("ray"):
         print("no Ray here (pip install -r requirements-simulation.txt): only our own engine is measured", flush=True)
     quiet_libraries()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for evaluate_every in (0, 1):
-        for processes in (1, 2):
-            name = f"simulate, {processes} process{'es' * (processes > 1)}"
-            rows.append(
-                make_row(name, evaluate_every, settings.hospitals, simulate(settings, evaluate_every, processes))
-            )
+        for engine, rounds in (("numpy", settings.numpy_rounds), ("keras", settings.rounds)):
+            for processes in (1, 2):
+                name = f"simulate, {engine}, {processes} process{'es' * (processes > 1)}"
+                measured = simulate(settings.hospitals, rounds, evaluate_every, engine, processes)
+                rows.append(make_row(name, evaluate_every, settings.hospitals, measured))
+                print(f"{name}: {rows[-1]['hospital-rounds per s']:.0f} hospital-rounds a second", flush=True)
+        if settings.fedjax_rounds and not evaluate_every:
+            rows += fedjax_rows(settings)
         if settings.ray_rounds and find_spec("ray"):
             rows.append(make_row(RAY, evaluate_every, settings.hospitals, run_on_ray(settings, evaluate_every)))
     title = f"{settings.hospitals} synthetic hospitals of 100 patients on one machine, one epoch per round"
@@ -103,9 +116,19 @@ def make_row(name: str, evaluate_every: int, hospitals: int, measured: Measured)
     }
 
 
-def simulate(settings: SimulationsSettings, evaluate_every: int, processes: int) -> Measured:
-    """Our engine."""
-    flags = {"hospitals": settings.hospitals, "rounds": settings.rounds, "evaluate-every": evaluate_every}
+def fedjax_rows(settings: SimulationsSettings) -> list[dict[str, Any]]:
+    """FedJAX's row; none if it cannot be installed here."""
+    seconds = run_fedjax(settings.hospitals, PATIENTS, settings.fedjax_rounds)
+    if seconds is None:
+        return []
+    median = statistics.median(seconds[1:])
+    row = {"engine": "FedJAX 0.0.17", "evaluates": "never", "rounds": len(seconds)}
+    return [{**row, "hospital-rounds per s": settings.hospitals / median, "round, median s": median}]
+
+
+def simulate(hospitals: int, rounds: int, evaluate_every: int, engine: str, processes: int) -> Measured:
+    """One of our engines."""
+    flags = {"hospitals": hospitals, "rounds": rounds, "evaluate-every": evaluate_every, "engine": engine}
     words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
     with tempfile.TemporaryDirectory(prefix="fedhealth-simulate-") as name:
         out = Path(name) / "run"
@@ -113,7 +136,7 @@ def simulate(settings: SimulationsSettings, evaluate_every: int, processes: int)
         command += ["--processes", str(processes), "--out", str(out)]
         started = time.perf_counter()
         with superlink.running(command, Path(name), {"PYTHONPATH": str(ROOT)}) as process:
-            return watch(process, out, settings.rounds, started)
+            return watch(process, out, rounds, started)
 
 
 def run_on_ray(settings: SimulationsSettings, evaluate_every: int) -> Measured:
