@@ -28,7 +28,7 @@ from fedhealth.transport.messages import METHOD, RUN_ID, agreement
 from fedhealth.transport.options import client_options
 from fedhealth.transport.protocol import finalization, setup
 from fedhealth.transport.protocol.evaluation import EVALUATE, EvaluateReply, Histogram, encode_evaluate_reply
-from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
+from fedhealth.transport.protocol.training import EVALUATES, TRAIN, TrainReply, encode_train_reply
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -96,18 +96,26 @@ async def _answer(address: str, name: str, contents: Mapping[str, bytes]) -> Non
     metadata = (*agreement(heart_disease()).items(), ("hospital-bin", name.encode()))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)
-        while (request := _metadata(await stream.read())) is not None:
-            if request.message_type != setup.WELCOME:
-                await stream.write(reply_to(request, contents[request.message_type]))
+        while (request := _read_request(await stream.read())) is not None:
+            metadata, evaluates = request
+            if metadata.message_type != setup.WELCOME:
+                # Encoded contents that follow each other are the encoding of both together.
+                content = contents[metadata.message_type] + (contents[EVALUATE] if evaluates else b"")
+                await stream.write(reply_to(metadata, content))
 
 
-def _metadata(payload: bytes) -> ProtoMetadata | None:
-    """Only the metadata of a message, so that no hospital holds a large model; None at the end of the stream."""
+def _read_request(payload: bytes) -> tuple[ProtoMetadata, bool] | None:
+    """The metadata of a message, and whether it asks for an evaluation besides a training; None at the end of the stream.
+
+    Nothing else, so that no hospital holds a large model.
+    """
     if payload is grpc.aio.EOF:
         return None
-    metadata = ProtoMetadata()
-    metadata.CopyFrom(ProtoMessage.FromString(payload).metadata)
-    return metadata
+    message, metadata = ProtoMessage.FromString(payload), ProtoMetadata()
+    metadata.CopyFrom(message.metadata)
+    return metadata, any(
+        value.key == EVALUATES for record in message.content.items for value in record.config_record.items
+    )
 
 
 def reply_to(request: ProtoMetadata, content: bytes) -> bytes:

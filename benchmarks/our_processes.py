@@ -27,7 +27,7 @@ from fedhealth.transport.protocol.evaluation import (
 )
 from fedhealth.transport.protocol.fields import action
 from fedhealth.transport.protocol.setup import DESCRIBE, Description, encode_description
-from fedhealth.transport.protocol.training import TrainReply, decode_train_request, encode_train_reply
+from fedhealth.transport.protocol.training import TrainReply, add_evaluation, decode_train_request, encode_train_reply
 
 if TYPE_CHECKING:
     from fedhealth.server.events import Event
@@ -132,16 +132,19 @@ def light_app(examples: Path) -> ClientApp:
     answers = contents(default_weights()) | {DESCRIBE: describe(examples.stem, data)}
     app = ClientApp()
 
+    def tested() -> EvaluateReply:
+        return EvaluateReply(Histogram(histogram.num_examples, **vars(histogram)))
+
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        trained = TrainReply(decode_train_request(message.content).weights, num_train, 0.5)
-        return Message(encode_train_reply(trained), reply_to=message)
+        request = decode_train_request(message.content)
+        content = encode_train_reply(TrainReply(request.weights, num_train, 0.5))
+        return Message(add_evaluation(content, tested()) if request.evaluates else content, reply_to=message)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         decode_evaluate_request(message.content)
-        tested = Histogram(histogram.num_examples, **vars(histogram))
-        return Message(encode_evaluate_reply(EvaluateReply(tested)), reply_to=message)
+        return Message(encode_evaluate_reply(tested()), reply_to=message)
 
     def answer(message: Message, context: Context) -> Message:
         return Message(answers[message.metadata.message_type], reply_to=message)

@@ -26,9 +26,10 @@ from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.subgroups import count_subgroups
-from fedhealth.models.local_training import shuffled_orders
+from fedhealth.models.local_training import Weights, shuffled_orders
+from fedhealth.models.recalibration import undo_class_weights
 from fedhealth.transport.protocol import evaluation, feasibility, finalization, setup, training
-from fedhealth.transport.protocol.fields import action
+from fedhealth.transport.protocol.fields import Scale, action
 
 Handler = Callable[[HospitalData, Participation, RecordDict], RecordDict]
 """Content of a message -> content of the reply."""
@@ -112,7 +113,8 @@ def initial_weights(hospital: HospitalData, part: Participation, content: Record
 def train(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """The local weights after training the global weights on the training patients, and the training loss.
 
-    For Newton's method: sums over the training patients (`newton.train`).
+    If the request asks for it, also the evaluation of the global weights. For Newton's method: sums over the training
+    patients (`newton.train`).
     """
     if part.settings.strategy == "newton":
         return newton.train(part, content)
@@ -122,15 +124,36 @@ def train(hospital: HospitalData, part: Participation, content: RecordDict) -> R
     seed = [settings.seed, request.round_num, zlib.crc32(hospital.hospital.name.encode())]
     orders = shuffled_orders(num_patients=len(patients), num_epochs=settings.local_epochs, seed=seed)
     sent = model.order_weights(request.weights)
+    evaluated = _try_to_evaluate(part, request) if request.evaluates else None
     weights, loss = model.trainer.train(sent, examples, orders, model.objective(request))
     require_finite(*weights, loss)
-    return training.encode_train_reply(training.TrainReply(model.name_weights(weights), len(patients), loss))
+    reply = training.encode_train_reply(training.TrainReply(model.name_weights(weights), len(patients), loss))
+    return training.add_evaluation(reply, evaluated) if evaluated else reply
+
+
+def _try_to_evaluate(part: Participation, request: training.TrainRequest) -> evaluation.EvaluateReply | None:
+    """The evaluation of the weights of a train request, corrected for its class weights.
+
+    None if that fails: the training goes on, and the server asks for the evaluation alone, to which an error is the reply.
+    """
+    weights = part.model.order_weights(request.weights)
+    corrected = undo_class_weights(weights, request.class_weights) if request.class_weights else weights
+    try:
+        return _count_risks(part, corrected, request.scale)
+    except RunError:
+        return None
 
 
 def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """Histograms of predicted risk by label under the global weights, for the test and the validation patients."""
     request = read_request(evaluation.decode_evaluate_request, content)
-    standardisation, weights = part.standardisation(request.scale), part.model.order_weights(request.weights)
+    return evaluation.encode_evaluate_reply(
+        _count_risks(part, part.model.order_weights(request.weights), request.scale)
+    )
+
+
+def _count_risks(part: Participation, weights: Weights, scale: Scale | None) -> evaluation.EvaluateReply:
+    standardisation = part.standardisation(scale)
 
     def count(patients: Patients) -> evaluation.Histogram:
         histogram = score_histogram(
@@ -139,9 +162,7 @@ def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -
         return evaluation.Histogram(histogram.num_examples, **vars(histogram))
 
     held = part.split.validation
-    return evaluation.encode_evaluate_reply(
-        evaluation.EvaluateReply(count(part.split.test), count(held) if held else None)
-    )
+    return evaluation.EvaluateReply(count(part.split.test), count(held) if held else None)
 
 
 def subgroups(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:

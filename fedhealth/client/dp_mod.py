@@ -68,7 +68,7 @@ def describe(hospital: HospitalData, part: Participation, content: RecordDict) -
 
 
 def train(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
-    """The weights after one round of DP-SGD from the global weights; no loss is sent."""
+    """The weights after one round of DP-SGD from the global weights; no loss and no evaluation is sent."""
     session, model, request = hospital.open_dp_session(part), part.model, read_request(decode_train_request, content)
     standardisation = part.standardisation(request.scale)
     sent, objective = model.order_weights(request.weights), model.objective(request)

@@ -22,10 +22,11 @@ from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, Ru
 from fedhealth.server.exact_fit import exact_fit, tabulate
 from fedhealth.server.feasibility import ask_feasibility
 from fedhealth.server.finalization import FinalQueries, Queries
-from fedhealth.server.model_selection import choose_final_model, find_best, is_enough
+from fedhealth.server.model_selection import choose_final_model, could_be_enough, is_enough
 from fedhealth.server.participation import OPEN, Admission, Roster, RoundPolicy
-from fedhealth.server.records import Evaluation, RoundRecord
-from fedhealth.server.rounds import GuardedStrategy, RoundStrategy
+from fedhealth.server.records import RoundRecord
+from fedhealth.server.round_state import add_evaluation, add_training
+from fedhealth.server.rounds import GuardedStrategy
 from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.setup import Setup, require_same_members
@@ -112,7 +113,7 @@ def federate(
     wanted = settings.hospitals - len(dropped)
     setup = Setup(grid, settings, wanted, max_wait, inform, schema=schema, admission=admission)
     members = setup.collect_members()
-    begun = time.perf_counter() - sum(record.seconds for record in past.rounds) if past else time.perf_counter()
+    begun = time.perf_counter() - (past.seconds if past else 0.0)
     if past:
         require_same_members(members, past.checkpoint.members, dropped)
         past = past.without(setup.left_out)
@@ -122,7 +123,7 @@ def federate(
     start = past.checkpoint
     dataset = "+".join(sorted({member.source for member in start.members}))
     started = RunStarted(
-        settings, schema, start.members, dataset, start.round_num, objects, start.left_out, past.rounds
+        settings, schema, start.members, dataset, start.evaluated_rounds, objects, start.left_out, past.rounds
     )
     writer.run_started(started)
     inform(started)
@@ -171,49 +172,49 @@ def make_roster(
 
 
 def run_rounds(
-    grid: Grid,
-    settings: FederationSettings,
-    past: ResumeState,
-    roster: Roster,
-    *,
-    writer: RunWriter,
-    inform: OnEvent,
-    strategy: RoundStrategy | None = None,
+    grid: Grid, settings: FederationSettings, past: ResumeState, roster: Roster, *, writer: RunWriter, inform: OnEvent
 ) -> tuple[Checkpoint, list[RoundRecord]]:
-    """Run the remaining rounds; returns the last checkpoint and the records of all rounds."""
+    """Run the remaining rounds; returns the last checkpoint and the records of all rounds.
+
+    The train messages of a round also ask for the evaluation of the round before, so there is one exchange a round. The
+    evaluation is asked for alone after the last round, before a round that may not take place, and before one that waits.
+    """
     checkpoint, rounds = past.checkpoint, list(past.rounds)
-    strategy = strategy or GuardedStrategy(checkpoint, roster)
+    strategy = GuardedStrategy(checkpoint, roster)
     scale = to_scale(checkpoint.standardisation)
     train_config = encode_train_config(scale, checkpoint.class_weights)
     evaluate_config = encode_evaluate_config(scale)
-    while (
-        checkpoint.round_num < settings.rounds
-        and not is_enough(checkpoint.best, settings.patience)
-        and not has_converged(checkpoint.strategy)
-    ):
-        evaluation = strategy.run_round(grid, checkpoint.round_num + 1, train_config, evaluate_config)
-        rounds.append(evaluation.record)
-        checkpoint = next_checkpoint(checkpoint, strategy, roster, evaluation, settings.patience)
-        writer.round_finished(evaluation.record)
-        inform(evaluation.record)
+    while goes_on(checkpoint, settings):
+        round_num = checkpoint.round_num + 1
+        evaluation = strategy.ask(grid, round_num, train_config, evaluate_config, checkpoint.unevaluated)
+        if evaluation:
+            checkpoint = add_evaluation(checkpoint, evaluation, roster, settings.patience)
+            keep_record(evaluation.record, rounds, writer, inform)
+        checkpoint = add_training(checkpoint, strategy.aggregate(round_num), strategy.arrays, roster)
+        if may_end(checkpoint, settings) or not strategy.goes_on(grid, round_num):
+            evaluation = strategy.evaluate(grid, round_num, evaluate_config)
+            checkpoint = add_evaluation(checkpoint, evaluation, roster, settings.patience)
+            keep_record(evaluation.record, rounds, writer, inform)
         writer.keep_checkpoint(checkpoint)
     return checkpoint, rounds
 
 
-def next_checkpoint(
-    before: Checkpoint, strategy: RoundStrategy, roster: Roster, evaluation: Evaluation, patience: int
-) -> Checkpoint:
-    """The state of the run after a round."""
-    return replace(
-        before,
-        round_num=evaluation.record.round_num,
-        weights=strategy.arrays,
-        strikes=dict(roster.strikes),
-        dropped=dict(roster.dropped),
-        histograms=evaluation.tested,
-        validation_histograms=evaluation.validation,
-        best=find_best(before.best, evaluation, strategy.arrays) if patience else None,
-    )
+def goes_on(checkpoint: Checkpoint, settings: FederationSettings) -> bool:
+    """Whether there is another round."""
+    enough = is_enough(checkpoint.best, settings.patience) or has_converged(checkpoint.strategy)
+    return checkpoint.round_num < settings.rounds and not enough
+
+
+def may_end(checkpoint: Checkpoint, settings: FederationSettings) -> bool:
+    """Whether the evaluation of this round may end the run; with Newton's method the run may end after any round."""
+    return settings.strategy == "newton" or could_be_enough(checkpoint.best, settings.patience)
+
+
+def keep_record(record: RoundRecord, rounds: list[RoundRecord], writer: RunWriter, inform: OnEvent) -> None:
+    """Add the complete record of a round to `rounds` and write it."""
+    rounds.append(record)
+    writer.round_finished(record)
+    inform(record)
 
 
 def finalize_run(

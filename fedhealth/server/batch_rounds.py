@@ -22,7 +22,7 @@ from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.model_selection import correct_weights
 from fedhealth.server.participation import Roster
 from fedhealth.server.records import Evaluation, Histograms, RoundRecord, pooled_metrics
-from fedhealth.server.rounds import with_types_of
+from fedhealth.server.reply_messages import with_types_of
 from fedhealth.transport.protocol.fields import Scale, Weights
 from fedhealth.transport.protocol.training import TrainReply, TrainRequest, decode_train_request, encode_train_reply
 
@@ -33,7 +33,7 @@ Places = NDArray[np.intp]
 
 
 class BatchRounds:
-    """Runs the rounds with all hospitals of `batch`; see `rounds.RoundStrategy`."""
+    """Runs the rounds with all hospitals of `batch`."""
 
     def __init__(self, start: Checkpoint, roster: Roster, batch: BatchMembers) -> None:
         self.arrays = start.weights
@@ -44,9 +44,7 @@ class BatchRounds:
         self._names = [member.name for member in batch.members]
         self._patients = np.array([member.train_patients for member in batch.members])
 
-    def run_round(
-        self, grid: Grid, round_num: int, train_config: ConfigRecord, evaluate_config: ConfigRecord
-    ) -> Evaluation:
+    def run_round(self, grid: Grid, round_num: int, train_config: ConfigRecord) -> Evaluation:
         """Run one round: train, aggregate, evaluate; `grid` has one node.
 
         Raises

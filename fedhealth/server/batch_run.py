@@ -14,18 +14,20 @@ from fedhealth.data.schema import Schema
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.metrics.subgroups import Divisions, Outcomes, Subgroups
-from fedhealth.server.app import finalize_run, make_roster, run_rounds, to_scale
+from fedhealth.server.app import finalize_run, goes_on, keep_record, make_roster, to_scale
 from fedhealth.server.batch_rounds import BatchRounds, evaluate_batch
 from fedhealth.server.batch_setup import BatchMembers, agree, describe_members
-from fedhealth.server.checkpoints import Checkpoint, ResumeState
+from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunStarted
-from fedhealth.server.participation import OPEN
+from fedhealth.server.participation import OPEN, Roster
 from fedhealth.server.records import Evaluation, RoundRecord, pooled_metrics
+from fedhealth.server.round_state import add_evaluation, add_training
 from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.process_calls import Calls
 from fedhealth.transport.protocol.fields import Scale
 from fedhealth.transport.protocol.finalization import decode_final_request
+from fedhealth.transport.protocol.training import encode_train_config
 
 TOO_FEW = "fewer ill or healthy test patients than --min-count"
 
@@ -51,15 +53,35 @@ def federate_batch(
     inform(started)
     roster = make_roster(settings, start, OPEN, inform, max_wait=0.0)
     rounds = BatchRounds(start, roster, batch)
-    checkpoint, records = run_rounds(
-        grid, settings, ResumeState(start), roster, writer=writer, inform=inform, strategy=rounds
-    )
+    checkpoint, records = run_whole_rounds(grid, settings, start, rounds, roster, writer=writer, inform=inform)
     finished = finalize_run(
         grid, started, checkpoint, records, queries=BatchQueries(batch, to_scale(start.standardisation))
     )
     finished = replace(finished, seconds=time.perf_counter() - begun)
     writer.run_finished(finished)
     inform(finished)
+
+
+def run_whole_rounds(
+    grid: Grid,
+    settings: FederationSettings,
+    start: Checkpoint,
+    rounds: BatchRounds,
+    roster: Roster,
+    *,
+    writer: RunWriter,
+    inform: OnEvent,
+) -> tuple[Checkpoint, list[RoundRecord]]:
+    """Run the rounds, each with its training and its evaluation; returns the last checkpoint and all records."""
+    checkpoint, records = start, list[RoundRecord]()
+    scale = to_scale(start.standardisation)
+    train_config = encode_train_config(scale, start.class_weights)
+    while goes_on(checkpoint, settings):
+        evaluation = rounds.run_round(grid, checkpoint.round_num + 1, train_config)
+        checkpoint = add_training(checkpoint, evaluation.record, rounds.arrays, roster)
+        checkpoint = add_evaluation(checkpoint, evaluation, roster, settings.patience)
+        keep_record(evaluation.record, records, writer, inform)
+    return checkpoint, records
 
 
 def first_checkpoint(batch: BatchMembers, settings: FederationSettings, schema: Schema) -> Checkpoint:

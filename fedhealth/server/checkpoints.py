@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
+import msgspec
 import numpy as np
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import Strategy
@@ -64,6 +65,13 @@ class Checkpoint:
     """Test patients' histograms of this round; after the last round, the metrics of the final model come from them."""
     validation_histograms: Histograms = field(default_factory=dict, repr=False)
     """Validation patients' histograms of this round, if there are any."""
+    unevaluated: RoundRecord | None = None
+    """The record of this round without metrics, while its evaluation comes with the replies of the next round."""
+
+    @property
+    def evaluated_rounds(self) -> int:
+        """The number of rounds with complete records."""
+        return self.round_num - (self.unevaluated is not None)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -74,10 +82,16 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class ResumeState:
-    """The state of an interrupted run: its last checkpoint and the records of all rounds up to it."""
+    """The state of an interrupted run: its last checkpoint and the complete records of all rounds up to it."""
 
     checkpoint: Checkpoint
     rounds: Sequence[RoundRecord] = ()
+
+    @property
+    def seconds(self) -> float:
+        """The time of all rounds so far."""
+        last = self.checkpoint.unevaluated
+        return sum(record.seconds for record in self.rounds) + (last.seconds if last else 0.0)
 
     @property
     def remaining(self) -> list[str]:
@@ -111,6 +125,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         "strikes": dict(checkpoint.strikes),
         "dropped": dict(checkpoint.dropped),
         "class_weights": checkpoint.class_weights,
+        "unevaluated": msgspec.to_builtins(checkpoint.unevaluated),
         "best": best and {"round": best.round_num, "losses": dict(best.losses), "rounds_since": best.rounds_since},
     }
     content = io.BytesIO()
@@ -171,7 +186,7 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         held = {key: arrays[key] for key in arrays.files}
         _check_bins(path, held)
         give_state(strategy, about["strategy"], held)
-    scale, best = about["standardisation"], about.get("best")
+    scale, best, record = about["standardisation"], about.get("best"), about.get("unevaluated")
     return Checkpoint(
         round_num=about["round"],
         weights=_arrays_below("weights/", held),
@@ -182,6 +197,7 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         dropped=about["dropped"],
         histograms=_histograms_below("histograms/", held),
         validation_histograms=_histograms_below("held/", held),
+        unevaluated=record and msgspec.convert(record, RoundRecord),
         class_weights=(weighed := about.get("class_weights")) and (weighed[0], weighed[1]),
         best=best and Best(best["round"], _arrays_below("best/", held), best["losses"], best["rounds_since"]),
     )

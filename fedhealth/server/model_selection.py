@@ -69,6 +69,11 @@ def is_enough(best: Best | None, patience: int) -> bool:
     return best is not None and 0 < patience <= best.rounds_since
 
 
+def could_be_enough(best: Best | None, patience: int) -> bool:
+    """Whether the next evaluation could exhaust `patience`."""
+    return best is not None and 0 < patience <= best.rounds_since + 1
+
+
 def choose_final_model(
     evaluate: Evaluate, settings: FederationSettings, checkpoint: Checkpoint, rounds: Sequence[RoundRecord]
 ) -> FinalModel:

@@ -94,6 +94,7 @@ class RoundRecord(
 
     round_num: int
     seconds: float
+    """Of the training and the aggregation; of the evaluation only if it was asked for alone."""
     train_loss: float | None
     """None if no hospital sent one, as under differential privacy."""
     pooled: Metrics

@@ -60,7 +60,7 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
         warn(f"{folder}: contains no checkpoint; the run starts again, with its settings")
         cut_history(folder, 0)
         return Run(folder, settings, schema)
-    return Run(folder, settings, schema, ResumeState(checkpoint, cut_history(folder, checkpoint.round_num)))
+    return Run(folder, settings, schema, ResumeState(checkpoint, cut_history(folder, checkpoint.evaluated_rounds)))
 
 
 def read_description(folder: Path) -> RunDescription:

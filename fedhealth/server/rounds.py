@@ -2,24 +2,28 @@
 
 import math
 import time
-from collections.abc import Iterable
-from copy import copy
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
+from msgspec import structs
 
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.model_selection import correct_weights
 from fedhealth.server.node_subset import NodeSubsetGrid
 from fedhealth.server.participation import POLL_SECONDS, Replies, Roster
 from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
+from fedhealth.server.reply_messages import split_replies, with_types_of, with_weights
 from fedhealth.server.reply_validation import check_evaluation, check_trained, clip_update
 from fedhealth.server.strategies.newton import check_convex, expected_reply
 from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
-from fedhealth.transport.protocol.fields import ARRAYS, Weights, encode_arrays
-from fedhealth.transport.protocol.training import TRAIN_LOSS, decode_train_reply
+from fedhealth.transport.protocol.training import (
+    TRAIN_LOSS,
+    decode_train_reply,
+    with_evaluation,
+)
 
 
 class Trained(NamedTuple):
@@ -42,18 +46,8 @@ class Training:
     left_out: dict[int, str] = field(default_factory=dict)
     clipped: dict[str, float] = field(default_factory=dict)
     loss: float | None = None
-
-
-class RoundStrategy(Protocol):
-    """Runs the rounds of a federation, one after the other."""
-
-    arrays: ArrayRecord
-    """The global weights after the last aggregation."""
-
-    def run_round(
-        self, grid: Grid, round_num: int, train_config: ConfigRecord, evaluate_config: ConfigRecord
-    ) -> Evaluation:
-        """Run one round: train, aggregate, evaluate; a `RunError` if too few hospitals can train."""
+    replies: Sequence[Message] = ()
+    """To the train messages, without the evaluation that they may include."""
 
 
 class GuardedStrategy:
@@ -76,23 +70,76 @@ class GuardedStrategy:
         self._roster = roster
         self._training: Training
 
-    def run_round(
-        self, grid: Grid, round_num: int, train_config: ConfigRecord, evaluate_config: ConfigRecord
-    ) -> Evaluation:
-        """Run one round: train, aggregate, evaluate.
+    def ask(
+        self,
+        grid: Grid,
+        round_num: int,
+        train_config: ConfigRecord,
+        evaluate_config: ConfigRecord,
+        before: RoundRecord | None = None,
+    ) -> Evaluation | None:
+        """Send the train messages of a round and, if the round `before` has no evaluation, ask for it at the same time.
 
-        This replaces one pass of the loop in Flower's `Strategy.start`, which cannot be stopped early.
+        `ask` and `aggregate` replace one pass of the loop in Flower's `Strategy.start`, which cannot be stopped early.
+
+        Returns
+        -------
+        The evaluation of the round before, if it had none.
+
+        Raises
+        ------
+        RunError
+            Too few hospitals are connected.
+        """
+        timeout, plain = self._roster.policy.round_timeout, train_config
+        config = plain if before is None else with_evaluation(plain)
+        messages = list(self.configure_train(round_num, self.arrays, config, grid))
+        self._training.config = plain  # hospitals that come back late are only asked to train
+        if before is None:
+            self._training.replies = list(grid.send_and_receive(messages, timeout=timeout))
+            return None
+        wanted = {
+            message.metadata.dst_node_id: message
+            for message in self.configure_evaluate(before.round_num, self.arrays, evaluate_config, grid)
+        }
+        train = {message.metadata.dst_node_id for message in messages}
+        others = [message for node, message in wanted.items() if node not in train]
+        replies = list(grid.send_and_receive([*messages, *others], timeout=timeout))
+        self._training.replies, evaluated = split_replies(replies)
+        got = {message.metadata.src_node_id for message in evaluated}
+        # A hospital may train without an evaluation, or fail to train.
+        here = set(grid.get_node_ids())
+        missing = [message for node, message in wanted.items() if node in (train - got) & here]
+        evaluated += grid.send_and_receive(missing, timeout=timeout) if missing else []
+        evaluation = self._complete(before, evaluated)
+        self._training.asked &= self._roster.active()
+        return evaluation
+
+    def aggregate(self, round_num: int) -> RoundRecord:
+        """Aggregate the replies to the train messages; returns the record of the round without metrics.
 
         Raises
         ------
         RunError
             Too few hospitals can train.
         """
-        timeout = self._roster.policy.round_timeout
-        messages = self.configure_train(round_num, self.arrays, train_config, grid)
-        self.aggregate_train(round_num, grid.send_and_receive(messages, timeout=timeout))
-        messages = self.configure_evaluate(round_num, self.arrays, evaluate_config, grid)
-        return self.aggregate_evaluate(round_num, grid.send_and_receive(messages, timeout=timeout))
+        replies, self._training.replies = self._training.replies, ()
+        self.aggregate_train(round_num, replies)
+        return self._record(round_num)
+
+    def goes_on(self, grid: Grid, round_num: int) -> bool:
+        """Whether the evaluation after this round can be asked for with the train messages of the next, at once."""
+        roster, schedule = self._roster, self._roster.schedule
+        if round_num == schedule.rounds or not schedule.evaluates_after(round_num):
+            return False
+        return len(roster.draw(round_num + 1) & set(grid.get_node_ids())) >= roster.needed
+
+    def evaluate(self, grid: Grid, round_num: int, config: ConfigRecord) -> Evaluation:
+        """The evaluation after a round, asked for alone; without any message if the schedule has none."""
+        messages = self.configure_evaluate(round_num, self.arrays, config, grid)
+        return self.aggregate_evaluate(
+            round_num, grid.send_and_receive(messages, timeout=self._roster.policy.round_timeout)
+        )
 
     def configure_train(
         self, round_num: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -171,8 +218,29 @@ class GuardedStrategy:
         return self._strategy.configure_evaluate(round_num, model, config, NodeSubsetGrid(grid, here))
 
     def aggregate_evaluate(self, round_num: int, replies: Iterable[Message]) -> Evaluation:
-        """The round's record and histograms, from the replies to its evaluate messages."""
+        """The round's complete record and histograms, from the replies to its evaluate messages."""
+        evaluation = self._complete(self._record(round_num), replies)
+        seconds = time.perf_counter() - self._training.started
+        return replace(evaluation, record=structs.replace(evaluation.record, seconds=seconds))
+
+    def _record(self, round_num: int) -> RoundRecord:
+        """The round's record without metrics."""
         training, roster = self._training, self._roster
+        asked = roster.count_patients(training.asked | training.left_out.keys())
+        return RoundRecord(
+            round_num=round_num,
+            seconds=time.perf_counter() - training.started,
+            train_loss=training.loss,
+            left_out=roster.by_name(training.left_out),
+            left_out_share=roster.count_patients(training.left_out) / asked,
+            clipped=training.clipped,
+            asked=roster.list_drawn(training.asked),
+            **pooled_metrics({}, {}),
+        )
+
+    def _complete(self, record: RoundRecord, replies: Iterable[Message]) -> Evaluation:
+        """The record with the metrics of these replies, and their histograms."""
+        roster = self._roster
         checked = roster.sort_replies(
             replies,
             roster.active(),
@@ -180,35 +248,9 @@ class GuardedStrategy:
         )
         by_hospital = {roster.members[node].name: histograms for node, histograms in checked.valid.items()}
         tested, validation = split_histograms(by_hospital)
-        silent = {**checked.reasons, **roster.drop_reasons()} if roster.schedule.evaluates_after(round_num) else {}
-        asked = roster.count_patients(training.asked | training.left_out.keys())
-        record = RoundRecord(
-            round_num=round_num,
-            seconds=time.perf_counter() - training.started,
-            train_loss=training.loss,
-            left_out=roster.by_name({**silent, **training.left_out}),
-            left_out_share=roster.count_patients(training.left_out) / asked,
-            clipped=training.clipped,
-            asked=roster.list_drawn(training.asked),
-            **pooled_metrics(tested, validation),
-        )
-        return Evaluation(record, tested, validation)
-
-
-def with_types_of(before: ArrayRecord, after: ArrayRecord) -> ArrayRecord:
-    """The new weights in the types of the old ones.
-
-    NumPy makes float64 of float32 times a float64 scalar, which FedAdam brings in; the next replies would then be of
-    another type than the model that was sent.
-    """
-    types = {name: array.dtype for name, array in before.items()}
-    if all(array.dtype == types.get(name, array.dtype) for name, array in after.items()):
-        return after
-    return ArrayRecord({name: Array(array.numpy().astype(types.get(name))) for name, array in after.items()})
-
-
-def with_weights(message: Message, weights: Weights) -> Message:
-    """A copy of a message with other weights."""
-    other = copy(message)
-    other.content = RecordDict({**message.content, ARRAYS: encode_arrays(weights)})
-    return other
+        if roster.schedule.evaluates_after(record.round_num):
+            silent = roster.by_name({**checked.reasons, **roster.drop_reasons()})
+            left_out = {**silent, **record.left_out}
+            names = [member.name for member in roster.members.values() if member.name in left_out]
+            record = structs.replace(record, left_out={name: left_out[name] for name in names})
+        return Evaluation(structs.replace(record, **pooled_metrics(tested, validation)), tested, validation)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.serde import recorddict_to_proto
 
 from fedhealth.client import app, personalization
 from fedhealth.client.hospital_data import KEPT_PARTICIPATIONS, HospitalData
@@ -22,7 +23,9 @@ from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import hold_validation, split_patients
 from fedhealth.data.preprocessing import Moments
 from fedhealth.data.sources.heart import HEART, TARGET
+from fedhealth.server.model_selection import correct_weights
 from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.protocol.training import split_train_reply
 from tests.support.asking import ask_through, make_ask, write_hospital
 from tests.support.hospital_apps import TRAINERS, make_app
 
@@ -221,6 +224,24 @@ def test_validation_patients_are_neither_trained_on_nor_in_the_sums(hospital: Pa
         "metrics": (len(test), int(test.labels.sum())),
         "validation": (len(held), int(held.labels.sum())),
     }
+
+
+@pytest.mark.parametrize("class_weights", [None, [0.8, 1.5]])
+def test_the_evaluation_with_a_training_is_that_of_the_weights_it_starts_from(
+    hospital: Path, class_weights: list[float] | None
+) -> None:
+    ask = make_ask(hospital, patience=3, validation=0.4)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    scale = {"means": MEANS, "stds": STDS, "server_round": 2}
+    weighed = {"class-weights": class_weights} if class_weights else {}
+    alone = ask("train", weights, **scale, **weighed).content
+    both = ask("train", weights, **scale, **weighed, evaluates=True).content
+    trained, evaluated = split_train_reply(both)
+    assert recorddict_to_proto(trained) == recorddict_to_proto(alone)
+    corrected = correct_weights(weights, (0.8, 1.5)) if class_weights else weights
+    expected = ask("evaluate", corrected, **scale).content
+    assert evaluated is not None
+    assert recorddict_to_proto(evaluated) == recorddict_to_proto(expected)
 
 
 def test_validation_patients_are_held_out_only_for_model_selection(hospital: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_hospital_that_does_not_evaluate_the_final_model_is_named_and_the_othe
     toy.hospitals["va"].lies["evaluate"] = lambda content: None if toy.kinds().count("evaluate") > 7 * 3 else content
     final = finished_of(run(toy)).final
     assert set(final.hospitals) == {"cleveland", "hungary"}
-    assert final.left_out == {"va": "it sent nothing instead of metrics"}
+    assert final.left_out == {"va": "it sent nothing instead of tested and bins"}
 
 
 def test_without_patience_no_patient_is_held_out_and_the_last_round_stays() -> None:
@@ -264,7 +264,7 @@ def test_the_best_round_is_in_the_checkpoint_with_its_weights(tmp_path: Path) ->
         assert run_again.past is not None
         best = run_again.past.checkpoint.best
         assert best is not None
-        assert (best.round_num, best.rounds_since, run_again.past.checkpoint.round_num) == (4, 0, 4)
+        assert (best.round_num, best.rounds_since, run_again.past.checkpoint.round_num) == (4, 0, 5)
         np.testing.assert_allclose(best.weights["w"].numpy(), [0.7], rtol=1e-6)
         assert best.losses["va"] == pytest.approx(-(3 * np.log(0.7) + np.log(0.3)), abs=1e-5)
         assert run_again.past.rounds[3].validation == compute_metrics(

@@ -214,10 +214,10 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(tmp_path: Path) -
 
 @pytest.fixture
 def interrupted(tmp_path: Path) -> Path:
-    """A run folder with two whole rounds."""
+    """A run folder with two whole rounds, and the checkpoint after the training of a third."""
     folder = tmp_path / "run"
     with pytest.raises(Killed):
-        run(asked_for(folder), 6)
+        run(asked_for(folder), 7)
     return folder
 
 
@@ -240,7 +240,7 @@ def test_a_damaged_checkpoint_costs_a_round_and_a_warning_but_changes_nothing(
     tmp_path: Path, interrupted: Path
 ) -> None:
     run(asked_for(tmp_path / "calm"))
-    _, newest = sorted((interrupted / "checkpoints").iterdir())
+    *_, newest = sorted((interrupted / "checkpoints").iterdir())
     damage(newest)
     warnings: list[str] = []
     events = run(ServerSettings(resume=interrupted), warn=warnings.append)
@@ -274,7 +274,7 @@ def test_a_run_that_went_back_some_rounds_keeps_its_checkpoints(tmp_path: Path) 
     for path in later:
         path.write_bytes(b"damaged")
     with pytest.raises(Killed):
-        run(ServerSettings(resume=folder, keep=1), 4)
+        run(ServerSettings(resume=folder, keep=1), 6)
     resumed = run(ServerSettings(resume=folder, keep=1), warn=pytest.fail)
     assert next(event.round_num for event in resumed if isinstance(event, RoundRecord)) == 3
     assert read_run(folder) == read_run(tmp_path / "calm")
@@ -571,14 +571,16 @@ def test_a_disk_that_stays_full_ends_the_run_in_one_line_after_max_wait(tmp_path
         writer.run_finished(finished)
 
 
-def test_a_checkpoint_is_not_written_before_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_is_not_written_before_the_history_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = events_of_a_run(tmp_path / "calm")
     writer = FolderWriter(tmp_path, checkpoints=3, max_wait=0.0, warn=lambda line: None)
     monkeypatch.setattr(os, "write", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     for event in events:
         if isinstance(event, RoundRecord | Checkpoint):
             keep(writer, event)
-    assert not (tmp_path / "checkpoints").exists()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["round-00000001.ckpt"]
 
 
 def test_the_command_to_resume_with_has_the_flags_of_the_link_and_can_be_pasted(tmp_path: Path) -> None:
@@ -615,7 +617,7 @@ def test_a_run_over_tls_is_resumed_in_plain_text_only_if_that_is_said(tmp_path: 
 def test_settings_json_has_the_link_of_every_start(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(Killed):
-        run(asked_for(folder), kill_at=6, link="TLS")  # before the record of round 3 is written
+        run(asked_for(folder), kill_at=7, link="TLS")  # before the record of round 3 is written
     with pytest.raises(Killed):
         run(ServerSettings(resume=folder, insecure=True), kill_at=2, link="plain text")
     run(ServerSettings(resume=folder, insecure=True), link="TLS")

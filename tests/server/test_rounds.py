@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from fedhealth.common.array_codec import read_array
 from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.bins import NUM_BINS
@@ -28,8 +29,18 @@ from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import SERVER_NODE_ID, error_reply, node_id_of, set_identity, set_message_id
 from fedhealth.transport.protocol.evaluation import EvaluateReply, encode_evaluate_reply
+from fedhealth.transport.protocol.fields import decode_weights
 from tests.support.run_keeping import CheckpointList
-from tests.support.toy_hospitals import Clock, Tamper, Toy, as_sent, stop_clocks, three_hospitals
+from tests.support.toy_hospitals import (
+    Clock,
+    Tamper,
+    Toy,
+    ToyHospital,
+    as_sent,
+    make_toy,
+    stop_clocks,
+    three_hospitals,
+)
 
 
 def arrays_of(elements: st.SearchStrategy[float]) -> st.SearchStrategy[np.ndarray]:
@@ -546,16 +557,79 @@ def come_back(toy: Toy) -> None:
     toy.grid.lost.clear()
 
 
+def test_each_hospital_gets_one_message_a_round_and_the_last_round_is_evaluated_alone() -> None:
+    toy = three_hospitals()
+    federate_toys(toy, rounds=3)
+    assert [kind for kind, _ in toy.grid.sent if kind in ("train", "evaluate")] == ["train"] * 3 + ["evaluate"]
+    assert [toy.asked("evaluate", number) for number in (1, 2, 3)] == [["cleveland", "hungary", "va"]] * 3
+
+
+def test_the_weights_are_evaluated_that_the_round_before_has_made() -> None:
+    toy = three_hospitals()
+    events = federate_toys(toy, rounds=3)
+    sent = [decode_weights(heard.content)["w"] for heard in toy.heard if heard.kind == "evaluate"]
+    made = [read_array(checkpoint.weights["w"]) for checkpoint in those(events, Checkpoint)]
+    assert [values.tobytes() for values in sent] == [values.tobytes() for values in made for _ in range(3)]
+
+
+def test_the_evaluation_in_a_train_reply_is_that_of_an_evaluate_reply() -> None:
+    together, apart = three_hospitals(), three_hospitals()
+    for hospital in apart.hospitals.values():
+        hospital.evaluates_alone = True
+    assert outcome(federate_toys(together, rounds=3)) == outcome(federate_toys(apart, rounds=3))
+    kinds = [kind for kind, _ in apart.grid.sent if kind in ("train", "evaluate")]
+    assert kinds == ["train", "train", "evaluate", "train", "evaluate", "evaluate"]
+
+
+def test_a_hospital_that_was_not_drawn_evaluates_in_the_same_exchange() -> None:
+    toy = three_hospitals()
+    federate_toys(toy, rounds=3, fraction=0.34, min_hospitals=1)
+    exchanges = [names for kind, names in toy.grid.sent if kind in ("train", "evaluate")]
+    assert [len(names) for names in exchanges] == [1, 3, 3, 3]
+    assert [len(toy.asked("train", number)) for number in (1, 2, 3)] == [1, 1, 1]
+    assert [toy.asked("evaluate", number) for number in (1, 2, 3)] == [["cleveland", "hungary", "va"]] * 3
+
+
+def test_a_hospital_that_cannot_train_is_asked_to_evaluate_alone() -> None:
+    toy = three_hospitals()
+    toy.hospitals["va"].faults["train"] = MemoryError()
+    records = those(federate_toys(toy, rounds=3, min_hospitals=2), RoundRecord)
+    assert [record.left_out for record in records] == [{"va": "MemoryError"}] * 3
+    assert [set(record.hospitals) for record in records] == [set(toy.hospitals)] * 3
+
+
+def test_a_hospital_that_cannot_evaluate_still_trains_and_the_reason_is_kept() -> None:
+    toy = three_hospitals()
+    toy.hospitals["va"].faults["evaluate"] = RunError("the risks are not numbers")
+    events = federate_toys(toy, rounds=3)
+    expected, _ = outcome(federate_toys(three_hospitals(), rounds=3))
+    weights, records = outcome(events)
+    assert weights == expected
+    assert [record.left_out for record in records] == [{"va": "the risks are not numbers"}] * 3
+
+
+def test_a_round_that_may_be_the_last_is_evaluated_alone_so_that_no_training_is_thrown_away() -> None:
+    toy = make_toy(*(ToyHospital(name, [50], step=0.1, validation=(1, 1)) for name in ("cleveland", "va")))
+    events = federate_toys(toy, hospitals=2, min_hospitals=2, rounds=9, patience=2)
+    (finished,) = those(events, RunFinished)
+    assert finished.choices is not None
+    assert finished.choices.stopped
+    trained = {heard.round_num for heard in toy.heard if heard.kind == "train"}
+    assert trained == set(range(1, len(finished.rounds) + 1))
+
+
 @pytest.mark.parametrize("name", ["cleveland", "hungary", "va"])
 def test_a_round_is_finished_when_the_missing_hospital_is_back_and_is_bit_for_bit_the_same(
     name: str, clock: Clock
 ) -> None:
-    undisturbed = outcome(federate_toys(three_hospitals()))
+    undisturbed, _ = outcome(federate_toys(three_hospitals()))
     toy = three_hospitals()
     cut_off(toy, name, round_num=2)
     clock.later(25, lambda: come_back(toy))
     events = federate_toys(toy)
-    assert outcome(events) == undisturbed
+    weights, rounds = outcome(events)
+    assert weights == undisturbed
+    assert [record.left_out for record in rounds] == [{name: "not connected"}, {}, {}]  # its evaluation was lost too
     assert [sorted(names) for kind, names in toy.grid.sent if kind == "train"] == [
         ["cleveland", "hungary", "va"],
         ["cleveland", "hungary", "va"],
@@ -569,18 +643,20 @@ def test_a_round_is_finished_when_the_missing_hospital_is_back_and_is_bit_for_bi
 
 
 def test_a_round_waits_before_it_begins_and_names_only_those_who_are_away(clock: Clock) -> None:
-    undisturbed = outcome(federate_toys(three_hospitals()))
+    undisturbed, _ = outcome(federate_toys(three_hospitals()))
     toy = three_hospitals()
 
     def leave(kind: str, names: list[str]) -> None:
-        if kind == "evaluate" and toy.kinds().count("evaluate") == 0:
+        if kind == "train" and toy.kinds().count("train") == 0:
             toy.grid.away.update(("hungary", "va"))
 
     toy.grid.on_send = leave
     clock.later(12, lambda: toy.grid.away.remove("va"))
     clock.later(24, lambda: toy.grid.away.remove("hungary"))
     events = federate_toys(toy)
-    assert outcome(events) == undisturbed
+    weights, rounds = outcome(events)
+    assert weights == undisturbed
+    assert [set(record.hospitals) for record in rounds] == [{"cleveland"}, set(toy.hospitals), set(toy.hospitals)]
     assert [(p.round_num, p.trained, dict(p.missing)) for p in those(events, Paused)] == [
         (2, 0, {"hungary": "not connected", "va": "not connected"}),
         (2, 0, {"hungary": "not connected", "va": "not connected"}),
@@ -666,7 +742,7 @@ def test_enough_hospitals_do_not_wait_for_the_rest(clock: Clock) -> None:
     assert those(events, Paused) == []
     assert clock.naps == 1  # after the rounds, for the final model
     assert [record.left_out for record in those(events, RoundRecord)] == [
-        {},
+        {"va": "not connected"},
         {"va": "left the federation"},
         {"va": "not connected"},
     ]
@@ -683,12 +759,13 @@ def test_enough_hospitals_do_not_wait_for_the_rest(clock: Clock) -> None:
 def test_a_round_waits_for_as_many_hospitals_as_its_strategy_needs_and_names_the_flags(
     strategy: dict[str, Any], flags: str, clock: Clock
 ) -> None:
-    undisturbed = outcome(federate_toys(three_hospitals(), min_hospitals=1, **strategy))
+    undisturbed, _ = outcome(federate_toys(three_hospitals(), min_hospitals=1, **strategy))
     toy = three_hospitals()
     cut_off(toy, "va", round_num=2)
     clock.later(5, lambda: come_back(toy))
     events = federate_toys(toy, min_hospitals=1, **strategy)
-    assert outcome(events) == undisturbed
+    weights, _ = outcome(events)
+    assert weights == undisturbed
     (pause,) = those(events, Paused)
     assert (pause.round_num, pause.trained, pause.needed, pause.needed_for) == (2, 2, 3, flags)
     toy = three_hospitals()
@@ -751,7 +828,9 @@ def test_every_invalid_reply_is_a_strike_and_does_not_affect_the_others(kind: st
     toy.hospitals["va"].lies[kind] = lie
     events = federate_toys(toy, min_hospitals=2, rounds=4, strikes=3)
     checkpoints = those(events, Checkpoint)
-    assert [checkpoint.strikes for checkpoint in checkpoints] == [{"va": 1}, {"va": 2}, {"va": 3}, {"va": 3}]
+    # The evaluation after a round comes with the replies of the next.
+    late = kind == "evaluate"
+    assert [checkpoint.strikes.get("va", 0) for checkpoint in checkpoints] == ([0, 1, 2, 3] if late else [1, 2, 3, 3])
     reasons = [record.left_out["va"] for record in those(events, RoundRecord)]
     assert [set(record.left_out) for record in those(events, RoundRecord)] == [{"va"}] * 4
     assert [reason.endswith(f"; strike {number} of 3") for number, reason in enumerate(reasons[:2], 1)] == [True] * 2
@@ -759,8 +838,8 @@ def test_every_invalid_reply_is_a_strike_and_does_not_affect_the_others(kind: st
     assert reasons[2].startswith("dropped at strike 3 of 3: ")
     assert those(events, Dropped) == [Dropped("va", reasons[2])]
     assert len(those(events, RunFinished)) == 1
-    assert [len(toy.asked("train", number)) for number in (1, 2, 3, 4)] == [3, 3, 3, 2]
-    assert [len(toy.asked("evaluate", number)) for number in (3, 4)] == [2 if kind == "train" else 3, 2]
+    assert [len(toy.asked("train", number)) for number in (1, 2, 3, 4)] == [3, 3, 3, 3 if late else 2]
+    assert [len({*toy.asked("evaluate", number)}) for number in (3, 4)] == [2 if kind == "train" else 3, 2]
 
 
 def test_absence_failures_and_silence_are_no_strikes() -> None:
@@ -782,7 +861,7 @@ def test_a_round_with_too_few_left_ends_the_run_and_says_who_was_dropped_and_why
     events = federate_toys(toy, rounds=3, strikes=1)
     assert those(events, Paused) == []
     assert str(events[-1]) == (
-        "round 2: 0 of the 3 hospitals that it needs (--min-hospitals) trained "
+        "round 2: 2 of the 3 hospitals that it needs (--min-hospitals) trained "
         "(va: dropped at strike 1 of 1: the bins do not add up to num-examples)"
     )
 

@@ -17,15 +17,29 @@ from numpy.typing import ArrayLike, NDArray
 from fedhealth.data import preprocessing
 from fedhealth.data.sources.heart import FEATURES, HEART
 from fedhealth.metrics.histogram import score_histogram
+from fedhealth.models.recalibration import undo_class_weights
 from fedhealth.server import finalization as server_finalization
 from fedhealth.server import participation, rounds, setup_queries
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import error_reply, node_id_of
 from fedhealth.transport.protocol import finalization, setup
-from fedhealth.transport.protocol.evaluation import EvaluateReply, Histogram, encode_evaluate_reply
+from fedhealth.transport.protocol.evaluation import (
+    EVALUATE,
+    EvaluateReply,
+    EvaluateRequest,
+    Histogram,
+    encode_evaluate_reply,
+    encode_evaluate_request,
+)
 from fedhealth.transport.protocol.fields import ROUND, action, decode_weights
 from fedhealth.transport.protocol.setup import Description, LabelCounts, MomentSums
-from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
+from fedhealth.transport.protocol.training import (
+    EVALUATES,
+    TRAIN,
+    TrainReply,
+    decode_train_request,
+    encode_train_reply,
+)
 
 HEALTHY, ILL = 3, 1
 QUERIES = (
@@ -61,6 +75,8 @@ class ToyHospital:
     """Healthy and ill training patients, as it sends them on request."""
     split_hash: str | None = None
     """Of its test patients."""
+    evaluates_alone: bool = False
+    """Whether it sends no evaluation with its training, only in a reply to an evaluate message."""
     faults: dict[str, Exception] = field(default_factory=dict)
     lies: dict[str, Tamper] = field(default_factory=dict)
 
@@ -181,18 +197,36 @@ def toy_app(hospital: ToyHospital, heard: list[Received]) -> ClientApp:
     def answer(message: Message, context: Context) -> Message:
         kind = message.metadata.message_type
         config = dict(message.content.config_records.get("config", ConfigRecord()))
+        also = {} if kind in hospital.faults or EVALUATES not in config else hear_evaluation(hospital, message, heard)
         heard.append(Received(hospital.name, kind, message.content, config))
         if kind in hospital.faults:
             raise hospital.faults[kind]
-        honest = toy_reply(hospital, kind, message.content)
-        said = hospital.lies[kind](honest) if kind in hospital.lies else honest
-        return Message(RecordDict() if said is None else said, reply_to=message)
+        return Message(RecordDict({**say(hospital, kind, message.content), **also}), reply_to=message)
 
     app.train()(answer)
     app.evaluate()(answer)
     for question in QUERIES:
         app.query(action(question))(answer)
     return app
+
+
+def say(hospital: ToyHospital, kind: str, content: RecordDict) -> RecordDict:
+    """The reply of a hospital, which may be a lie."""
+    honest = toy_reply(hospital, kind, content)
+    said = hospital.lies[kind](honest) if kind in hospital.lies else honest
+    return RecordDict() if said is None else said
+
+
+def hear_evaluation(hospital: ToyHospital, message: Message, heard: list[Received]) -> RecordDict:
+    """The evaluation in the reply to a train message; recorded as an evaluate message of the round before."""
+    if hospital.evaluates_alone or EVALUATE in hospital.faults:
+        return RecordDict()
+    request = decode_train_request(message.content)
+    weights = undo_class_weights(list(request.weights.values()), request.class_weights or (1, 1))
+    asked = EvaluateRequest(dict(zip(request.weights, weights, strict=True)), request.round_num - 1, request.scale)
+    content = encode_evaluate_request(asked)
+    heard.append(Received(hospital.name, EVALUATE, content, dict(content["config"])))
+    return say(hospital, EVALUATE, content)
 
 
 def three_hospitals() -> Toy:

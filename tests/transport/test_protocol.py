@@ -444,6 +444,7 @@ train_requests = st.builds(
     st.none() | st.tuples(*[st.floats(0.5, 1e4)] * 2),
     st.floats(0, 100),
     st.none() | any_weights,
+    st.booleans(),
 )
 sent_moments = st.builds(
     MomentSums,
@@ -487,6 +488,20 @@ def test_whatever_is_encoded_is_decoded_to_the_same(name: str, data: st.DataObje
     _, encode, decode, _ = MESSAGES[name]
     value = data.draw(VALUES[name])
     assert plain(decode(from_bytes(to_bytes(encode(value))))) == plain(value)
+
+
+@given(
+    trained=VALUES["train reply"],
+    evaluated=VALUES["evaluate reply"],
+)
+@settings(max_examples=40, deadline=None)
+def test_a_train_reply_with_an_evaluation_is_split_into_both(trained: TrainReply, evaluated: EvaluateReply) -> None:
+    alone = training.encode_train_reply(trained)
+    assert training.split_train_reply(alone) == (alone, None)
+    first, second = training.split_train_reply(from_bytes(to_bytes(training.add_evaluation(alone, evaluated))))
+    assert plain(training.decode_train_reply(first)) == plain(trained)
+    assert second is not None
+    assert plain(evaluation.decode_evaluate_reply(second)) == plain(evaluated)
 
 
 # --- invalid content --------------------------------------------------------------------------------------------------
@@ -825,6 +840,11 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
     ),
     ("train reply", change("train reply", "metrics", train_loss=math.inf), "its training loss is not finite"),
     ("train reply", change("train reply", "metrics", train_loss=[0.5]), "its training loss is not finite"),
+    (
+        "train request",
+        change("train request", "config", evaluates=1),
+        "the server's message is invalid: its evaluates is neither true nor false",
+    ),
     (
         "evaluate request",
         change("evaluate request", "config", final=1),

@@ -14,8 +14,10 @@ from fedhealth.reporting.console.final_text import FEW_PATIENTS, largest_drops
 from fedhealth.reporting.format import number
 from fedhealth.transport.protocol.evaluation import EVALUATE, decode_evaluate_reply, decode_evaluate_request
 from fedhealth.transport.protocol.feasibility import FEASIBILITY
+from fedhealth.transport.protocol.fields import find_round
 from fedhealth.transport.protocol.finalization import IMPORTANCE, SUBGROUPS, decode_importance, decode_subgroups
 from fedhealth.transport.protocol.setup import DESCRIBE, FIRST_MOMENTS, INITIAL_WEIGHTS, LABEL_COUNTS, SECOND_MOMENTS
+from fedhealth.transport.protocol.training import TRAIN, split_train_reply
 
 if TYPE_CHECKING:
     from fedhealth.client.personalization import Outcome
@@ -85,11 +87,20 @@ def client_line(schema: Schema, message: Message, reply: Message) -> str | None:
         return f"sent test results by subgroup: {', '.join(sent) or 'none, every group is too small'}"
     if kind == IMPORTANCE:
         return own_importance_line(schema, reply)
-    if kind != EVALUATE:
+    return own_evaluation_line(message, reply) if kind in (TRAIN, EVALUATE) else None
+
+
+def own_evaluation_line(message: Message, reply: Message) -> str | None:
+    """The metrics of the evaluation that this hospital has just sent; None if it sent none with its training."""
+    if message.metadata.message_type == TRAIN:
+        _, content = split_train_reply(reply.content)
+        which = f"round {find_round(message.content) - 1:>3}"
+    else:
+        content, request = reply.content, decode_evaluate_request(message.content)
+        which = "final model" if request.final else f"round {request.round_num:>3}"
+    if content is None:
         return None
-    request, tested = decode_evaluate_request(message.content), decode_evaluate_reply(reply.content).tested
-    own = compute_metrics(check_histogram(**vars(tested)))
-    which = "final model" if request.final else f"round {request.round_num:>3}"
+    own = compute_metrics(check_histogram(**vars(decode_evaluate_reply(content).tested)))
     return (
         f"{which}   own test patients: loss {number(own.loss)}   AUROC {number(own.auroc)}   "
         f"accuracy {number(own.accuracy, 2)}"

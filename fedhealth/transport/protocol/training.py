@@ -2,6 +2,9 @@
 
 Flower's strategies build the request from the global weights and the config of `encode_train_config`, and add the round
 number and FedProx's mu. `encode_train_request` makes the same message without a strategy.
+
+A request may also ask for the evaluation of the global weights, which are those of the round before; the reply then has the
+records of an evaluate reply, too.
 """
 
 import math
@@ -10,6 +13,7 @@ from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedhealth.transport.protocol.evaluation import BINS, TESTED, VALIDATION, EvaluateReply, encode_evaluate_reply
 from fedhealth.transport.protocol.fields import (
     ARRAYS,
     CONFIG,
@@ -30,6 +34,7 @@ from fedhealth.transport.protocol.fields import (
 )
 
 TRAIN = "train"
+EVALUATES = "evaluates"
 CORRECTION = "correction"
 CLASS_WEIGHTS, PROXIMAL_MU = "class-weights", "proximal-mu"
 TRAIN_LOSS = "train-loss"
@@ -54,6 +59,8 @@ class TrainRequest:
     """FedProx's mu; 0: no proximal term."""
     correction: Weights | None = None
     """SCAFFOLD's correction c - c_i, which is added to every gradient."""
+    evaluates: bool = False
+    """Whether the reply should include the evaluation of the global weights, corrected for the class weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +78,18 @@ def encode_train_config(scale: Scale | None, class_weights: tuple[float, float] 
     return ConfigRecord({**encode_scale(scale), **weighed})
 
 
+def with_evaluation(config: ConfigRecord) -> ConfigRecord:
+    """A copy of the config of a train request that also asks for the evaluation of the global weights."""
+    return ConfigRecord({**config, EVALUATES: True})
+
+
 def encode_train_request(request: TrainRequest) -> RecordDict:
     """The request `TRAIN`."""
     config = encode_train_config(request.scale, request.class_weights)
     if request.proximal_mu:
         config[PROXIMAL_MU] = request.proximal_mu
+    if request.evaluates:
+        config[EVALUATES] = True
     config[ROUND] = request.round_num
     content = RecordDict({ARRAYS: encode_arrays(request.weights), CONFIG: config})
     return content if request.correction is None else add_correction(content, request.correction)
@@ -89,6 +103,8 @@ def add_correction(content: RecordDict, correction: Weights) -> RecordDict:
 def decode_train_request(content: RecordDict) -> TrainRequest:
     """The decoded request; names and shapes of the weights are not checked."""
     config = take_config(content, ARRAYS, CORRECTION)
+    if not isinstance(evaluates := config.get(EVALUATES, False), bool):
+        raise ValueError(f"the server's message is invalid: its {EVALUATES} is neither true nor false")
     return TrainRequest(
         scale=decode_scale(config),
         round_num=decode_round(config),
@@ -96,6 +112,7 @@ def decode_train_request(content: RecordDict) -> TrainRequest:
         proximal_mu=_decode_proximal_mu(config),
         correction=decode_weights(content, CORRECTION) if CORRECTION in content else None,
         class_weights=_decode_class_weights(config),
+        evaluates=evaluates,
     )
 
 
@@ -104,6 +121,18 @@ def encode_train_reply(reply: TrainReply) -> RecordDict:
     loss = {} if reply.train_loss is None else {TRAIN_LOSS: float(reply.train_loss)}
     metrics = MetricRecord({NUM_EXAMPLES: reply.num_examples, **loss})
     return RecordDict({ARRAYS: encode_arrays(reply.weights), METRICS: metrics})
+
+
+def add_evaluation(content: RecordDict, evaluated: EvaluateReply) -> RecordDict:
+    """A copy of the train reply `content` with the evaluation of the global weights."""
+    return RecordDict({**content, **encode_evaluate_reply(evaluated)})
+
+
+def split_train_reply(content: RecordDict) -> tuple[RecordDict, RecordDict | None]:
+    """The records of the training, and those of the evaluation (None if there are none), not checked."""
+    keys = content.keys() & {TESTED, VALIDATION, BINS}
+    trained = RecordDict({key: record for key, record in content.items() if key not in keys})
+    return trained, RecordDict({key: content[key] for key in content if key in keys}) if keys else None
 
 
 def decode_train_reply(content: RecordDict) -> TrainReply:
