@@ -6,6 +6,7 @@ All code in this file runs on one event loop, two coroutines per hospital, so no
 
 import asyncio
 import logging
+from bisect import bisect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -220,7 +221,8 @@ class StreamServer:
         stream = self._streams[node_id] = HospitalStream(hospital, node_id)
         self.names[node_id] = hospital
         self.declined = {name: reason for name, reason in self.declined.items() if name != hospital}
-        self._find_free()
+        place = bisect(self.node_ids, node_id)  # no new sorting: a thousand hospitals may join at once
+        self.node_ids = (*self.node_ids[:place], node_id, *self.node_ids[place:])
         welcome = make_request(encode_welcome(self._run_config), WELCOME, node_id)
         stream.outbox.put_nowait((encode_message(welcome), b""))
         self._report("joined", hospital)
@@ -230,7 +232,8 @@ class StreamServer:
         if self._streams.get(stream.node_id) is not stream:
             return
         del self._streams[stream.node_id]
-        self._find_free()  # before the last reply, which wakes the waiting thread
+        # Before the last reply, which wakes the waiting thread.
+        self.node_ids = tuple(node for node in self.node_ids if node != stream.node_id)
         self.pending.fail_hospital(stream.node_id, reason, code)
         if not self._closing:
             self._report("left", stream.hospital)
