@@ -153,20 +153,15 @@ WEIGHTS = {
 }
 MOMENTS = {"moments": {"counts": (int, 6), "sums": (float, 6)}}
 COUNTS = {"train-patients": int, "test-patients": int, "test-ill": int}
-HISTOGRAM = {
-    "num-examples": int,
-    "positives": (int, 366),
-    "negatives": (int, 366),
-    "log-loss": float,
-    "squared-error": float,
-}
+SUMS = {"num-examples": int, "log-loss": float, "squared-error": float}
+BINS = {"tested": ("uint8", (2, 366))}
 MAY_LEAVE: dict[str, dict[str, object]] = {
     "query.describe": {"hospital": {"name": str, "source": str, "schema": str, "split-hash": str}, "counts": COUNTS},
     "query.first_moments": MOMENTS,
     "query.second_moments": MOMENTS,
     "query.initial_weights": {"arrays": WEIGHTS},
     "train": {"arrays": WEIGHTS, "metrics": {"num-examples": int, "train-loss": float}},
-    "evaluate": {"metrics": HISTOGRAM},
+    "evaluate": {"tested": SUMS, "bins": BINS},
     "query.subgroups": {"subgroups": dict.fromkeys(GROUPS, (int, 4))},
     "query.importance": {"importance": {"auroc-drops": (float, 13), "num-examples": int}},
     "query.finish": {},
@@ -217,7 +212,7 @@ MAY_LEAVE_FOR_CHOICES = {
         "counts": VALIDATION_COUNTS,
     },
     "query.label_counts": {"labels": {"healthy": int, "ill": int}},
-    "evaluate": {"metrics": HISTOGRAM, "validation": HISTOGRAM},
+    "evaluate": {"tested": SUMS, "validation": SUMS, "bins": {**BINS, "validation": BINS["tested"]}},
 }
 """The same in a run with validation patients."""
 

@@ -186,14 +186,22 @@ def file_name(hospital: str) -> str:
 
 
 def describe_message(message: "Message") -> dict[str, Any]:
-    """A message's content for its receipt: arrays by name, shape and type; all other records, and an error, in full."""
+    """A message's content for its receipt: weights by name, shape and type; all other records, and an error, in full.
+
+    An array of integers holds counts of patients, not weights, so it is in full.
+    """
+    from fedhealth.common.array_codec import read_array  # imports flwr, which the audit of a chain does not need
+
     if message.has_error():
         return {"error": {"code": message.error.code, "reason": message.error.reason}}
     content, described = message.content, dict[str, Any]()
     for key, arrays in content.array_records.items():
-        described.setdefault("arrays", {})[key] = {
-            name: {"shape": list(array.shape), "dtype": array.dtype} for name, array in arrays.items()
-        }
+        for name, array in arrays.items():
+            if array.dtype.startswith(("int", "uint")):
+                described.setdefault("statistics", {}).setdefault(key, {})[name] = read_array(array).tolist()
+            else:
+                facts = {"shape": list(array.shape), "dtype": array.dtype}
+                described.setdefault("arrays", {}).setdefault(key, {})[name] = facts
     for key, metrics in content.metric_records.items():
         described.setdefault("statistics", {})[key] = dict(metrics)
     for key, config in content.config_records.items():

@@ -114,10 +114,15 @@ def add_receipt(audit: Audit, receipt: dict[str, Any]) -> None:
         audit.arrays[kind, f"{name} {printable(facts.get('shape'))} {printable(facts.get('dtype'))}"] += 1
     for name, value in entries(receipt.get("statistics")):
         audit.statistics[kind, name] += 1
-        audit.numbers[kind, name] += len(value) if isinstance(value, list) else 1
+        audit.numbers[kind, name] += count_numbers(value)
     for part in ("config", "told", "error", "cut"):
         for name, _ in entries({part: receipt.get(part)}):
             audit.words[kind, name] += 1
+
+
+def count_numbers(value: Any) -> int:
+    """How many numbers a value of a receipt has: one, or those of a list, which may hold lists."""
+    return sum(map(count_numbers, value)) if isinstance(value, list) else 1
 
 
 def entries(records: Any, before: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from fedhealth.data.schema import FINGERPRINT_BYTES, Schema
 
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
-PROTOCOL = "5"
+PROTOCOL = "6"
 """Increased when an older client could misunderstand a newer server."""
 COLUMNS = "columns"
 """Metadata with which a server can say which columns differ."""

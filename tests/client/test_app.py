@@ -25,6 +25,7 @@ from fedhealth.data.preprocessing import Moments
 from fedhealth.data.sources.heart import HEART, TARGET
 from fedhealth.server.model_selection import correct_weights
 from fedhealth.transport.in_process import InProcessGrid
+from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
 from fedhealth.transport.protocol.training import split_train_reply
 from tests.support.asking import ask_through, make_ask, write_hospital
 from tests.support.hospital_apps import TRAINERS, make_app
@@ -219,9 +220,10 @@ def test_validation_patients_are_neither_trained_on_nor_in_the_sums(hospital: Pa
     weights = ask("query.initial_weights").content.array_records["arrays"]
     scale = {"means": MEANS, "stds": STDS, "server_round": 1}
     assert ask("train", weights, **scale).content.metric_records["metrics"]["num-examples"] == len(kept)
-    records: Any = ask("evaluate", weights, **scale).content.metric_records
-    assert {key: (record["num-examples"], sum(record["positives"])) for key, record in records.items()} == {
-        "metrics": (len(test), int(test.labels.sum())),
+    evaluated = decode_evaluate_reply(ask("evaluate", weights, **scale).content)
+    histograms = {"tested": evaluated.tested, "validation": evaluated.validation}
+    assert {key: each and (each.num_examples, each.positives.sum()) for key, each in histograms.items()} == {
+        "tested": (len(test), int(test.labels.sum())),
         "validation": (len(held), int(held.labels.sum())),
     }
 

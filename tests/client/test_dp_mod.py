@@ -13,6 +13,7 @@ from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.preflight import train_once
 from fedhealth.client.privacy.accounting import epsilon_of_steps
 from fedhealth.client.privacy.ledger import PrivacyLedger, ledger_path
+from fedhealth.common.array_codec import read_array
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import load_hospital
@@ -97,9 +98,8 @@ def test_only_noisy_covered_values_are_sent(hospitals: dict[str, Path]) -> None:
                 assert records == {"arrays", "metrics"}
                 assert set(metrics["metrics"]) == {"num-examples"}
             case "evaluate":
-                assert records == {"metrics"}
-                for side in ("positives", "negatives"):
-                    counts = np.asarray(metrics["metrics"][side])
+                assert records == {"tested", "bins"}
+                for counts in read_array(reply.content["bins"]["tested"]):
                     assert set(np.flatnonzero(counts)) <= {find_edge(tenth / 10 + 0.05) for tenth in range(10)}
             case "query.finish":
                 assert records == set()

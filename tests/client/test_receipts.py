@@ -101,12 +101,17 @@ def test_histograms_words_and_errors_are_recorded_in_full(tmp_path: Path) -> Non
     asked = question("query.describe")
     who = ConfigRecord({"name": "Köln", "source": "own", "key": b"\x01\xff"})
     counts = MetricRecord({"positives": list(range(200)), "loss": 0.1 + 0.2})
+    bins = ArrayRecord({"tested": Array(np.array([[1, 0], [2, 3]], np.uint8))})
     with opened_receipts(tmp_path, "x") as receipts:
-        write(receipts, asked, Message(RecordDict({"hospital": who, "counts": counts}), reply_to=asked))
+        write(receipts, asked, Message(RecordDict({"hospital": who, "counts": counts, "bins": bins}), reply_to=asked))
         write(receipts, asked, Message(Error(code=1, reason="ValueError"), reply_to=asked))
     first, second = read(tmp_path / "x.jsonl")
     assert first["config"] == {"hospital": {"name": "Köln", "source": "own", "key": "01ff"}}
-    assert first["statistics"] == {"counts": {"positives": list(range(200)), "loss": 0.1 + 0.2}}
+    assert first["statistics"] == {
+        "counts": {"positives": list(range(200)), "loss": 0.1 + 0.2},
+        "bins": {"tested": [[1, 0], [2, 3]]},
+    }
+    assert audit_receipts(tmp_path / "x.jsonl").numbers["query.describe", "bins.tested"] == 4
     assert "round" not in first
     assert second["error"] == {"code": 1, "reason": "ValueError"}
 

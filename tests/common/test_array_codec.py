@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedhealth.common.array_codec import read_array
+from fedhealth.common.array_codec import make_array, read_array
 
 ANY_ARRAY = hnp.arrays(
     dtype=st.sampled_from(["float32", "float64", "int64", "int8", "bool", "complex64"]),
@@ -29,6 +29,18 @@ def test_a_weight_matrix_is_not_copied() -> None:
     values = read_array(array)
     assert not values.flags.owndata
     assert np.shares_memory(values, np.frombuffer(array.data, dtype=np.uint8))
+
+
+@given(ANY_ARRAY)
+def test_an_array_is_made_as_flower_makes_it(values: np.ndarray) -> None:
+    made, theirs = make_array(values), Array(values)
+    assert (made.dtype, tuple(made.shape), made.stype) == (theirs.dtype, tuple(theirs.shape), theirs.stype)
+    assert made.data == theirs.data
+
+
+@given(ANY_ARRAY)
+def test_an_array_that_is_no_block_of_memory_is_made_in_c_order(values: np.ndarray) -> None:
+    np.testing.assert_array_equal(read_array(make_array(values.T)), values.T)
 
 
 @given(ANY_ARRAY)

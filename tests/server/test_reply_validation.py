@@ -31,12 +31,7 @@ from fedhealth.server.reply_validation import (
     readable,
 )
 from fedhealth.transport.messages import node_id_of
-from fedhealth.transport.protocol.evaluation import (
-    EvaluateReply,
-    Histogram,
-    decode_evaluate_reply,
-    encode_evaluate_reply,
-)
+from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
 from fedhealth.transport.protocol.fields import decode_arrays
 from fedhealth.transport.protocol.finalization import decode_finish_reply, decode_importance
 from fedhealth.transport.protocol.setup import (
@@ -273,9 +268,19 @@ def test_invalid_label_counts_are_refused(content: RecordDict, expected: str) ->
 
 
 def evaluated(risks: list[float], labels: list[int]) -> dict[str, Any]:
+    """The values of a hospital's histogram by their names."""
     histogram = score_histogram(risks, labels)
-    sent = encode_evaluate_reply(EvaluateReply(Histogram(histogram.num_examples, **vars(histogram))))
-    return dict(sent.metric_records["metrics"])
+    sums = {"log-loss": histogram.log_loss, "squared-error": histogram.squared_error}
+    bins = {"positives": histogram.positives, "negatives": histogram.negatives}
+    return {"num-examples": histogram.num_examples, **sums, **bins}
+
+
+def sent(**histograms: dict[str, Any]) -> RecordDict:
+    """The reply with these histograms."""
+    sides = ("positives", "negatives")
+    bins = {part: Array(np.array([each.get(side, []) for side in sides])) for part, each in histograms.items()}
+    sums = {part: {key: value for key, value in each.items() if key not in sides} for part, each in histograms.items()}
+    return RecordDict({**{part: MetricRecord(each) for part, each in sums.items()}, "bins": ArrayRecord(bins)})
 
 
 def is_histogram(content: RecordDict) -> Any:
@@ -283,15 +288,15 @@ def is_histogram(content: RecordDict) -> Any:
 
 
 def test_a_histogram_of_the_declared_patients_is_valid() -> None:
-    content = RecordDict({"metrics": MetricRecord(evaluated([0.9, 0.2, 0.1], [1, 0, 0]))})
+    content = sent(tested=evaluated([0.9, 0.2, 0.1], [1, 0, 0]))
     tested, held = is_histogram(content)
     assert (tested.num_examples, held) == (3, None)
 
 
 def held_out(**changes: Any) -> RecordDict:
     """The reply of a hospital with two validation patients, one of them ill."""
-    records = {"metrics": evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "validation": evaluated([0.8, 0.3], [1, 0])}
-    return RecordDict({key: MetricRecord(record) for key, record in {**records, **changes}.items() if record})
+    records = {"tested": evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "validation": evaluated([0.8, 0.3], [1, 0])}
+    return sent(**{key: record for key, record in {**records, **changes}.items() if record})
 
 
 def are_both_histograms(content: RecordDict) -> Any:
@@ -308,11 +313,14 @@ def test_a_hospital_that_holds_patients_out_sends_a_histogram_of_them_too() -> N
     ("content", "expected"),
     [
         (held_out(validation=None), "it sent no histogram of validation patients"),
-        (held_out(metrics=None), "it sent validation instead of metrics and validation"),
-        (held_out(more={"age": 61}), "it sent metrics, validation, more instead of metrics and validation"),
+        (held_out(tested=None), "it sent validation, bins instead of tested and validation and bins"),
+        (
+            held_out(more={"age": 61}),
+            "it sent tested, validation, more, bins instead of tested and validation and bins",
+        ),
         (held_out(validation=evaluated([0.8], [1])), "it evaluated 1 patients (1 ill) but declared 2 (1 ill)"),
         (held_out(validation=evaluated([0.8, 0.3], [0, 0])), "it evaluated 2 patients (0 ill) but declared 2 (1 ill)"),
-        (held_out(metrics=evaluated([0.8, 0.3], [1, 0])), "it evaluated 2 patients (1 ill) but declared 3 (1 ill)"),
+        (held_out(tested=evaluated([0.8, 0.3], [1, 0])), "it evaluated 2 patients (1 ill) but declared 3 (1 ill)"),
         (held_out(validation={**evaluated([0.8, 0.3], [1, 0]), "log-loss": -1.0}), "out of range"),
     ],
 )
@@ -361,18 +369,18 @@ def test_invalid_validation_counts_are_refused(changes: dict[str, Any], expected
         ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "num-examples": 2}, "do not add up"),
         ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "log-loss": math.nan}, "squared error is not finite"),
         ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "squared-error": -1.0}, "out of range"),
-        ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "positives": [1]}, f"must have {NUM_BINS} bins"),
+        ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "positives": [1], "negatives": [2]}, f"must have {NUM_BINS} bins"),
         ({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), "positives": [0.5] * NUM_BINS}, "not a count"),
         ({}, "a histogram must have exactly the keys num-examples, "),
     ],
 )
 def test_histograms_of_other_patients_or_of_none_are_invalid(metrics: dict[str, Any], expected: str) -> None:
-    assert expected in refusal(is_histogram, RecordDict({"metrics": MetricRecord(metrics)}))
+    assert expected in refusal(is_histogram, sent(tested=metrics))
 
 
 # --- replies with one fault -------------------------------------------------------------------------------------------
 
-trained_keys, evaluated_keys = ["num-examples", "train-loss"], ["positives", "negatives", "log-loss", "squared-error"]
+trained_keys, evaluated_keys = ["num-examples", "train-loss"], ["log-loss", "squared-error"]
 other_keys = ["counts", "sums", "train-patients", "test-patients", "test-ill"]
 keys = st.sampled_from([*trained_keys, *evaluated_keys, *other_keys])
 numbers = st.integers(-(2**63), 2**63 - 1) | st.floats() | st.sampled_from([0, 1, 3, 60])
@@ -392,7 +400,7 @@ almost_trained = st.builds(
     metrics=st.fixed_dictionaries({"num-examples": values, "train-loss": values}),
 )
 almost_evaluated = st.dictionaries(keys, values, max_size=3).map(
-    lambda lies: RecordDict({"metrics": MetricRecord({**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), **lies})})
+    lambda lies: sent(tested={**evaluated([0.9, 0.2, 0.1], [1, 0, 0]), **lies})
 )
 almost_described = st.dictionaries(keys, values, max_size=2).map(lambda lies: described(**lies))
 listed = st.lists(st.integers(-5, 61), max_size=8) | st.lists(st.floats(), max_size=8)

@@ -216,12 +216,12 @@ def test_a_broken_histogram_is_left_out_with_the_reason_and_the_others_count() -
     records: list[RoundRecord] = []
     recorder = make_recorder(records)
     broken = evaluated(VA, [0.9], [1])
-    broken.content.metric_records["metrics"]["num-examples"] = 999
+    broken.content.metric_records["tested"]["num-examples"] = 999
     train = [trained(node, patients, {"w": [0]}) for node, patients in TRAIN_PATIENTS.items()]
     run_round(recorder, train, [evaluated(CLEVELAND, [0.9], [1]), broken, trained(HUNGARY, 30, {"w": [1]})])
     assert set(records[0].hospitals) == {"cleveland"}
     assert records[0].left_out["va"] == "the bins do not add up to num-examples; strike 1 of 3"
-    assert records[0].left_out["hungary"].startswith("it sent arrays, metrics instead of metrics")
+    assert records[0].left_out["hungary"].startswith("it sent arrays, metrics instead of tested and bins")
 
 
 def test_an_unknown_node_gets_no_message_and_its_reply_is_ignored() -> None:
@@ -788,9 +788,10 @@ def spoil(values: list[float], name: str = "w") -> Tamper:
 
 def claim(**metrics: Any) -> Tamper:
     def tamper(answer: RecordDict) -> RecordDict:
-        record = dict(answer.metric_records["metrics"])
+        part = "tested" if "tested" in answer else "metrics"
+        record: dict[str, Any] = dict(answer[part])
         record.update({key.replace("_", "-"): value for key, value in metrics.items()})
-        return RecordDict({**answer, "metrics": MetricRecord(record)})
+        return RecordDict({**answer, part: MetricRecord(record)})
 
     return tamper
 

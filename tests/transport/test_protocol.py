@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
-import msgspec
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -21,7 +20,6 @@ from fedhealth.data.sources.heart import FEATURE_NAMES, HEART
 from fedhealth.metrics.bins import NUM_BINS, find_edge
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.paired_comparison import METRIC_NAMES
-from fedhealth.server.run_files import SavedHistogram
 from fedhealth.server.strategies.flower_fixes import ALL_NODES
 from fedhealth.transport.messages import SERVER_NODE_ID, set_identity
 from fedhealth.transport.protocol import evaluation, fields, finalization, setup, training
@@ -77,12 +75,22 @@ def scaled(**values: Any) -> ConfigRecord:
     return config(means=list(MEANS), stds=list(STDS), **values)
 
 
-def histogram_record() -> MetricRecord:
+def sums_record(**changes: Any) -> MetricRecord:
+    return metrics(
+        **{"num_examples": 3, "log_loss": HISTOGRAM.log_loss, "squared_error": HISTOGRAM.squared_error, **changes}
+    )
+
+
+def bins_array() -> Array:
     """Risks 0.9 of an ill patient and 0.2 and 0.1 of two healthy ones."""
-    positives, negatives = [0] * NUM_BINS, [0] * NUM_BINS
-    positives[find_edge(0.9)], negatives[find_edge(0.2)], negatives[find_edge(0.1)] = 1, 1, 1
-    loss, error = HISTOGRAM.log_loss, HISTOGRAM.squared_error
-    return metrics(num_examples=3, positives=positives, negatives=negatives, log_loss=loss, squared_error=error)
+    counts = np.zeros((2, NUM_BINS), np.uint8)
+    counts[0, find_edge(0.9)] = counts[1, find_edge(0.2)] = counts[1, find_edge(0.1)] = 1
+    return Array(counts)
+
+
+def evaluated(*parts: str) -> RecordDict:
+    bins = ArrayRecord({part: bins_array() for part in parts})
+    return RecordDict({**{part: sums_record() for part in parts}, "bins": bins})
 
 
 # --- encoding and decoding --------------------------------------------------------------------------------------------
@@ -231,13 +239,13 @@ MESSAGES: dict[str, tuple[Any, Encoder, Decoder, RecordDict]] = {
         EvaluateReply(HISTOGRAM),
         evaluation.encode_evaluate_reply,
         evaluation.decode_evaluate_reply,
-        RecordDict({"metrics": histogram_record()}),
+        evaluated("tested"),
     ),
     "evaluate reply with a validation set": (
         EvaluateReply(HISTOGRAM, HISTOGRAM),
         evaluation.encode_evaluate_reply,
         evaluation.decode_evaluate_reply,
-        RecordDict({"metrics": histogram_record(), "validation": histogram_record()}),
+        evaluated("tested", "validation"),
     ),
     "final request": (
         FinalRequest(WEIGHTS, SCALE),
@@ -319,9 +327,15 @@ def test_a_request_without_content_is_empty() -> None:
     assert to_bytes(setup.encode_empty_request()) == b""
 
 
-def test_a_histogram_is_encoded_as_in_the_files_of_a_run() -> None:
-    (record,) = evaluation.encode_evaluate_reply(EvaluateReply(HISTOGRAM)).values()
-    assert dict(record) == msgspec.to_builtins(SavedHistogram.of(SCORES))
+@pytest.mark.parametrize(("count", "dtype"), [(0, "uint8"), (255, "uint8"), (256, "uint16"), (70_000, "uint32")])
+def test_the_counts_of_a_histogram_have_the_smallest_type_that_holds_them(count: int, dtype: str) -> None:
+    counts = np.array([count, 0])
+    encoded = evaluation.encode_evaluate_reply(EvaluateReply(Histogram(count, counts, counts, 0.5, 0.5)))
+    array = encoded["bins"]["tested"]
+    assert array.dtype == dtype
+    decoded = evaluation.decode_evaluate_reply(encoded).tested
+    assert decoded.positives.dtype == np.int64
+    assert decoded.positives.tolist() == decoded.negatives.tolist() == [count, 0]
 
 
 def test_decoded_weights_share_the_messages_memory_and_cannot_be_changed() -> None:
@@ -433,8 +447,8 @@ descriptions = st.one_of(
         st.none() | st.from_regex(setup.GOOD_HASH, fullmatch=True),
     ),
 )
-bins = st.lists(counts, min_size=1, max_size=20).map(lambda values: np.array(values, np.int64))
-histograms = st.builds(Histogram, counts, bins, bins, finite, finite)
+bins = hnp.arrays(np.int64, st.tuples(st.just(2), st.integers(1, 20)), elements=counts)
+histograms = st.builds(lambda total, both, *sums: Histogram(total, *both, *sums), counts, bins, finite, finite)
 comparisons = st.builds(Comparison, st.sampled_from(["auroc", "brier"]), *[bounded] * 5)
 train_requests = st.builds(
     TrainRequest,
@@ -850,47 +864,45 @@ FAULTS: list[tuple[str, RecordDict, str]] = [
         change("evaluate request", "config", final=1),
         "the server's message is invalid: its final is neither true nor false",
     ),
-    ("evaluate reply", RecordDict(), "it sent nothing instead of metrics"),
+    ("evaluate reply", RecordDict(), "it sent nothing instead of tested and bins"),
+    ("evaluate reply", evaluated("validation"), "it sent validation, bins instead of tested and validation and bins"),
     (
         "evaluate reply",
-        RecordDict({"validation": histogram_record()}),
-        "it sent validation instead of metrics and validation",
+        RecordDict({**evaluated("tested", "validation"), "more": MetricRecord()}),
+        "it sent tested, validation, bins, more instead of tested and validation and bins",
     ),
     (
         "evaluate reply",
-        RecordDict({**MESSAGES["evaluate reply with a validation set"][3], "more": MetricRecord()}),
-        "it sent metrics, validation, more instead of metrics and validation",
+        RecordDict({**evaluated("tested", "validation"), "bins": ArrayRecord({"tested": bins_array()})}),
+        "its bins must be those of tested and validation",
+    ),
+    *(
+        (
+            "evaluate reply",
+            RecordDict({**evaluated("tested"), "tested": record}),
+            "a histogram must have exactly the keys num-examples, log-loss, squared-error",
+        )
+        for record in (MetricRecord(), sums_record(age=61))
+    ),
+    *(
+        (
+            "evaluate reply",
+            RecordDict({**evaluated("tested"), "bins": ArrayRecord({"tested": Array(counts)})}),
+            "a bin is not a count of patients",
+        )
+        for counts in (np.full((2, NUM_BINS), 0.5), np.zeros(NUM_BINS, np.int64), np.zeros((3, NUM_BINS), np.int64))
     ),
     (
         "evaluate reply",
-        RecordDict({"metrics": MetricRecord()}),
-        "a histogram must have exactly the keys num-examples, positives,",
+        RecordDict(
+            {**evaluated("tested"), "bins": ArrayRecord({"tested": Array("int64", (2, 1), "numpy.ndarray", b"")})}
+        ),
+        "its histogram cannot be read",
     ),
+    ("evaluate reply", change("evaluate reply", "tested", num_examples=3.0), "its num-examples is not an integer"),
     (
         "evaluate reply",
-        change("evaluate reply", "metrics", age=61),
-        "a histogram must have exactly the keys num-examples, positives,",
-    ),
-    (
-        "evaluate reply",
-        RecordDict({"metrics": MetricRecord()}),
-        "a histogram must have exactly the keys num-examples, positives,",
-    ),
-    (
-        "evaluate reply",
-        change("evaluate reply", "metrics", age=61),
-        "a histogram must have exactly the keys num-examples, positives,",
-    ),
-    (
-        "evaluate reply",
-        change("evaluate reply", "metrics", positives=[0.5] * NUM_BINS),
-        "a bin is not a count of patients",
-    ),
-    ("evaluate reply", change("evaluate reply", "metrics", positives=3), "a bin is not a count of patients"),
-    ("evaluate reply", change("evaluate reply", "metrics", num_examples=3.0), "its num-examples is not an integer"),
-    (
-        "evaluate reply",
-        change("evaluate reply", "metrics", log_loss=math.nan),
+        change("evaluate reply", "tested", log_loss=math.nan),
         "the sum of log loss or of squared error is not finite",
     ),
     *(

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from fedhealth.common.array_codec import make_array, read_array
 from fedhealth.transport.protocol.fields import (
     ARRAYS,
     CONFIG,
-    METRICS,
     NUM_EXAMPLES,
     ROUND,
+    UNREADABLE,
     Scale,
     Weights,
     decode_round,
@@ -31,8 +32,12 @@ from fedhealth.transport.protocol.fields import (
 
 EVALUATE = "evaluate"
 FINAL = "final"
-VALIDATION = "validation"
-POSITIVES, NEGATIVES = "positives", "negatives"
+TESTED, VALIDATION = "tested", "validation"
+BINS = "bins"
+"""The counts of both histograms: arrays (2, number of bins), ill patients first, in the smallest type that holds them.
+
+A `MetricRecord` would check every count for its type.
+"""
 LOG_LOSS, SQUARED_ERROR = "log-loss", "squared-error"
 
 
@@ -90,43 +95,50 @@ def decode_evaluate_request(content: RecordDict) -> EvaluateRequest:
 
 def encode_evaluate_reply(reply: EvaluateReply) -> RecordDict:
     """The reply to `EVALUATE`."""
-    histograms = {METRICS: reply.tested, VALIDATION: reply.validation}
-    return RecordDict({key: _encode_histogram(each) for key, each in histograms.items() if each is not None})
+    both = {TESTED: reply.tested, VALIDATION: reply.validation}
+    sent = {key: each for key, each in both.items() if each is not None}
+    bins = ArrayRecord({key: make_array(_pack_bins(each)) for key, each in sent.items()})
+    return RecordDict({**{key: _encode_sums(each) for key, each in sent.items()}, BINS: bins})
 
 
 def decode_evaluate_reply(content: RecordDict) -> EvaluateReply:
     """The decoded histograms; number of bins, signs and sums are not checked."""
-    keys = (METRICS, VALIDATION) if VALIDATION in content else (METRICS,)
-    return EvaluateReply(*map(_decode_histogram, take_records(content, dict.fromkeys(keys, MetricRecord))))
+    keys = (TESTED, VALIDATION) if VALIDATION in content else (TESTED,)
+    *sums, bins = take_records(content, {**dict.fromkeys(keys, MetricRecord), BINS: ArrayRecord})
+    if set(bins) != set(keys):
+        raise ValueError(f"its {BINS} must be those of {' and '.join(keys)}")
+    return EvaluateReply(*(_decode_histogram(each, bins[key]) for key, each in zip(keys, sums, strict=True)))
 
 
-def _encode_histogram(histogram: Histogram) -> MetricRecord:
-    return MetricRecord(
-        {
-            NUM_EXAMPLES: histogram.num_examples,
-            POSITIVES: histogram.positives.tolist(),
-            NEGATIVES: histogram.negatives.tolist(),
-            LOG_LOSS: float(histogram.log_loss),
-            SQUARED_ERROR: float(histogram.squared_error),
-        }
-    )
+def _encode_sums(histogram: Histogram) -> MetricRecord:
+    sums = {LOG_LOSS: float(histogram.log_loss), SQUARED_ERROR: float(histogram.squared_error)}
+    return MetricRecord({NUM_EXAMPLES: histogram.num_examples, **sums})
 
 
-def _decode_histogram(record: MetricRecord) -> Histogram:
-    keys = (NUM_EXAMPLES, POSITIVES, NEGATIVES, LOG_LOSS, SQUARED_ERROR)
+def _pack_bins(histogram: Histogram) -> NDArray[Any]:
+    counts = np.stack([histogram.positives, histogram.negatives])
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+
+
+def _decode_histogram(record: MetricRecord, bins: Array) -> Histogram:
+    keys = (NUM_EXAMPLES, LOG_LOSS, SQUARED_ERROR)
     values: list[Any] = [record.get(key) for key in keys]
     if len(record) != len(keys) or None in values:
         raise ValueError(f"a histogram must have exactly the keys {', '.join(keys)}")
-    num_examples, positives, negatives, *sums = values
+    num_examples, *sums = values
     if type(num_examples) is not int:
         raise ValueError(f"its {NUM_EXAMPLES} is not an integer")
     if not all(type(each) is float and math.isfinite(each) for each in sums):
         raise ValueError("the sum of log loss or of squared error is not finite")
-    return Histogram(num_examples, _decode_bins(positives), _decode_bins(negatives), *sums)
+    return Histogram(num_examples, *_decode_bins(bins), *sums)
 
 
-def _decode_bins(values: object) -> NDArray[np.int64]:
-    bins = np.asarray(values)
-    if bins.ndim != 1 or bins.dtype.kind != "i":
+def _decode_bins(array: Array) -> NDArray[np.int64]:
+    """(2, number of bins); an unsigned count above the largest int64 becomes negative, which is refused later."""
+    try:
+        bins = read_array(array)
+    except UNREADABLE:
+        raise ValueError("its histogram cannot be read") from None
+    if bins.ndim != 2 or len(bins) != 2 or bins.dtype.kind not in "iu":
         raise ValueError("a bin is not a count of patients")
-    return bins
+    return bins.astype(np.int64)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedhealth.common.array_codec import read_arrays
+from fedhealth.common.array_codec import make_array, read_arrays
 from fedhealth.data.schema import LARGEST_NUMBER
 
 Weights = Mapping[str, NDArray[Any]]
@@ -75,7 +75,7 @@ def is_list(values: object, kind: type) -> bool:
 
 def encode_arrays(weights: Weights) -> ArrayRecord:
     """Weights as Flower's record."""
-    return ArrayRecord({name: Array(values) for name, values in weights.items()})
+    return ArrayRecord({name: make_array(values) for name, values in weights.items()})
 
 
 def decode_arrays(record: ArrayRecord, whose: str = "its") -> dict[str, NDArray[Any]]:
