@@ -10,7 +10,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -190,17 +190,16 @@ def read_memory(when: str) -> Reading:
 
 
 def measured_grid(run_config: Mapping[str, Any], capacity: int, memory: list[Reading]) -> "GrpcGrid":
-    """The real grid, which reads the memory before and after each training and evaluation, while it holds all replies."""
+    """The real grid, which reads the memory before and after each training and evaluation."""
     from fedhealth.transport.grpc.grid import GrpcGrid
 
     class MeasuredGrid(GrpcGrid):
-        def send_and_receive(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "list[Message]":
+        def receive_each(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "Iterator[Message]":
             asked = list(messages)
             kind = asked[0].metadata.message_type
             memory.append(read_memory(f"{kind}: asked"))
-            replies = super().send_and_receive(asked, timeout=timeout)
+            yield from super().receive_each(asked, timeout=timeout)
             memory.append(read_memory(f"{kind}: replies here"))
-            return replies
 
     return MeasuredGrid(run_config, capacity, lambda what, who: None)
 

@@ -200,15 +200,15 @@ def count_bytes(weights: "Weights", rounds: int) -> Counts:
     settings = FederationSettings(hospitals=1, rounds=rounds)
 
     class CountingGrid(GrpcGrid):
-        def send_and_receive(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "list[Message]":
+        def receive_each(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "Iterator[Message]":
             start[0] = wires[0].read_when_quiet()
-            replies = super().send_and_receive(messages, timeout=timeout)
+            replies = list(super().receive_each(messages, timeout=timeout))
             down, up = wires[0].read_when_quiet()
             kind = replies[0].metadata.message_type
             if kind in KINDS:
                 there, back = up - start[0][1], down - start[0][0]
                 counts.add(f"{kind} reply", len(encode_message(replies[0])), there, back)
-            return replies
+            yield from replies
 
     def on_request(message: "Message") -> None:
         down, up = wires[0].read_when_quiet()
@@ -286,10 +286,10 @@ def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
     calls: list[tuple[int, int]] = []
 
     class CountingGrid(GrpcGrid):
-        def send_and_receive(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "list[Message]":
+        def receive_each(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "Iterator[Message]":
             asked = list(messages)
             sent.extend(asked)
-            return super().send_and_receive(asked, timeout=timeout)
+            return super().receive_each(asked, timeout=timeout)
 
     settings = FederationSettings(hospitals=count, rounds=rounds)
     grid = CountingGrid(settings.to_run_config(), count, lambda what, who: None)

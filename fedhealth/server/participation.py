@@ -185,36 +185,18 @@ class Roster:
     def sort_replies(
         self, messages: Iterable[Message], asked: set[int], read: Callable[[Message, Member], T]
     ) -> Replies[T]:
-        """The valid replies, decoded by `read`, and the reason for every other hospital in `asked`.
-
-        An invalid reply (`read` raises a `ValueError`) is a strike. Replies of other nodes and second replies are
-        ignored.
-        """
-        valid, reasons, absent = dict[int, T](), dict.fromkeys(asked, "not connected"), set(asked)
+        """The valid replies, decoded by `read`, and the reason for every other hospital in `asked`."""
+        replies = IncomingReplies(self, asked, read)
         for message in messages:
-            node = message.metadata.src_node_id
-            if node not in asked or node in valid:
-                continue
-            if message.has_error():
-                reasons[node] = self._read_error(message)
-                if message.error.code not in ABSENT:
-                    absent.discard(node)
-                continue
-            absent.discard(node)
-            try:
-                valid[node] = read(message, self.members[node])
-                del reasons[node]
-            except ValueError as problem:
-                reasons[node] = self._strike(node, readable(problem))
-        return Replies(valid, reasons, absent)
+            replies.take(message)
+        return replies.sorted()
 
-    def _read_error(self, message: Message) -> str:
+    def read_error(self, message: Message) -> str:
+        """The reason in an error reply; a violation of the protocol is a strike."""
         reason = readable(message.error.reason)
-        return (
-            self._strike(message.metadata.src_node_id, reason) if message.error.code == PROTOCOL_VIOLATION else reason
-        )
+        return self.strike(message.metadata.src_node_id, reason) if message.error.code == PROTOCOL_VIOLATION else reason
 
-    def _strike(self, node: int, reason: str) -> str:
+    def strike(self, node: int, reason: str) -> str:
         """Count an invalid reply and drop the hospital if there were too many. Returns the reason with the count."""
         name = self.members[node].name
         self.strikes[name] += 1
@@ -227,3 +209,42 @@ class Roster:
         self.dropped[name] = reason
         self._admission.expel(name, reason)
         self._on_event(Dropped(name, reason))
+
+
+class IncomingReplies(Generic[T]):
+    """Sorts the replies of the hospitals in `asked` as they come, each decoded by `read`.
+
+    An invalid reply (`read` raises a `ValueError`) is a strike. Replies of other nodes and second replies are ignored.
+    """
+
+    def __init__(self, roster: Roster, asked: set[int], read: Callable[[Message, Member], T]) -> None:
+        self.valid: dict[int, T] = {}
+        self.reasons = dict.fromkeys(asked, "not connected")
+        self.seen: set[int] = set()
+        """The hospitals that replied, validly or not."""
+        self._roster = roster
+        self._asked = asked
+        self._absent = set(asked)
+        self._read = read
+
+    def take(self, message: Message) -> None:
+        """Sort one reply."""
+        node, roster = message.metadata.src_node_id, self._roster
+        if node not in self._asked or node in self.valid:
+            return
+        self.seen.add(node)
+        if message.has_error():
+            self.reasons[node] = roster.read_error(message)
+            if message.error.code not in ABSENT:
+                self._absent.discard(node)
+            return
+        self._absent.discard(node)
+        try:
+            self.valid[node] = self._read(message, roster.members[node])
+            del self.reasons[node]
+        except ValueError as problem:
+            self.reasons[node] = roster.strike(node, readable(problem))
+
+    def sorted(self) -> Replies[T]:
+        """The replies so far."""
+        return Replies(self.valid, self.reasons, self._absent)

@@ -1,28 +1,75 @@
-"""Changed copies of replies and weights: the training and the evaluation of one reply, other weights, other types."""
+"""The replies of a round: as they come, their training and their evaluation, and changed copies of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
 
 from fedhealth.common.array_codec import make_array
+from fedhealth.metrics.histogram import ScoreHistogram
+from fedhealth.server.exact_sums import ExactSum
+from fedhealth.server.participation import Replies
+from fedhealth.server.records import Member
+from fedhealth.server.reply_validation import check_evaluation
+from fedhealth.transport.base import BaseGrid
+from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
 from fedhealth.transport.protocol.fields import ARRAYS, Weights, encode_arrays
 from fedhealth.transport.protocol.training import TRAIN, split_train_reply
 
+ReadEvaluation = tuple[ScoreHistogram, ScoreHistogram | None]
+"""Of the test patients and of the validation patients."""
 
-def split_replies(replies: Iterable[Message]) -> tuple[list[Message], list[Message]]:
-    """The replies to train messages without the evaluation that they include, and all evaluations."""
-    trained, evaluated = list[Message](), list[Message]()
-    for reply in replies:
-        if reply.metadata.message_type != TRAIN:
-            evaluated.append(reply)
-        elif reply.has_error():
-            trained.append(reply)
-        else:
-            training, evaluation = split_train_reply(reply.content)
-            trained.append(with_content(reply, training))
-            evaluated += [with_content(reply, evaluation)] if evaluation else []
-    return trained, evaluated
+
+class Trained(NamedTuple):
+    """A valid reply to a train message."""
+
+    message: Message | None
+    """With clipped weights, if the update was longer than allowed; None if the weights are in the exact sum."""
+    norm: float | None
+    """L2 norm of the update before it was clipped; None if it was not."""
+    num_examples: int
+    loss: float | None
+
+
+@dataclass
+class Training:
+    """The training of one round."""
+
+    grid: Grid
+    config: ConfigRecord
+    asked: set[int]
+    started: float
+    total: ExactSum | None
+    """The sum of the weights so far; None for a strategy that needs the single replies."""
+    left_out: dict[int, str] = field(default_factory=dict)
+    clipped: dict[str, float] = field(default_factory=dict)
+    loss: float | None = None
+    replies: Replies[Trained] | None = None
+
+
+def read_evaluation(reply: Message, member: Member) -> ReadEvaluation:
+    """The validated histograms of a reply."""
+    return check_evaluation(decode_evaluate_reply(reply.content), member)
+
+
+def receive_each(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterable[Message]:
+    """The replies as they come; with a grid of Flower's own engines, all at the end."""
+    if isinstance(grid, BaseGrid):
+        return grid.receive_each(messages, timeout=timeout)
+    return grid.send_and_receive(messages, timeout=timeout)
+
+
+def split_reply(reply: Message) -> tuple[Message | None, Message | None]:
+    """The training and the evaluation in a reply to a train or an evaluate message; None if there is none."""
+    if reply.metadata.message_type != TRAIN:
+        return None, reply
+    if reply.has_error():
+        return reply, None
+    training, evaluation = split_train_reply(reply.content)
+    return with_content(reply, training), with_content(reply, evaluation) if evaluation else None
 
 
 def with_types_of(before: ArrayRecord, after: ArrayRecord) -> ArrayRecord:

@@ -1,53 +1,43 @@
 """The rounds: a wrapper around any strategy that passes it only valid replies and evaluates the aggregated weights."""
 
-import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from msgspec import structs
 
 from fedhealth.server.checkpoints import Checkpoint
+from fedhealth.server.exact_sums import (
+    TOO_MANY_EXAMPLES,
+    ExactSum,
+    find_too_many,
+    mean_reply,
+    uses_only_the_mean,
+    weighted_mean,
+)
 from fedhealth.server.model_selection import correct_weights
 from fedhealth.server.node_subset import NodeSubsetGrid
-from fedhealth.server.participation import POLL_SECONDS, Replies, Roster
+from fedhealth.server.participation import POLL_SECONDS, IncomingReplies, Replies, Roster
 from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
-from fedhealth.server.reply_messages import split_replies, with_types_of, with_weights
-from fedhealth.server.reply_validation import check_evaluation, check_trained, clip_update
+from fedhealth.server.reply_messages import (
+    ReadEvaluation,
+    Trained,
+    Training,
+    read_evaluation,
+    receive_each,
+    split_reply,
+    with_types_of,
+    with_weights,
+)
+from fedhealth.server.reply_validation import check_trained, clip_update
 from fedhealth.server.strategies.newton import check_convex, expected_reply
-from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
 from fedhealth.transport.protocol.training import (
-    TRAIN_LOSS,
     decode_train_reply,
     with_evaluation,
 )
-
-
-class Trained(NamedTuple):
-    """A valid reply to a train message."""
-
-    message: Message
-    """With clipped weights, if the update was longer than allowed."""
-    norm: float | None
-    """L2 norm of the update before it was clipped; None if it was not."""
-
-
-@dataclass
-class Training:
-    """The training of one round."""
-
-    grid: Grid
-    config: ConfigRecord
-    asked: set[int]
-    started: float
-    left_out: dict[int, str] = field(default_factory=dict)
-    clipped: dict[str, float] = field(default_factory=dict)
-    loss: float | None = None
-    replies: Sequence[Message] = ()
-    """To the train messages, without the evaluation that they may include."""
 
 
 class GuardedStrategy:
@@ -68,6 +58,8 @@ class GuardedStrategy:
         self._strategy = start.strategy
         self._class_weights = start.class_weights
         self._roster = roster
+        self._sums_up = uses_only_the_mean(start.strategy)
+        self._too_many = find_too_many(start.members) if self._sums_up else set()
         self._training: Training
 
     def ask(
@@ -91,29 +83,48 @@ class GuardedStrategy:
         RunError
             Too few hospitals are connected.
         """
-        timeout, plain = self._roster.policy.round_timeout, train_config
-        config = plain if before is None else with_evaluation(plain)
+        roster, timeout = self._roster, self._roster.policy.round_timeout
+        config = train_config if before is None else with_evaluation(train_config)
         messages = list(self.configure_train(round_num, self.arrays, config, grid))
-        self._training.config = plain  # hospitals that come back late are only asked to train
+        self._training.config = train_config  # hospitals that come back late are only asked to train
+        wanted = self._messages_for(before, evaluate_config, grid)
+        asked = {message.metadata.dst_node_id for message in messages}
+        others = [message for node, message in wanted.items() if node not in asked]
+        already_dropped = roster.drop_reasons()
+        evaluated = IncomingReplies(roster, roster.active(), read_evaluation)
+        trained = IncomingReplies(roster, self._training.asked, self._read_trained)
+        for reply in receive_each(grid, [*messages, *others], timeout):
+            self._take(reply, trained, evaluated, splits=before is not None)
         if before is None:
-            self._training.replies = list(grid.send_and_receive(messages, timeout=timeout))
+            self._training.replies = trained.sorted()
             return None
-        wanted = {
-            message.metadata.dst_node_id: message
-            for message in self.configure_evaluate(before.round_num, self.arrays, evaluate_config, grid)
-        }
-        train = {message.metadata.dst_node_id for message in messages}
-        others = [message for node, message in wanted.items() if node not in train]
-        replies = list(grid.send_and_receive([*messages, *others], timeout=timeout))
-        self._training.replies, evaluated = split_replies(replies)
-        got = {message.metadata.src_node_id for message in evaluated}
         # A hospital may train without an evaluation, or fail to train.
-        here = set(grid.get_node_ids())
-        missing = [message for node, message in wanted.items() if node in (train - got) & here]
-        evaluated += grid.send_and_receive(missing, timeout=timeout) if missing else []
-        evaluation = self._complete(before, evaluated)
-        self._training.asked &= self._roster.active()
-        return evaluation
+        left = (wanted.keys() & asked & set(grid.get_node_ids())) - evaluated.seen
+        again = [wanted[node] for node in wanted if node in left]
+        for reply in grid.send_and_receive(again, timeout=timeout) if again else ():
+            evaluated.take(reply)
+        # A hospital that was dropped for its evaluation trains no more.
+        gone = evaluated.reasons.keys() - roster.active()
+        self._training.asked -= {node for node in gone if node not in trained.seen}
+        self._training.replies = trained.sorted()
+        return self._complete(before, evaluated.sorted(), already_dropped)
+
+    def _messages_for(self, before: RoundRecord | None, config: ConfigRecord, grid: Grid) -> dict[int, Message]:
+        """The evaluate message for each hospital that the strategy selects."""
+        if before is None:
+            return {}
+        messages = self.configure_evaluate(before.round_num, self.arrays, config, grid)
+        return {message.metadata.dst_node_id: message for message in messages}
+
+    def _take(
+        self, reply: Message, trained: IncomingReplies[Trained], evaluated: IncomingReplies[Any], *, splits: bool
+    ) -> None:
+        """Take the evaluation in a reply, and then its training, unless the hospital was dropped for its evaluation."""
+        training, evaluation = split_reply(reply) if splits else (reply, None)
+        if evaluation:
+            evaluated.take(evaluation)
+        if training and reply.metadata.src_node_id in self._roster.active():
+            trained.take(training)
 
     def aggregate(self, round_num: int) -> RoundRecord:
         """Aggregate the replies to the train messages; returns the record of the round without metrics.
@@ -123,8 +134,9 @@ class GuardedStrategy:
         RunError
             Too few hospitals can train.
         """
-        replies, self._training.replies = self._training.replies, ()
-        self.aggregate_train(round_num, replies)
+        replies, self._training.replies = self._training.replies, None
+        if replies:
+            self._aggregate(round_num, replies)
         return self._record(round_num)
 
     def goes_on(self, grid: Grid, round_num: int) -> bool:
@@ -146,7 +158,8 @@ class GuardedStrategy:
     ) -> Iterable[Message]:
         """The train messages for every connected hospital that was sampled, once enough of them are connected."""
         self.arrays = arrays
-        self._training = Training(grid, config, self._roster.draw(round_num), time.perf_counter())
+        total = ExactSum() if self._sums_up else None
+        self._training = Training(grid, config, self._roster.draw(round_num), time.perf_counter(), total)
         nothing_yet = Replies[Trained]({}, self._roster.drop_reasons(), self._training.asked)
         self._roster.wait_for_members(grid, round_num, nothing_yet, time.monotonic())
         return self._train_messages(round_num)
@@ -169,17 +182,24 @@ class GuardedStrategy:
         RunError
             Connected hospitals cannot train, or those that left do not come back within `max_wait`.
         """
+        return self._aggregate(round_num, self._roster.sort_replies(replies, self._training.asked, self._read_trained))
+
+    def _aggregate(self, round_num: int, replies: Replies[Trained]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         training, roster = self._training, self._roster
-        checked = self._await_trained(round_num, roster.sort_replies(replies, training.asked, self._read_trained))
+        checked = self._await_trained(round_num, replies)
         training.left_out = {**checked.reasons}
         # In the order of names: floating-point sums depend on the order, and node ids may differ between runs.
         trained = {node: checked.valid[node] for node in roster.members if node in checked.valid}
         training.clipped = {
             roster.members[node].name: each.norm for node, each in trained.items() if each.norm is not None
         }
-        arrays, metrics = self._strategy.aggregate_train(round_num, [each.message for each in trained.values()])
-        loss = float(metrics.get(TRAIN_LOSS, math.nan)) if metrics else math.nan  # type: ignore[arg-type]
-        training.loss = None if math.isnan(loss) else loss
+        losses = {node: (each.loss, each.num_examples) for node, each in trained.items() if each.loss is not None}
+        training.loss = weighted_mean(losses)
+        messages = [each.message for each in trained.values() if each.message]
+        if training.total and trained:
+            types = {name: array.dtype for name, array in self.arrays.items()}
+            messages = [mean_reply(training.total, types, training.loss)]
+        arrays, metrics = self._strategy.aggregate_train(round_num, messages)
         arrays = arrays and with_types_of(self.arrays, arrays)
         self.arrays = self.arrays if arrays is None else arrays
         return arrays, metrics
@@ -187,7 +207,8 @@ class GuardedStrategy:
     def _await_trained(self, round_num: int, replies: Replies[Trained]) -> Replies[Trained]:
         """These replies and, while they are too few, those of hospitals that come back."""
         training, roster, since = self._training, self._roster, time.monotonic()
-        replies = Replies(replies.valid, {**replies.reasons, **roster.drop_reasons()}, replies.absent)
+        reasons = {**replies.reasons, **roster.drop_reasons()}
+        replies = Replies(replies.valid, reasons, replies.absent & roster.active())
         while len(replies.valid) < roster.needed:
             roster.wait_for_members(training.grid, round_num, replies, since)
             messages = [m for m in self._train_messages(round_num) if m.metadata.dst_node_id in replies.absent]
@@ -200,12 +221,18 @@ class GuardedStrategy:
 
     def _read_trained(self, reply: Message, member: Member) -> Trained:
         """The validated reply, with its update clipped if that is required; `reply` itself is not changed."""
-        trained = check_trained(decode_train_reply(reply.content), expected_reply(self._strategy, self.arrays), member)
-        check_convex(trained)
-        if not (longest := self._roster.policy.max_update_norm):
-            return Trained(reply, None)
-        weights, norm = clip_update(trained.weights, self.arrays, longest)
-        return Trained(reply if norm is None else with_weights(reply, weights), norm)
+        sent = check_trained(decode_train_reply(reply.content), expected_reply(self._strategy, self.arrays), member)
+        check_convex(sent)
+        weights, norm, longest = sent.weights, None, self._roster.policy.max_update_norm
+        if longest:
+            weights, norm = clip_update(weights, self.arrays, longest)
+        if self._training.total is None:
+            kept = reply if norm is None else with_weights(reply, weights)
+            return Trained(kept, norm, sent.num_examples, sent.train_loss)
+        if member.node_id in self._too_many:
+            raise ValueError(TOO_MANY_EXAMPLES)
+        self._training.total.add(weights, sent.num_examples)
+        return Trained(None, norm, sent.num_examples, sent.train_loss)
 
     def configure_evaluate(
         self, round_num: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -219,7 +246,8 @@ class GuardedStrategy:
 
     def aggregate_evaluate(self, round_num: int, replies: Iterable[Message]) -> Evaluation:
         """The round's complete record and histograms, from the replies to its evaluate messages."""
-        evaluation = self._complete(self._record(round_num), replies)
+        checked = self._roster.sort_replies(replies, self._roster.active(), read_evaluation)
+        evaluation = self._complete(self._record(round_num), checked, self._roster.drop_reasons())
         seconds = time.perf_counter() - self._training.started
         return replace(evaluation, record=structs.replace(evaluation.record, seconds=seconds))
 
@@ -238,19 +266,15 @@ class GuardedStrategy:
             **pooled_metrics({}, {}),
         )
 
-    def _complete(self, record: RoundRecord, replies: Iterable[Message]) -> Evaluation:
-        """The record with the metrics of these replies, and their histograms."""
+    def _complete(
+        self, record: RoundRecord, checked: Replies[ReadEvaluation], dropped: Mapping[int, str]
+    ) -> Evaluation:
+        """The record with the metrics of these evaluations, and their histograms."""
         roster = self._roster
-        checked = roster.sort_replies(
-            replies,
-            roster.active(),
-            lambda reply, member: check_evaluation(decode_evaluate_reply(reply.content), member),
-        )
         by_hospital = {roster.members[node].name: histograms for node, histograms in checked.valid.items()}
         tested, validation = split_histograms(by_hospital)
         if roster.schedule.evaluates_after(record.round_num):
-            silent = roster.by_name({**checked.reasons, **roster.drop_reasons()})
-            left_out = {**silent, **record.left_out}
+            left_out = {**roster.by_name({**checked.reasons, **dropped}), **record.left_out}
             names = [member.name for member in roster.members.values() if member.name in left_out]
             record = structs.replace(record, left_out={name: left_out[name] for name in names})
         return Evaluation(structs.replace(record, **pooled_metrics(tested, validation)), tested, validation)

@@ -1,6 +1,6 @@
 """The part of Flower's `Grid` interface that all our grids share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -32,6 +32,10 @@ class BaseGrid(Grid):
     def declined(self) -> Mapping[str, str]:
         """Hospital -> why it does not take part, of those that have declined and have not joined since."""
         return {}
+
+    def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """As `send_and_receive`; a grid that can yields each reply as it comes, and keeps none."""
+        return self.send_and_receive(messages, timeout=timeout)
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None

@@ -1,6 +1,6 @@
 """A Flower `Grid` whose hospitals run in this process, without a network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flwr.app import Context, Message, RecordDict
@@ -60,6 +60,11 @@ class InProcessGrid(BaseGrid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One reply per message, in the order of node ids."""
         return self.pull_messages(self.push_messages(messages))
+
+    def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        """One reply per message, in the order of the messages; a hospital is called when its reply is needed."""
+        for message in checked_messages(messages):
+            yield self._replies.pop(self._deliver(message))
 
     def _deliver(self, message: Message) -> str:
         self._sent += 1

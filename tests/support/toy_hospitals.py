@@ -4,7 +4,7 @@ A toy hospital's training adds its own `step` to the weight; its risks are the w
 weight for a healthy one. The risk of all its validation patients is the weight. Clocks advance only when code sleeps.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,12 +113,18 @@ class ToyGrid(InProcessGrid):
         return [node for node in super().get_node_ids() if self.names[node] not in self.away]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        return super().push_messages(self._note(messages))
+
+    def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        return super().receive_each(self._note(messages), timeout=timeout)
+
+    def _note(self, messages: Iterable[Message]) -> list[Message]:
         outgoing = list(messages)
         if outgoing:
             kind = outgoing[0].metadata.message_type
             self.sent.append((kind, sorted(self.names[message.metadata.dst_node_id] for message in outgoing)))
             self.on_send(*self.sent[-1])
-        return super().push_messages(outgoing)
+        return outgoing
 
     def _deliver(self, message: Message) -> str:
         message_id, name = super()._deliver(message), self.names[message.metadata.dst_node_id]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from flwr.app import Context, Message, RecordDict
@@ -130,29 +131,44 @@ class GrpcGrid(BaseGrid):
         -------
         One reply per message in the order of node ids; an error reply replaces a missing one.
         """
-        batch, sent, reminder = self._post(messages), time.monotonic(), Reminder(first_pause=REMIND_SECONDS)
-        while not batch.done.wait(REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, timeout)):
-            waited = time.monotonic() - sent
-            if timeout is not None and waited >= timeout:
-                self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no reply within {timeout:g} s")
-                batch.done.wait()
-                break
-            if reminder.is_due(batch.awaited()):
-                self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
-        return _by_node(batch.replies.values())
+        return _by_node(self.receive_each(messages, timeout=timeout))
 
-    def _post(self, messages: Iterable[Message]) -> Batch:
+    def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        """As `send_and_receive`, but each reply is yielded as it comes, and not kept."""
+        arrived: SimpleQueue[Message] = SimpleQueue()
+        batch, sent, reminder = self._post(messages, arrived), time.monotonic(), Reminder(first_pause=REMIND_SECONDS)
+        pause = REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, timeout)
+        gave_up = False
+        for _ in range(len(batch.messages)):
+            while (reply := _take(arrived, None if gave_up else pause)) is None:
+                waited = time.monotonic() - sent
+                if timeout is not None and waited >= timeout:
+                    self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no reply within {timeout:g} s")
+                    gave_up = True
+                elif reminder.is_due(batch.awaited()):
+                    self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
+            yield reply
+
+    def _post(self, messages: Iterable[Message], arrived: "SimpleQueue[Message] | None" = None) -> Batch:
         outgoing = {str(next(self._ids)): message for message in checked_messages(messages)}
         for message_id, message in outgoing.items():
             set_message_id(message, message_id)
         payloads = dict(zip(outgoing, encode_messages(outgoing.values()), strict=True))
-        batch = Batch(outgoing, payloads, open=set(outgoing))
+        batch = Batch(outgoing, payloads, open=set(outgoing), arrived=arrived)
         self._loop.call_soon_threadsafe(self._server.post, batch)
         return batch
 
 
 def _by_node(replies: Iterable[Message]) -> list[Message]:
     return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+
+
+def _take(arrived: "SimpleQueue[Message]", seconds: float | None) -> Message | None:
+    """The next reply; None if there is none within so many seconds (None: wait for it)."""
+    try:
+        return arrived.get(timeout=seconds)
+    except Empty:
+        return None
 
 
 def failure_text(error: BaseException) -> str:

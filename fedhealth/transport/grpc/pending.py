@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 from flwr.app import Message
 
@@ -22,6 +23,8 @@ class Batch:
     open: set[str]
     replies: dict[str, Message] = field(default_factory=dict)
     done: threading.Event = field(default_factory=threading.Event)
+    arrived: SimpleQueue[Message] | None = None
+    """Where each reply goes at once instead of `replies`, if it is not to be kept."""
 
     def awaited(self) -> set[int]:
         """The node ids that have not replied yet (a snapshot; may be called from any thread)."""
@@ -91,7 +94,10 @@ class PendingRequests:
 
     def _finish(self, message_id: str, reply: Message) -> None:
         batch = self._pending.pop(message_id)
-        batch.replies[message_id] = reply
+        if batch.arrived is None:
+            batch.replies[message_id] = reply
+        else:
+            batch.arrived.put(reply)
         batch.open.discard(message_id)
         if not batch.open:
             batch.done.set()

@@ -1,0 +1,94 @@
+"""The weighted mean of the hospitals' weights from integer sums: any order of the replies gives the same bits.
+
+Each reply is added as it comes and is not kept, so memory does not grow with the number of hospitals.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
+from numpy.typing import NDArray
+
+from fedhealth.server.records import Member
+from fedhealth.transport.messages import SERVER_NODE_ID
+from fedhealth.transport.protocol.fields import NUM_EXAMPLES, Weights
+from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
+
+SCALE = 2.0**32
+"""A weight is rounded to a multiple of 1 / SCALE."""
+LARGEST_WEIGHT = 2.0**7
+MOST_EXAMPLES = 2**24
+"""In all hospitals together; with it and the largest weight, a sum is below 2^63."""
+TOO_MANY_EXAMPLES = f"there are {MOST_EXAMPLES} or more training patients in all hospitals together"
+OF_THE_MEAN = (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad)
+"""Strategies that use the replies only for their mean, weighted by patients. Subclasses may use more."""
+
+
+class ExactSum:
+    """Sums of `rint(weight * SCALE) * num_examples`, in int64."""
+
+    def __init__(self) -> None:
+        self.num_examples = 0
+        self._sums: dict[str, NDArray[np.int64]] = {}
+
+    def add(self, weights: Weights, num_examples: int) -> None:
+        """Add the weights of one hospital.
+
+        Raises
+        ------
+        ValueError
+            A weight is too large, or there are too many examples; then nothing is added.
+        """
+        if self.num_examples + num_examples >= MOST_EXAMPLES:
+            raise ValueError(TOO_MANY_EXAMPLES)
+        if not all(np.all(np.abs(values) < LARGEST_WEIGHT) for values in weights.values()):
+            raise ValueError(f"one of its weights is not between -{LARGEST_WEIGHT:g} and {LARGEST_WEIGHT:g}")
+        self.num_examples += num_examples
+        for name, values in weights.items():
+            product = np.multiply(values, SCALE, dtype=np.float64)
+            whole = np.rint(product, out=product if product.ndim else None).astype(np.int64)
+            whole *= num_examples
+            if name in self._sums:
+                self._sums[name] += whole
+            else:
+                self._sums[name] = whole
+
+    def mean(self) -> dict[str, NDArray[np.float64]]:
+        """The mean of the weights, weighted by examples; within 2^-33 of that of the weights that were added."""
+        total = self.num_examples
+        return {name: (sums // total + sums % total / total) / SCALE for name, sums in self._sums.items()}
+
+
+def uses_only_the_mean(strategy: Strategy) -> bool:
+    """Whether a strategy may get one reply with the mean instead of all replies."""
+    return (
+        isinstance(strategy, FedAvg)
+        and type(strategy) in OF_THE_MEAN
+        and strategy.weighted_by_key == NUM_EXAMPLES
+        and strategy.train_metrics_aggr_fn is aggregate_metricrecords
+    )
+
+
+def find_too_many(members: Sequence[Member]) -> set[int]:
+    """The hospitals, in the order of names, from which on the training patients of all together are too many."""
+    total, over = 0, set()
+    for member in sorted(members, key=lambda member: member.name):
+        total += member.train_patients
+        if total >= MOST_EXAMPLES:
+            over.add(member.node_id)
+    return over
+
+
+def weighted_mean(values: Mapping[int, tuple[float, int]]) -> float | None:
+    """The mean of values, each with its number of examples, added in the order given; None if there are none."""
+    total = sum(count for _, count in values.values())
+    return sum(value * (count / total) for value, count in values.values()) if total else None
+
+
+def mean_reply(total: ExactSum, types: Mapping[str, str], loss: float | None) -> Message:
+    """One reply instead of all: the mean of their weights, in the types of the model's, and all their examples."""
+    mean = {name: values.astype(types[name]) for name, values in total.mean().items()}
+    content = encode_train_reply(TrainReply(mean, total.num_examples, loss))
+    return Message(content, dst_node_id=SERVER_NODE_ID, message_type=TRAIN)
