@@ -288,7 +288,7 @@ def test_a_difference_in_mean_auroc_is_over_the_hospitals_in_which_both_have_one
 
 
 def test_the_study_knows_which_hospitals_train_a_local_model_on_one_class(hospitals: dict[str, Patients]) -> None:
-    case = next(cross_validation_cases(hospitals, seeds=1))
+    case = next(cross_validation_cases(HEART, hospitals, seeds=1))
     name = min(case.train)
     rows = case.train[name]
     ill = np.flatnonzero(rows.patients.labels > 0.5)
@@ -407,7 +407,7 @@ def test_the_same_seeds_give_the_same_study(hospitals: dict[str, Patients]) -> N
 
 
 def test_newton_is_tested_with_intercepts_fitted_afterwards_and_jointly(hospitals: dict[str, Patients]) -> None:
-    case: Case = next(cross_validation_cases(hospitals, seeds=1))
+    case: Case = next(cross_validation_cases(HEART, hospitals, seeds=1))
     risks = dict(run_case(case, dataclasses.replace(QUICK, rounds=10), ("newton",), TRAINERS))
     methods = [method for method in risks if method.startswith("federated")]
     assert methods == ["federated newton", "federated newton + intercept", "federated newton + joint intercept"]

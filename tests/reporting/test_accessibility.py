@@ -217,7 +217,7 @@ def test_what_is_secondary_is_folded_and_results_and_absences_are_not(tmp_path: 
     headings = Outline(report(tmp_path)).headings
     assert [text for text, is_seen in headings.items() if not is_seen] == [
         "Confidence intervals",
-        "Subgroups by sex and age",
+        "Subgroups",
         "What left the hospitals",
         "Settings, time and software",
         "Suppression of small groups",
