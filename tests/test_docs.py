@@ -102,6 +102,7 @@ def test_the_readmes_commands_work_unchanged(tmp_path: Path) -> None:
         "history.jsonl",
         "model.npz",
         "report.html",
+        "schema.toml",
         "settings.json",
         "summary.json",
     ]

@@ -80,7 +80,8 @@ def test_the_bundle_contains_the_whole_package_and_no_data(tmp_path: Path) -> No
 
     names = set(zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT))).namelist()) - {".info/CONTENT", "pyproject.toml"}
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "fedhealth").rglob("*.py")}
-    assert names == package | {f"fedhealth/data/sources/{name}.toml" for name in ("fitted", "known_rows")}
+    schemas = {f"fedhealth/schemas/{table}.toml" for table in ("heart-disease", "breast-cancer", "lung-cancer")}
+    assert names == package | schemas | {f"fedhealth/data/sources/{name}.toml" for name in ("fitted", "known_rows")}
 
 
 # --- the server's side -----------------------------------------------------------------------------------------------
@@ -269,9 +270,10 @@ def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_fo
     told = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))
     assert list(told["left_out"].values()) == ["could not reply to query.describe: UsageError"]
     logs = {hospital: (tmp_path / hospital / "log").read_text(encoding="utf-8") for hospital in nodes}
-    assert f"node config: file {files[0]}, name as in the file, min-count 5, max-epsilon none" in logs["one"]
+    parsed = f"node config: file {files[0]}, schema heart disease, name as in the file, min-count 5, max-epsilon none"
+    assert parsed in logs["one"]
     assert "max_epsilon is not a key of a node config; did you mean max-epsilon?" in logs["three"]
-    assert simulate(["--data", str(data), "--rounds", "2", "--out", str(tmp_path / "same")]) == 0
+    assert simulate(["--data", str(data), "--engine", "keras", "--rounds", "2", "--out", str(tmp_path / "same")]) == 0
     with np.load(tmp_path / "run" / "model.npz") as found, np.load(tmp_path / "same" / "model.npz") as expected:
         for name in expected.files:
             if name != "about":

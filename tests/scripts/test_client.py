@@ -14,7 +14,6 @@ import pytest
 import client
 from fedhealth.client.receipts_audit import audit_receipts
 from fedhealth.data.hospital import load_hospital
-from fedhealth.data.preprocessing import encode
 from tests.support.hospital_files import write_hospitals
 from tests.support.processes import ANY_PORT, NUMPY_CLIENT, Process, refusing_address, started
 
@@ -119,8 +118,8 @@ def test_a_hospital_saves_its_personal_model_and_sends_only_the_comparison_that_
         assert not own.exists()
         assert f"warning: --save-personal {own}: there is no personal model, so nothing is saved" in hospital.lines
         return
-    inputs = encode(load_hospital(file).patients.features, missing_indicators=True)
-    risks = [np.ravel(keras.models.load_model(path).predict(inputs, verbose=0)) for path in (whole, own)]
+    columns = load_hospital(file).patients.features.astype(np.float32)
+    risks = [np.ravel(keras.models.load_model(path).predict(columns, verbose=0)) for path in (whole, own)]
     shifts = np.diff(np.log(risks) - np.log1p(-np.array(risks)), axis=0)
     assert np.abs(shifts).max() > 1e-3
     assert (np.ptp(shifts) < 1e-3) == (how == "intercept"), "an intercept moves all log odds by the same"
