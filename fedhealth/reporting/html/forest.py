@@ -6,11 +6,13 @@ from html import escape
 
 from markupsafe import Markup
 
-from fedhealth.metrics.odds_ratios import OddsRatio, OddsRatios
+from fedhealth.metrics.odds_ratios import QUANTILE, OddsRatio, OddsRatios
 from fedhealth.reporting.html.svg_bars import LABELS_WIDTH, MARKS, RIGHT, ROW, SCALE_HEIGHT, WIDTH
 
 SMALLEST, LARGEST = 0.01, 100.0
 """Intervals end at the edge of the plot beyond these."""
+LARGEST_LOG = 700.0
+"""Beyond it, an odds ratio or its inverse is no float."""
 
 
 def draw_forest(odds_ratios: OddsRatios) -> Markup | None:
@@ -51,11 +53,12 @@ def draw_forest(odds_ratios: OddsRatios) -> Markup | None:
 
 def _per_deviation(row: OddsRatio) -> tuple[float, ...]:
     """Odds ratio and, if there is one, its interval; of a number for a deviation more. Empty without an odds ratio."""
-    if row.odds_ratio is None or row.log_odds is None:
+    if row.log_odds is None:
         return ()
     power = math.log(row.per_deviation) / row.log_odds if row.per_deviation and row.log_odds else 1.0
-    values = (row.odds_ratio, row.low, row.high)
-    return tuple(value**power for value in values if value)
+    half = QUANTILE * row.standard_error if row.standard_error else 0.0
+    logs = (row.log_odds, row.log_odds - half, row.log_odds + half) if half else (row.log_odds,)
+    return tuple(math.exp(min(max(power * each, -LARGEST_LOG), LARGEST_LOG)) for each in logs)
 
 
 def _label(row: OddsRatio) -> str:
