@@ -22,6 +22,7 @@ from fedhealth.data.layouts import (
 )
 from fedhealth.data.patients import MINIMUM_PATIENTS
 from fedhealth.data.schema import Column, Schema
+from fedhealth.data.schema_file import heart_disease
 from fedhealth.data.separators import describe_single_column, split_records
 
 Patients = list[tuple[int, list[str]]]
@@ -216,11 +217,13 @@ def describe_other_layout(schema: Schema, names: list[str], labelled: bool) -> s
             f"add it as {schema.outcome.name}"
         )
     if labelled:
-        return (
-            f"its columns have the names of another layout ({shown}); convert it with create_dataset.py --source FILE"
+        is_heart = schema.fingerprint == heart_disease().fingerprint  # whose copies create_dataset.py knows
+        remedy = (
+            "convert it with create_dataset.py --source FILE" if is_heart else "name them in a mapping (--mapping FILE)"
         )
+        return f"its columns have the names of another layout ({shown}); {remedy}"
     renamed = ", ".join(f"{text} is {name}" for text, name in foreign if name in schema.places)
-    return f"its columns have the names of another layout ({renamed}); give them our names and UCI's codes"
+    return f"its columns have the names of another layout ({renamed}); give them the schema's names and codes"
 
 
 def check_rows(sheet: Sheet, path: Path, minimum: int) -> None:

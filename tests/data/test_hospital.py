@@ -28,6 +28,7 @@ from fedhealth.data.patients import (
     split_patients,
 )
 from fedhealth.data.schema import Column
+from fedhealth.data.schema_file import parse_schema
 from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HEART, HOSPITAL, LABEL, TARGET
 from fedhealth.data.sources.load import load_source
 from tests.support.examples import examples
@@ -44,6 +45,7 @@ from tests.support.layout_files import (
     union_1190,
     zero_based,
 )
+from tests.support.processes import ROOT
 
 HEADER = list(COLUMN_NAMES)
 SEX_CODES = "0 (female), 1 (male)"
@@ -484,6 +486,14 @@ def test_the_names_of_another_layout_lead_to_its_conversion(write: Write, rows: 
     (line,) = refusal(write(to_bytes(rows)))
     assert line.startswith("its columns have the names of another layout (")
     assert line.endswith("; convert it with create_dataset.py --source FILE")
+
+
+def test_in_another_schema_the_names_of_another_layout_lead_to_a_mapping(write: Write) -> None:
+    text = (ROOT / "fedhealth" / "schemas" / "heart-disease.toml").read_text(encoding="utf-8")
+    other = parse_schema(text.replace('unit = "mg/dl"', 'unit = "mg%"'), "other.toml")
+    path = write(to_bytes(rename(kaggle_303(invent_patients(), "output"), RENAMED)))
+    with pytest.raises(DataError, match=r"of another layout \(.*\); name them in a mapping \(--mapping FILE\)$"):
+        load_hospital(path, schema=other)
 
 
 def test_another_layout_without_a_diagnosis_is_not_sent_to_a_conversion_that_refuses_it(write: Write) -> None:
