@@ -44,7 +44,8 @@ def read_large_table(content: bytes, path: Path, schema: Schema, labelled: bool 
     except (DataError, UnicodeDecodeError):
         return None
     names = [name for name in schema.column_names if name in ours and (labelled or name in schema.places)]
-    found = _parse(content, separator, [header[ours.index(name)] for name in names])
+    texts = [header[ours.index(schema.hospital)]] if schema.hospital in names else []
+    found = _parse(content, separator, [header[ours.index(name)] for name in names], texts)
     if found is None:
         return None
     columns = {name: _take(found.column(place), schema, name) for place, name in enumerate(names)}
@@ -73,14 +74,15 @@ def _read_header(content: bytes, path: Path, schema: Schema) -> tuple[str, list[
     return separator, [name.strip() for name in first_record(line, separator)]
 
 
-def _parse(content: bytes, separator: str, names: list[str]) -> "pa.Table | None":
-    """The named columns, types inferred by Arrow; None if it cannot read the file."""
+def _parse(content: bytes, separator: str, names: list[str], texts: list[str]) -> "pa.Table | None":
+    """The named columns, types inferred by Arrow except those of `texts`; None if it cannot read the file."""
     import pyarrow as pa
     from pyarrow import csv
 
     reading = csv.ReadOptions(block_size=4 << 20)
     parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=b'"' in content)
-    converting = csv.ConvertOptions(null_values=MISSING, include_columns=names)
+    kinds = dict.fromkeys(texts, pa.string())  # a hospital called 007 is not 7
+    converting = csv.ConvertOptions(null_values=MISSING, include_columns=names, column_types=kinds)
     try:
         return csv.read_csv(pa.BufferReader(content), reading, parsing, converting)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
@@ -104,7 +106,10 @@ def _points_are_decimal(content: bytes, separator: str, names: list[str]) -> boo
     head = content[: content.rfind(b"\n", 0, HEAD) + 1]
     parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=b'"' in content)
     converting = csv.ConvertOptions(include_columns=names, column_types=dict.fromkeys(names, pa.string()))
-    found = csv.read_csv(pa.BufferReader(head), parse_options=parsing, convert_options=converting)
+    try:
+        found = csv.read_csv(pa.BufferReader(head), parse_options=parsing, convert_options=converting)
+    except pa.ArrowInvalid:  # the beginning ends within a quoted cell
+        return False
     texts = (text.strip() for column in found.columns for text in column.to_pylist())
     return any(read_as("point", text) and not read_as("comma", text) for text in texts)
 
@@ -118,7 +123,7 @@ def _take(column: "pa.ChunkedArray", schema: Schema, name: str) -> "NDArray[np.f
         values = column.cast(pa.float64(), safe=False).to_numpy()  # a missing value becomes NaN, 2**53 + 1 the nearest
         return None if np.isinf(values).any() else values
     if not pa.types.is_string(kind):  # a date, a time, or true and false: their texts are lost
-        return [str(value) for value in column.to_pylist()] if known is None and pa.types.is_integer(kind) else None
+        return None
     return None if known is not None and known.is_number else [text.strip() for text in column.to_pylist()]
 
 

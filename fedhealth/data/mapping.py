@@ -72,14 +72,18 @@ def find_places(header: list[str], name: str) -> list[int]:
 
 
 def find_mapped(mapping: FileMapping | None, schema: Schema, header: list[str]) -> dict[int, Column]:
-    """Position -> the feature or outcome that the mapping says a column of the file is."""
+    """Position -> the feature or outcome that the mapping says a column of the file is, with its range in the file's unit."""
     columns = mapping.columns if mapping else ()
     return {
-        place: schema.columns[each.name]
+        place: _in_unit_of_file(schema.columns[each.name], each.factor)
         for each in columns
         if each.name in schema.columns
         for place in find_places(header, each.in_file)
     }
+
+
+def _in_unit_of_file(column: Column, factor: float) -> Column:
+    return replace(column, minimum=column.minimum / factor, maximum=column.maximum / factor)
 
 
 def apply_mapping(mapping: FileMapping, sheet: Sheet, schema: Schema, path: Path) -> Sheet:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,22 @@ def test_points_that_may_stand_between_thousands_are_a_question_as_in_a_small_fi
         parse_hospital(to_bytes(rows), FILE, schema=SCHEMA)
     require_same(to_bytes([("63.5", "1", "0"), *rows]))
     assert read_large_table(to_bytes([("63.5", "1", "0"), *rows]), FILE, SCHEMA) is not None
+
+
+def test_a_beginning_that_ends_within_a_quoted_cell_is_read_cell_by_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"note,age,ward,dead\n" + b'"two\nlines",1.500,1,0\n' * 20
+    monkeypatch.setattr(large_csv, "HEAD", content.index(b"lines"))
+    assert read_large_table(content, FILE, SCHEMA) is None
+
+
+@pytest.mark.parametrize("name", ["007", "7", "", "Ulm"])
+def test_the_name_of_a_hospital_is_its_text(name: str) -> None:
+    schema = replace(SCHEMA, hospital="site")
+    content = b"age,ward,dead,site\n" + b"".join(f"{','.join(row)},{name}\n".encode() for row in [*GOOD, GOOD[0]])
+    large = read_large_table(content + b"50,1,0,7\n", FILE, schema)
+    small = parse_table(content + b"50,1,0,7\n", FILE, schema)
+    assert large is not None
+    assert large.cells["site"] == small.cells["site"] == [name] * 21 + ["7"]
 
 
 def test_faults_of_a_large_file_are_the_usual_lines() -> None:

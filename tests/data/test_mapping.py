@@ -38,6 +38,12 @@ def column(name: str, *lines: str) -> str:
 CHOL = column("chol", 'in-file = "Cholesterin"', 'from = "mmol/l"')
 
 
+def test_thousands_are_those_of_the_file_s_unit() -> None:
+    mapping = column("chol", 'in-file = "chol"', 'from = "ug/l"', "factor = 0.0001")
+    (line,) = faults(mapping, "age,chol\n63,7.500\n")
+    assert "give --decimal" in line
+
+
 def test_names_and_units_become_the_schema_s() -> None:
     sheet = read(CHOL, "age,cholesterin\n63,6\n40,5.2\n")
     assert sheet.header == ["age", "chol"]

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from fedhealth.common.errors import DataError, RunError, UsageError
-from fedhealth.common.safe_text import printable_path
+from fedhealth.common.safe_text import printable, printable_path
 from fedhealth.data import csv_table
 from fedhealth.data.file_kinds import name_spreadsheet
 from fedhealth.data.hospital import find_absent, find_table_warnings
@@ -91,7 +91,8 @@ def load_own_table(source: str, schema: Schema, answers: Answers) -> Source:
     values, warnings = validate_table(schema, table, path)
     outcomes = [name for name in schema.outcome_names if name in values]
     values = values.reindex(columns=[*schema.feature_names, *outcomes]).reset_index(drop=True)
-    values[schema.hospital] = table.cells.get(schema.hospital, [UNKNOWN_HOSPITAL] * len(values))
+    names = table.cells.get(schema.hospital, [UNKNOWN_HOSPITAL] * len(values))
+    values[schema.hospital] = [printable(name, 100) for name in names]
     if nameless := [row for row, name in zip(table.rows, values[schema.hospital], strict=True) if not name]:
         raise DataError(
             [f"{path}: row {row}: {schema.hospital} is missing; name the hospital or drop the row" for row in nameless]
