@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import numpy as np
@@ -504,6 +506,32 @@ def test_a_late_hospital_gets_no_message_until_its_late_reply_has_come() -> None
         fed.wait_for("late", "va")
         assert set(fed.grid.get_node_ids()) == {va, hungary}
         assert not any(reply.has_error() for reply in fed.ask(fed.grid.get_node_ids()))
+
+
+def test_replies_of_others_do_not_prolong_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, elapsed, waits = threading.Event(), [0.0], []
+
+    def wait(message: Message, context: Context) -> RecordDict:
+        release.wait(OPEN_ENDED)
+        return double(message, context)
+
+    def take(arrived: Any, seconds: float | None) -> Message | None:
+        waits.append(seconds)
+        elapsed[0] += 20  # which hungary took
+        return original(arrived, seconds)
+
+    original = grid._take
+    monkeypatch.setattr(grid, "time", SimpleNamespace(monotonic=lambda: elapsed[0]))
+    monkeypatch.setattr(grid, "_take", take)
+    with federation() as fed:
+        fed.start("va", make_app(wait))
+        fed.start("hungary", make_app(double))
+        hungary, va = sorted(fed.ask(fed.grid.get_node_ids()), key=Message.has_error)
+        release.set()
+        fed.wait_for("late", "va")
+    assert not hungary.has_error()
+    assert va.error.reason == "no reply within 20 s"
+    assert waits == [10, None], "there is no second wait"
 
 
 def test_a_hospital_that_left_owing_a_reply_owes_none_when_it_comes_back() -> None:

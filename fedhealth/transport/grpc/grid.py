@@ -137,16 +137,18 @@ class GrpcGrid(BaseGrid):
         """As `send_and_receive`, but each reply is yielded as it comes, and not kept."""
         arrived: SimpleQueue[Message] = SimpleQueue()
         batch, sent, reminder = self._post(messages, arrived), time.monotonic(), Reminder(first_pause=REMIND_SECONDS)
-        pause = REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, timeout)
         gave_up = False
         for _ in range(len(batch.messages)):
-            while (reply := _take(arrived, None if gave_up else pause)) is None:
-                waited = time.monotonic() - sent
-                if timeout is not None and waited >= timeout:
+            reply: Message | None = None
+            while reply is None:
+                waited = time.monotonic() - sent  # also where reply after reply comes
+                if timeout is not None and not gave_up and waited >= timeout:
                     self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no reply within {timeout:g} s")
                     gave_up = True
-                elif reminder.is_due(batch.awaited()):
+                elif not gave_up and waited >= REMIND_SECONDS and reminder.is_due(batch.awaited()):
                     self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
+                left = REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, max(timeout - waited, 0.0))
+                reply = _take(arrived, None if gave_up else left)
             yield reply
 
     def _post(self, messages: Iterable[Message], arrived: "SimpleQueue[Message] | None" = None) -> Batch:

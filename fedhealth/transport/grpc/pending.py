@@ -1,6 +1,5 @@
 """Messages that have no reply yet. Used only on the event loop of the gRPC link."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -12,17 +11,16 @@ from fedhealth.transport.messages import ABSENT, Parts, error_reply
 
 @dataclass(eq=False)
 class Batch:
-    """Messages that are sent together, the replies received so far, and the event `done` that the last reply sets.
+    """Messages that are sent together, and the replies received so far.
 
-    `open` has the ids of the messages without a reply. The sending thread creates a batch; until `done`, only the event
-    loop changes it.
+    `open` has the ids of the messages without a reply. The sending thread creates a batch; then only the event loop
+    changes it.
     """
 
     messages: Mapping[str, Message]
     payloads: Mapping[str, Parts]
     open: set[str]
     replies: dict[str, Message] = field(default_factory=dict)
-    done: threading.Event = field(default_factory=threading.Event)
     arrived: SimpleQueue[Message] | None = None
     """Where each reply goes at once instead of `replies`, if it is not to be kept."""
 
@@ -41,8 +39,6 @@ class PendingRequests:
     def add(self, batch: Batch) -> None:
         """Add all messages of a batch."""
         self._pending.update(dict.fromkeys(batch.messages, batch))
-        if not batch.messages:
-            batch.done.set()
 
     def receive(self, node_id: int, reply: Message) -> bool:
         """Record a hospital's reply; True if it was a late one, so that the hospital is free again.
@@ -99,5 +95,3 @@ class PendingRequests:
         else:
             batch.arrived.put(reply)
         batch.open.discard(message_id)
-        if not batch.open:
-            batch.done.set()
