@@ -32,6 +32,7 @@ from fedhealth.transport.grpc.retry import ServerLostError
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.protocol.evaluation import EVALUATE, EvaluateRequest, encode_evaluate_request
 from fedhealth.transport.protocol.fields import Scale
+from fedhealth.transport.protocol.newton import COEFFICIENTS
 from fedhealth.transport.protocol.setup import DESCRIBE, INITIAL_WEIGHTS, decode_initial_weights, encode_empty_request
 from fedhealth.transport.protocol.training import TRAIN, TrainRequest, decode_train_reply, encode_train_request
 from fedhealth.transport.tls.identity import Identity, load_identity
@@ -210,8 +211,8 @@ def train_once(hospital: Hospital, settings: FederationSettings, trainers: Train
     RunError
         The app failed; the text says at which message and why.
     """
-    # Nothing is sent, so nothing is charged to the patients' privacy ledger.
-    plain = dataclasses.replace(settings, dp_epsilon=0.0, dp_noise=0.0)
+    # Nothing is sent, so nothing is charged to the patients' privacy ledger. A run for feasibility alone would not train.
+    plain = dataclasses.replace(settings, dp_epsilon=0.0, dp_noise=0.0, feasibility=False)
     app = make_client_app(HospitalData(hospital, trainers))
     grid = InProcessGrid({hospital.name: app}, plain.to_run_config())
     (node,) = grid.get_node_ids()
@@ -225,5 +226,8 @@ def train_once(hospital: Hospital, settings: FederationSettings, trainers: Train
     scale = Scale(**vars(local_standardisation(hospital.schema, hospital.patients.features)))
     send(DESCRIBE, encode_empty_request())
     weights = decode_initial_weights(send(INITIAL_WEIGHTS, encode_empty_request()))
-    trained = decode_train_reply(send(TRAIN, encode_train_request(TrainRequest(weights, 1, scale))))
-    send(EVALUATE, encode_evaluate_request(EvaluateRequest(trained.weights, 1, scale)))
+    is_newton = settings.strategy == "newton"  # trains no weights: it replies with sums at these coefficients
+    flat = np.concatenate([array.ravel() for array in weights.values()]).astype(np.float64) if is_newton else None
+    request = TrainRequest(weights if flat is None else {COEFFICIENTS: flat}, 1, scale)
+    trained = decode_train_reply(send(TRAIN, encode_train_request(request)))
+    send(EVALUATE, encode_evaluate_request(EvaluateRequest(weights if is_newton else trained.weights, 1, scale)))

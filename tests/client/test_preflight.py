@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from fedhealth.cli.commands.doctor import main
 from fedhealth.client import preflight
-from fedhealth.client.preflight import Finding, Preflight
+from fedhealth.client.preflight import Finding, Preflight, train_once
 from fedhealth.client.trainers import Trainers
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.commands import DoctorSettings
 from fedhealth.config.federation import FederationSettings
+from fedhealth.data.hospital import parse_hospital
+from fedhealth.data.schema_file import parse_schema
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
+from fedhealth.models.numpy_training import NumpyTrainer
 from fedhealth.transport.grpc.grid import GrpcGrid
 from fedhealth.transport.grpc.http_proxy import EXCEPTIONS, VARIABLES
 from fedhealth.transport.grpc.preflight import check_server, own_facts
@@ -413,6 +416,29 @@ def test_training_that_fails_here_is_bad_with_the_message_that_failed(csv: Path,
     assert found["training"].text == (
         "train fails here: training diverged: the weights are not finite; lower --learning-rate at the server"
     )
+
+
+ONE_COLUMN = """
+title = "a test"
+source = "a test"
+[[column]]
+name = "age"
+meaning = "age"
+kind = "number"
+range = [0, 120]
+[[outcome]]
+name = "dead"
+meaning = "dead"
+kind = "yes/no"
+positive = [1]
+"""
+
+
+@pytest.mark.parametrize("asked", [{"strategy": "newton"}, {"strategy": "newton", "personalise": "intercept"}, {}])
+def test_a_run_with_newton_or_without_training_is_tried_as_well(asked: dict[str, Any]) -> None:
+    rows = "".join(f"{30 + number},{number % 2}\n" for number in range(60))
+    hospital = parse_hospital(f"age,dead\n{rows}".encode(), Path("p.csv"), schema=parse_schema(ONE_COLUMN, "a.toml"))
+    train_once(hospital, FederationSettings(**asked, feasibility=not asked), Trainers(NumpyTrainer))
 
 
 def test_a_file_with_too_few_patients_for_the_servers_split_is_bad(tmp_path: Path, address: str) -> None:
