@@ -83,6 +83,13 @@ def test_twenty_rounds_of_four_hospitals_end_where_the_keras_engine_ends(tmp_pat
     require_alike(simulate(tmp_path / "numpy", *always), simulate(tmp_path / "keras", *always, "--engine", "keras"))
 
 
+def test_the_smallest_group_is_the_one_that_the_run_asks_for(tmp_path: Path) -> None:
+    always = ["--hospitals", "4", "--patients", "24", "--rounds", "1", "--min-count", "1", "--class-weights"]
+    ours, keras = simulate(tmp_path / "numpy", *always), simulate(tmp_path / "keras", *always, "--engine", "keras")
+    require_alike(ours, keras)
+    assert read(ours, "summary.json")["subgroups"] == read(keras, "summary.json")["subgroups"]
+
+
 @pytest.mark.slow
 def test_twenty_rounds_of_two_hundred_hospitals_end_where_the_keras_engine_ends(tmp_path: Path) -> None:
     always = ["--hospitals", "200", "--rounds", "20"]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fedhealth.client.batch.blocks import Block
 from fedhealth.client.batch.source import BlockSource
-from fedhealth.client.limits import USUAL_LIMITS
 from fedhealth.client.local_model import LocalModel
 from fedhealth.client.split_hash import derive_key, hash_patients
 from fedhealth.client.trainers import Trainers
@@ -55,13 +54,13 @@ class Evaluated(NamedTuple):
 
 
 class BatchHospitals:
-    """The hospitals of a source, with the usual limits; `hashes`: whether they send the hash of their test patients."""
+    """The hospitals of a source, without limits of their own; `hashes`: whether they send the hash of their test patients."""
 
     def __init__(self, source: BlockSource, settings: FederationSettings, *, hashes: bool) -> None:
         self._source = source
         self._settings = settings
         self._hashes = hashes
-        self._min_count = max(USUAL_LIMITS.min_count, settings.min_count)
+        self._min_count = settings.min_count
         self._local = LocalModel(source.schema, settings, Trainers(NumpyTrainer))
         self._trainer: NumpyTrainer = self._local.trainer  # type: ignore[assignment]  # that of the factory
 
