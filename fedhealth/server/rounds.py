@@ -187,7 +187,8 @@ class GuardedStrategy:
     def _aggregate(self, round_num: int, replies: Replies[Trained]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         training, roster = self._training, self._roster
         checked = self._await_trained(round_num, replies)
-        training.left_out = {**checked.reasons}
+        # A hospital may have been dropped since it trained, for its evaluation.
+        training.left_out = {node: why for node, why in checked.reasons.items() if node not in checked.valid}
         # In the order of names: floating-point sums depend on the order, and node ids may differ between runs.
         trained = {node: checked.valid[node] for node in roster.members if node in checked.valid}
         training.clipped = {
@@ -195,10 +196,11 @@ class GuardedStrategy:
         }
         losses = {node: (each.loss, each.num_examples) for node, each in trained.items() if each.loss is not None}
         training.loss = weighted_mean(losses)
-        messages = [each.message for each in trained.values() if each.message]
         if training.total and trained:
             types = {name: array.dtype for name, array in self.arrays.items()}
             messages = [mean_reply(training.total, types, training.loss)]
+        else:
+            messages = [each.message for each in trained.values() if each.message]
         arrays, metrics = self._strategy.aggregate_train(round_num, messages)
         arrays = arrays and with_types_of(self.arrays, arrays)
         self.arrays = self.arrays if arrays is None else arrays

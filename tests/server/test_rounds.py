@@ -856,6 +856,17 @@ def test_absence_failures_and_silence_are_no_strikes() -> None:
     assert last.left_out == {"hungary": "ValueError", "va": "no reply within 5 s"}
 
 
+def test_who_is_dropped_for_an_evaluation_after_training_is_not_left_out_of_that_rounds_patients() -> None:
+    toy = three_hospitals()
+    toy.hospitals["va"].evaluates_alone = True
+    toy.hospitals["va"].lies["evaluate"] = claim(num_examples=9)
+    events = federate_toys(toy, min_hospitals=2, rounds=3, strikes=1)
+    _, second, third = those(events, RoundRecord)
+    assert toy.asked("train", 2) == toy.asked("train", 1)
+    assert second.left_out_share == 0, "its weights are in the mean"
+    assert third.left_out_share > 0
+
+
 def test_a_round_with_too_few_left_ends_the_run_and_says_who_was_dropped_and_why() -> None:
     toy = three_hospitals()
     toy.hospitals["va"].lies["evaluate"] = claim(num_examples=9)
