@@ -1,5 +1,6 @@
 """The flags that describe one patient to `python -m fedhealth predict`: one for each feature of the model's schema."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +49,6 @@ def find_schema(argv: Sequence[str]) -> Schema:
 
     for word in argv:
         if not word.startswith("-") and Path(word).exists():
-            try:
+            with contextlib.suppress(FedHealthError):  # another file, such as the value of --out
                 return read_schema(find_model(Path(word)))
-            except FedHealthError:
-                break
     return heart_disease()

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedhealth.__main__ import main
+from fedhealth.cli import patient_flags
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.new_patients import read_new_patient, read_new_patients
 from fedhealth.data.preprocessing import Standardisation, encoded_names
+from fedhealth.data.schema import Schema
 from fedhealth.data.sources.heart import FEATURE_NAMES, FEATURES, HEART
 from fedhealth.models.predict import find_notes, find_prevalence, find_unusual, predict
 from fedhealth.models.saved_model import CHUNK, SavedModel, predict_risks, read_model
@@ -303,6 +305,17 @@ def test_an_id_column_that_cannot_be_used_is_one_line(
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.replace(str(file), "p.csv").startswith(f"error: {complaint}")
+
+
+def test_the_flags_are_those_of_the_run_whatever_other_file_is_named_before_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_run() -> Schema:
+        raise AssertionError("the run was not found")
+
+    monkeypatch.setattr(patient_flags, "heart_disease", no_run)
+    (tmp_path / "risks.csv").write_text("old", encoding="utf-8")
+    assert patient_flags.find_schema(["--out", str(tmp_path / "risks.csv"), str(run)]) == HEART
 
 
 def test_standard_input_and_flags_give_the_risk_of_the_file(
