@@ -16,7 +16,7 @@ from fedhealth.common.array_codec import read_arrays
 from fedhealth.common.errors import RunError
 from fedhealth.metrics.many_histograms import ManyHistograms, join_scores
 from fedhealth.models.local_training import LocalObjective
-from fedhealth.models.weighted_sums import WeightedSum, add_sums
+from fedhealth.models.weighted_sums import LIMIT, WeightedSum, add_sums
 from fedhealth.server.batch_setup import BatchMembers
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.model_selection import correct_weights
@@ -26,7 +26,7 @@ from fedhealth.server.reply_messages import with_types_of
 from fedhealth.transport.protocol.fields import Scale, Weights
 from fedhealth.transport.protocol.training import TrainReply, TrainRequest, decode_train_request, encode_train_reply
 
-DIVERGED = "training diverged: a weight is not finite, or beyond 128; lower --learning-rate at the server"
+DIVERGED = f"training diverged: a weight is not finite, or beyond {LIMIT:g}; lower --learning-rate at the server"
 MOST_LISTED = 5
 Places = NDArray[np.intp]
 """Of hospitals in the order of their names."""

@@ -21,6 +21,7 @@ from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunStarted
 from fedhealth.server.participation import OPEN, Roster
 from fedhealth.server.records import Evaluation, RoundRecord, pooled_metrics
+from fedhealth.server.reply_validation import TOO_FEW
 from fedhealth.server.round_state import add_evaluation, add_training
 from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.strategies.registry import make_strategy
@@ -28,8 +29,6 @@ from fedhealth.transport.process_calls import Calls
 from fedhealth.transport.protocol.fields import Scale
 from fedhealth.transport.protocol.finalization import decode_final_request
 from fedhealth.transport.protocol.training import encode_train_config
-
-TOO_FEW = "fewer ill or healthy test patients than --min-count"
 
 
 def federate_batch(

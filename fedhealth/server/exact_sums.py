@@ -11,16 +11,12 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedPro
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from numpy.typing import NDArray
 
+from fedhealth.models.weighted_sums import LIMIT, MOST_EXAMPLES, SCALE
 from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID
 from fedhealth.transport.protocol.fields import NUM_EXAMPLES, Weights
 from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
 
-SCALE = 2.0**32
-"""A weight is rounded to a multiple of 1 / SCALE."""
-LARGEST_WEIGHT = 2.0**7
-MOST_EXAMPLES = 2**24
-"""In all hospitals together; with it and the largest weight, a sum is below 2^63."""
 TOO_MANY_EXAMPLES = f"there are {MOST_EXAMPLES} or more training patients in all hospitals together"
 OF_THE_MEAN = (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad)
 """Strategies that use the replies only for their mean, weighted by patients. Subclasses may use more."""
@@ -43,8 +39,8 @@ class ExactSum:
         """
         if self.num_examples + num_examples >= MOST_EXAMPLES:
             raise ValueError(TOO_MANY_EXAMPLES)
-        if not all(np.all(np.abs(values) < LARGEST_WEIGHT) for values in weights.values()):
-            raise ValueError(f"one of its weights is not between -{LARGEST_WEIGHT:g} and {LARGEST_WEIGHT:g}")
+        if not all(np.all(np.abs(values) < LIMIT) for values in weights.values()):
+            raise ValueError(f"one of its weights is not between -{LIMIT:g} and {LIMIT:g}")
         self.num_examples += num_examples
         for name, values in weights.items():
             product = np.multiply(values, SCALE, dtype=np.float64)

@@ -24,6 +24,7 @@ from fedhealth.transport.protocol.training import TrainReply
 
 LONGEST_REASON = 200
 """Maximum number of characters of a hospital's reason that are shown."""
+TOO_FEW = "fewer ill or healthy test patients than --min-count"
 ABSENT = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """Flower's codes for a node that is not connected or did not reply in time. The hospital may come back."""
 
@@ -118,7 +119,7 @@ def check_disclosed(divisions: Divisions, sent: SubgroupCounts, member: Member, 
 def check_importance(num_features: int, sent: ImportanceDrops | None, member: Member) -> list[float]:
     """The AUROC drop of each feature over the declared test patients."""
     if sent is None:
-        raise ValueError("fewer ill or healthy test patients than --min-count")
+        raise ValueError(TOO_FEW)
     if len(sent.drops) != num_features:
         raise ValueError(f"it sent {len(sent.drops)} drops, but there are {num_features} features")
     if sent.num_examples != member.test_patients:
