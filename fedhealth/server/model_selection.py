@@ -17,7 +17,7 @@ from fedhealth.common.risk import USUAL_THRESHOLD
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.bins import BIN_LOG_ODDS
 from fedhealth.metrics.clinical import youden_threshold
-from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_metrics
+from fedhealth.metrics.histogram import ScoreHistogram, compute_metrics
 from fedhealth.models.recalibration import fit_temperature, temperature_scale, undo_class_weights
 from fedhealth.server.checkpoints import Best, Checkpoint
 from fedhealth.server.records import (
@@ -28,6 +28,7 @@ from fedhealth.server.records import (
     Rates,
     RatesByHospital,
     RoundRecord,
+    pool,
 )
 from fedhealth.transport.protocol.fields import encode_arrays
 
@@ -100,7 +101,7 @@ def choose_final_model(
 
 def calibrate(evaluate: Evaluate, weights: ArrayRecord, before: Evaluation, choices: ModelSelection) -> FinalModel:
     """The model scaled by one temperature, fitted to the validation patients of all hospitals."""
-    held = add_histograms(before.validation.values())
+    held = pool(before.validation)
     temperature = fit_temperature(held.positives, held.negatives, BIN_LOG_ODDS)
     scaled = change_weights(weights, partial(temperature_scale, temperature=temperature))
     after = evaluate(scaled, before.record)
@@ -111,7 +112,7 @@ def calibrate(evaluate: Evaluate, weights: ArrayRecord, before: Evaluation, choi
 
 def choose_threshold(final: FinalModel) -> FinalModel:
     """The same model with the threshold that maximises Youden's index on the validation patients."""
-    found = youden_threshold(add_histograms(final.evaluation.validation.values()))
+    found = youden_threshold(pool(final.evaluation.validation))
     threshold = USUAL_THRESHOLD if found is None else found
     at_threshold = measure_rates(final.evaluation.tested, threshold)
     choices = final.choices and structs.replace(final.choices, threshold=threshold, at_threshold=at_threshold)
@@ -126,7 +127,7 @@ def measure_rates(tested: Histograms, threshold: float) -> RatesByHospital:
         return Rates(metrics.accuracy, metrics.sensitivity, metrics.specificity)
 
     by_hospital = {name: rates(histogram) for name, histogram in tested.items()}
-    return RatesByHospital(rates(add_histograms(tested.values())), by_hospital)
+    return RatesByHospital(rates(pool(tested)), by_hospital)
 
 
 def correct_weights(weights: ArrayRecord, class_weights: tuple[float, float] | None) -> ArrayRecord:

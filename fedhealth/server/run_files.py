@@ -24,7 +24,7 @@ from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, check_histogram
 from fedhealth.metrics.intervals import confidence_intervals
 from fedhealth.server.events import RunFinished, RunStarted
-from fedhealth.server.records import Histograms, ModelComparison, RunDescription, RunSummary, Start
+from fedhealth.server.records import Histograms, ModelComparison, RunDescription, RunSummary, Start, pool
 
 T = TypeVar("T")
 SETTINGS, SCHEMA, HISTORY, MODEL = "settings.json", "schema.toml", "history.jsonl", "model.npz"
@@ -133,7 +133,7 @@ class EvaluationFile(msgspec.Struct, frozen=True):
 
 def summarize(finished: RunFinished) -> RunSummary:
     """summary.json: the metrics of the final model, pooled and by hospital, and the replies of the finalization."""
-    last, pooled = finished.final, add_histograms(finished.histograms.values())
+    last, pooled = finished.final, pool(finished.histograms)
     clinical = compute_clinical_metrics(pooled)
     patients = {member.name: member.patients for member in finished.members}
     return RunSummary(
@@ -165,7 +165,8 @@ def _summary_metrics(metrics: Metrics) -> dict[str, float | None]:
 
 
 def _clinical(finished: RunFinished, name: str) -> Mapping[str, float | None]:
-    return flat_metrics(compute_clinical_metrics(finished.histograms.get(name, add_histograms([]))))
+    histogram = finished.histograms[name] if name in finished.histograms else add_histograms([])
+    return flat_metrics(compute_clinical_metrics(histogram))
 
 
 def write_model(path: Path, finished: RunFinished) -> None:
