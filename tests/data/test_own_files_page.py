@@ -30,5 +30,5 @@ def test_the_page_of_layouts_has_the_codes_of_every_scheme() -> None:
 def test_the_page_of_layouts_has_the_numbers_of_the_code_and_every_flag() -> None:
     assert f"fewer than {MINIMUM_PATIENTS} patients" in PAGE
     assert f"always from {ENOUGH_PATIENTS} on" in PAGE
-    assert f"fewer than {FEWEST_KNOWN} of the 13 measurements" in PAGE
+    assert f"fewer than {FEWEST_KNOWN} of {len(FEATURES)})" in PAGE
     assert all(f"`{scheme.flag}`" in PAGE for scheme in SCHEMES)
