@@ -5,6 +5,7 @@ indicators, one 0/1 column per value that can be missing. Standardising gives nu
 number becomes 0, the federation's mean. A 0/1 column becomes -1/+1, on the scale of the numbers, without any count.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -153,7 +154,8 @@ def combine_means(moments: Sequence[Moments]) -> tuple[float, ...]:
     for computing the sample variance", section 1.
     """
     counts = np.sum([each.counts for each in moments], axis=0)
-    sums = np.sum([each.sums for each in moments], axis=0)
+    # Exact, so that neither the order of the hospitals nor a sum under masks changes a bit.
+    sums = np.array([math.fsum(sums) for sums in zip(*(each.sums for each in moments), strict=True)])
     return tuple(np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0).tolist())
 
 

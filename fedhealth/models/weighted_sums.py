@@ -6,16 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedhealth.common.fixed_point import LIMIT, SCALE
 from fedhealth.models.local_training import Weights
 
-SCALE = 2.0**32
-"""A weight counts in steps of 2^-32."""
-LIMIT = 128.0
-"""A weight from here on is refused: its sum could be too large for 64 bits."""
 CARRY = 24
 """Bits of a sum's lower part, so that the upper parts of 2^39 sums can be added."""
-MOST_EXAMPLES = 2**24
-"""A sum of 64 bits has room for the weights of fewer patients than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +40,7 @@ def find_too_large(weights: Weights) -> NDArray[np.bool_]:
 def sum_weights(weights: Weights, examples: int) -> WeightedSum:
     """The sum over hospitals of `weights` (num_hospitals, ...), each hospital with that many patients.
 
-    All of them together must have fewer than `MOST_EXAMPLES`.
+    All of them together must have fewer than `fixed_point.MOST_EXAMPLES`.
     """
     sums = [np.rint(weight.astype(np.float64) * SCALE).astype(np.int64).sum(axis=0) * examples for weight in weights]
     return WeightedSum(

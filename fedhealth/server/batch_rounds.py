@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import read_arrays
 from fedhealth.common.errors import RunError
+from fedhealth.common.fixed_point import LIMIT
 from fedhealth.metrics.many_histograms import ManyHistograms, join_scores
 from fedhealth.models.local_training import LocalObjective
-from fedhealth.models.weighted_sums import LIMIT, WeightedSum, add_sums
+from fedhealth.models.weighted_sums import WeightedSum, add_sums
 from fedhealth.server.batch_setup import BatchMembers
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.model_selection import correct_weights

@@ -1,8 +1,8 @@
 """Setup of a simulation whose hospitals compute in blocks: what `setup.Setup` agrees on message by message."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,11 +87,10 @@ def _standardisation(batch: BatchMembers, settings: FederationSettings, schema: 
 
 
 def _sum_moments(batch: BatchMembers, means: tuple[float, ...] | None) -> Moments:
-    """The hospitals' counts and sums added up in the order of their names, since the order decides the last bit."""
-    numbers, counts, sums = (list(parts) for parts in zip(*batch.calls.call("sum_moments", means), strict=True))
-    order = np.argsort(batch.to_places(numbers))
-    summed: list[Any] = [np.sum(np.concatenate(parts)[order], axis=0).tolist() for parts in (counts, sums)]
-    return Moments(tuple(summed[0]), tuple(summed[1]))
+    """The hospitals' counts and sums added up, exactly, as `combine_means` does it."""
+    _, counts, sums = (list(parts) for parts in zip(*batch.calls.call("sum_moments", means), strict=True))
+    exact = tuple(math.fsum(column) for column in np.concatenate(sums).T)
+    return Moments(tuple(np.sum(np.concatenate(counts), axis=0).tolist()), exact)
 
 
 def _class_weights(batch: BatchMembers, settings: FederationSettings) -> tuple[float, float] | None:

@@ -11,7 +11,8 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedPro
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from numpy.typing import NDArray
 
-from fedhealth.models.weighted_sums import LIMIT, MOST_EXAMPLES, SCALE
+from fedhealth.common import fixed_point
+from fedhealth.common.fixed_point import LIMIT, MOST_EXAMPLES
 from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID
 from fedhealth.transport.protocol.fields import NUM_EXAMPLES, Weights
@@ -43,9 +44,7 @@ class ExactSum:
             raise ValueError(f"one of its weights is not between -{LIMIT:g} and {LIMIT:g}")
         self.num_examples += num_examples
         for name, values in weights.items():
-            product = np.multiply(values, SCALE, dtype=np.float64)
-            whole = np.rint(product, out=product if product.ndim else None).astype(np.int64)
-            whole *= num_examples
+            whole = fixed_point.weigh(values, num_examples)
             if name in self._sums:
                 self._sums[name] += whole
             else:
@@ -53,8 +52,7 @@ class ExactSum:
 
     def mean(self) -> dict[str, NDArray[np.float64]]:
         """The mean of the weights, weighted by examples; within 2^-33 of that of the weights that were added."""
-        total = self.num_examples
-        return {name: (sums // total + sums % total / total) / SCALE for name, sums in self._sums.items()}
+        return {name: fixed_point.weighted_mean(sums, self.num_examples) for name, sums in self._sums.items()}
 
 
 def uses_only_the_mean(strategy: Strategy) -> bool:
