@@ -13,11 +13,14 @@ from fedhealth.client.app import make_client_app
 from fedhealth.client.dp_session import DpSession
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import HospitalLimits
+from fedhealth.client.masking_party import MaskingParty, read_pins
+from fedhealth.client.masking_state import MaskingState, masking_path
 from fedhealth.client.personalization import FinalModel, Model
 from fedhealth.client.privacy.ledger import reset_ledger
 from fedhealth.client.receipts import Receipts, opened_receipts
 from fedhealth.client.split_memory import SplitMemory
 from fedhealth.client.trainers import Trainers
+from fedhealth.common.addresses import is_loopback
 from fedhealth.common.errors import FedHealthError, RunError, UsageError
 from fedhealth.common.reminders import Reminder
 from fedhealth.common.runtime_env import silenced_stderr
@@ -67,10 +70,21 @@ class ClientSession:
             )
         if settings.reset_budget and (aside := reset_ledger(settings.file)):
             warn(f"the privacy loss of earlier runs no longer counts (--reset-budget); their ledger is now {aside}")
-        limits = HospitalLimits(settings.min_count, settings.max_epsilon, settings.share_verdict)
+        limits = HospitalLimits(
+            settings.min_count, settings.max_epsilon, settings.share_verdict, settings.secure_aggregation
+        )
+        masking = MaskingParty(
+            MaskingState(masking_path(settings.file)),
+            identity,
+            is_local=identity is None and is_loopback(settings.server),
+            pins=read_pins(settings.pin) if settings.pin else None,
+            accepted=frozenset(settings.accept_roster),
+        )
         schema = load_schema(settings.schema)
         options = load_options(schema, settings.sheet, settings.decimal, settings.mapping)
-        hospital = HospitalData.from_csv(settings.file, Trainers(), name, limits, schema=schema, options=options)
+        hospital = HospitalData.from_csv(
+            settings.file, Trainers(), name, limits, schema=schema, options=options, masking=masking
+        )
         session = cls(settings, hospital, identity)
         session.introduce()
         return session
@@ -108,6 +122,7 @@ class ClientSession:
     def take_part(self, receipts: Receipts, attempt: Attempt) -> None:
         """Join, then load TensorFlow while other hospitals join, then reply to the server's messages."""
         server, name = self.settings.server, self.hospital.hospital.name
+        self.hospital.masking.identity = self.identity  # a service renews it
         link = partial(join, tls=self.identity, schema=self.hospital.hospital.schema, proxy=self.settings.proxy)
         joining = partial(link, attempt=attempt, on_join=receipts.write_join)
         with joining(server, name, {}, previous=self._context) as connection:
@@ -122,7 +137,8 @@ class ClientSession:
                     self.hospital.trainers.load()
             app = receipts.note_rounds(make_client_app(self.hospital))
             show = partial(self.show_reply, run_config)
-            connection.serve(app, show, on_failure=self.warn_of_failure, on_send=receipts.write_message)
+            write = partial(receipts.write_message, clear=self.hospital.masking.in_the_clear)
+            connection.serve(app, show, on_failure=self.warn_of_failure, on_send=write)
 
     def require_final(self) -> None:
         """Raise a `RunError` if the final model was not received: this computer may have been suspended at the end."""
@@ -151,6 +167,8 @@ class ClientSession:
             warn("--save-personal has no effect: the server's settings have no personal models (--personalise none)")
         if self.settings.share_verdict and (run_config.get("dp-epsilon") or run_config.get("dp-noise")):
             warn("--share-verdict has no effect: comparisons are not sent under differential privacy (--dp-epsilon)")
+        elif self.settings.share_verdict and run_config.get("secure-aggregation"):
+            warn("--share-verdict has no effect: comparisons are not sent under secure aggregation")
 
     def say_pause(self, attempts: int, pause: float, left: float, reason: str) -> None:
         """Print why this client waits before it tries to join again: the first time, then more and more rarely."""
@@ -169,7 +187,7 @@ class ClientSession:
 
     def show_reply(self, run_config: Mapping[str, Any], message: Message, reply: Message) -> None:
         """Print a line about a reply and the privacy loss so far; after the last message, finish."""
-        if line := client_line(self.hospital.hospital.schema, message, reply):
+        if line := client_line(self.hospital.hospital.schema, message, self.hospital.masking.in_the_clear(reply)):
             say(line)
         kind = message.metadata.message_type
         if kind == TRAIN and not reply.has_error():

@@ -21,6 +21,7 @@ from fedhealth.client.feasibility import count_feasibility
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.local_model import read_request, require_finite, require_risks
 from fedhealth.client.participation import Participation
+from fedhealth.client.secure_aggregation import secure_aggregation_mod
 from fedhealth.common.errors import RunError
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
@@ -28,7 +29,8 @@ from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.subgroups import count_subgroups
 from fedhealth.models.local_training import Weights, shuffled_orders
 from fedhealth.models.recalibration import undo_class_weights
-from fedhealth.transport.protocol import evaluation, feasibility, finalization, setup, training
+from fedhealth.models.update_clipping import clip_update
+from fedhealth.transport.protocol import evaluation, feasibility, finalization, roster, setup, training
 from fedhealth.transport.protocol.fields import Scale, action
 
 Handler = Callable[[HospitalData, Participation, RecordDict], RecordDict]
@@ -37,7 +39,7 @@ Handler = Callable[[HospitalData, Participation, RecordDict], RecordDict]
 
 def make_client_app(hospital: HospitalData) -> ClientApp:
     """The hospital's app."""
-    app = ClientApp(mods=[error_mod, partial(dp_mod, hospital)])
+    app = ClientApp(mods=[error_mod, partial(secure_aggregation_mod, hospital), partial(dp_mod, hospital)])
     for message_type, handler in QUERIES.items():
         app.query(action(message_type))(partial(_reply, handler, hospital))
     app.train()(partial(_reply, train, hospital))
@@ -127,7 +129,10 @@ def train(hospital: HospitalData, part: Participation, content: RecordDict) -> R
     evaluated = _try_to_evaluate(part, request) if request.evaluates else None
     weights, loss = model.trainer.train(sent, examples, orders, model.objective(request))
     require_finite(*weights, loss)
-    reply = training.encode_train_reply(training.TrainReply(model.name_weights(weights), len(patients), loss))
+    named = model.name_weights(weights)
+    if settings.secure_aggregation and settings.max_update_norm:  # else the server does it
+        named, _ = clip_update(named, request.weights, settings.max_update_norm)
+    reply = training.encode_train_reply(training.TrainReply(named, len(patients), loss))
     return training.add_evaluation(reply, evaluated) if evaluated else reply
 
 
@@ -200,6 +205,11 @@ def finish(hospital: HospitalData, part: Participation, content: RecordDict) -> 
     )
 
 
+def refuse(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """No reply: `secure_aggregation_mod` replies to such a message in a run with --secure-aggregation."""
+    raise RunError("the server asks for keys, which its own settings exclude (no --secure-aggregation)")
+
+
 def count_ill(patients: Patients) -> int:
     """Number of ill patients."""
     return int(patients.labels.sum())
@@ -208,6 +218,7 @@ def count_ill(patients: Patients) -> int:
 QUERIES: dict[str, Handler] = {
     feasibility.FEASIBILITY: count_what_is_there,
     setup.DESCRIBE: describe,
+    setup.COUNTS_SUM: describe,
     setup.FIRST_MOMENTS: first_moments,
     setup.SECOND_MOMENTS: second_moments,
     setup.LABEL_COUNTS: label_counts,
@@ -215,4 +226,6 @@ QUERIES: dict[str, Handler] = {
     finalization.SUBGROUPS: subgroups,
     finalization.IMPORTANCE: importance,
     finalization.FINISH: finish,
+    roster.KEY: refuse,
+    roster.ROSTER: refuse,
 }

@@ -28,7 +28,13 @@ from fedhealth.transport.protocol.evaluation import (
     encode_evaluate_reply,
 )
 from fedhealth.transport.protocol.finalization import FINISH, decode_final_request, encode_finish_reply
-from fedhealth.transport.protocol.setup import DESCRIBE, INITIAL_WEIGHTS, Description, encode_description
+from fedhealth.transport.protocol.setup import (
+    COUNTS_SUM,
+    DESCRIBE,
+    INITIAL_WEIGHTS,
+    Description,
+    encode_description,
+)
 from fedhealth.transport.protocol.training import TRAIN, TrainReply, decode_train_request, encode_train_reply
 
 WITHOUT_PATIENT_DATA = frozenset({INITIAL_WEIGHTS})
@@ -116,6 +122,7 @@ def _digest(weights: Sequence[NDArray[np.float32]]) -> bytes:
 
 HANDLERS: dict[str, Callable[[HospitalData, Participation, RecordDict], RecordDict]] = {
     DESCRIBE: describe,
+    COUNTS_SUM: describe,
     TRAIN: train,
     EVALUATE: evaluate,
     FINISH: finish,

@@ -7,6 +7,8 @@ from typing import Any
 from fedhealth.client.dp_session import DpSession
 from fedhealth.client.limits import USUAL_LIMITS, HospitalLimits
 from fedhealth.client.local_model import LocalModel
+from fedhealth.client.masking_party import MaskingParty
+from fedhealth.client.masking_state import MaskingState, masking_path
 from fedhealth.client.participation import Participation
 from fedhealth.client.patient_split import PatientSplit, hold_out, split_for
 from fedhealth.client.privacy.ledger import PrivacyLedger, ledger_path
@@ -34,6 +36,7 @@ class HospitalData:
     ledger : the file of its privacy ledger; None keeps the ledger in memory.
     key_folder : the folder of the key under which its test patients are hashed; None for a simulation.
     fixed_split : training and test patients, for a study that splits the patients itself.
+    masking : its keys under secure aggregation; None for a simulation.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class HospitalData:
         key_folder: Path | None = None,
         noise_source: NoiseSource | None = None,
         fixed_split: PatientSplit | None = None,
+        masking: MaskingParty | None = None,
     ) -> None:
         self.hospital = hospital
         self.trainers = trainers
         self.limits = limits
         self.ledger = PrivacyLedger(ledger, limits.max_epsilon)
         self.noise_source = noise_source or NoiseSource()
+        self.masking = masking or MaskingParty()
         self._key_folder = key_folder
         self._fixed_split = fixed_split
         self._participations = BoundedCache[tuple[tuple[str, type, Any], ...], Participation](KEPT_PARTICIPATIONS)
@@ -66,10 +71,12 @@ class HospitalData:
         *,
         schema: Schema | None = None,
         options: ReadOptions = AS_IT_IS,
+        masking: MaskingParty | None = None,
     ) -> "HospitalData":
-        """The hospital of a CSV, with its ledger and key beside the file; raises what `load_hospital` raises."""
+        """The hospital of a CSV, with its ledger and keys beside the file; raises what `load_hospital` raises."""
         hospital = load_hospital(path, name, schema, options)
-        return cls(hospital, trainers, limits, ledger=ledger_path(path), key_folder=path.parent)
+        masking = masking or MaskingParty(MaskingState(masking_path(path)), is_local=False)
+        return cls(hospital, trainers, limits, ledger=ledger_path(path), key_folder=path.parent, masking=masking)
 
     def participation(self, run_config: Mapping[str, Any]) -> Participation:
         """The hospital's participation in the federation with this run config.

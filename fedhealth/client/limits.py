@@ -3,9 +3,10 @@
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from fedhealth.common.errors import UsageError
+from fedhealth.config.scripts import SecureAggregationWish
 
 LEAST_COUNT = 5
 """Sums over fewer patients are not sent, unless the hospital sets another limit."""
@@ -20,6 +21,10 @@ NODE_KEYS = (
     "max-epsilon",
     "require-dp",
     "share-verdict",
+    "secure-aggregation",
+    "accept-roster",
+    "tls",
+    "pin",
     "partition-id",
     "num-partitions",
 )
@@ -36,6 +41,8 @@ class HospitalLimits:
     """Limit on a patient's epsilon over all runs together; with it, only runs under differential privacy are joined."""
     share_comparisons: bool = False
     """Whether the comparisons of the final model with the local-only model are sent to the server (--share-verdict)."""
+    secure_aggregation: SecureAggregationWish = "accept"
+    """required: only runs with secure aggregation are joined; never: only runs without it."""
 
 
 USUAL_LIMITS = HospitalLimits()
@@ -66,7 +73,14 @@ def read_limits(node_config: Mapping[str, Any]) -> HospitalLimits:
         raise UsageError(
             "require-dp is true in the node config, but max-epsilon is missing; give it, without spaces around ="
         )
-    return HospitalLimits(min_count, None if limit is None else float(limit), node_config.get("share-verdict", False))
+    wishes = {each: each for each in get_args(SecureAggregationWish)}
+    wish: SecureAggregationWish | None = wishes.get(node_config.get("secure-aggregation", "accept"))
+    if wish is None:
+        raise UsageError(
+            f"secure-aggregation is {node_config['secure-aggregation']} in the node config; give {', '.join(wishes)}"
+        )
+    share = node_config.get("share-verdict", False)
+    return HospitalLimits(min_count, None if limit is None else float(limit), share, wish)
 
 
 def require_known(key: str) -> None:
@@ -84,6 +98,6 @@ def describe_node_config(node_config: Mapping[str, Any], limits: HospitalLimits)
     limit = "none, so no limit" if limits.max_epsilon is None else f"{limits.max_epsilon:g}"
     return (
         f"node config: file {node_config['data']}, schema {schema}, name {name}, min-count {limits.min_count}, "
-        f"max-epsilon {limit}, "
+        f"max-epsilon {limit}, secure-aggregation {limits.secure_aggregation}, "
         f"share-verdict {str(limits.share_comparisons).lower()}"
     )

@@ -21,6 +21,8 @@ def require_disclosable(part: Participation) -> None:
     At coefficients of 0 the Hessian is a quarter of the counts of patients by code and by pair of codes, and the gradient
     counts the ill among them.
     """
+    if part.settings.secure_aggregation:  # the server cannot read this hospital's sums
+        return
     if small := part.small_cells:
         named = ", ".join(" with ".join(columns) for columns in small[:NAMED])
         more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""

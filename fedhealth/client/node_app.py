@@ -13,6 +13,8 @@ from fedhealth.client.app import make_client_app
 from fedhealth.client.error_mod import error_mod
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import describe_node_config, read_limits
+from fedhealth.client.masking_party import MaskingParty, read_pins
+from fedhealth.client.masking_state import MaskingState, masking_path
 from fedhealth.client.trainers import Trainers
 from fedhealth.client.virtual import KEPT_HOSPITALS, VirtualSource, read_partition
 from fedhealth.common.bounded_cache import BoundedCache
@@ -23,6 +25,7 @@ from fedhealth.data.decimals import Decimal
 from fedhealth.data.readers.read_any import ReadOptions, load_options
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import load_schema
+from fedhealth.transport.tls.identity import load_identity
 
 KEPT_SOURCES = 4
 """Number of simulations whose patient sources one process keeps."""
@@ -33,8 +36,9 @@ class NodeApp(ClientApp):
     """Replies for the node that Flower names; builds its hospital at the first message and caches recent hospitals.
 
     A SuperNode's node config has `data`, the path of a CSV, and may have `schema` (the path of its schema file), `sheet`,
-    `decimal`, `mapping`, `name`, `min-count`, `max-epsilon`, `require-dp` and `share-verdict`; a node of a simulation has
-    `partition-id`. Any other key is refused.
+    `decimal`, `mapping`, `name`, `min-count`, `max-epsilon`, `require-dp`, `share-verdict`, and for secure aggregation
+    `secure-aggregation`, `tls`, `pin` and `accept-roster`; a node of a simulation has `partition-id`. Any other key is
+    refused.
     """
 
     def __init__(self) -> None:
@@ -65,9 +69,16 @@ class NodeApp(ClientApp):
         logging.getLogger("flwr").info("%s", describe_node_config(node_config, limits))
         path, shown = Path(str(node_config["data"])), None if name is None else str(name)
         schema, options = read_file_options(node_config)
-        return make_client_app(
-            HospitalData.from_csv(path, self._trainers, shown, limits, schema=schema, options=options)
+        masking = read_masking(path, node_config)
+        if masking.identity and shown not in (None, masking.identity.name):
+            raise UsageError(
+                f"name is {shown} in the node config, but tls has the certificate of {masking.identity.name}"
+            )
+        shown = masking.identity.name if masking.identity else shown
+        hospital = HospitalData.from_csv(
+            path, self._trainers, shown, limits, schema=schema, options=options, masking=masking
         )
+        return make_client_app(hospital)
 
     def _source_of(self, run_config: Mapping[str, Any]) -> VirtualSource:
         """The source of a simulation's patients; raises a `RunError` if the run config is invalid."""
@@ -89,6 +100,18 @@ def read_file_options(node_config: Mapping[str, Any]) -> tuple[Schema, ReadOptio
         raise UsageError(f"decimal is {given['decimal']} in the node config; give {', '.join(decimals)}")
     schema = load_schema(schema_file)
     return schema, load_options(schema, given.get("sheet"), decimal, mapping)
+
+
+def read_masking(path: Path, node_config: Mapping[str, Any]) -> MaskingParty:
+    """The keys of a node under secure aggregation; it needs `tls`, the folder of its certificate."""
+    given = {key: str(node_config[key]) for key in ("tls", "pin", "accept-roster") if key in node_config}
+    return MaskingParty(
+        MaskingState(masking_path(path)),
+        load_identity(Path(given["tls"])) if "tls" in given else None,
+        is_local=False,
+        pins=read_pins(Path(given["pin"])) if "pin" in given else None,
+        accepted=frozenset(given.get("accept-roster", "").split()),
+    )
 
 
 app = NodeApp()

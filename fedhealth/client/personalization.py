@@ -137,4 +137,6 @@ def train_alone(local: LocalModel, train: Patients) -> Model:
 def alone_settings(settings: FederationSettings) -> FederationSettings:
     """The settings of a federation of one hospital, with a learning rate for plain FedAvg."""
     rate = settings.local_learning_rate * (PLAIN_TO_ADAPTIVE if settings.strategy in ADAPTIVE else 1.0)
-    return dataclasses.replace(settings, strategy="fedavg", hospitals=1, learning_rate=min(rate, FASTEST))
+    return dataclasses.replace(
+        settings, strategy="fedavg", hospitals=1, learning_rate=min(rate, FASTEST), secure_aggregation=False
+    )

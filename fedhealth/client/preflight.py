@@ -212,7 +212,7 @@ def train_once(hospital: Hospital, settings: FederationSettings, trainers: Train
         The app failed; the text says at which message and why.
     """
     # Nothing is sent, so nothing is charged to the patients' privacy ledger. A run for feasibility alone would not train.
-    plain = dataclasses.replace(settings, dp_epsilon=0.0, dp_noise=0.0, feasibility=False)
+    plain = dataclasses.replace(settings, dp_epsilon=0.0, dp_noise=0.0, feasibility=False, secure_aggregation=False)
     app = make_client_app(HospitalData(hospital, trainers))
     grid = InProcessGrid({hospital.name: app}, plain.to_run_config())
     (node,) = grid.get_node_ids()

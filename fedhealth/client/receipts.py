@@ -78,8 +78,15 @@ class Receipts:
         self._write("join", bytes=sum(len(key) + len(value) for key, value in metadata.items()), told=sent)
         self._last_join = sent
 
-    def write_message(self, message: "Message", payload: bytes) -> None:
-        """Write a receipt of a message that is about to be sent; `payload` is its encoded form."""
+    def write_message(
+        self, message: "Message", payload: bytes, clear: Callable[["Message"], "Message"] | None = None
+    ) -> None:
+        """Write a receipt of a message that is about to be sent; `payload` is its encoded form.
+
+        Of a masked message, the numbers in the clear, which `clear` returns, are `inside`: they are not sent.
+        """
+        plain = clear(message) if clear else message
+        inside = {"inside": describe_message(plain)} if plain is not message else {}
         self._sent = True
         self._write(
             message.metadata.message_type,
@@ -87,6 +94,7 @@ class Receipts:
             bytes=len(payload),
             sha256=hashlib.sha256(payload).hexdigest(),
             **describe_message(message),
+            **inside,
         )
 
     def _write(self, kind: str, **facts: Any) -> None:
@@ -186,18 +194,19 @@ def file_name(hospital: str) -> str:
 
 
 def describe_message(message: "Message") -> dict[str, Any]:
-    """A message's content for its receipt: weights by name, shape and type; all other records, and an error, in full.
+    """A message's content for its receipt: weights and masked numbers by name, shape and type; all other records in full.
 
     An array of integers holds counts of patients, not weights, so it is in full.
     """
     from fedhealth.common.array_codec import read_array  # imports flwr, which the audit of a chain does not need
+    from fedhealth.transport.protocol.masked_vectors import MASKED
 
     if message.has_error():
         return {"error": {"code": message.error.code, "reason": message.error.reason}}
     content, described = message.content, dict[str, Any]()
     for key, arrays in content.array_records.items():
         for name, array in arrays.items():
-            if array.dtype.startswith(("int", "uint")):
+            if array.dtype.startswith(("int", "uint")) and key != MASKED:
                 described.setdefault("statistics", {}).setdefault(key, {})[name] = read_array(array).tolist()
             else:
                 facts = {"shape": list(array.shape), "dtype": array.dtype}

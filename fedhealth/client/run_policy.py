@@ -5,6 +5,7 @@ from datetime import time
 from typing import Any
 
 from fedhealth.client.hospital_data import HospitalData
+from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.split_memory import SplitMemory
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.config.engine import RUN_NAME
@@ -14,6 +15,17 @@ from fedhealth.config.service import GOOD_NAME, ServicePolicy
 
 class NotNowError(RunError):
     """The policy allows the run at another hour."""
+
+
+def require_wish(limits: HospitalLimits, settings: FederationSettings) -> None:
+    """Raise a `RunError` if the hospital's --secure-aggregation excludes the run."""
+    if limits.secure_aggregation == "required" and not settings.secure_aggregation:
+        raise RunError(
+            "this hospital takes part with secure aggregation only (--secure-aggregation required); "
+            "the server needs --secure-aggregation"
+        )
+    if limits.secure_aggregation == "never" and settings.secure_aggregation:
+        raise RunError("this hospital takes no part in secure aggregation (--secure-aggregation never)")
 
 
 def run_name(run_config: Mapping[str, Any]) -> str:
@@ -39,6 +51,8 @@ def require_allowed(policy: ServicePolicy, run_config: Mapping[str, Any], now: t
         allowed = ", ".join(policy.strategies)
         raise RunError(f"its strategy is {settings.strategy}, the policy allows {allowed} (strategies)")
     _require_private(policy, settings)
+    if policy.require_secure_aggregation and not settings.secure_aggregation:
+        raise RunError("it has no secure aggregation, the policy requires it (require-secure-aggregation)")
     if now is not None and not policy.is_open(now):
         raise NotNowError(f"it is {now:%H:%M}, runs may begin within {policy.hours} (hours)")
 
@@ -69,6 +83,7 @@ def require_able(hospital: HospitalData, run_config: Mapping[str, Any]) -> None:
     Under differential privacy this charges the ledger for the noisy count, once for each split, as the first answer would.
     """
     part = hospital.participation(run_config)
+    require_wish(hospital.limits, part.settings)
     if part.settings.private:
         hospital.open_dp_session(part)
     elif hospital.limits.max_epsilon is not None:

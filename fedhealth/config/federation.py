@@ -24,6 +24,7 @@ from fedhealth.config.federation_flags import (
 )
 from fedhealth.config.newton import check_newton
 from fedhealth.config.privacy import check_privacy
+from fedhealth.config.secure_aggregation import check_secure_aggregation
 from fedhealth.config.selection import asks_for_choice, check_choices
 
 NAMED: tuple[tuple[str, Any], ...] = (
@@ -111,6 +112,7 @@ class FederationSettings(PrivacyFlags, ModelSelectionFlags, RobustnessFlags, Mod
         require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
         self._check_strategy()
         check_newton(vars(self))
+        check_secure_aggregation(vars(self))
         check_choices(self.patience, self.validation, self.evaluate_every)
         for name, value in check_privacy(vars(self)).items():
             object.__setattr__(self, name, value)

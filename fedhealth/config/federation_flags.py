@@ -130,6 +130,8 @@ class PrivacyFlags:
 
     dp_epsilon: float = 0.0
     """Differential privacy: the epsilon that each patient is guaranteed in this run. 0: no guarantee."""
+    secure_aggregation: bool = False
+    """The server receives masked numbers and can read only their sums over all hospitals (docs/secure-aggregation.md)."""
     min_count: int = 5
     """A hospital does not send the count and sum of a measurement that fewer than this many of its patients have."""
     subgroups: bool = True

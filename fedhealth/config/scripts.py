@@ -15,6 +15,7 @@ UCI_URL = "https://archive.ics.uci.edu/static/public/45/heart+disease.zip"
 LogFormat = Literal["text", "json"]
 Track = Literal["none", "tensorboard", "mlflow"]
 Codes = Literal["auto", "uci", "zero-based", "kaggle-303"]
+SecureAggregationWish = Literal["required", "accept", "never"]
 Label1 = Literal["auto", "ill", "healthy"]
 Decimal = Literal["auto", "comma", "point"]
 Split = Literal["natural", "iid", "label-skew", "quantity-skew", "feature-skew"]
@@ -77,6 +78,11 @@ class ServerSettings(ServerFlags, FederationSettings):
                 "certificates makes one), or --insecure if the network itself is safe"
             )
         require(0 < self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds above 0, 30 days at most")
+        if self.secure_aggregation and not (self.tls or is_loopback(self.address)):
+            raise UsageError(
+                f"--secure-aggregation on --address {self.address} needs --tls FOLDER: without certificates a hospital's key "
+                "could be swapped for another"
+            )
 
     def federation(self) -> FederationSettings:
         """Only what is sent to the hospitals."""
@@ -116,6 +122,13 @@ class ClientSettings:
     """Do not send sums over fewer patients than this; the server can demand a higher limit, never a lower one."""
     max_epsilon: float | None = None
     """Take part only under differential privacy, and only until the epsilon of all runs together reaches this."""
+    secure_aggregation: SecureAggregationWish = "accept"
+    """required: join only runs in which the server reads sums over all hospitals (docs/secure-aggregation.md); never: only
+    others."""
+    pin: Path | None = None
+    """A file of the other hospitals' certificates that secure aggregation accepts: a line SHA256 NAME for each."""
+    accept_roster: tuple[str, ...] = ()
+    """Rarely needed. Secure aggregation with other hospitals than before: the digits that this client printed for them."""
     reset_budget: bool = False
     """Reset the recorded epsilon of earlier runs to 0: only if no patient of the CSV took part in one of them."""
     save_model: Path | None = None

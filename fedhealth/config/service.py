@@ -90,6 +90,8 @@ class ServicePolicy:
     """The fingerprint of the columns that this hospital has approved."""
     require_privacy: bool = False
     """Only runs under differential privacy."""
+    require_secure_aggregation: bool = False
+    """Only runs in which the server reads sums over all hospitals."""
     max_run_epsilon: float | None = None
     """Only runs that guarantee this epsilon or less (all runs together: --max-epsilon)."""
     max_rounds: int | None = None

@@ -64,6 +64,8 @@ class SimulateSettings(SimulationFlags, FederationSettings):
             return "has no differential privacy (--dp-epsilon, --dp-noise)"
         if self.feasibility:
             return "has no --feasibility, which every hospital answers by itself"
+        if self.secure_aggregation:
+            return "has no --secure-aggregation, under which every hospital masks its own numbers"
         if self.max_update_norm:
             return "does not clip updates (--max-update-norm)"
         return (

@@ -86,6 +86,11 @@ def find_divisions(schema: Schema) -> dict[str, tuple[str, ...]]:
     }
 
 
+def list_groups(schema: Schema) -> tuple[str, ...]:
+    """The names of all groups of all divisions, in order."""
+    return tuple(group for groups in find_divisions(schema).values() for group in groups)
+
+
 def name_bands(column: Column) -> tuple[str, ...]:
     """The bands of a number, such as `age under 50`, `age 50 to 59`, `age 60 and over`; a band includes its lower edge."""
     edges = column.subgroups or ()
@@ -155,8 +160,13 @@ def suppress_small_cells(sizes: Sequence[int], least: int) -> list[bool]:
     return [place not in suppressed for place in range(len(sizes))]
 
 
-def check_subgroups(divisions: Divisions, disclosed: Disclosed, patients: int, ill: int, least: int) -> None:
-    """Raise a `ValueError` unless these can be the subgroups of so many tested patients, disclosed by the rule above."""
+def check_subgroups(
+    divisions: Divisions, disclosed: Disclosed, patients: int, ill: int, least: int, *, are_sums: bool = False
+) -> None:
+    """Raise a `ValueError` unless these can be the subgroups of so many tested patients, disclosed by the rule above.
+
+    In sums over hospitals (`are_sums`) a hospital may have suppressed a group that others disclosed.
+    """
     if disclosed.keys() - {group for groups in divisions.values() for group in groups}:
         raise ValueError("it sent a subgroup that does not exist")
     for groups in divisions.values():
@@ -165,7 +175,7 @@ def check_subgroups(divisions: Divisions, disclosed: Disclosed, patients: int, i
             raise ValueError(f"it sent a subgroup of fewer than {least} patients")
         left = patients - sum(outcomes.patients for outcomes in each)
         left_ill = ill - sum(outcomes.ill for outcomes in each)
-        if not 0 <= left_ill <= left or (len(each) == len(groups) and left):
+        if not 0 <= left_ill <= left or (len(each) == len(groups) and left and not are_sums):
             raise ValueError(f"its subgroups are not those of the {patients} patients ({ill} ill) that it declared")
 
 

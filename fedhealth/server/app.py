@@ -13,15 +13,15 @@ from flwr.serverapp.strategy import Strategy
 
 from fedhealth.common.array_codec import read_arrays
 from fedhealth.config.federation import FederationSettings, fewest_flags, fewest_hospitals
-from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.subgroups import find_divisions
+from fedhealth.server.beginning import begin_run, to_scale
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
-from fedhealth.server.events import Dropped, Listeners, OnEvent, RunFinished, RunStarted
+from fedhealth.server.events import Listeners, OnEvent, RunFinished, RunStarted
 from fedhealth.server.exact_fit import exact_fit, tabulate
 from fedhealth.server.feasibility import ask_feasibility
-from fedhealth.server.finalization import FinalQueries, Queries
+from fedhealth.server.finalization import Queries
 from fedhealth.server.model_selection import choose_final_model, could_be_enough, is_enough
 from fedhealth.server.participation import OPEN, Admission, Roster, RoundPolicy
 from fedhealth.server.records import RoundRecord
@@ -29,12 +29,9 @@ from fedhealth.server.round_state import add_evaluation, add_training
 from fedhealth.server.rounds import GuardedStrategy
 from fedhealth.server.run_writer import RunWriter
 from fedhealth.server.schedule import RoundSchedule
-from fedhealth.server.setup import Setup, require_same_members
 from fedhealth.server.setup_queries import SetupQueries
 from fedhealth.server.strategies.newton import has_converged
-from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.protocol.evaluation import encode_evaluate_config
-from fedhealth.transport.protocol.fields import Scale
 from fedhealth.transport.protocol.finalization import FinalRequest, encode_final_request
 from fedhealth.transport.protocol.training import encode_train_config
 
@@ -106,50 +103,31 @@ def federate(
         inform(found)
         writer.feasibility_known(found)
         return
-    dropped = past.checkpoint.dropped if past else {}
-    for name, reason in dropped.items():
-        admission.expel(name, reason)
-        inform(Dropped(name, reason))
-    wanted = settings.hospitals - len(dropped)
-    setup = Setup(grid, settings, wanted, max_wait, inform, schema=schema, admission=admission)
-    members = setup.collect_members()
-    begun = time.perf_counter() - (past.seconds if past else 0.0)
-    if past:
-        require_same_members(members, past.checkpoint.members, dropped)
-        past = past.without(setup.left_out)
-    else:
-        admission.admit_only(member.name for member in members)
-        past = ResumeState(first_checkpoint(setup, settings, strategy, schema))
-    start = past.checkpoint
+    before = past.seconds if past else 0.0
+    begun = begin_run(grid, settings, schema, past, strategy, max_wait=max_wait, inform=inform, admission=admission)
+    past, start = begun.state, begun.state.checkpoint
+    since = time.perf_counter() - before
     dataset = "+".join(sorted({member.source for member in start.members}))
     started = RunStarted(
-        settings, schema, start.members, dataset, start.evaluated_rounds, objects, start.left_out, past.rounds
+        settings,
+        schema,
+        start.members,
+        dataset,
+        start.evaluated_rounds,
+        objects,
+        start.left_out,
+        past.rounds,
+        start.roster,
     )
     writer.run_started(started)
     inform(started)
-    roster = make_roster(settings, start, admission, inform, max_wait)
-    checkpoint, rounds = run_rounds(grid, settings, past, roster, writer=writer, inform=inform)
-    finished = finalize_run(grid, started, checkpoint, rounds, grace=min(GRACE_SECONDS, max_wait))
-    finished = replace(finished, seconds=time.perf_counter() - begun)
+    roster = make_roster(settings, start, OPEN if start.roster else admission, inform, max_wait)
+    checkpoint, rounds = run_rounds(begun.grid, settings, past, roster, writer=writer, inform=inform)
+    final = begun.final_queries(checkpoint, grace=min(GRACE_SECONDS, max_wait))
+    finished = finalize_run(started, checkpoint, rounds, final)
+    finished = replace(finished, seconds=time.perf_counter() - since)
     writer.run_finished(finished)
     inform(finished)
-
-
-def first_checkpoint(
-    setup: Setup, settings: FederationSettings, strategy: Strategy | None, schema: Schema
-) -> Checkpoint:
-    """The state of a new run before its first round, including the hospitals that are left out."""
-    standardisation, class_weights, weights = setup.agree()
-    return Checkpoint(
-        round_num=0,
-        standardisation=standardisation,
-        class_weights=class_weights,
-        weights=weights,
-        strategy=strategy or make_strategy(settings, len(setup.members), schema),
-        members=setup.members,
-        strikes={},
-        dropped=setup.left_out,
-    )
 
 
 def make_roster(
@@ -218,21 +196,10 @@ def keep_record(record: RoundRecord, rounds: list[RoundRecord], writer: RunWrite
 
 
 def finalize_run(
-    grid: Grid,
-    started: RunStarted,
-    checkpoint: Checkpoint,
-    rounds: Sequence[RoundRecord],
-    *,
-    grace: float = 0.0,
-    queries: Queries | None = None,
+    started: RunStarted, checkpoint: Checkpoint, rounds: Sequence[RoundRecord], queries: Queries
 ) -> RunFinished:
-    """Choose the final model, collect its subgroup counts and permutation importance, and send it to every hospital.
-
-    Waits at most `grace` seconds for absent hospitals.
-    """
+    """Choose the final model, collect its subgroup counts and permutation importance, and send it to every hospital."""
     settings, scale = started.settings, to_scale(checkpoint.standardisation)
-    remaining = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
-    queries = queries or FinalQueries(grid, remaining, scale, settings.round_timeout, grace)
     model = choose_final_model(queries.evaluate, settings, checkpoint, rounds)
     threshold = model.choices.threshold if model.choices else None
     final = encode_final_request(FinalRequest(read_arrays(model.weights), scale, threshold))
@@ -259,11 +226,7 @@ def finalize_run(
         unreached=unreached,
         objects=started.objects,
         left_out=started.left_out,
+        roster=started.roster,
         fit=fit,
         odds_ratios=tabulate(fit, settings, schema, checkpoint.standardisation),
     )
-
-
-def to_scale(standardisation: Standardisation | None) -> Scale | None:
-    """The standardisation in the protocol's form; None if each hospital uses its own."""
-    return Scale(**vars(standardisation)) if standardisation else None

@@ -14,9 +14,10 @@ from fedhealth.data.schema import Schema
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.metrics.subgroups import Divisions, Outcomes, Subgroups
-from fedhealth.server.app import finalize_run, goes_on, keep_record, make_roster, to_scale
+from fedhealth.server.app import finalize_run, goes_on, keep_record, make_roster
 from fedhealth.server.batch_rounds import BatchRounds, evaluate_batch
 from fedhealth.server.batch_setup import BatchMembers, agree, describe_members
+from fedhealth.server.beginning import to_scale
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunStarted
 from fedhealth.server.participation import OPEN, Roster
@@ -53,9 +54,7 @@ def federate_batch(
     roster = make_roster(settings, start, OPEN, inform, max_wait=0.0)
     rounds = BatchRounds(start, roster, batch)
     checkpoint, records = run_whole_rounds(grid, settings, start, rounds, roster, writer=writer, inform=inform)
-    finished = finalize_run(
-        grid, started, checkpoint, records, queries=BatchQueries(batch, to_scale(start.standardisation))
-    )
+    finished = finalize_run(started, checkpoint, records, BatchQueries(batch, to_scale(start.standardisation)))
     finished = replace(finished, seconds=time.perf_counter() - begun)
     writer.run_finished(finished)
     inform(finished)

@@ -26,6 +26,7 @@ from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.histogram import ScoreHistogram
 from fedhealth.server.records import Histograms, Member, RoundRecord
 from fedhealth.server.strategy_state import Arrays, give_state, take_state
+from fedhealth.transport.protocol.roster import KeyRoster
 
 CHECKPOINTS = "checkpoints"
 """The folder within a run folder."""
@@ -67,6 +68,8 @@ class Checkpoint:
     """Validation patients' histograms of this round, if there are any."""
     unevaluated: RoundRecord | None = None
     """The record of this round without metrics, while its evaluation comes with the replies of the next round."""
+    roster: KeyRoster | None = None
+    """The hospitals' keys under secure aggregation; `members` is then all hospitals together."""
 
     @property
     def evaluated_rounds(self) -> int:
@@ -96,7 +99,9 @@ class ResumeState:
     @property
     def remaining(self) -> list[str]:
         """The hospitals that have not been dropped."""
-        return [member.name for member in self.checkpoint.members if member.name not in self.checkpoint.dropped]
+        roster = self.checkpoint.roster
+        names = roster.names if roster else [member.name for member in self.checkpoint.members]
+        return [name for name in names if name not in self.checkpoint.dropped]
 
     def without(self, dropped: Mapping[str, str]) -> "ResumeState":
         """A copy with these hospitals dropped."""
@@ -126,6 +131,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         "dropped": dict(checkpoint.dropped),
         "class_weights": checkpoint.class_weights,
         "unevaluated": msgspec.to_builtins(checkpoint.unevaluated),
+        "roster": checkpoint.roster and msgspec.to_builtins(checkpoint.roster),
         "best": best and {"round": best.round_num, "losses": dict(best.losses), "rounds_since": best.rounds_since},
     }
     content = io.BytesIO()
@@ -198,6 +204,7 @@ def read_checkpoint(path: Path, strategy: Strategy) -> Checkpoint:
         histograms=_histograms_below("histograms/", held),
         validation_histograms=_histograms_below("held/", held),
         unevaluated=record and msgspec.convert(record, RoundRecord),
+        roster=(roster := about.get("roster")) and msgspec.convert(roster, KeyRoster),
         class_weights=(weighed := about.get("class_weights")) and (weighed[0], weighed[1]),
         best=best and Best(best["round"], _arrays_below("best/", held), best["losses"], best["rounds_since"]),
     )

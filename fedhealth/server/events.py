@@ -14,6 +14,7 @@ from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
 from fedhealth.server.records import Feasibility, Histograms, Member, ModelSelection, RoundRecord
+from fedhealth.transport.protocol.roster import KeyRoster
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class RunStarted:
     """Hospital -> why it could not take part from the beginning; these are not members."""
     rounds: Sequence[RoundRecord] = ()
     """The rounds up to `done`."""
+    roster: KeyRoster | None = None
+    """The hospitals under secure aggregation; `members` is then all hospitals together."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class RunFinished:
     """Coefficients and covariance in float64; None unless the strategy is newton."""
     odds_ratios: OddsRatios | None = None
     """The table of the fit."""
+    roster: KeyRoster | None = None
+    """As in `RunStarted`."""
     unreached: Sequence[str] = ()
     """The hospitals that were absent at the end and have not received the final model."""
 

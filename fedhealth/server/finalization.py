@@ -48,6 +48,8 @@ class FinalQueries:
     members : the members that have not been dropped.
     scale : the standardisation; None if each hospital has its own.
     grace : seconds to wait for absent hospitals before the final model is sent for the last time.
+    group : of the messages; under secure aggregation the run to which the hospitals' keys belong.
+    are_sums : whether the member is all hospitals together.
     """
 
     grid: Grid
@@ -55,6 +57,8 @@ class FinalQueries:
     scale: Scale | None
     timeout: float
     grace: float = 0.0
+    group: str = ""
+    are_sums: bool = False
 
     def query(
         self, message_type: str, content: RecordDict, read: Callable[[RecordDict, Member], T]
@@ -64,7 +68,11 @@ class FinalQueries:
         `read` raises a `ValueError` if the content of a reply is invalid.
         """
         here, by_node = set(self.grid.get_node_ids()), {member.node_id: member for member in self.members}
-        messages = [Message(content, dst_node_id=node, message_type=message_type) for node in by_node if node in here]
+        messages = [
+            Message(content, dst_node_id=node, message_type=message_type, group_id=self.group)
+            for node in by_node
+            if node in here
+        ]
         replies: dict[str, T] = {}
         silent = {member.name: "not connected" for member in self.members}
         for reply in self.grid.send_and_receive(messages, timeout=self.timeout):
@@ -104,7 +112,7 @@ class FinalQueries:
             finalization.SUBGROUPS,
             final,
             lambda content, member: reply_validation.check_disclosed(
-                divisions, finalization.decode_subgroups(content), member, least
+                divisions, finalization.decode_subgroups(content), member, least, are_sums=self.are_sums
             ),
         )
         return Subgroups(disclosed=disclosed, missing=silent, divisions=divisions)
@@ -143,3 +151,27 @@ class FinalQueries:
             lambda content, _: reply_validation.check_comparisons(finalization.decode_finish_reply(content)),
         )
         return {name: comparisons for name, comparisons in shared.items() if comparisons}
+
+
+@dataclass(frozen=True)
+class MaskedQueries:
+    """The queries under secure aggregation: `sums` over all hospitals, and the final model to each `single` one."""
+
+    sums: FinalQueries
+    single: FinalQueries
+
+    def evaluate(self, weights: ArrayRecord, record: RoundRecord) -> Evaluation:
+        """As in `FinalQueries`."""
+        return self.sums.evaluate(weights, record)
+
+    def query_subgroups(self, final: RecordDict, divisions: Divisions, least: int) -> Subgroups:
+        """As in `FinalQueries`."""
+        return self.sums.query_subgroups(final, divisions, least)
+
+    def query_importance(self, final: RecordDict, features: Sequence[str]) -> Importance:
+        """As in `FinalQueries`."""
+        return self.sums.query_importance(final, features)
+
+    def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
+        """As in `FinalQueries`; the hospitals send no comparisons."""
+        return self.single.send_final_model(final)

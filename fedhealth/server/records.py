@@ -22,6 +22,8 @@ from fedhealth.metrics.subgroups import Subgroups
 Histograms = Mapping[str, ScoreHistogram]
 """By hospital."""
 Interval = tuple[float, float]
+TOGETHER = "all hospitals together"
+"""The name of the one member of a run with secure aggregation."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,10 @@ class RunDescription(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Start time, package versions and operating system; in files of earlier versions also the link of the first start."""
     starts: tuple[Start, ...] = ()
     """In the order of time; empty in files of earlier versions."""
+    roster: tuple[str, ...] = ()
+    """The hospitals of a run with secure aggregation, of which `hospitals` has only all together."""
+    roster_digest: str = ""
+    """The digits that this server and every hospital of the roster have shown."""
 
     @property
     def known_starts(self) -> tuple[Start, ...]:

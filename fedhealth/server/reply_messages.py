@@ -55,7 +55,7 @@ def read_evaluation(reply: Message, member: Member) -> ReadEvaluation:
     return check_evaluation(decode_evaluate_reply(reply.content), member)
 
 
-def receive_each(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterable[Message]:
+def receive_each(grid: Grid, messages: Sequence[Message], timeout: float | None) -> Iterable[Message]:
     """The replies as they come; with a grid of Flower's own engines, all at the end."""
     if isinstance(grid, BaseGrid):
         return grid.receive_each(messages, timeout=timeout)

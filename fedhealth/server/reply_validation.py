@@ -3,13 +3,9 @@
 Each check raises a `ValueError` that says what is wrong.
 """
 
-import math
-
-import numpy as np
 from flwr.app import ArrayRecord
 from flwr.common.constant import ErrorCode
 
-from fedhealth.common.array_codec import read_arrays
 from fedhealth.common.safe_text import printable
 from fedhealth.data.preprocessing import Moments
 from fedhealth.metrics.histogram import ScoreHistogram, check_histogram
@@ -17,7 +13,6 @@ from fedhealth.metrics.paired_comparison import DIGITS, PairedComparison
 from fedhealth.metrics.subgroups import Disclosed, Divisions, Outcomes, check_subgroups
 from fedhealth.server.records import Member
 from fedhealth.transport.protocol.evaluation import EvaluateReply, Histogram
-from fedhealth.transport.protocol.fields import Weights
 from fedhealth.transport.protocol.finalization import Comparison, Comparisons, ImportanceDrops, SubgroupCounts
 from fedhealth.transport.protocol.setup import Description, LabelCounts, MomentSums
 from fedhealth.transport.protocol.training import TrainReply
@@ -61,6 +56,13 @@ def check_moments(num_numbers: int, sent: MomentSums, member: Member) -> Moments
     if not all(0 <= count <= member.train_patients for count in sent.counts):
         raise ValueError(f"a count is negative or above its {member.train_patients} training patients")
     return Moments(**vars(sent))
+
+
+def check_summed_label_counts(sent: LabelCounts, member: Member) -> LabelCounts:
+    """Healthy and ill training patients of the hospitals that disclose them."""
+    if min(sent.healthy, sent.ill) < 0 or sent.healthy + sent.ill > member.train_patients:
+        raise ValueError(f"{sent.healthy} healthy and {sent.ill} ill are not of its {member.train_patients} patients")
+    return sent
 
 
 def check_label_counts(sent: LabelCounts, member: Member) -> LabelCounts:
@@ -109,10 +111,12 @@ def _check_declared(sent: Histogram, patients: int, declared_ill: int) -> ScoreH
     return histogram
 
 
-def check_disclosed(divisions: Divisions, sent: SubgroupCounts, member: Member, least: int) -> Disclosed:
+def check_disclosed(
+    divisions: Divisions, sent: SubgroupCounts, member: Member, least: int, *, are_sums: bool = False
+) -> Disclosed:
     """Outcomes by subgroup of the declared test patients, each of at least `least` patients."""
     disclosed = {group: Outcomes(*counts) for group, counts in sent.items()}
-    check_subgroups(divisions, disclosed, member.test_patients, member.test_ill, least)
+    check_subgroups(divisions, disclosed, member.test_patients, member.test_ill, least, are_sums=are_sums)
     return disclosed
 
 
@@ -139,20 +143,3 @@ def _check_comparison(sent: Comparison) -> PairedComparison:
     if min(sent.value, sent.alone) < 0 or sent.low > sent.high or off > 2 * 0.1 ** DIGITS[sent.metric]:
         raise ValueError("its comparison contradicts itself")
     return PairedComparison(**vars(sent))
-
-
-def clip_update(weights: Weights, global_arrays: ArrayRecord, longest: float) -> tuple[Weights, float | None]:
-    """Clip the update from the global weights to `weights` to an L2 norm of `longest` over all weights together.
-
-    Returns
-    -------
-    The clipped weights, and the update's norm before clipping; None if it was not clipped.
-    """
-    before = read_arrays(global_arrays)
-    steps = {name: values.astype(np.float64) - before[name] for name, values in weights.items()}
-    norm = math.sqrt(sum(float(np.sum(step**2)) for step in steps.values()))
-    if norm <= longest:
-        return weights, None
-    return {
-        name: (before[name] + step * (longest / norm)).astype(before[name].dtype) for name, step in steps.items()
-    }, norm

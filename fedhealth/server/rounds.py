@@ -9,6 +9,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from msgspec import structs
 
+from fedhealth.common.array_codec import read_arrays
+from fedhealth.models.update_clipping import clip_update
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.exact_sums import (
     TOO_MANY_EXAMPLES,
@@ -32,7 +34,7 @@ from fedhealth.server.reply_messages import (
     with_types_of,
     with_weights,
 )
-from fedhealth.server.reply_validation import check_trained, clip_update
+from fedhealth.server.reply_validation import check_trained
 from fedhealth.server.strategies.newton import check_convex, expected_reply
 from fedhealth.transport.protocol.training import (
     decode_train_reply,
@@ -58,7 +60,8 @@ class GuardedStrategy:
         self._strategy = start.strategy
         self._class_weights = start.class_weights
         self._roster = roster
-        self._sums_up = uses_only_the_mean(start.strategy)
+        # Under secure aggregation the one reply is the mean, rounded to the model's type, and must not be rounded again.
+        self._sums_up = uses_only_the_mean(start.strategy) and start.roster is None
         self._too_many = find_too_many(start.members) if self._sums_up else set()
         self._training: Training
 
@@ -227,7 +230,7 @@ class GuardedStrategy:
         check_convex(sent)
         weights, norm, longest = sent.weights, None, self._roster.policy.max_update_norm
         if longest:
-            weights, norm = clip_update(weights, self.arrays, longest)
+            weights, norm = clip_update(weights, read_arrays(self.arrays), longest)
         if self._training.total is None:
             kept = reply if norm is None else with_weights(reply, weights)
             return Trained(kept, norm, sent.num_examples, sent.train_loss)

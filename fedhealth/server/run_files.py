@@ -94,6 +94,8 @@ def describe_settings(started: RunStarted | RunFinished) -> RunDescription:
         hospitals=tuple(started.members),
         settings={**started.settings.to_run_config(), **started.objects},
         left_out=dict(started.left_out),
+        roster=started.roster.names if started.roster else (),
+        roster_digest=started.roster.shown_digest if started.roster else "",
     )
 
 

@@ -1,7 +1,7 @@
 """Setup before the rounds: wait for the hospitals, and determine the standardisation and the initial weights."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,12 @@ from fedhealth.models.recalibration import class_weights
 from fedhealth.server.events import OnEvent
 from fedhealth.server.participation import OPEN, Admission
 from fedhealth.server.records import Member
-from fedhealth.server.reply_validation import check_label_counts, check_moments, make_member
+from fedhealth.server.reply_validation import (
+    check_label_counts,
+    check_moments,
+    check_summed_label_counts,
+    make_member,
+)
 from fedhealth.server.setup_queries import SetupQueries
 from fedhealth.transport.protocol.fields import Weights, encode_arrays
 from fedhealth.transport.protocol.setup import (
@@ -66,7 +71,7 @@ class Setup:
     @property
     def members(self) -> list[Member]:
         """The hospitals that take part, in the order of their names."""
-        return sorted(self._queries.members.values(), key=lambda member: member.name)
+        return in_order(self._queries)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -81,19 +86,7 @@ class Setup:
         RunError
             Hospitals are missing after `max_wait` seconds, too few can take part, or two have the same name.
         """
-        queries = self._queries
-        while len(queries.members) < queries.staying:
-            while (here := len(queries.here())) < queries.staying:
-                queries.wait(f"only {here} of {queries.staying} hospitals (--hospitals) joined{queries.who()}", ())
-            new = sorted(queries.here() - queries.members.keys())
-            described = queries.query_once(new, DESCRIBE, encode_empty_request(), self._read_member)
-            here_now = queries.here()
-            known = {**queries.members, **described}
-            queries.members = {node: each for node, each in known.items() if node in here_now}
-            if silent := queries.here() - queries.members.keys():
-                queries.wait("was not ready", [member.name for member in queries.members.values()], silent=silent)
-        queries.require_enough()
-        return check_names(self.members)
+        return collect_members(self._queries, self._read_member)
 
     def agree(self) -> Agreement:
         """The common start of the rounds; computed again without a hospital that is left out in the meantime.
@@ -129,7 +122,8 @@ class Setup:
         """Weights of a healthy and an ill patient in training, from summed label counts; None without --class-weights."""
         if not self._settings.class_weights:
             return None
-        counts = self._queries.query_all(LABEL_COUNTS, encode_empty_request(), decode_label_counts, check_label_counts)
+        check = check_summed_label_counts if self._settings.secure_aggregation else check_label_counts
+        counts = self._queries.query_all(LABEL_COUNTS, encode_empty_request(), decode_label_counts, check)
         return class_weights(sum(each.healthy for each in counts), sum(each.ill for each in counts))
 
     def fetch_initial_weights(self) -> ArrayRecord:
@@ -146,6 +140,35 @@ class Setup:
         if described.schema != self._schema.fingerprint:
             raise ValueError(f"its schema is {described.schema}, the server's is {self._schema.fingerprint}")
         return make_member(reply.metadata.src_node_id, described, private=private, validates=validates and not private)
+
+
+def collect_members(queries: SetupQueries, read: Callable[[Message], Member]) -> list[Member]:
+    """Wait until all hospitals are ready; returns those that take part, in the order of their names.
+
+    `read` decodes a description.
+
+    Raises
+    ------
+    RunError
+        Hospitals are missing after `max_wait` seconds, too few can take part, or two have the same name.
+    """
+    while len(queries.members) < queries.staying:
+        while (here := len(queries.here())) < queries.staying:
+            queries.wait(f"only {here} of {queries.staying} hospitals (--hospitals) joined{queries.who()}", ())
+        new = sorted(queries.here() - queries.members.keys())
+        described = queries.query_once(new, DESCRIBE, encode_empty_request(), read)
+        here_now = queries.here()
+        known = {**queries.members, **described}
+        queries.members = {node: each for node, each in known.items() if node in here_now}
+        if silent := queries.here() - queries.members.keys():
+            queries.wait("was not ready", [member.name for member in queries.members.values()], silent=silent)
+    queries.require_enough()
+    return check_names(in_order(queries))
+
+
+def in_order(queries: SetupQueries) -> list[Member]:
+    """The hospitals that take part so far, in the order of their names."""
+    return sorted(queries.members.values(), key=lambda member: member.name)
 
 
 def _read_initial_weights(reply: Message) -> Weights:

@@ -139,7 +139,7 @@ def test_a_file_that_is_refused_is_not_quoted(tmp_path: Path, caplog: pytest.Log
         (
             {"budget": 3.0},
             "budget is not a key of a node config; known are data, schema, sheet, decimal, mapping, name, "
-            "min-count, max-epsilon, require-dp, share-verdict, "
+            "min-count, max-epsilon, require-dp, share-verdict, secure-aggregation, accept-roster, tls, pin, "
             "partition-id, num-partitions",
         ),
         (
@@ -183,11 +183,13 @@ def log() -> Iterator[list[str]]:
     [
         (
             {},
-            "schema heart disease, name as in the file, min-count 5, max-epsilon none, so no limit, share-verdict false",
+            "schema heart disease, name as in the file, min-count 5, max-epsilon none, so no limit, "
+            "secure-aggregation accept, share-verdict false",
         ),
         (
             {"name": "lakeside", "min-count": 9, "max-epsilon": 4, "require-dp": True, "share-verdict": True},
-            "schema heart disease, name lakeside, min-count 9, max-epsilon 4, share-verdict true",
+            "schema heart disease, name lakeside, min-count 9, max-epsilon 4, "
+            "secure-aggregation accept, share-verdict true",
         ),
     ],
 )

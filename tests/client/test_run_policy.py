@@ -38,6 +38,11 @@ def config(**settings: Any) -> dict[str, Any]:
             "it has no differential privacy, the policy requires it (require-privacy)",
         ),
         (
+            ServicePolicy(require_secure_aggregation=True),
+            {},
+            "it has no secure aggregation, the policy requires it (require-secure-aggregation)",
+        ),
+        (
             ServicePolicy(max_run_epsilon=3),
             {"dp_epsilon": 4.0},
             "its epsilon is 4, the policy allows 3 (max-run-epsilon)",
@@ -59,8 +64,8 @@ def test_a_run_beyond_a_limit_is_refused_with_both_numbers(
 
 
 def test_a_run_within_all_limits_is_allowed() -> None:
-    policy = ServicePolicy(None, True, 3.0, 30, ("fedavg",), "08:00-18:00")
-    require_allowed(policy, config(dp_epsilon=3.0, rounds=30), NOON)
+    policy = ServicePolicy(None, True, True, 3.0, 30, ("fedavg",), "08:00-18:00")
+    require_allowed(policy, config(dp_epsilon=3.0, rounds=30, secure_aggregation=True), NOON)
 
 
 def test_a_run_that_has_begun_goes_on_at_any_hour() -> None:

@@ -16,15 +16,27 @@ from fedhealth.transport.protocol.evaluation import EVALUATE, decode_evaluate_re
 from fedhealth.transport.protocol.feasibility import FEASIBILITY
 from fedhealth.transport.protocol.fields import find_round
 from fedhealth.transport.protocol.finalization import IMPORTANCE, SUBGROUPS, decode_importance, decode_subgroups
-from fedhealth.transport.protocol.setup import DESCRIBE, FIRST_MOMENTS, INITIAL_WEIGHTS, LABEL_COUNTS, SECOND_MOMENTS
+from fedhealth.transport.protocol.roster import KEY, ROSTER, decode_key_reply, decode_roster
+from fedhealth.transport.protocol.setup import (
+    COUNTS_SUM,
+    DESCRIBE,
+    FIRST_MOMENTS,
+    INITIAL_WEIGHTS,
+    LABEL_COUNTS,
+    SECOND_MOMENTS,
+)
 from fedhealth.transport.protocol.training import TRAIN, split_train_reply
+from fedhealth.transport.tls.party_check import fingerprint
 
 if TYPE_CHECKING:
     from fedhealth.client.personalization import Outcome
 
 
 HEADINGS = ("accuracy", "AUROC", "Brier", "loss")
-SETUP = (FEASIBILITY, DESCRIBE, FIRST_MOMENTS, SECOND_MOMENTS, LABEL_COUNTS, INITIAL_WEIGHTS)
+SETUP = (
+    *(FEASIBILITY, DESCRIBE, KEY, ROSTER, COUNTS_SUM),
+    *(FIRST_MOMENTS, SECOND_MOMENTS, LABEL_COUNTS, INITIAL_WEIGHTS),
+)
 """A hospital that cannot reply to one of these is excluded from the run."""
 SIMPLE_LINES = {
     DESCRIBE: "ready; waiting for the other hospitals",
@@ -82,12 +94,33 @@ def client_line(schema: Schema, message: Message, reply: Message) -> str | None:
         return f"could not reply to {kind}; {without}"
     if kind in SIMPLE_LINES:
         return SIMPLE_LINES[kind]
+    if kind in (KEY, ROSTER):
+        return own_key_line(reply) if kind == KEY else roster_line(message)
     if kind == SUBGROUPS:
         sent = decode_subgroups(reply.content)
         return f"sent test results by subgroup: {', '.join(sent) or 'none, every group is too small'}"
     if kind == IMPORTANCE:
         return own_importance_line(schema, reply)
     return own_evaluation_line(message, reply) if kind in (TRAIN, EVALUATE) else None
+
+
+def own_key_line(reply: Message) -> str | None:
+    """The fingerprint of the hospital's certificate, for the other hospitals' --pin; None without TLS."""
+    entry = decode_key_reply(reply.content)
+    if not entry.certificate:
+        return "secure aggregation without certificates: whoever controls this computer can read the masked numbers"
+    return (
+        f"secure aggregation: the line for the other hospitals' --pin is {fingerprint(entry.certificate)} {entry.name}"
+    )
+
+
+def roster_line(message: Message) -> str:
+    """The roster that this hospital has accepted."""
+    roster = decode_roster(message.content)
+    return (
+        f"secure aggregation: the server can read sums over {', '.join(roster.names)} only, as long as all of them show the "
+        f"digits {roster.shown_digest}"
+    )
 
 
 def own_evaluation_line(message: Message, reply: Message) -> str | None:

@@ -10,7 +10,7 @@ from fedhealth.reporting.console.final_text import FEW_PATIENTS, MANY
 from fedhealth.reporting.format import POOLED, number
 from fedhealth.reporting.selection_text import selection_lines
 from fedhealth.server.events import Paused, RunFinished, RunStarted
-from fedhealth.server.records import Member, RoundRecord
+from fedhealth.server.records import TOGETHER, Member, RoundRecord
 
 SYNTHETIC = "SYNTHETIC patients, simulated from published statistics; no result describes real people"
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
@@ -32,6 +32,7 @@ def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
     """One aligned line per round: pooled metrics of the test patients."""
     width, asked = len(str(rounds)), len(record.asked) or hospitals
     answered = asked - len(set(record.left_out) & set(record.asked) if record.asked else record.left_out)
+    answered = 0 if TOGETHER in record.left_out else answered
     train_loss = "" if record.train_loss is None else f"training loss {number(record.train_loss)}, "
     metrics = (
         f"loss {number(record.pooled.loss)}   AUROC {number(record.pooled.auroc)}   "
@@ -71,9 +72,13 @@ def header_lines(started: RunStarted) -> list[str]:
     train, held, test = (
         sum(getattr(m, f"{part}_patients") for m in started.members) for part in ("train", "validation", "test")
     )
+    roster = started.roster
+    if roster:
+        names = f"{', '.join(roster.names)}; their figures are not disclosed, only sums over all of them"
     return [
         f"data: {describe_source(started.dataset)}",
         f"hospitals: {names}",
+        *([f"secure aggregation: roster {roster.shown_digest}; each hospital shows the same digits"] if roster else []),
         f"patients: {_patients_text(train, held, test, settings.private)}; no row leaves a hospital",
         f"training: {settings.model}, {settings.strategy}, {count(settings.rounds, 'round')} of "
         f"{count(settings.local_epochs, 'local epoch')}, batches of {settings.batch_size}, "
@@ -123,7 +128,7 @@ def table_text(finished: RunFinished, terminal: bool) -> str:
     """Metrics of the final model per hospital; the last line pools all test patients."""
     last = finished.final
     patients = {member.name: member.patients for member in finished.members}
-    listed = last.hospitals if len(last.hospitals) <= MANY else {}
+    listed = last.hospitals if len(last.hospitals) <= MANY and not finished.roster else {}
     lines = [_table_line(name, patients[name], metrics) for name, metrics in listed.items()]
     pooled = _table_line(POOLED, sum(patients[name] for name in last.hospitals), last.pooled)
     return format_table(HEADINGS, [*lines, pooled], text_columns=1, terminal=terminal, total=True)

@@ -60,7 +60,8 @@ class ServerConsole:
             case Waiting():
                 self._print(self._waiting_line(event))
             case RunStarted():
-                self._hospitals, self._rounds = len(event.members), event.settings.rounds
+                members = event.roster.names if event.roster else event.members
+                self._hospitals, self._rounds = len(members), event.settings.rounds
                 self._print_all(["", *header_lines(event), ""])
                 self._start_progress()
             case Paused():

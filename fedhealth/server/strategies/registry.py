@@ -143,7 +143,9 @@ STRATEGIES: Mapping[StrategyName, Callable[[FederationSettings], Strategy]] = {
 
 def make_strategy(settings: FederationSettings, hospitals: int = 0, schema: Schema | None = None) -> Strategy:
     """A new strategy of the name in the settings, for `hospitals` hospitals (0: the number in the settings)."""
-    strategy = STRATEGIES[settings.strategy](replace(settings, hospitals=hospitals) if hospitals else settings)
+    strategy = STRATEGIES[settings.strategy](
+        replace(settings, hospitals=hospitals) if hospitals and not settings.secure_aggregation else settings
+    )
     if isinstance(strategy, Newton) and schema:
         strategy.design = make_design(schema, settings.missing_indicators)
     return strategy

@@ -52,6 +52,8 @@ def decode_welcome(content: RecordDict) -> dict[str, Any]:
 # --- the description of a hospital; the reply also means that it is ready ---------------------------------------------
 
 DESCRIBE = "query.describe"
+COUNTS_SUM = "query.counts"
+"""Asks for the counts of a description under secure aggregation, which no hospital sends alone."""
 HOSPITAL, COUNTS = "hospital", "counts"
 NAME, SOURCE, SCHEMA, SPLIT_HASH = "name", "source", "schema", "split-hash"
 GOOD_HASH = re.compile(r"[0-9a-f]{8}-[0-9a-f]{32}")
@@ -91,6 +93,29 @@ def encode_description(description: Description) -> RecordDict:
     who = {NAME: description.name, SOURCE: description.source, SCHEMA: description.schema}
     who |= {SPLIT_HASH: description.split_hash} if description.split_hash else {}
     return RecordDict({HOSPITAL: ConfigRecord(dict(who)), COUNTS: counts})
+
+
+@dataclass(frozen=True)
+class Who:
+    """The description of a hospital under secure aggregation: no counts."""
+
+    name: str
+    source: str
+    schema: str
+
+
+def encode_who(who: Who) -> RecordDict:
+    """The reply to `DESCRIBE` under secure aggregation."""
+    return RecordDict({HOSPITAL: ConfigRecord({NAME: who.name, SOURCE: who.source, SCHEMA: who.schema})})
+
+
+def decode_who(content: RecordDict) -> Who:
+    """The decoded description."""
+    (record,) = take_records(content, {HOSPITAL: ConfigRecord})
+    names: list[Any] = [record.get(NAME), record.get(SOURCE), record.get(SCHEMA)]
+    if len(record) != len(names) or not is_list(names, str):
+        raise ValueError(f"it must send exactly the texts {NAME}, {SOURCE} and {SCHEMA}")
+    return Who(*names)
 
 
 def decode_description(content: RecordDict) -> Description:

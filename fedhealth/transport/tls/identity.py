@@ -95,7 +95,7 @@ def load_identity(folder: Path) -> Identity:
         name=name,
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
-        purposes=_purposes(leaf),
+        purposes=purposes_of(leaf),
         warnings=tuple(_warnings(folder, leaf)),
     )
 
@@ -176,7 +176,7 @@ def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
     return True
 
 
-def _purposes(leaf: x509.Certificate) -> frozenset[str]:
+def purposes_of(leaf: x509.Certificate) -> frozenset[str]:
     """The purposes of the certificate; both if it does not restrict them."""
     try:
         usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
