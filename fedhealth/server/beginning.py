@@ -13,6 +13,7 @@ from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, OnEvent
 from fedhealth.server.exact_sums import uses_only_the_mean
 from fedhealth.server.finalization import FinalQueries, MaskedQueries, Queries
+from fedhealth.server.masked_grid import Patience
 from fedhealth.server.masked_setup import Secured, secure
 from fedhealth.server.participation import OPEN, Admission
 from fedhealth.server.setup import Setup, require_same_members
@@ -89,7 +90,8 @@ def begin_run(
         return Begun(grid, agree(setup, past, admission), settings)
     require_sums_enough(strategy)
     queries = SetupQueries(grid, settings, wanted, max_wait, inform, admission=admission)
-    secured = secure(grid, queries, settings, schema, past.checkpoint.roster if past else None)
+    before = past.checkpoint.roster if past else None
+    secured = secure(grid, queries, settings, schema, patience=Patience(max_wait, inform), before=before)
     if past is None:
         admission.admit_only(secured.roster.names)
     setup = Setup(secured.grid, settings, 1, max_wait, inform, schema=schema)

@@ -5,14 +5,18 @@ with all patients would send it. So setup, rounds, strategies and finalization w
 no code of the server sees a number of a single one.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedhealth.common.pairwise_masks import Words
+from fedhealth.common.reminders import Reminder
+from fedhealth.server.events import OnEvent, Waiting
 from fedhealth.server.records import TOGETHER
 from fedhealth.server.reply_messages import receive_each
 from fedhealth.server.reply_validation import ABSENT, readable
@@ -23,6 +27,7 @@ from fedhealth.transport.protocol.roster import KeyRoster
 from fedhealth.transport.protocol.setup import COUNTS_SUM, DESCRIBE, INITIAL_WEIGHTS, Who
 from fedhealth.transport.protocol.sum_messages import SumMessages
 
+POLL_SECONDS = 0.05
 TOGETHER_NODE = node_id_of(TOGETHER)
 
 
@@ -44,6 +49,18 @@ class Gathering:
     could_return: bool = True
     """Whether all that failed are only absent."""
 
+    @property
+    def is_absent(self) -> bool:
+        """Whether replies are missing only from hospitals that are absent."""
+        return bool(self.waiting or self.failures) and self.could_return
+
+
+class Patience(NamedTuple):
+    """How long to wait for missing hospitals, and who is informed."""
+
+    seconds: float
+    inform: OnEvent
+
 
 class MaskedGrid(BaseGrid):
     """All hospitals of a roster as one.
@@ -55,10 +72,18 @@ class MaskedGrid(BaseGrid):
     nodes : their node ids by name.
     messages : what is summed.
     who : the description of all hospitals together.
+    patience : how to wait for missing hospitals: without one of them there is no sum.
     """
 
     def __init__(
-        self, grid: Grid, roster: KeyRoster, nodes: Mapping[str, int], messages: SumMessages, who: Who
+        self,
+        grid: Grid,
+        roster: KeyRoster,
+        nodes: Mapping[str, int],
+        messages: SumMessages,
+        who: Who,
+        *,
+        patience: Patience,
     ) -> None:
         super().__init__()
         self.set_run(grid.run)
@@ -67,6 +92,7 @@ class MaskedGrid(BaseGrid):
         self._names = {nodes[name]: name for name in roster.names}
         self._messages = messages
         self._who = who
+        self._patience = patience
         self._pending: dict[str, tuple[set[str], Gathering]] = {}
         self._sent = 0
 
@@ -76,8 +102,8 @@ class MaskedGrid(BaseGrid):
         return self._roster.run_id.hex()
 
     def get_node_ids(self) -> list[int]:
-        """The node of all hospitals together if all are connected, else none."""
-        return [TOGETHER_NODE] if self._names.keys() <= set(self._grid.get_node_ids()) else []
+        """The node of all hospitals together."""
+        return [TOGETHER_NODE]
 
     def name_of(self, node_id: int) -> str | None:
         """The name of all hospitals together."""
@@ -105,12 +131,34 @@ class MaskedGrid(BaseGrid):
         return list(self.receive_each(messages, timeout=timeout))
 
     def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
-        """One reply per message; the hospitals' replies are added as they come, and none is kept."""
+        """One reply per message; the hospitals' replies are added as they come, and none is kept.
+
+        While hospitals are missing, it is waited for them, and all are asked again: they send the same as before.
+        """
         for message in messages:
-            gathering = self._begin(message)
-            for reply in receive_each(self._grid, self._fan_out(gathering), timeout):
-                self._take(reply, gathering)
+            gathering, since = self._ask(message, timeout), time.monotonic()
+            while gathering.is_absent and self._wait(since):
+                gathering = self._ask(message, timeout)
             yield self._reply(gathering)
+
+    def _ask(self, message: Message, timeout: float | None) -> Gathering:
+        gathering = self._begin(message)
+        for reply in receive_each(self._grid, self._fan_out(gathering), timeout):
+            self._take(reply, gathering)
+        return gathering
+
+    def _wait(self, since: float) -> bool:
+        """Wait until all hospitals are connected; whether they are before the patience ends, which began at `since`."""
+        reminder = Reminder(time.monotonic)
+        while (left := since + self._patience.seconds - time.monotonic()) > 0:
+            time.sleep(POLL_SECONDS)
+            here = self._names.keys() & set(self._grid.get_node_ids())
+            if len(here) == len(self._names):
+                return True
+            if reminder.is_due(here):
+                names = sorted(self._names[node] for node in here)
+                self._patience.inform(Waiting(len(here), len(self._names), left, names))
+        return False
 
     def _push(self, message: Message) -> str:
         gathering = self._begin(message)

@@ -12,7 +12,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.schema import Schema
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.subgroups import list_groups
-from fedhealth.server.masked_grid import MaskedGrid
+from fedhealth.server.masked_grid import MaskedGrid, Patience
 from fedhealth.server.records import TOGETHER, Member
 from fedhealth.server.reply_validation import readable
 from fedhealth.server.setup import collect_members
@@ -44,7 +44,13 @@ class Secured:
 
 
 def secure(
-    grid: Grid, queries: SetupQueries, settings: FederationSettings, schema: Schema, before: KeyRoster | None = None
+    grid: Grid,
+    queries: SetupQueries,
+    settings: FederationSettings,
+    schema: Schema,
+    *,
+    patience: Patience,
+    before: KeyRoster | None,
 ) -> Secured:
     """Wait for the hospitals and let them agree on keys; a resumed run keeps the roster that it had `before`.
 
@@ -71,7 +77,7 @@ def secure(
     source = "+".join(sorted({member.source for member in members}))
     nodes = {member.name: member.node_id for member in members}
     messages = SumMessages(settings, schema, NUM_BINS, list_groups(schema))
-    masked = MaskedGrid(grid, roster, nodes, messages, Who(TOGETHER, source, schema.fingerprint))
+    masked = MaskedGrid(grid, roster, nodes, messages, Who(TOGETHER, source, schema.fingerprint), patience=patience)
     return Secured(masked, grid, roster, members, queries.left_out)
 
 
