@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedhealth.models.log_loss import log_losses, sigmoid
+
 Doubles = NDArray[np.float64]
 PATIENT_INFORMATION = 0.25
 """What one patient with a risk of 0.5 contributes to the information on an intercept: a prior of one patient's worth."""
@@ -29,8 +31,7 @@ def with_ones(inputs: Doubles) -> Doubles:
 
 def sum_newton(log_odds: Doubles, inputs: Doubles, labels: Doubles, patient_weights: Doubles) -> NewtonSums:
     """The sums of the weighted log loss at these log odds (num_patients,); `inputs` include the ones."""
-    risks = _sigmoid(log_odds)
-    losses = np.maximum(log_odds, 0) - log_odds * labels + np.log1p(np.exp(-np.abs(log_odds)))
+    risks, losses = sigmoid(log_odds), log_losses(log_odds, labels)
     curvatures = patient_weights * risks * (1 - risks)
     return NewtonSums(
         float(losses @ patient_weights),
@@ -48,7 +49,7 @@ def fit_own_intercept(log_odds: Doubles, labels: Doubles, patient_weights: Doubl
     intercept, high = 0.0, 30.0 + float(np.abs(log_odds).max())
     low = -high
     for _ in range(MOST_STEPS):
-        risks = _sigmoid(log_odds + intercept)
+        risks = sigmoid(log_odds + intercept)
         slope = float((risks - labels) @ patient_weights) + precision * intercept
         low, high = (low, min(high, intercept)) if slope > 0 else (max(low, intercept), high)
         curvature = float((risks * (1 - risks)) @ patient_weights) + precision
@@ -85,9 +86,3 @@ def unpack_hessian(packed: Doubles, size: int) -> Doubles:
     hessian = np.zeros((size, size))
     hessian[np.triu_indices(size)] = packed
     return hessian + np.triu(hessian, 1).T
-
-
-def _sigmoid(log_odds: Doubles) -> Doubles:
-    small = np.exp(-np.abs(log_odds))
-    risks: Doubles = np.where(log_odds >= 0, 1, small) / (1 + small)
-    return risks

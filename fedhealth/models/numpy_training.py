@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedhealth.config.federation_flags import ModelName
 from fedhealth.models.glorot import glorot_uniform
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
+from fedhealth.models.log_loss import log_losses, sigmoid
 
 NUM_HIDDEN = 32
 Floats = NDArray[np.float32]
@@ -157,16 +158,3 @@ def differentiate(
         if layer:
             errors = errors @ np.swapaxes(weights[2 * layer], -1, -2) * (values[layer] > 0)
     return np.sum(log_losses(log_odds[..., 0], labels) * patient_weights, axis=-1), gradients
-
-
-def log_losses(log_odds: Floats, labels: Floats) -> Floats:
-    """Log loss (..., num_patients) in nats, without overflow for large log odds."""
-    losses: Floats = np.maximum(log_odds, 0) - log_odds * labels + np.log1p(np.exp(-np.abs(log_odds)))
-    return losses
-
-
-def sigmoid(log_odds: Floats) -> Floats:
-    """Risks of these log odds, without overflow for large ones."""
-    small = np.exp(-np.abs(log_odds))
-    risks: Floats = np.where(log_odds >= 0, 1, small) / (1 + small)
-    return risks

@@ -9,7 +9,8 @@ import pytest
 from fedhealth.config.federation_flags import ModelName
 from fedhealth.models.keras_models import build_model
 from fedhealth.models.local_training import Examples, LocalObjective, Weights, many_orders, shuffled_orders
-from fedhealth.models.numpy_training import NumpyTrainer, differentiate, forward, log_losses, sigmoid
+from fedhealth.models.log_loss import log_losses, sigmoid
+from fedhealth.models.numpy_training import NumpyTrainer, differentiate, forward
 from fedhealth.models.training import Trainer
 from tests.support.processes import PATIENCE, ROOT
 
@@ -143,7 +144,7 @@ def test_gradients_equal_finite_differences_of_the_loss() -> None:
         moved = [weight.astype(np.float64) for weight in weights]
         moved[place].flat[0] += step
         log_odds = forward(moved, examples.inputs.astype(np.float64))[-1][:, 0]  # type: ignore[arg-type]
-        return float(np.mean(2 * log_losses(log_odds, examples.labels)))  # type: ignore[arg-type]
+        return float(np.mean(2 * log_losses(log_odds, examples.labels)))
 
     for place, gradient in enumerate(gradients):
         slope = (mean_loss(place, 1e-6) - mean_loss(place, -1e-6)) / 2e-6
