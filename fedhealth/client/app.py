@@ -32,6 +32,7 @@ from fedhealth.models.recalibration import undo_class_weights
 from fedhealth.models.update_clipping import clip_update
 from fedhealth.transport.protocol import evaluation, feasibility, finalization, roster, setup, training
 from fedhealth.transport.protocol.fields import Scale, action
+from fedhealth.transport.protocol.newton import FIT_SUMS
 
 Handler = Callable[[HospitalData, Participation, RecordDict], RecordDict]
 """Content of a message -> content of the reply."""
@@ -116,32 +117,38 @@ def train(hospital: HospitalData, part: Participation, content: RecordDict) -> R
     """The local weights after training the global weights on the training patients, and the training loss.
 
     If the request asks for it, also the evaluation of the global weights. For Newton's method: sums over the training
-    patients (`newton.train`).
+    patients instead of weights.
     """
-    if part.settings.strategy == "newton":
-        return newton.train(part, content)
+    request, exact = read_request(training.decode_train_request, content), part.settings.strategy == "newton"
+    sent = newton.to_weights(part, request) if exact else part.model.order_weights(request.weights)
+    evaluated = _try_to_evaluate(part, request, sent) if request.evaluates else None
+    reply = newton.sum_up(part, request) if exact else _train_weights(hospital, part, request, sent)
+    return training.add_evaluation(reply, evaluated) if evaluated else reply
+
+
+def _train_weights(
+    hospital: HospitalData, part: Participation, request: training.TrainRequest, sent: Weights
+) -> RecordDict:
+    """The reply with the weights after training from the weights `sent`."""
     settings, model, patients = part.settings, part.model, part.split.train
-    request = read_request(training.decode_train_request, content)
     examples = model.prepare(patients, part.standardisation(request.scale))
     seed = [settings.seed, request.round_num, zlib.crc32(hospital.hospital.name.encode())]
     orders = shuffled_orders(num_patients=len(patients), num_epochs=settings.local_epochs, seed=seed)
-    sent = model.order_weights(request.weights)
-    evaluated = _try_to_evaluate(part, request) if request.evaluates else None
     weights, loss = model.trainer.train(sent, examples, orders, model.objective(request))
     require_finite(*weights, loss)
     named = model.name_weights(weights)
     if settings.secure_aggregation and settings.max_update_norm:  # else the server does it
         named, _ = clip_update(named, request.weights, settings.max_update_norm)
-    reply = training.encode_train_reply(training.TrainReply(named, len(patients), loss))
-    return training.add_evaluation(reply, evaluated) if evaluated else reply
+    return training.encode_train_reply(training.TrainReply(named, len(patients), loss))
 
 
-def _try_to_evaluate(part: Participation, request: training.TrainRequest) -> evaluation.EvaluateReply | None:
+def _try_to_evaluate(
+    part: Participation, request: training.TrainRequest, weights: Weights
+) -> evaluation.EvaluateReply | None:
     """The evaluation of the weights of a train request, corrected for its class weights.
 
     None if that fails: the training goes on, and the server asks for the evaluation alone, to which an error is the reply.
     """
-    weights = part.model.order_weights(request.weights)
     corrected = undo_class_weights(weights, request.class_weights) if request.class_weights else weights
     try:
         return _count_risks(part, corrected, request.scale)
@@ -195,6 +202,11 @@ def importance(hospital: HospitalData, part: Participation, content: RecordDict)
     return finalization.encode_importance(finalization.ImportanceDrops(tuple(drops), len(test)))
 
 
+def fit_sums(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
+    """The sums of an exact fit at the final coefficients."""
+    return newton.fit_sums(part, content)
+
+
 def finish(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """Keep the final model; the reply is empty unless the hospital shares its comparisons with the local-only model."""
     final = part.keep_final(read_request(finalization.decode_final_request, content))
@@ -225,6 +237,7 @@ QUERIES: dict[str, Handler] = {
     setup.INITIAL_WEIGHTS: initial_weights,
     finalization.SUBGROUPS: subgroups,
     finalization.IMPORTANCE: importance,
+    FIT_SUMS: fit_sums,
     finalization.FINISH: finish,
     roster.KEY: refuse,
     roster.ROSTER: refuse,

@@ -76,6 +76,25 @@ def eliminate_intercept(
     return NewtonSums(sums.loss + precision / 2 * own**2, sums.gradient, (hessian + hessian.T) / 2)
 
 
+def sum_score_products(
+    log_odds: Doubles, inputs: Doubles, labels: Doubles, patient_weights: Doubles, precision: float | None = None
+) -> Doubles:
+    """The outer products of the patients' scores (num_coefficients, num_coefficients), summed over patients.
+
+    They are the middle of the sandwich of robust standard errors (Huber 1967; White 1980, "A heteroskedasticity-consistent
+    covariance matrix estimator", equation 3). With a precision, that of a private intercept's prior, each score is without
+    its projection on the intercept's, so that the sandwich is the coefficients' part of that of coefficients and intercepts.
+    """
+    if precision is not None:
+        log_odds = log_odds + fit_own_intercept(log_odds, labels, patient_weights, precision)
+        risks = sigmoid(log_odds)
+        curvatures = patient_weights * risks * (1 - risks)
+        inputs = inputs - curvatures @ inputs / (curvatures.sum() + precision)
+    scores = (patient_weights * (sigmoid(log_odds) - labels))[:, np.newaxis] * inputs
+    products: Doubles = scores.T @ scores
+    return products
+
+
 def pack_hessian(hessian: Doubles) -> Doubles:
     """The upper triangle of a symmetric matrix, row by row."""
     return hessian[np.triu_indices(len(hessian))]

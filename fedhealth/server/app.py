@@ -19,7 +19,7 @@ from fedhealth.metrics.subgroups import find_divisions
 from fedhealth.server.beginning import begin_run, to_scale
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Listeners, OnEvent, RunFinished, RunStarted
-from fedhealth.server.exact_fit import exact_fit, tabulate
+from fedhealth.server.exact_fit import add_sums, exact_fit, tabulate
 from fedhealth.server.feasibility import ask_feasibility
 from fedhealth.server.finalization import Queries
 from fedhealth.server.model_selection import choose_final_model, could_be_enough, is_enough
@@ -184,8 +184,8 @@ def goes_on(checkpoint: Checkpoint, settings: FederationSettings) -> bool:
 
 
 def may_end(checkpoint: Checkpoint, settings: FederationSettings) -> bool:
-    """Whether the evaluation of this round may end the run; with Newton's method the run may end after any round."""
-    return settings.strategy == "newton" or could_be_enough(checkpoint.best, settings.patience)
+    """Whether the evaluation of this round may end the run, or its training has, as Newton's method at the optimum."""
+    return has_converged(checkpoint.strategy) or could_be_enough(checkpoint.best, settings.patience)
 
 
 def keep_record(record: RoundRecord, rounds: list[RoundRecord], writer: RunWriter, inform: OnEvent) -> None:
@@ -207,8 +207,8 @@ def finalize_run(
     divisions = find_divisions(schema) if settings.subgroups else {}
     subgroups = queries.query_subgroups(final, divisions, settings.min_count) if divisions else None
     importance = queries.query_importance(final, schema.feature_names) if settings.importance else None
+    fit = add_sums(exact_fit(checkpoint.strategy, settings), settings, checkpoint, scale, queries)
     comparisons, unreached = queries.send_final_model(final)
-    fit = exact_fit(checkpoint.strategy, settings)
     return RunFinished(
         settings,
         schema,

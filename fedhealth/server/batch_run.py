@@ -29,7 +29,7 @@ from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.process_calls import Calls
 from fedhealth.transport.protocol.fields import Scale
 from fedhealth.transport.protocol.finalization import decode_final_request
-from fedhealth.transport.protocol.training import encode_train_config
+from fedhealth.transport.protocol.training import TrainReply, encode_train_config
 
 
 def federate_batch(
@@ -124,6 +124,10 @@ class BatchQueries:
         missing = {name: TOO_FEW for name, each in replies if each is None}
         pairs = {member.name: member.test_pairs for member in self.batch.members}
         return combine_importance(features, drops, pairs, missing)
+
+    def query_fit_sums(self, request: RecordDict, size: int) -> tuple[dict[str, TrainReply], dict[str, str]]:
+        """Nothing: hospitals that compute in blocks fit no exact model."""
+        return {}, {}
 
     def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
         """Nothing: simulated hospitals share no comparison, and none is absent."""

@@ -1,6 +1,7 @@
 """What a run with Newton's method has found: coefficients, covariance, separated columns, and the table of odds ratios."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from flwr.serverapp.strategy import Strategy
@@ -9,7 +10,13 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
 from fedhealth.metrics.odds_ratios import ExactFit, OddsRatios, list_contrasts, make_odds_ratios
+from fedhealth.models.newton_sums import unpack_hessian
+from fedhealth.server.checkpoints import Checkpoint
+from fedhealth.server.finalization import Queries
 from fedhealth.server.strategies.newton import Flags, Newton, has_converged
+from fedhealth.transport.protocol.fields import Scale
+from fedhealth.transport.protocol.newton import COEFFICIENTS, GRADIENT, HESSIAN, PRODUCTS
+from fedhealth.transport.protocol.training import TrainRequest, encode_train_request
 
 NEARLY_OPTIMAL = 1e-2
 """In nats, summed over all patients: what a step may promise when it is looked at for separation."""
@@ -36,6 +43,32 @@ def exact_fit(strategy: Strategy, settings: FederationSettings) -> ExactFit | No
         settled,
         tuple(_notes(settings, settled, names or ["the intercept"] * bool(separated.any()))),
     )
+
+
+def add_sums(
+    fit: ExactFit | None, settings: FederationSettings, checkpoint: Checkpoint, scale: Scale | None, queries: Queries
+) -> ExactFit | None:
+    """The fit with its robust covariance and the hospitals' gradients and Hessians, from their sums at its coefficients.
+
+    Without them, and with the reason in its notes, if a hospital that the fit rests on does not send them. A fit that is not
+    at the optimum asks for nothing.
+    """
+    if fit is None or not fit.settled or not isinstance(checkpoint.strategy, Newton):
+        return fit
+    size = len(fit.coefficients)
+    request = TrainRequest({COEFFICIENTS: fit.coefficients}, checkpoint.round_num, scale, checkpoint.class_weights)
+    sums, silent = queries.query_fit_sums(encode_train_request(request), size)
+    needed = [member.name for member in checkpoint.members if member.node_id in checkpoint.strategy.nodes]
+    if lacking := [name for name in needed if name not in sums]:
+        reasons = "; ".join(f"{name}: {silent.get(name, 'no reply')}" for name in lacking)
+        return replace(fit, notes=(*fit.notes, f"no robust intervals and no test of differences ({reasons})"))
+    replies = [sums[name].weights for name in sorted(needed or sums)]
+    products = unpack_hessian(np.sum([each[PRODUCTS] for each in replies], axis=0), size)
+    fit = replace(fit, robust_covariance=fit.covariance @ products @ fit.covariance)
+    if settings.personalise != "intercept" or len(replies) < 2:
+        return fit
+    hessians = np.array([unpack_hessian(each[HESSIAN], size) for each in replies])
+    return replace(fit, gradients=np.array([each[GRADIENT] for each in replies]), hessians=hessians)
 
 
 def tabulate(
@@ -79,4 +112,6 @@ def _notes(settings: FederationSettings, settled: bool, separated: Sequence[str]
         code = "none of the codes" if settings.weight_decay else "the reference code"
         yield f"no missing indicators: a missing number counts as the mean, a missing code as {code}"
     if settings.class_weights:
-        yield "class weights: intervals are approximate"
+        yield "class weights: intervals are approximate, robust ones are not"
+    if settings.personalise != "intercept":
+        yield "no test of differences between hospitals, which needs intercepts of their own: --personalise intercept"

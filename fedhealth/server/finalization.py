@@ -16,8 +16,11 @@ from fedhealth.metrics.subgroups import Divisions, Subgroups
 from fedhealth.server import reply_validation
 from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
 from fedhealth.server.reply_validation import readable
+from fedhealth.server.strategies.newton import check_convex
 from fedhealth.transport.protocol import evaluation, finalization
 from fedhealth.transport.protocol.fields import Scale
+from fedhealth.transport.protocol.newton import FIT_SUMS, reply_arrays
+from fedhealth.transport.protocol.training import TrainReply, decode_train_reply
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
@@ -34,6 +37,9 @@ class Queries(Protocol):
 
     def query_importance(self, final: RecordDict, features: Sequence[str]) -> Importance:
         """Permutation importance in each hospital that sends it, and combined over these hospitals."""
+
+    def query_fit_sums(self, request: RecordDict, size: int) -> tuple[dict[str, TrainReply], dict[str, str]]:
+        """The sums of an exact fit of `size` coefficients by hospital; of the others, why there are none."""
 
     def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
         """The comparisons of the hospitals that share them, and the names of those that the model did not reach."""
@@ -127,6 +133,17 @@ class FinalQueries:
             ),
         )
         return combine_importance(features, drops, {member.name: member.test_pairs for member in self.members}, silent)
+
+    def query_fit_sums(self, request: RecordDict, size: int) -> tuple[dict[str, TrainReply], dict[str, str]]:
+        """The sums of an exact fit of `size` coefficients by hospital; of the others, why there are none."""
+        arrays = reply_arrays(size, final=True)
+
+        def read(content: RecordDict, member: Member) -> TrainReply:
+            sent = reply_validation.check_trained(decode_train_reply(content), arrays, member)
+            check_convex(sent)
+            return sent
+
+        return self.query(FIT_SUMS, request, read)
 
     def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
         """Send the final model to every member, to absent members when they are back.

@@ -177,8 +177,8 @@ def write_model(path: Path, finished: RunFinished) -> None:
     Arrays: one per weight (`weights/<name>`), `means` and `stds` of the numeric features (absent with --scaling local),
     `inputs` (names of the encoded features), `schema` (the schema file's text), and `about` (JSON: settings, dataset,
     prevalence, and the threshold if one was chosen); of newton also `coefficients` (of the inputs, then the intercept) and
-    their `covariance`, in float64. The file may be passed on, so it has the hospitals' names but none of
-    their counts.
+    their `covariance` and `robust_covariance`, in float64. The file may be passed on, so it has the hospitals' names but
+    none of their counts.
     """
     arrays = {f"weights/{name}": array.numpy() for name, array in finished.weights.items()}
     if finished.standardisation:
@@ -186,6 +186,8 @@ def write_model(path: Path, finished: RunFinished) -> None:
         arrays["stds"] = np.asarray(finished.standardisation.stds)
     if finished.fit:
         arrays |= {"coefficients": finished.fit.coefficients, "covariance": finished.fit.covariance}
+        if finished.fit.robust_covariance is not None:
+            arrays["robust_covariance"] = finished.fit.robust_covariance
     arrays["inputs"] = np.asarray(encoded_names(finished.schema, finished.settings.missing_indicators))
     about = msgspec.to_builtins(describe_settings(finished))
     about["hospitals"] = [member.name for member in finished.members]

@@ -13,10 +13,13 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from flwr.clientapp import ClientApp
 from scipy.optimize import linprog
+from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
 import create_dataset
 from fedhealth.__main__ import main
+from fedhealth.client import app, newton
+from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import HospitalLimits
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
@@ -24,7 +27,10 @@ from fedhealth.data.preprocessing import Standardisation, encoded_names
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.odds_ratios import ExactFit
 from fedhealth.models.newton_sums import pack_hessian, sum_newton, with_ones
+from fedhealth.reporting.html.disclosures import disclosure_rows
 from fedhealth.reporting.html.pages import write_report
+from fedhealth.reporting.html.run_reader import read_run
+from fedhealth.reporting.odds_ratio_table import remarks
 from fedhealth.server.app import federate
 from fedhealth.server.checkpoints import Checkpoint, ResumeState, read_checkpoint, write_checkpoint
 from fedhealth.server.events import Event, RunFinished
@@ -198,6 +204,136 @@ def test_intercepts_without_a_prior_are_those_of_a_dummy_per_hospital(hospitals:
     )
 
 
+# --- robust standard errors and differences between hospitals -----------------------------------------------------------
+
+
+def robust_of(finished: RunFinished) -> np.ndarray:
+    covariance = fit_of(finished).robust_covariance
+    assert covariance is not None
+    return covariance
+
+
+def test_robust_errors_are_those_of_statsmodels_hc0(hospitals: Hospitals) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    finished = run(hospitals, personalise="none", **PLAIN)
+    rows, places = rows_of(hospitals, finished), fitted_places(finished)
+    pooled = sm.Logit(rows.labels, np.column_stack([rows.inputs[:, places], np.ones(len(rows.labels))]))
+    theirs = pooled.fit(method="newton", tol=1e-14, maxiter=50, disp=0, cov_type="HC0")
+    ours = [*places, -1]
+    np.testing.assert_allclose(robust_of(finished)[np.ix_(ours, ours)], theirs.cov_params(), rtol=1e-9, atol=1e-9)
+    table = {(row.feature, row.contrast): row for row in finished.odds_ratios.rows}  # type: ignore[union-attr]
+    sex = table["sex", "male vs female"]
+    at_sex = places.index(encoded_names(heart_disease(), missing_indicators=False).index("sex=1"))
+    assert sex.robust_error == pytest.approx(2 * theirs.bse[at_sex], rel=1e-9)
+    assert sex.robust_p_value == pytest.approx(theirs.pvalues[at_sex], rel=1e-6)
+    low, high = 2 * theirs.conf_int()[at_sex]
+    assert (sex.robust_low, sex.robust_high) == pytest.approx((np.exp(low), np.exp(high)), rel=1e-9)
+
+
+def test_with_intercepts_per_hospital_robust_errors_are_those_of_a_dummy_per_hospital(hospitals: Hospitals) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    finished = run(hospitals, personalise="intercept", intercept_prior=0.0, **PLAIN)
+    rows, places = rows_of(hospitals, finished), fitted_places(finished)
+    dummies = rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))
+    pooled = sm.Logit(rows.labels, np.hstack([rows.inputs[:, places], dummies]))
+    theirs = pooled.fit(method="newton", tol=1e-14, maxiter=50, disp=0, cov_type="HC0").cov_params()
+    few = range(len(places))
+    ours = robust_of(finished)[np.ix_(places, places)]
+    np.testing.assert_allclose(ours, theirs[np.ix_(few, few)], rtol=1e-9, atol=1e-9)
+
+
+def test_with_penalty_and_prior_robust_errors_are_the_sandwich_of_the_whole_model(hospitals: Hospitals) -> None:
+    """Intercepts of the hospitals as further coefficients, whose penalty is their prior."""
+    finished = run(hospitals, personalise="intercept", intercept_prior=2.0)
+    rows, fit = rows_of(hospitals, finished), fit_of(finished)
+    dummies = (rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))).astype(float)
+    columns = np.hstack([rows.inputs, np.ones((len(rows.labels), 1)), dummies])
+    width = rows.inputs.shape[1]
+    penalty = np.array([0.01 * len(rows.labels)] * width + [0.0] + [2.0 * 0.25] * len(hospitals))
+    point = np.append(fit.coefficients, np.zeros(len(hospitals)))
+    for _ in range(20):
+        risks = 1 / (1 + np.exp(-columns @ point))
+        hessian = columns.T @ (columns * (risks * (1 - risks))[:, np.newaxis]) + np.diag(penalty)
+        point -= np.linalg.solve(hessian, columns.T @ (risks - rows.labels) + penalty * point)
+    scores = columns * (risks - rows.labels)[:, np.newaxis]
+    inverse = np.linalg.inv(hessian)
+    whole = inverse @ scores.T @ scores @ inverse
+    np.testing.assert_allclose(robust_of(finished), whole[: width + 1, : width + 1], rtol=1e-8, atol=1e-9)
+
+
+def interactions(rows: PooledRows, block: Sequence[int], hospitals: int) -> np.ndarray:
+    """A column for each hospital but the first and each input of the block."""
+    dummies = rows.hospitals[:, np.newaxis] == np.arange(1, hospitals)
+    return np.hstack([rows.inputs[:, [place]] * dummies for place in block])
+
+
+def test_whether_hospitals_differ_is_the_score_test_of_an_interaction_as_in_statsmodels(hospitals: Hospitals) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+    finished = run(hospitals, personalise="intercept", intercept_prior=0.0, **PLAIN)
+    rows, places = rows_of(hospitals, finished), fitted_places(finished)
+    dummies = rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))
+    columns = np.hstack([rows.inputs[:, places], dummies])
+    null = sm.GLM(rows.labels, columns, family=sm.families.Binomial()).fit(tol=1e-14, maxiter=100)
+    names = encoded_names(heart_disease(), missing_indicators=False)
+    table = {row.feature: row for row in finished.odds_ratios.rows}  # type: ignore[union-attr]
+    for feature, block in {"age": ["age"], "sex": ["sex=1"], "cp": ["cp=2", "cp=3", "cp=4"]}.items():
+        extra = interactions(rows, [names.index(name) for name in block], len(hospitals))
+        theirs, ours = null.model.score_test(null.params, exog_extra=extra)[0], table[feature]
+        assert ours.differs_statistic == pytest.approx(np.ravel(theirs).item(), rel=1e-8)
+        rank = np.linalg.matrix_rank
+        degrees = rank(np.hstack([columns, extra])) - rank(columns)  # fewer where a hospital has only men
+        assert ours.differs_degrees == degrees
+        assert ours.differs_p_value == pytest.approx(chi2.sf(ours.differs_statistic, degrees), rel=1e-9)
+
+
+def test_an_effect_that_differs_is_found_by_the_score_test_as_by_the_likelihood_ratio(
+    hospitals: Hospitals, tmp_path: Path
+) -> None:
+    sm = pytest.importorskip("statsmodels.api")
+
+    def reverse(table: pd.DataFrame) -> None:
+        if table["target"].mean() > 0.5:
+            table["age"] = 60 - 3 * table["target"] + np.arange(len(table)) % 11
+
+    changed = change(hospitals, tmp_path, reverse)
+    finished = run(changed, personalise="intercept", intercept_prior=0.0, **PLAIN)
+    rows, places = rows_of(changed, finished), fitted_places(finished)
+    columns = np.hstack([rows.inputs[:, places], rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))])
+    extra = interactions(rows, [0], len(hospitals))
+    fits = [sm.Logit(rows.labels, design).fit(disp=0) for design in (columns, np.hstack([columns, extra]))]
+    ratio = 2 * (fits[1].llf - fits[0].llf)
+    age = finished.odds_ratios.rows[0]  # type: ignore[union-attr]
+    assert age.feature == "age" and age.differs_statistic == pytest.approx(ratio, rel=0.2)
+    assert age.differs_p_value is not None and age.differs_p_value < 1e-3
+    assert any(f"p < 0.05): age (chi-squared {age.differs_statistic:.1f}" in line for line in remarks_of(finished))
+
+
+def remarks_of(finished: RunFinished) -> list[str]:
+    assert finished.odds_ratios is not None
+    return remarks(finished.odds_ratios)
+
+
+def test_without_intercepts_of_their_own_hospitals_are_not_compared(hospitals: Hospitals) -> None:
+    finished = run(hospitals, personalise="none")
+    assert all(row.differs_p_value is None for row in finished.odds_ratios.rows)  # type: ignore[union-attr]
+    assert any("--personalise intercept" in line for line in remarks_of(finished))
+
+
+def test_a_hospital_that_does_not_send_the_last_sums_leaves_the_table_without_robust_intervals(
+    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, times = newton.fit_sums, iter([False, True, True, True])
+
+    def fail_once(*arguments: Any) -> Any:
+        return whole(*arguments) if next(times) else 1 / 0
+
+    monkeypatch.setattr(newton, "fit_sums", fail_once)
+    finished = run(hospitals)
+    assert finished.odds_ratios is not None and finished.odds_ratios.rows[0].low is not None
+    assert finished.odds_ratios.rows[0].robust_low is None
+    assert any("no robust intervals and no test of differences (" in note for note in finished.odds_ratios.notes)
+
+
 # --- what cannot be fitted ----------------------------------------------------------------------------------------------
 
 
@@ -277,6 +413,18 @@ def test_a_server_that_skips_the_description_gets_no_sums(hospitals: Hospitals) 
     arrays = encode_coefficients(np.zeros(33))
     reply = ask("train", arrays, server_round=1, means=[0.0] * 6, stds=[1.0] * 6)
     assert reply.has_error() and "counts below --min-count 5" in reply.error.reason
+
+
+def test_the_last_sums_are_not_sent_either_where_a_count_would_be_small(hospitals: Hospitals) -> None:
+    ask = make_ask(next(iter(hospitals.values())), strategy="newton", scaling="reference", personalise="none")
+    reply = ask("query.fit_sums", encode_coefficients(np.zeros(33)), server_round=1, means=[0.0] * 6, stds=[1.0] * 6)
+    assert reply.has_error() and "counts below --min-count 5" in reply.error.reason
+
+
+def test_a_run_with_another_strategy_gets_no_sums_of_a_fit(hospitals: Hospitals) -> None:
+    ask = make_ask(next(iter(hospitals.values())), HospitalLimits(min_count=1), min_count=1)
+    reply = ask("query.fit_sums", encode_coefficients(np.zeros(33)), server_round=1, means=[0.0] * 6, stds=[1.0] * 6)
+    assert "which its own settings exclude (no --strategy newton)" in reply.error.reason
 
 
 def test_coefficients_of_another_model_are_refused(hospitals: Hospitals) -> None:
@@ -411,7 +559,8 @@ def test_a_resumed_run_ends_with_the_same_bits(hospitals: Hospitals, tmp_path: P
 
     whole = run(hospitals, writer=Keeper())
     strategy = make_strategy(whole.settings, 4, whole.schema)
-    past = ResumeState(read_checkpoint(tmp_path / "round-00000003.ckpt", strategy), whole.rounds[:3])
+    checkpoint = read_checkpoint(tmp_path / "round-00000003.ckpt", strategy)
+    past = ResumeState(checkpoint, whole.rounds[: checkpoint.evaluated_rounds])
     resumed = run(hospitals, past=past)
     assert len(resumed.rounds) == len(whole.rounds)
     np.testing.assert_array_equal(fit_of(resumed).coefficients, fit_of(whole).coefficients)
@@ -419,6 +568,22 @@ def test_a_resumed_run_ends_with_the_same_bits(hospitals: Hospitals, tmp_path: P
     ended = make_strategy(whole.settings, 4, whole.schema)
     read_checkpoint(tmp_path / f"round-{len(whole.rounds):08}.ckpt", ended)
     assert has_converged(ended), "a run that is resumed after its last round would train on"
+
+
+def test_a_round_is_one_exchange_that_also_evaluates_the_round_before(
+    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, evaluate = list[str](), app.evaluate
+
+    def count(hospital: HospitalData, *arguments: Any) -> Any:
+        alone.append(hospital.hospital.name)
+        return evaluate(hospital, *arguments)
+
+    monkeypatch.setattr(app, "evaluate", count)
+    whole = run(hospitals)
+    assert len(alone) == len(hospitals), "only the last round is evaluated alone"
+    short = run(hospitals, rounds=3)
+    assert whole.rounds[2].pooled == short.rounds[2].pooled, "with the training of round 4, or alone"
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------------
@@ -431,6 +596,7 @@ def test_the_model_file_has_coefficients_and_covariance_and_the_command_prints_t
     with np.load(tmp_path / "model.npz") as model:
         np.testing.assert_array_equal(model["coefficients"], fit_of(finished).coefficients)
         np.testing.assert_array_equal(model["covariance"], fit_of(finished).covariance)
+        np.testing.assert_array_equal(model["robust_covariance"], robust_of(finished))
         weights = np.concatenate([model[name].ravel() for name in model.files if name.startswith("weights/")])
     np.testing.assert_array_equal(weights, fit_of(finished).coefficients.astype(np.float32))
     assert main(["coefficients", str(tmp_path), "--format", "json"]) in (None, 0)
@@ -444,9 +610,15 @@ def test_the_model_file_has_coefficients_and_covariance_and_the_command_prints_t
     assert lines[0]["feature"] == "age" and float(lines[0]["odds_ratio"]) == printed["rows"][0]["odds_ratio"]
     assert main(["coefficients", str(tmp_path)]) in (None, 0)
     table = capsys.readouterr().out
-    assert "male vs female" in table and "- penalised (--weight-decay 0.01): intervals are approximate" in table
+    assert (
+        "robust interval" in table
+        and "male vs female" in table
+        and "- penalised (--weight-decay 0.01): intervals are approximate" in table
+    )
     write_report(tmp_path)
     assert "Odds ratios with 95 % intervals" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    disclosed = {row[0]: row[2:] for row in disclosure_rows(read_run(tmp_path))}
+    assert disclosed["fit sums"] == ("1,155", "4")
     assert "## Odds ratios" in (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 

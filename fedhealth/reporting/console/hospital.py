@@ -16,6 +16,7 @@ from fedhealth.transport.protocol.evaluation import EVALUATE, decode_evaluate_re
 from fedhealth.transport.protocol.feasibility import FEASIBILITY
 from fedhealth.transport.protocol.fields import find_round
 from fedhealth.transport.protocol.finalization import IMPORTANCE, SUBGROUPS, decode_importance, decode_subgroups
+from fedhealth.transport.protocol.newton import FIT_SUMS
 from fedhealth.transport.protocol.roster import KEY, ROSTER, decode_key_reply, decode_roster
 from fedhealth.transport.protocol.setup import (
     COUNTS_SUM,
@@ -40,6 +41,7 @@ SETUP = (
 """A hospital that cannot reply to one of these is excluded from the run."""
 SIMPLE_LINES = {
     DESCRIBE: "ready; waiting for the other hospitals",
+    FIT_SUMS: "sent the sums for standard errors at the final coefficients",
     FEASIBILITY: "sent how many patients lack each value and have the outcome; this run trains no model",
 }
 """Message -> the line about any reply to it."""

@@ -44,6 +44,15 @@ def _final_rows(run: RunRecord) -> list[Row]:
     rows: list[Row] = []
     if run.summary is None:
         return rows
+    if (fit := run.summary.odds_ratios) and any(row.standard_error is not None for row in fit.rows):
+        size = run.num_weights
+        what = (
+            "gradient, Hessian and outer products of the patients' scores (upper triangles) at the final coefficients, "
+            "summed over training patients"
+        )
+        most = len([name for name in run.names if not run.history or name not in run.history[-1].left_out])
+        missing = not any(row.robust_error is not None for row in fit.rows)
+        rows.append(("fit sums", what, f"{size + size * (size + 1):,}", f"{most:,}{' at most' * missing}"))
     if run.summary.subgroups:
         divisions = find_divisions(run.schema)
         what = f"confusion matrix at 0.5 by {' and '.join(divisions)} group, without small groups"

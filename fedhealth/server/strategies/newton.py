@@ -14,7 +14,7 @@ from fedhealth.models.newton_sums import unpack_hessian
 from fedhealth.server.strategies.design import NO_DESIGN, Design, find_constant, find_dependent
 from fedhealth.server.strategies.flower_fixes import ALL_NODES
 from fedhealth.transport.protocol.fields import encode_arrays
-from fedhealth.transport.protocol.newton import GRADIENT, HESSIAN, encode_coefficients, reply_arrays
+from fedhealth.transport.protocol.newton import GRADIENT, HESSIAN, PRODUCTS, encode_coefficients, reply_arrays
 from fedhealth.transport.protocol.training import TRAIN_LOSS, TrainReply, decode_train_reply
 
 MOST_INPUTS = 2000
@@ -183,13 +183,16 @@ def expected_reply(strategy: Strategy, arrays: ArrayRecord) -> ArrayRecord:
 
 
 def check_convex(reply: TrainReply) -> None:
-    """Raise a `ValueError` if a reply has a Hessian with an eigenvalue below 0, which no log loss has."""
-    if HESSIAN not in reply.weights:
-        return
-    size = len(reply.weights[GRADIENT])
-    hessian = unpack_hessian(reply.weights[HESSIAN], size)
-    rounding = LARGEST_ROUNDING * max(float(np.abs(hessian).max()), reply.num_examples)
-    try:
-        np.linalg.cholesky(hessian + rounding * np.eye(size))
-    except np.linalg.LinAlgError:
-        raise ValueError("its Hessian is that of no log loss") from None
+    """Raise a `ValueError` if a reply has a matrix with an eigenvalue below 0, which no log loss and no scores have."""
+    for name, what in (
+        (HESSIAN, "its Hessian is that of no log loss"),
+        (PRODUCTS, "its products are those of no scores"),
+    ):
+        if name in reply.weights:
+            size = len(reply.weights[GRADIENT])
+            matrix = unpack_hessian(reply.weights[name], size)
+            rounding = LARGEST_ROUNDING * max(float(np.abs(matrix).max()), reply.num_examples)
+            try:
+                np.linalg.cholesky(matrix + rounding * np.eye(size))
+            except np.linalg.LinAlgError:
+                raise ValueError(what) from None

@@ -1,7 +1,8 @@
 """Newton's method: the train request with the coefficients in float64, and the reply with sums over patients.
 
 The records are those of `training`; only their arrays have other names. The coefficients are those of the inputs, then
-the intercept. The Hessian is sent as its upper triangle, row by row.
+the intercept. The Hessian is sent as its upper triangle, row by row. `FIT_SUMS` is the same request after the last round;
+its reply also has the outer products of the patients' scores, summed and packed like the Hessian.
 """
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from fedhealth.transport.protocol.fields import Weights, encode_arrays
 
-COEFFICIENTS, GRADIENT, HESSIAN = "coefficients", "gradient", "hessian"
+COEFFICIENTS, GRADIENT, HESSIAN, PRODUCTS = "coefficients", "gradient", "hessian", "score-products"
+FIT_SUMS = "query.fit_sums"
 
 
 def encode_coefficients(coefficients: NDArray[np.float64]) -> ArrayRecord:
@@ -26,7 +28,8 @@ def take_coefficients(weights: Weights, size: int) -> NDArray[np.float64]:
     return found
 
 
-def reply_arrays(size: int) -> ArrayRecord:
-    """Arrays with the names, types and shapes of a reply for `size` coefficients."""
-    shapes = {GRADIENT: size, HESSIAN: size * (size + 1) // 2}
+def reply_arrays(size: int, *, final: bool = False) -> ArrayRecord:
+    """Arrays with the names, types and shapes of a reply for `size` coefficients, in a round or to `FIT_SUMS` (`final`)."""
+    triangle = size * (size + 1) // 2
+    shapes = {GRADIENT: size, HESSIAN: triangle, **({PRODUCTS: triangle} if final else {})}
     return ArrayRecord({name: Array(np.zeros(shape)) for name, shape in shapes.items()})
