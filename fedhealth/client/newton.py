@@ -26,11 +26,9 @@ def require_disclosable(part: Participation) -> None:
     """Raise a `RunError` that names the columns if a sum would rest on fewer than `min_count` patients.
 
     At coefficients of 0 the Hessian is a quarter of the counts of patients by code and by pair of codes, and the gradient
-    counts the ill among them.
+    counts the ill among them. Sums that the server never sees singly are not refused.
     """
-    if part.settings.secure_aggregation:  # the server cannot read this hospital's sums
-        return
-    if small := part.small_cells:
+    if not part.sums_are_masked and (small := part.small_cells):
         named = ", ".join(" with ".join(columns) for columns in small[:NAMED])
         more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
         raise RunError(

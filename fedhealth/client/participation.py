@@ -22,6 +22,8 @@ class Participation:
     Attributes
     ----------
     min_count : sums over fewer patients are not sent.
+    sums_are_masked : whether the server sees newton's sums only added up over all hospitals, so that small counts of this
+        hospital are not disclosed.
     dp_session : the session under differential privacy, once `HospitalData.open_dp_session` has opened it.
     final : the final model, once the server has sent it.
     """
@@ -29,6 +31,7 @@ class Participation:
     model: LocalModel
     split: PatientSplit
     min_count: int
+    sums_are_masked: bool = False
     dp_session: DpSession | None = None
     final: FinalModel | None = None
 
@@ -40,7 +43,8 @@ class Participation:
     @cached_property
     def small_cells(self) -> list[tuple[str, ...]]:
         """The columns, and pairs of columns, whose counts over the training patients are too small to be sent."""
-        return find_small_cells(self.model.schema, self.split.train, self.min_count)
+        indicators = self.settings.missing_indicators
+        return find_small_cells(self.model.schema, self.split.train, self.min_count, missing_indicators=indicators)
 
     def standardisation(self, scale: Scale | None) -> Standardisation:
         """The standardisation of a request, or with `--scaling local` the hospital's own."""

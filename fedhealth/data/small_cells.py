@@ -7,14 +7,19 @@ from fedhealth.data.patients import Patients
 from fedhealth.data.schema import Column, Schema
 
 
-def find_small_cells(schema: Schema, patients: Patients, min_count: int) -> list[tuple[str, ...]]:
+def find_small_cells(
+    schema: Schema, patients: Patients, min_count: int, *, missing_indicators: bool = True
+) -> list[tuple[str, ...]]:
     """The columns, and pairs of columns, with a cell of at least one and fewer than `min_count` patients.
 
-    The cells of a category are its codes and "missing", those of a number "known" and "missing"; the outcome has two. A
-    pair of columns that contains a column which is listed itself is left out.
+    The cells of a category are its codes and "missing", those of a number "known" and, if the model has indicators of
+    missing values, "missing": without them a missing number adds 0 to every sum. The outcome has two. A pair of columns that
+    contains a column which is listed itself is left out.
     """
     names = [*schema.feature_names, schema.outcome.name]
-    columns = [_levels(column, patients.features[:, place]) for place, column in enumerate(schema.features)]
+    columns = [
+        _levels(column, patients.features[:, place], missing_indicators) for place, column in enumerate(schema.features)
+    ]
     columns.append(np.stack([patients.labels == 0, patients.labels == 1], axis=1))
     levels = np.hstack(columns).astype(np.float64)
     counts = levels.T @ levels  # exact: they are far below 2^53
@@ -27,9 +32,9 @@ def find_small_cells(schema: Schema, patients: Patients, min_count: int) -> list
     return [(names[place],) for place in np.flatnonzero(single)] + [(names[one], names[other]) for one, other in pairs]
 
 
-def _levels(column: Column, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _levels(column: Column, values: NDArray[np.float64], missing_indicators: bool) -> NDArray[np.bool_]:
     """Which patient has which level of a column (num_patients, num_levels)."""
     missing = np.isnan(values)[:, np.newaxis]
     if column.is_number:
-        return np.hstack([~missing, missing])
+        return np.hstack([~missing, missing]) if missing_indicators else ~missing
     return np.hstack([values[:, np.newaxis] == np.array(list(column.codes)), missing])

@@ -83,15 +83,17 @@ def sum_score_products(
 
     They are the middle of the sandwich of robust standard errors (Huber 1967; White 1980, "A heteroskedasticity-consistent
     covariance matrix estimator", equation 3). With a precision, that of a private intercept's prior, each score is without
-    its projection on the intercept's, so that the sandwich is the coefficients' part of that of coefficients and intercepts.
+    its projection on the intercept's, so that the sandwich is the coefficients' part of that of coefficients and intercepts;
+    the prior counts as one more score, with its precision as variance.
     """
+    means = np.zeros(inputs.shape[1])
     if precision is not None:
         log_odds = log_odds + fit_own_intercept(log_odds, labels, patient_weights, precision)
         risks = sigmoid(log_odds)
         curvatures = patient_weights * risks * (1 - risks)
-        inputs = inputs - curvatures @ inputs / (curvatures.sum() + precision)
-    scores = (patient_weights * (sigmoid(log_odds) - labels))[:, np.newaxis] * inputs
-    products: Doubles = scores.T @ scores
+        means = curvatures @ inputs / (curvatures.sum() + precision)
+    scores = (patient_weights * (sigmoid(log_odds) - labels))[:, np.newaxis] * (inputs - means)
+    products: Doubles = scores.T @ scores + (precision or 0.0) * np.outer(means, means)
     return products
 
 

@@ -50,6 +50,8 @@ def add_sums(
 ) -> ExactFit | None:
     """The fit with its robust covariance and the hospitals' gradients and Hessians, from their sums at its coefficients.
 
+    A penalty counts in the middle of the sandwich as the information that it adds, so that robust and other intervals are
+    the same where the model holds; otherwise robust ones would be too narrow wherever the penalty decides.
     Without them, and with the reason in its notes, if a hospital that the fit rests on does not send them. A fit that is not
     at the optimum asks for nothing.
     """
@@ -64,7 +66,8 @@ def add_sums(
         return replace(fit, notes=(*fit.notes, f"no robust intervals and no test of differences ({reasons})"))
     replies = [sums[name].weights for name in sorted(needed or sums)]
     products = unpack_hessian(np.sum([each[PRODUCTS] for each in replies], axis=0), size)
-    fit = replace(fit, robust_covariance=fit.covariance @ products @ fit.covariance)
+    middle = products + np.diag(checkpoint.strategy.penalty(sum(each.num_examples for each in sums.values())))
+    fit = replace(fit, robust_covariance=fit.covariance @ middle @ fit.covariance)
     if settings.personalise != "intercept" or len(replies) < 2:
         return fit
     hessians = np.array([unpack_hessian(each[HESSIAN], size) for each in replies])

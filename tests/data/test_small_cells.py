@@ -47,6 +47,15 @@ def test_few_missing_and_few_known_numbers_are_small() -> None:
     assert find_small_cells(SCHEMA, patients(rows), 3) == [("age",)]
 
 
+def test_without_indicators_few_missing_numbers_are_in_no_sum_but_few_missing_codes_are() -> None:
+    rows = [[50, 1, 1, 1]] * 3 + [[np.nan, 1, 1, 1]]
+    assert find_small_cells(SCHEMA, patients(rows), 3, missing_indicators=False) == []
+    rows = [[50, 1, 1, 1]] * 3 + [[50, 1, np.nan, 1]]
+    assert find_small_cells(SCHEMA, patients(rows), 3, missing_indicators=False) == [("grade",)]
+    rows = [[np.nan, 1, 1, 1]] * 3 + [[np.nan, 1, 2, 1]] * 3 + [[50, 1, 1, 1]] * 3 + [[50, 1, 2, 1]] * 2
+    assert find_small_cells(SCHEMA, patients(rows), 3, missing_indicators=False) == [("age", "grade")]
+
+
 def test_the_ill_of_a_code_are_a_cell_because_the_gradient_counts_them() -> None:
     rows = [[50, 1, 1, 1]] * 3 + [[50, 1, 1, 0]] * 3 + [[50, 0, 1, 1]] * 4 + [[50, 0, 1, 0]]
     assert find_small_cells(SCHEMA, patients(rows), 3) == [("sex", "ill")]

@@ -243,22 +243,23 @@ def test_with_intercepts_per_hospital_robust_errors_are_those_of_a_dummy_per_hos
 
 
 def test_with_penalty_and_prior_robust_errors_are_the_sandwich_of_the_whole_model(hospitals: Hospitals) -> None:
-    """Intercepts of the hospitals as further coefficients, whose penalty is their prior."""
+    """Intercepts of the hospitals as further coefficients, whose penalty is their prior; penalties count as information."""
     finished = run(hospitals, personalise="intercept", intercept_prior=2.0)
     rows, fit = rows_of(hospitals, finished), fit_of(finished)
     dummies = (rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))).astype(float)
-    columns = np.hstack([rows.inputs, np.ones((len(rows.labels), 1)), dummies])
-    width = rows.inputs.shape[1]
-    penalty = np.array([0.01 * len(rows.labels)] * width + [0.0] + [2.0 * 0.25] * len(hospitals))
-    point = np.append(fit.coefficients, np.zeros(len(hospitals)))
+    fitted = [place for place in range(rows.inputs.shape[1]) if place not in fit.constant]
+    columns = np.hstack([rows.inputs[:, fitted], np.ones((len(rows.labels), 1)), dummies])
+    penalty = np.array([0.01 * len(rows.labels)] * len(fitted) + [0.0] + [2.0 * 0.25] * len(hospitals))
+    point = np.zeros(columns.shape[1])
     for _ in range(20):
         risks = 1 / (1 + np.exp(-columns @ point))
         hessian = columns.T @ (columns * (risks * (1 - risks))[:, np.newaxis]) + np.diag(penalty)
         point -= np.linalg.solve(hessian, columns.T @ (risks - rows.labels) + penalty * point)
     scores = columns * (risks - rows.labels)[:, np.newaxis]
     inverse = np.linalg.inv(hessian)
-    whole = inverse @ scores.T @ scores @ inverse
-    np.testing.assert_allclose(robust_of(finished), whole[: width + 1, : width + 1], rtol=1e-8, atol=1e-9)
+    whole = inverse @ (scores.T @ scores + np.diag(penalty)) @ inverse
+    ours, few = [*fitted, -1], range(len(fitted) + 1)
+    np.testing.assert_allclose(robust_of(finished)[np.ix_(ours, ours)], whole[np.ix_(few, few)], rtol=1e-8, atol=1e-9)
 
 
 def interactions(rows: PooledRows, block: Sequence[int], hospitals: int) -> np.ndarray:

@@ -110,7 +110,7 @@ class Newton(FedAvg):
         if not (same := np.array_equal(nodes, self.nodes)):  # a loss of other patients is no higher or lower one
             self.nodes = nodes
             self._choose_free(hessian, patients)
-        penalty = np.append(np.full(len(gradient) - 1, self.weight_decay * patients), 0.0)
+        penalty = self.penalty(patients)
         penalised = loss + float(penalty @ self.coefficients**2) / 2
         if same and penalised > self.loss + ROUNDING * max(1.0, abs(float(self.loss))):
             self.step = self.step / 2
@@ -119,6 +119,10 @@ class Newton(FedAvg):
             self.loss = np.array(penalised)
             self._take_step(gradient + penalty * self.coefficients, hessian + np.diag(penalty), patients)
         return self._as_weights(), MetricRecord({TRAIN_LOSS: loss / patients})
+
+    def penalty(self, patients: int) -> Doubles:
+        """The factor of half of each squared coefficient in the summed objective; that of the intercept is 0."""
+        return np.append(np.full(self.coefficients.size - 1, self.weight_decay * patients), 0.0)
 
     def _take_step(self, gradient: Doubles, hessian: Doubles, patients: int) -> None:
         """Accept the point and go to the next by the Newton step on the free coefficients."""
