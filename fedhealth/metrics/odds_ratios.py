@@ -71,6 +71,8 @@ class ExactFit:
     """The same value for every patient."""
     separated: Collection[int] = ()
     """Coefficients that grow without end, since the column separates ill and healthy patients."""
+    is_complete: bool = False
+    """Whether the columns together separate all ill from all healthy patients, so that no coefficient has an optimum."""
     settled: bool = True
     """Whether the coefficients are at the optimum."""
     notes: Sequence[str] = field(default=())
@@ -198,6 +200,8 @@ def _find_fault(places: Sequence[int], value: float, fit: ExactFit) -> str:
         return "the same for every patient, so without effect"
     if any(place in fit.constant for place in places):
         return "no patient has the reference code"
+    if fit.is_complete:
+        return "no finite odds ratio, since all columns together separate ill and healthy patients"
     if any(place in fit.separated for place in places):
         return f"separates ill and healthy patients: the odds ratio runs to {'infinity' if value > 0 else '0'}"
     return ""

@@ -1,5 +1,6 @@
 """What a run with Newton's method has found: coefficients, covariance, separated columns, and the table of odds ratios."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -22,6 +23,8 @@ NEARLY_OPTIMAL = 1e-2
 """In nats, summed over all patients: what a step may promise when it is looked at for separation."""
 LONG_STEP = 0.1
 """Of a coefficient of a standardised input."""
+ALL_RIGHT = math.log(2) / 2
+"""In nats, summed over all patients: one on the wrong side of 0.5 loses log 2, with a class weight at least half of it."""
 SETTLED = 1e-6
 """In nats: each coefficient is then within a thousandth of its standard error of the optimum."""
 
@@ -35,13 +38,16 @@ def exact_fit(strategy: Strategy, settings: FederationSettings) -> ExactFit | No
     covariance[free] = np.linalg.inv(strategy.hessian[free])
     settled = has_converged(strategy) or float(strategy.decrement) < SETTLED
     names = [strategy.design.name(int(place)) for place in np.flatnonzero(separated[:-1])]
+    # A point that predicts every patient is a complete separation, since a multiple of it does so better.
+    is_complete = bool(names) and float(strategy.loss) < ALL_RIGHT
     return ExactFit(
         strategy.coefficients,
         covariance,
         frozenset(np.flatnonzero(strategy.constant).tolist()),
         frozenset(np.flatnonzero(separated).tolist()),
+        is_complete,
         settled,
-        tuple(_notes(settings, settled, names or ["the intercept"] * bool(separated.any()))),
+        tuple(_notes(settings, settled, names or ["the intercept"] * bool(separated.any()), is_complete)),
     )
 
 
@@ -64,14 +70,14 @@ def add_sums(
     if lacking := [name for name in needed if name not in sums]:
         reasons = "; ".join(f"{name}: {silent.get(name, 'no reply')}" for name in lacking)
         return replace(fit, notes=(*fit.notes, f"no robust intervals and no test of differences ({reasons})"))
-    replies = [sums[name].weights for name in sorted(needed or sums)]
-    products = unpack_hessian(np.sum([each[PRODUCTS] for each in replies], axis=0), size)
-    middle = products + np.diag(checkpoint.strategy.penalty(sum(each.num_examples for each in sums.values())))
+    replies = [sums[name] for name in sorted(needed or sums)]
+    products = unpack_hessian(np.sum([each.weights[PRODUCTS] for each in replies], axis=0), size)
+    middle = products + np.diag(checkpoint.strategy.penalty(sum(each.num_examples for each in replies)))
     fit = replace(fit, robust_covariance=fit.covariance @ middle @ fit.covariance)
     if settings.personalise != "intercept" or len(replies) < 2:
         return fit
-    hessians = np.array([unpack_hessian(each[HESSIAN], size) for each in replies])
-    return replace(fit, gradients=np.array([each[GRADIENT] for each in replies]), hessians=hessians)
+    hessians = np.array([unpack_hessian(each.weights[HESSIAN], size) for each in replies])
+    return replace(fit, gradients=np.array([each.weights[GRADIENT] for each in replies]), hessians=hessians)
 
 
 def tabulate(
@@ -97,11 +103,16 @@ def find_separated(strategy: Newton) -> Flags:
     return separated
 
 
-def _notes(settings: FederationSettings, settled: bool, separated: Sequence[str]) -> Iterator[str]:
+def _notes(settings: FederationSettings, settled: bool, separated: Sequence[str], is_complete: bool) -> Iterator[str]:
     """What restricts the table."""
     if not settled:
         yield "not converged, so there are no intervals: more --rounds are needed"
-    if separated:
+    if is_complete:
+        yield (
+            "complete separation: all columns together predict every patient, so that no coefficient has a finite optimum; "
+            "leave columns out, or give --weight-decay above 0"
+        )
+    elif separated:
         yield (
             f"separation: {', '.join(separated)}. Some values of these columns have only ill or only healthy patients, so "
             "their coefficients have no finite optimum; merge codes, leave the columns out, or give --weight-decay above 0"

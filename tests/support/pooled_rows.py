@@ -11,6 +11,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import load_hospital
 from fedhealth.data.patients import Patients, split_patients
 from fedhealth.data.preprocessing import Standardisation, encode, standardise
+from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 
 
@@ -23,16 +24,20 @@ class PooledRows(NamedTuple):
 
 
 def pool_rows(
-    hospitals: Mapping[str, Path], settings: FederationSettings, standardisation: Standardisation
+    hospitals: Mapping[str, Path],
+    settings: FederationSettings,
+    standardisation: Standardisation,
+    schema: Schema | None = None,
 ) -> PooledRows:
     """The rows on which the hospitals of a run train."""
-    trained = [_train_patients(path, settings) for path in hospitals.values()]
+    schema = schema or heart_disease()
+    trained = [_train_patients(path, settings, schema) for path in hospitals.values()]
     features = np.concatenate([patients.features for patients in trained])
-    encoded = encode(heart_disease(), features, settings.missing_indicators, np.float64)
+    encoded = encode(schema, features, settings.missing_indicators, np.float64)
     places = np.repeat(np.arange(len(trained)), [len(patients) for patients in trained])
     labels = np.concatenate([patients.labels for patients in trained]).astype(np.float64)
     return PooledRows(standardise(encoded, standardisation), labels, places)
 
 
-def _train_patients(path: Path, settings: FederationSettings) -> Patients:
-    return split_patients(load_hospital(path).patients, settings.test_share, settings.seed)[0]
+def _train_patients(path: Path, settings: FederationSettings, schema: Schema) -> Patients:
+    return split_patients(load_hospital(path, schema=schema).patients, settings.test_share, settings.seed)[0]
