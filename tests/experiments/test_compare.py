@@ -3,11 +3,13 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from experiments import methods
 from experiments.compare import main
 from experiments.figures import reliability
 from experiments.flamby import SIZES, flamby_cases
@@ -31,9 +33,11 @@ from experiments.study import run_protocol, summarise
 from fedhealth.client.app import make_client_app
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.patient_split import PatientSplit
+from fedhealth.client.personalization import Model
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.hospital import Hospital, load_hospital
 from fedhealth.data.patients import Patients, split_patients
+from fedhealth.data.schema import Schema
 from fedhealth.data.sources.heart import HEART
 from fedhealth.data.sources.synthetic import sample_patients
 from fedhealth.metrics.ranking import exact_auroc, weighted_auroc
@@ -404,6 +408,21 @@ def test_the_same_seeds_give_the_same_study(hospitals: dict[str, Patients]) -> N
     for method, risks in first.items():
         for name in risks:
             np.testing.assert_array_equal(risks[name], again[method][name])
+
+
+def test_only_newton_has_a_weight_decay_of_its_own(
+    hospitals: dict[str, Patients], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decays = set[tuple[str, float]]()
+
+    def note(schema: Schema, train: object, settings: FederationSettings, *others: object, **more: Any) -> Model:
+        decays.add((settings.strategy, settings.weight_decay))
+        return train_model(schema, train, settings, *others, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(methods, "train_model", note)
+    case = next(iter(cross_validation_cases(HEART, hospitals, seeds=1)))
+    list(run_case(case, QUICK, ("fedavg", "newton"), TRAINERS))
+    assert decays == {("fedavg", QUICK.weight_decay), ("newton", methods.NEWTON_DECAY)}
 
 
 def test_newton_is_tested_with_intercepts_fitted_afterwards_and_jointly(hospitals: dict[str, Patients]) -> None:

@@ -422,6 +422,19 @@ def test_the_last_sums_are_not_sent_either_where_a_count_would_be_small(hospital
     assert reply.has_error() and "counts below --min-count 5" in reply.error.reason
 
 
+def test_the_last_sums_are_three_arrays_and_nothing_else(hospitals: Hospitals) -> None:
+    limits = HospitalLimits(min_count=1)
+    ask = make_ask(next(iter(hospitals.values())), limits, strategy="newton", min_count=1)
+    reply = ask("query.fit_sums", encode_coefficients(np.zeros(33)), server_round=1, means=[0.0] * 6, stds=[1.0] * 6)
+    (arrays,), (metrics,) = reply.content.array_records.values(), reply.content.metric_records.values()
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "gradient": (33,),
+        "hessian": (561,),
+        "score-products": (561,),
+    }
+    assert set(metrics) == {"num-examples", "train-loss"} and len(reply.content) == 2
+
+
 def test_a_run_with_another_strategy_gets_no_sums_of_a_fit(hospitals: Hospitals) -> None:
     ask = make_ask(next(iter(hospitals.values())), HospitalLimits(min_count=1), min_count=1)
     reply = ask("query.fit_sums", encode_coefficients(np.zeros(33)), server_round=1, means=[0.0] * 6, stds=[1.0] * 6)
