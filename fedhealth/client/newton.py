@@ -32,8 +32,8 @@ def require_disclosable(part: Participation) -> None:
         named = ", ".join(" with ".join(columns) for columns in small[:NAMED])
         more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
         raise RunError(
-            f"newton would disclose counts below --min-count {part.min_count} ({named}{more}); drop or merge such columns, "
-            "lower --min-count here and at the server, or use another strategy"
+            f"newton would disclose counts below --min-count {part.min_count} ({named}{more}); leave such columns out, use "
+            "another strategy, or lower --min-count here and at the server"
         )
 
 

@@ -67,7 +67,7 @@ def add_sums(
     request = TrainRequest({COEFFICIENTS: fit.coefficients}, checkpoint.round_num, scale, checkpoint.class_weights)
     sums, silent = queries.query_fit_sums(encode_train_request(request), size)
     needed = [member.name for member in checkpoint.members if member.node_id in checkpoint.strategy.nodes]
-    if lacking := [name for name in needed if name not in sums]:
+    if lacking := [name for name in needed or silent if name not in sums]:
         reasons = "; ".join(f"{name}: {silent.get(name, 'no reply')}" for name in lacking)
         return replace(fit, notes=(*fit.notes, f"no robust intervals and no test of differences ({reasons})"))
     replies = [sums[name] for name in sorted(needed or sums)]

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,25 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from flwr.clientapp import ClientApp
 from scipy.optimize import linprog
-from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
 import create_dataset
 from fedhealth.__main__ import main
-from fedhealth.client import app, newton
+from fedhealth.client import app
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import HospitalLimits
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
-from fedhealth.data.preprocessing import Standardisation, encoded_names
+from fedhealth.data.preprocessing import encoded_names
 from fedhealth.data.schema_file import heart_disease
-from fedhealth.metrics.odds_ratios import ExactFit
 from fedhealth.models.newton_sums import pack_hessian, sum_newton, with_ones
 from fedhealth.reporting.html.disclosures import disclosure_rows
 from fedhealth.reporting.html.pages import write_report
 from fedhealth.reporting.html.run_reader import read_run
-from fedhealth.reporting.odds_ratio_table import remarks
-from fedhealth.server.app import federate
 from fedhealth.server.checkpoints import Checkpoint, ResumeState, read_checkpoint, write_checkpoint
-from fedhealth.server.events import Event, RunFinished
 from fedhealth.server.exact_fit import exact_fit, find_separated
 from fedhealth.server.run_writer import FolderWriter, RunWriter
-from fedhealth.server.strategies.design import Design, find_constant, find_dependent, make_design
+from fedhealth.server.strategies.design import Design, find_constant, find_dependent
 from fedhealth.server.strategies.newton import Newton, check_convex, has_converged
 from fedhealth.server.strategies.registry import make_strategy
 from fedhealth.transport.in_process import InProcessGrid
@@ -45,14 +40,12 @@ from fedhealth.transport.protocol.fields import encode_arrays
 from fedhealth.transport.protocol.newton import encode_coefficients
 from fedhealth.transport.protocol.training import TrainReply, encode_train_reply
 from tests.support.asking import make_ask
-from tests.support.hospital_apps import make_apps
 from tests.support.hospital_files import write_hospitals
-from tests.support.pooled_rows import PooledRows, pool_rows
+from tests.support.newton_runs import PLAIN, Hospitals, change, fit_of, fitted_places, robust_of, rows_of, run
+from tests.support.pooled_rows import PooledRows
 from tests.support.run_folders import write_run
 
-PLAIN: dict[str, Any] = {"missing_indicators": False, "weight_decay": 0.0}
 MOST_ROUNDS = 8
-Hospitals = Mapping[str, Path]
 
 
 @pytest.fixture(autouse=True)
@@ -63,52 +56,6 @@ def _server_identity() -> None:
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Hospitals:
     return write_hospitals(tmp_path_factory.mktemp("hospitals"), num_patients=900)
-
-
-def run(
-    hospitals: Hospitals,
-    *,
-    min_count: int = 1,
-    limits: HospitalLimits | None = None,
-    writer: RunWriter = RunWriter(),  # noqa: B008  # it keeps nothing
-    past: ResumeState | None = None,
-    **values: Any,
-) -> RunFinished:
-    common: dict[str, Any] = {"subgroups": False, "importance": False, "min_count": min_count}
-    settings = FederationSettings(hospitals=len(hospitals), strategy="newton", **common, **values)
-    events: list[Event] = []
-    apps = make_apps(hospitals, limits or HospitalLimits(min_count=min_count))
-    grid = InProcessGrid(apps, settings.to_run_config())
-    federate(grid, settings, events.append, max_wait=1.0, writer=writer, past=past)
-    assert isinstance(events[-1], RunFinished)
-    return events[-1]
-
-
-def fit_of(finished: RunFinished) -> ExactFit:
-    assert finished.fit is not None
-    return finished.fit
-
-
-def rows_of(hospitals: Hospitals, finished: RunFinished) -> PooledRows:
-    assert isinstance(finished.standardisation, Standardisation)
-    return pool_rows(hospitals, finished.settings, finished.standardisation)
-
-
-def fitted_places(finished: RunFinished) -> list[int]:
-    """The inputs that an unpenalised fit has."""
-    design = make_design(finished.schema, finished.settings.missing_indicators)
-    return [place for place in range(len(design.names)) if place not in design.references]
-
-
-def change(hospitals: Hospitals, folder: Path, edit: Callable[[pd.DataFrame], None]) -> dict[str, Path]:
-    """Copies of the hospitals' files after `edit`."""
-    paths = {}
-    for name, path in hospitals.items():
-        table = pd.read_csv(path).drop(columns="num")
-        edit(table)
-        paths[name] = folder / f"{name}.csv"
-        table.to_csv(paths[name], index=False)
-    return paths
 
 
 # --- equality with the pooled rows --------------------------------------------------------------------------------------
@@ -204,137 +151,6 @@ def test_intercepts_without_a_prior_are_those_of_a_dummy_per_hospital(hospitals:
     )
 
 
-# --- robust standard errors and differences between hospitals -----------------------------------------------------------
-
-
-def robust_of(finished: RunFinished) -> np.ndarray:
-    covariance = fit_of(finished).robust_covariance
-    assert covariance is not None
-    return covariance
-
-
-def test_robust_errors_are_those_of_statsmodels_hc0(hospitals: Hospitals) -> None:
-    sm = pytest.importorskip("statsmodels.api")
-    finished = run(hospitals, personalise="none", **PLAIN)
-    rows, places = rows_of(hospitals, finished), fitted_places(finished)
-    pooled = sm.Logit(rows.labels, np.column_stack([rows.inputs[:, places], np.ones(len(rows.labels))]))
-    theirs = pooled.fit(method="newton", tol=1e-14, maxiter=50, disp=0, cov_type="HC0")
-    ours = [*places, -1]
-    np.testing.assert_allclose(robust_of(finished)[np.ix_(ours, ours)], theirs.cov_params(), rtol=1e-9, atol=1e-9)
-    table = {(row.feature, row.contrast): row for row in finished.odds_ratios.rows}  # type: ignore[union-attr]
-    sex = table["sex", "male vs female"]
-    at_sex = places.index(encoded_names(heart_disease(), missing_indicators=False).index("sex=1"))
-    assert sex.robust_error == pytest.approx(2 * theirs.bse[at_sex], rel=1e-9)
-    assert sex.robust_p_value == pytest.approx(theirs.pvalues[at_sex], rel=1e-6)
-    low, high = 2 * theirs.conf_int()[at_sex]
-    assert (sex.robust_low, sex.robust_high) == pytest.approx((np.exp(low), np.exp(high)), rel=1e-9)
-
-
-def test_with_intercepts_per_hospital_robust_errors_are_those_of_a_dummy_per_hospital(hospitals: Hospitals) -> None:
-    sm = pytest.importorskip("statsmodels.api")
-    finished = run(hospitals, personalise="intercept", intercept_prior=0.0, **PLAIN)
-    rows, places = rows_of(hospitals, finished), fitted_places(finished)
-    dummies = rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))
-    pooled = sm.Logit(rows.labels, np.hstack([rows.inputs[:, places], dummies]))
-    theirs = pooled.fit(method="newton", tol=1e-14, maxiter=50, disp=0, cov_type="HC0").cov_params()
-    few = range(len(places))
-    ours = robust_of(finished)[np.ix_(places, places)]
-    np.testing.assert_allclose(ours, theirs[np.ix_(few, few)], rtol=1e-9, atol=1e-9)
-
-
-def test_with_penalty_and_prior_robust_errors_are_the_sandwich_of_the_whole_model(hospitals: Hospitals) -> None:
-    """Intercepts of the hospitals as further coefficients, whose penalty is their prior; penalties count as information."""
-    finished = run(hospitals, personalise="intercept", intercept_prior=2.0)
-    rows, fit = rows_of(hospitals, finished), fit_of(finished)
-    dummies = (rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))).astype(float)
-    fitted = [place for place in range(rows.inputs.shape[1]) if place not in fit.constant]
-    columns = np.hstack([rows.inputs[:, fitted], np.ones((len(rows.labels), 1)), dummies])
-    penalty = np.array([0.01 * len(rows.labels)] * len(fitted) + [0.0] + [2.0 * 0.25] * len(hospitals))
-    point = np.zeros(columns.shape[1])
-    for _ in range(20):
-        risks = 1 / (1 + np.exp(-columns @ point))
-        hessian = columns.T @ (columns * (risks * (1 - risks))[:, np.newaxis]) + np.diag(penalty)
-        point -= np.linalg.solve(hessian, columns.T @ (risks - rows.labels) + penalty * point)
-    scores = columns * (risks - rows.labels)[:, np.newaxis]
-    inverse = np.linalg.inv(hessian)
-    whole = inverse @ (scores.T @ scores + np.diag(penalty)) @ inverse
-    ours, few = [*fitted, -1], range(len(fitted) + 1)
-    np.testing.assert_allclose(robust_of(finished)[np.ix_(ours, ours)], whole[np.ix_(few, few)], rtol=1e-8, atol=1e-9)
-
-
-def interactions(rows: PooledRows, block: Sequence[int], hospitals: int) -> np.ndarray:
-    """A column for each hospital but the first and each input of the block."""
-    dummies = rows.hospitals[:, np.newaxis] == np.arange(1, hospitals)
-    return np.hstack([rows.inputs[:, [place]] * dummies for place in block])
-
-
-def test_whether_hospitals_differ_is_the_score_test_of_an_interaction_as_in_statsmodels(hospitals: Hospitals) -> None:
-    sm = pytest.importorskip("statsmodels.api")
-    finished = run(hospitals, personalise="intercept", intercept_prior=0.0, **PLAIN)
-    rows, places = rows_of(hospitals, finished), fitted_places(finished)
-    dummies = rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))
-    columns = np.hstack([rows.inputs[:, places], dummies])
-    null = sm.GLM(rows.labels, columns, family=sm.families.Binomial()).fit(tol=1e-14, maxiter=100)
-    names = encoded_names(heart_disease(), missing_indicators=False)
-    table = {row.feature: row for row in finished.odds_ratios.rows}  # type: ignore[union-attr]
-    for feature, block in {"age": ["age"], "sex": ["sex=1"], "cp": ["cp=2", "cp=3", "cp=4"]}.items():
-        extra = interactions(rows, [names.index(name) for name in block], len(hospitals))
-        theirs, ours = null.model.score_test(null.params, exog_extra=extra)[0], table[feature]
-        assert ours.differs_statistic == pytest.approx(np.ravel(theirs).item(), rel=1e-8)
-        rank = np.linalg.matrix_rank
-        degrees = rank(np.hstack([columns, extra])) - rank(columns)  # fewer where a hospital has only men
-        assert ours.differs_degrees == degrees
-        assert ours.differs_p_value == pytest.approx(chi2.sf(ours.differs_statistic, degrees), rel=1e-9)
-
-
-def test_an_effect_that_differs_is_found_by_the_score_test_as_by_the_likelihood_ratio(
-    hospitals: Hospitals, tmp_path: Path
-) -> None:
-    sm = pytest.importorskip("statsmodels.api")
-
-    def reverse(table: pd.DataFrame) -> None:
-        if table["target"].mean() > 0.5:
-            table["age"] = 60 - 3 * table["target"] + np.arange(len(table)) % 11
-
-    changed = change(hospitals, tmp_path, reverse)
-    finished = run(changed, personalise="intercept", intercept_prior=0.0, **PLAIN)
-    rows, places = rows_of(changed, finished), fitted_places(finished)
-    columns = np.hstack([rows.inputs[:, places], rows.hospitals[:, np.newaxis] == np.arange(len(hospitals))])
-    extra = interactions(rows, [0], len(hospitals))
-    fits = [sm.Logit(rows.labels, design).fit(disp=0) for design in (columns, np.hstack([columns, extra]))]
-    ratio = 2 * (fits[1].llf - fits[0].llf)
-    age = finished.odds_ratios.rows[0]  # type: ignore[union-attr]
-    assert age.feature == "age" and age.differs_statistic == pytest.approx(ratio, rel=0.2)
-    assert age.differs_p_value is not None and age.differs_p_value < 1e-3
-    assert any(f"p < 0.05): age (chi-squared {age.differs_statistic:.1f}" in line for line in remarks_of(finished))
-
-
-def remarks_of(finished: RunFinished) -> list[str]:
-    assert finished.odds_ratios is not None
-    return remarks(finished.odds_ratios)
-
-
-def test_without_intercepts_of_their_own_hospitals_are_not_compared(hospitals: Hospitals) -> None:
-    finished = run(hospitals, personalise="none")
-    assert all(row.differs_p_value is None for row in finished.odds_ratios.rows)  # type: ignore[union-attr]
-    assert any("--personalise intercept" in line for line in remarks_of(finished))
-
-
-def test_a_hospital_that_does_not_send_the_last_sums_leaves_the_table_without_robust_intervals(
-    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, times = newton.fit_sums, iter([False, True, True, True])
-
-    def fail_once(*arguments: Any) -> Any:
-        return whole(*arguments) if next(times) else 1 / 0
-
-    monkeypatch.setattr(newton, "fit_sums", fail_once)
-    finished = run(hospitals)
-    assert finished.odds_ratios is not None and finished.odds_ratios.rows[0].low is not None
-    assert finished.odds_ratios.rows[0].robust_low is None
-    assert any("no robust intervals and no test of differences (" in note for note in finished.odds_ratios.notes)
-
-
 # --- what cannot be fitted ----------------------------------------------------------------------------------------------
 
 
@@ -399,7 +215,8 @@ def test_constant_and_dependent_columns_by_hand() -> None:
 
 def test_hospitals_refuse_by_name_of_the_column_where_a_count_would_be_small(hospitals: Hospitals) -> None:
     with pytest.raises(
-        RunError, match=r"newton would disclose counts below --min-count 5 \(\w+.* and \d+ more\); drop or merge"
+        RunError,
+        match=r"newton would disclose counts below --min-count 5 \(\w+.* and \d+ more\); leave such columns out",
     ):
         run(hospitals, min_count=5)
 
@@ -564,6 +381,8 @@ def test_a_hessian_with_a_negative_eigenvalue_is_no_reply() -> None:
     check_convex(TrainReply(good, 10, 0.5))
     with pytest.raises(ValueError, match="its Hessian is that of no log loss"):
         check_convex(TrainReply({**good, "hessian": np.array([1.0, 2.0, 1.0])}, 10, 0.5))
+    with pytest.raises(ValueError, match="its products are those of no scores"):
+        check_convex(TrainReply({**good, "score-products": np.array([1.0, 2.0, 1.0])}, 10, 0.5))
 
 
 def test_a_resumed_run_ends_with_the_same_bits(hospitals: Hospitals, tmp_path: Path) -> None:
@@ -668,6 +487,8 @@ def test_on_real_patients_the_fit_is_that_of_the_pooled_rows_after_8_rounds_at_m
     ours = [*places, len(fit.coefficients) - 1]
     np.testing.assert_allclose(fit.coefficients[ours], exact.params, rtol=0, atol=1e-9)
     np.testing.assert_allclose(np.sqrt(np.diag(fit.covariance)[ours]), exact.bse, rtol=1e-6)
+    robust = pooled.fit(method="newton", tol=1e-14, maxiter=50, disp=0, cov_type="HC0")
+    np.testing.assert_allclose(robust_of(plain)[np.ix_(ours, ours)], robust.cov_params(), rtol=1e-9, atol=1e-9)
     joint = run(real_hospitals)
     assert max(len(each.rounds) for each in (finished, plain, joint)) <= MOST_ROUNDS
 
