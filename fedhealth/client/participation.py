@@ -22,8 +22,6 @@ class Participation:
     Attributes
     ----------
     min_count : sums over fewer patients are not sent.
-    sums_are_masked : whether the server sees newton's sums only added up over all hospitals, so that small counts of this
-        hospital are not disclosed.
     dp_session : the session under differential privacy, once `HospitalData.open_dp_session` has opened it.
     final : the final model, once the server has sent it.
     """
@@ -31,7 +29,6 @@ class Participation:
     model: LocalModel
     split: PatientSplit
     min_count: int
-    sums_are_masked: bool = False
     dp_session: DpSession | None = None
     final: FinalModel | None = None
 
@@ -39,6 +36,11 @@ class Participation:
     def settings(self) -> FederationSettings:
         """The federation's settings."""
         return self.model.settings
+
+    @property
+    def sums_are_masked(self) -> bool:
+        """Whether the server reads sums only over all hospitals, so that small counts of this one are not disclosed."""
+        return self.settings.secure_aggregation
 
     @cached_property
     def small_cells(self) -> list[tuple[str, ...]]:

@@ -18,7 +18,7 @@ from fedhealth.common.fixed_point import MOST_EXAMPLES
 from fedhealth.common.pairwise_masks import mask
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.subgroups import list_groups
-from fedhealth.transport.protocol import evaluation, finalization, roster, setup, training
+from fedhealth.transport.protocol import evaluation, finalization, newton, roster, setup, training
 from fedhealth.transport.protocol.masked_vectors import context_of, encode_masked
 from fedhealth.transport.protocol.sum_messages import SumMessages
 
@@ -36,6 +36,7 @@ SUMMED = frozenset(
         evaluation.EVALUATE,
         finalization.SUBGROUPS,
         finalization.IMPORTANCE,
+        newton.FIT_SUMS,
     }
 )
 """Messages whose reply is masked."""

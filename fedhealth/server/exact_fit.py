@@ -127,5 +127,7 @@ def _notes(settings: FederationSettings, settled: bool, separated: Sequence[str]
         yield f"no missing indicators: a missing number counts as the mean, a missing code as {code}"
     if settings.class_weights:
         yield "class weights: intervals are approximate, robust ones are not"
-    if settings.personalise != "intercept":
+    if settings.secure_aggregation:
+        yield "no test of differences between hospitals, whose sums are not disclosed (secure aggregation)"
+    elif settings.personalise != "intercept":
         yield "no test of differences between hospitals, which needs intercepts of their own: --personalise intercept"

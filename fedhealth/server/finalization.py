@@ -189,6 +189,10 @@ class MaskedQueries:
         """As in `FinalQueries`."""
         return self.sums.query_importance(final, features)
 
+    def query_fit_sums(self, request: RecordDict, size: int) -> tuple[dict[str, TrainReply], dict[str, str]]:
+        """As in `FinalQueries`."""
+        return self.sums.query_fit_sums(request, size)
+
     def send_final_model(self, final: RecordDict) -> tuple[dict[str, dict[str, PairedComparison]], tuple[str, ...]]:
         """As in `FinalQueries`; the hospitals send no comparisons."""
         return self.single.send_final_model(final)

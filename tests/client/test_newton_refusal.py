@@ -16,8 +16,9 @@ def test_counts_that_are_too_small_are_refused_unless_the_server_sees_only_the_s
     tmp_path: Path,
 ) -> None:
     path = next(iter(write_hospitals(tmp_path).values()))
-    part = HospitalData.from_csv(path, TRAINERS).participation(FederationSettings(strategy="newton").to_run_config())
+    hospital = HospitalData.from_csv(path, TRAINERS)
+    part = hospital.participation(FederationSettings(strategy="newton").to_run_config())
     with pytest.raises(RunError, match="counts below --min-count 5"):
         require_disclosable(part)
-    part.sums_are_masked = True
-    require_disclosable(part)
+    masked = FederationSettings(strategy="newton", secure_aggregation=True)
+    require_disclosable(hospital.participation(masked.to_run_config()))

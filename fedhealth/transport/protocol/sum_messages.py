@@ -74,8 +74,8 @@ class SumMessages:
                 parts = [Part("counts", "count", numbers), Part("sums", "real", numbers)]
             case setup.LABEL_COUNTS:
                 parts = [Part("labels", "count", 2)]
-            case training.TRAIN:
-                parts = self._train_parts(request)
+            case training.TRAIN | newton.FIT_SUMS:
+                parts = self._train_parts(request, final=kind == newton.FIT_SUMS)
             case evaluation.EVALUATE:
                 parts = self._evaluation_parts()
             case finalization.SUBGROUPS:
@@ -86,13 +86,13 @@ class SumMessages:
                 raise ValueError(f"replies to {kind} are not summed")
         return Layout(tuple(parts))
 
-    def _train_parts(self, request: RecordDict) -> list[Part]:
+    def _train_parts(self, request: RecordDict, *, final: bool) -> list[Part]:
         sent = request.get(ARRAYS)
         if not isinstance(sent, ArrayRecord):
             raise ValueError("the server's weights are invalid: they are not those of this model")
         kind: Kind = "weight"
         if self.settings.strategy == "newton":
-            kind, sent = "real", newton.reply_arrays(int(np.prod(next(iter(sent.values())).shape)))
+            kind, sent = "real", newton.reply_arrays(int(np.prod(next(iter(sent.values())).shape)), final=final)
         parts = [Part("patients", "count", 1)]
         parts += [Part(f"array {name}", kind, int(np.prod(each.shape))) for name, each in sent.items()]
         parts += [] if self.settings.private else [Part("loss", "real", 1)]
@@ -131,7 +131,7 @@ class SumMessages:
             case setup.LABEL_COUNTS:
                 labels = setup.decode_label_counts(reply)
                 values = {"labels": np.array([labels.healthy, labels.ill])}
-            case training.TRAIN:
+            case training.TRAIN | newton.FIT_SUMS:
                 values = self._take_training(reply)
             case evaluation.EVALUATE:
                 values = _take_evaluation(reply)
@@ -179,7 +179,7 @@ class SumMessages:
                 content = setup.encode_moments(moments)
             case setup.LABEL_COUNTS:
                 content = setup.encode_label_counts(setup.LabelCounts(*sums["labels"].tolist()))
-            case training.TRAIN:
+            case training.TRAIN | newton.FIT_SUMS:
                 content = self._make_train_reply(request, sums)
             case evaluation.EVALUATE:
                 content = evaluation.encode_evaluate_reply(self._make_evaluation(sums))
@@ -208,7 +208,8 @@ class SumMessages:
             raise ValueError(f"{patients} training patients; there must be fewer than {fixed_point.MOST_EXAMPLES}")
         loss = float(sums["loss"][0]) / patients if "loss" in sums else None
         if self.settings.strategy == "newton":
-            weights = {name: sums[f"array {name}"] for name in (newton.GRADIENT, newton.HESSIAN)}
+            names = [part.removeprefix("array ") for part in sums if part.startswith("array ")]
+            weights = {name: sums[f"array {name}"] for name in names}
         else:
             weights = {
                 name: fixed_point.weighted_mean(sums[f"array {name}"], patients)
