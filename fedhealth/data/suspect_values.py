@@ -15,6 +15,8 @@ FAR, FAR_FOR_A_USUAL_CODE = 4.0, 1.5
 hospitals, and one about at most 2 in 100 random samples of 17 to 150 of their patients."""
 FEWEST, LEAST_SHARE = 3, 0.05
 """Patients with the value, and their share of those whose value is known."""
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 divided by the golden ratio."""
 SHOWN_FROM = 5
 """Patients from which on the value is printed: the default of `client.py --min-count`."""
 
@@ -33,13 +35,20 @@ def find_suspects(column: NDArray[np.float64]) -> list[tuple[float, int]]:
     """(value, number of patients) of every suspect value of a column; NaN = missing."""
     known = column[~np.isnan(column)]
     least = math.ceil(max(FEWEST, LEAST_SHARE * len(known)))
-    common = np.unique(np.sort(known)[::least])  # `least` equal values cover a place that is a multiple of `least`
-    counts = [int((known == value).sum()) for value in common]
-    return [
-        (float(value), count)
-        for value, count in zip(common, counts, strict=True)
-        if count >= least and is_far(value, known[known != value])
-    ]
+    if not may_share(known, least):
+        return []
+    values, counts = np.unique(known, return_counts=True)
+    shared = zip(values[counts >= least].tolist(), counts[counts >= least].tolist(), strict=True)
+    return [(value, count) for value, count in shared if is_far(value, known[known != value])]
+
+
+def may_share(known: NDArray[np.float64], least: int) -> bool:
+    """Whether `least` numbers may be equal; usually not, which costs a tenth of the time that sorting takes.
+
+    Equal numbers have equal hashes (Knuth, The Art of Computer Programming, volume 3, section 6.4: Fibonacci hashing).
+    """
+    hashes = (known + 0.0).view(np.uint64) * GOLDEN >> np.uint64(54)  # -0 becomes 0
+    return bool((np.bincount(hashes.view(np.int64)) >= least).any())
 
 
 def is_far(value: float, others: NDArray[np.float64]) -> bool:

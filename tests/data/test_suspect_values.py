@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedhealth.data.sources.heart import HEART
-from fedhealth.data.suspect_values import find_suspect_values, find_suspects
+from fedhealth.data.suspect_values import find_suspect_values, find_suspects, is_far
 
 RATES = np.arange(110.0, 190.0, 2)
 """40 heart rates with mean 149 and deviation 23."""
@@ -46,6 +48,18 @@ def test_no_depression_is_a_measurement_and_missing_values_do_not_count() -> Non
 @pytest.mark.parametrize("column", [[], [5.0], [99.0] * 40, [99.0, 99.0, 99.0, 120.0, 120.0, 120.0]])
 def test_a_column_with_too_little_to_compare_with_is_not_judged(column: list[float]) -> None:
     assert find_suspects(np.array(column)) == []
+
+
+@given(st.lists(st.sampled_from([-0.0, 0.0, 9.0, 99.0, 120.5, 121.0, 130.0, float("nan")]), max_size=60))
+def test_suspects_are_those_that_counting_each_value_finds(cells: list[float]) -> None:
+    known = np.array([value for value in cells if not np.isnan(value)])
+    least = max(3, 0.05 * len(known))
+    expected = [
+        (value, cells.count(value))
+        for value in sorted(set(known.tolist()))
+        if cells.count(value) >= least and is_far(value, known[known != value])
+    ]
+    assert find_suspects(np.array(cells, dtype=np.float64)) == expected
 
 
 def test_the_value_is_printed_only_if_five_patients_or_more_have_it() -> None:
