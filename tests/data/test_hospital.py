@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedhealth.common.errors import DataError, UsageError
-from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital
+from fedhealth.data.hospital import FULL_DATASET, Hospital, load_hospital, parse_hospital
 from fedhealth.data.patients import (
     ENOUGH_PATIENTS,
     MINIMUM_PATIENTS,
@@ -219,6 +219,25 @@ def test_one_class_only_is_a_warning_where_both_labels_agree(write: Write, targe
     patients = [{**patient, TARGET: target, LABEL.name: target} for patient in sample_patients()]
     hospital = load_hospital(write(to_csv(patients, header=[*FEATURE_NAMES, LABEL.name, TARGET])))
     assert hospital.warnings == (f"all 22 patients are {state}: a model can be trained, but the AUROC is n/a",)
+
+
+def test_patients_who_differ_in_the_last_column_alone_do_not_repeat() -> None:
+    names = [f"x{place}" for place in range(20)]
+    columns = "".join(
+        f'[[column]]\nname = "{name}"\nmeaning = "m"\nkind = "number"\nrange = [0, 99]\n' for name in names
+    )
+    outcome = '[[outcome]]\nname = "dead"\nmeaning = "m"\nkind = "yes/no"\npositive = [1]\n'
+    schema = parse_schema(f'title = "t"\nsource = "s"\n{columns}{outcome}', "t.toml")
+    rows = [[*["1"] * 19, str(place), str(place % 2)] for place in range(40)]
+    for repeats in (0, 3):
+        text = "\n".join(",".join(row) for row in [[*names, "dead"], *rows, *rows[:repeats]])
+        found = [
+            line for line in parse_hospital(text.encode(), Path("p.csv"), schema=schema).warnings if "repeat" in line
+        ]
+        assert found == ([] if not repeats else [f"patients repeat (3 of 43 rows): {REPEATS}"])
+
+
+REPEATS = "the test may hold patients that were trained on"
 
 
 def test_more_than_one_repeated_row_in_20_is_a_warning(write: Write) -> None:
