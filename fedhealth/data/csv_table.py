@@ -60,6 +60,8 @@ class Table:
     """What was converted on the way, one line for each kind."""
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """The columns of a large file that `large_csv.py` has read as numbers, NaN = missing; they are not in `cells`."""
+    marks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Of these columns, the marks of a missing value that deserve a warning, and in how many cells they are."""
 
     @property
     def columns(self) -> Mapping[str, Texts]:

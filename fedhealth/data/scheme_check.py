@@ -1,10 +1,12 @@
 """Finds tables whose codes are another layout's throughout: counted from 0, where the schema has other numbers."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
 from fedhealth.data.cell_words import is_missing, is_word, parse_number
+from fedhealth.data.csv_table import Texts
 from fedhealth.data.outcome_check import Cells
 from fedhealth.data.schema import Column, Schema
 
@@ -18,12 +20,16 @@ Codes = Mapping[str, set[int]]
 
 
 def find_scheme_fault(schema: Schema, cells: Cells, num_patients: int) -> str:
-    """What to do about a table whose codes are another layout's throughout; empty if they are not."""
+    """What to do about a table whose codes are another layout's throughout; empty if they are not.
+
+    It takes time, and finds something only in a table that has faults.
+    """
     if num_patients < FEWEST_FOR_A_SCHEME:
         return ""
     coded = [column for column in schema.features if is_coded(column) and column.name in cells]
-    foreign = count_foreign(coded, cells, {column.name: set(column.codes) for column in coded})
-    least = min(sum(count_foreign(coded, cells, codes).values()) for codes in counted_schemes(coded))
+    counted = {column.name: count_numbers(column, cells[column.name]) for column in coded}
+    foreign = count_foreign(counted, {column.name: set(column.codes) for column in coded})
+    least = min(sum(count_foreign(counted, codes).values()) for codes in counted_schemes(coded))
     total = sum(foreign.values())
     if not total or CLEARLY * min(least, total) > total:
         return ""
@@ -47,22 +53,22 @@ def counted_schemes(coded: list[Column]) -> list[Codes]:
     return [from_0, {name: set(range(1, sizes[name] + 1)) if name in gaps else codes for name, codes in from_0.items()}]
 
 
-def count_foreign(coded: list[Column], cells: Cells, codes: Codes) -> dict[str, int]:
-    """Column -> how many of its cells are no code of these, no word and no mark of a missing value."""
-    counts = {}
-    for column in coded:
-        texts, known = cells[column.name], codes[column.name]
-        if isinstance(texts, np.ndarray):
-            counts[column.name] = int((~np.isin(texts, [*known, *column.missing_marks]) & ~np.isnan(texts)).sum())
-            continue
-        foreign = {text for text in set(texts) if is_foreign(column, text, known)}
-        counts[column.name] = sum(text in foreign for text in texts)
-    return counts
+def count_numbers(column: Column, texts: Texts) -> Counter[float]:
+    """Number -> how many cells hold it, words and missing values left out; text that is no number is infinity."""
+    counts = Counter[float]()
+    if isinstance(texts, np.ndarray):
+        values, times = np.unique(texts[~np.isnan(texts)], return_counts=True)
+        counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+    else:
+        for text, count in Counter(texts).items():
+            if not is_missing(text) and not is_word(column, text):
+                counts[parse_number(text)] += count
+    return Counter({value: count for value, count in counts.items() if value not in column.missing_marks})
 
 
-def is_foreign(column: Column, text: str, codes: set[int]) -> bool:
-    """Whether a cell is none of the codes, no word and no mark of a missing value."""
-    if is_missing(text) or is_word(column, text):
-        return False
-    value = parse_number(text)
-    return value not in column.missing_marks and value not in codes
+def count_foreign(counted: Mapping[str, Counter[float]], codes: Codes) -> dict[str, int]:
+    """Column -> how many of its cells are none of these codes."""
+    return {
+        name: sum(count for value, count in counts.items() if value not in codes[name])
+        for name, counts in counted.items()
+    }

@@ -4,6 +4,7 @@ Nothing is corrected here; words become the codes that they stand for, and marks
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,12 +37,14 @@ def validate_table(schema: Schema, table: Table, path: Path) -> tuple[pd.DataFra
     DataError
         One line for each fault, by row and column; or a single line about the codes of the whole table.
     """
-    fault = find_label_fault(schema, table.columns) or find_scheme_fault(schema, table.columns, len(table.rows))
-    if fault:
+    if fault := find_label_fault(schema, table.columns):
         raise DataError([f"{path}: {fault}"])
-    values = parse_numbers(schema, table)
-    warnings = [*find_other_marks(schema, table), *replace_missing_marks(schema, values)]
+    columns = parse_numbers(schema, table)
+    warnings = [*find_other_marks(schema, table), *replace_missing_marks(schema, columns)]
+    values = pd.DataFrame(columns, index=table.rows, copy=False)
     if faults := sorted(find_faults(schema, values, table)):
+        if scheme := find_scheme_fault(schema, table.columns, len(table.rows)):
+            raise DataError([f"{path}: {scheme}"])
         raise DataError([f"{path}: row {row}: {line}" for row, _, line in faults])
     complete_outcome(schema, values)
     return values, [*warnings, *find_suspect_values(schema, values)]
@@ -64,14 +67,10 @@ def labels_of(schema: Schema, values: pd.DataFrame) -> NDArray[np.float32]:
     return positive.to_numpy().astype(np.float32)
 
 
-def parse_numbers(schema: Schema, table: Table) -> pd.DataFrame:
+def parse_numbers(schema: Schema, table: Table) -> dict[str, NDArray[np.float64]]:
     """All known columns that the file has; each distinct text is parsed once."""
-    columns: dict[str, NDArray[np.float64]] = {}
     found = table.columns
-    for name, column in schema.columns.items():
-        if name in found:
-            columns[name] = parse_texts(column, found[name])
-    return pd.DataFrame(columns, index=table.rows, copy=False)
+    return {name: parse_texts(column, found[name]) for name, column in schema.columns.items() if name in found}
 
 
 def parse_texts(column: Column, texts: Texts) -> NDArray[np.float64]:
@@ -85,25 +84,28 @@ def parse_texts(column: Column, texts: Texts) -> NDArray[np.float64]:
 def find_other_marks(schema: Schema, table: Table) -> list[str]:
     """One warning about all marks of a missing value that data/README.md does not name, such as NULL."""
     found = [
-        (text, name) for name in schema.columns for text in table.cells.get(name, ()) if text.lower() in OTHER_MARKS
+        (text, name, count)
+        for name in schema.columns
+        for text, count in (table.marks.get(name) or Counter(table.cells.get(name, ()))).items()
+        if text.lower() in OTHER_MARKS
     ]
     if not found:
         return []
-    marks = list(dict.fromkeys(f'"{mark}"' for mark, _ in found))
-    names = dict.fromkeys(name for _, name in found)
-    verb, plural = ("are" if len(marks) > 1 else "is"), "s" * (len(found) > 1)
-    return [f"{', '.join(marks)} {verb} read as missing (in {len(found)} cell{plural} of {', '.join(names)})"]
+    marks = list(dict.fromkeys(f'"{mark}"' for mark, _, _ in found))
+    names = dict.fromkeys(name for _, name, _ in found)
+    total = sum(count for _, _, count in found)
+    verb, plural = ("are" if len(marks) > 1 else "is"), "s" * (total > 1)
+    return [f"{', '.join(marks)} {verb} read as missing (in {total} cell{plural} of {', '.join(names)})"]
 
 
-def replace_missing_marks(schema: Schema, values: pd.DataFrame) -> list[str]:
-    """Turn marks such as -9 into NaN, in place; one warning for each column and mark."""
+def replace_missing_marks(schema: Schema, columns: dict[str, NDArray[np.float64]]) -> list[str]:
+    """Replace columns with marks such as -9 by ones with NaN instead; one warning for each column and mark."""
     warnings = []
-    for name in values:
-        for mark in schema.columns[str(name)].missing_marks:
-            marked = values[name] == mark
-            if marked.any():
-                values.loc[marked, name] = np.nan
-                warnings.append(f"{name}: {mark:g} is read as missing (in {marked.sum()} of {len(marked)} rows)")
+    for name, values in list(columns.items()):
+        for mark in schema.columns[name].missing_marks:
+            if count := np.count_nonzero(values == mark):
+                columns[name] = np.where(columns[name] == mark, np.nan, columns[name])
+                warnings.append(f"{name}: {mark:g} is read as missing (in {count} of {len(values)} rows)")
     return warnings
 
 

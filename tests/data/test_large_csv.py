@@ -68,8 +68,25 @@ NUMBERS = [
     "inf",
 ]
 ODD = ["0x1F", "1_0", "1,5", "true", "2020-01-01", "12:30", "n/a", "-", "\u0663", "9007199254740993", "x", '"', "Nan"]
+COMMAS = [
+    "1,5",
+    "12,25",
+    "5,",
+    ",5",
+    "1,5e3",
+    "1.234,5",
+    "1,234",
+    "0,500",
+    "63,000",
+    " 7,5 ",
+    "-nan",
+    "NAN",
+    " null ",
+    ".",
+]
 AGES = st.sampled_from([*NUMBERS, *ODD]) | st.floats(-100, 100).map(lambda value: f"{value:.3g}")
-WARDS = st.sampled_from(["1", "2", "3", "1.0", "north", " South", "", "?", "NULL", "4", "true"])
+WARDS_TEXTS = ["1", "2", "3", "1.0", "north", " South", "", "?", "NULL", "4", "true"]
+WARDS = st.sampled_from(WARDS_TEXTS)
 DEATHS = st.sampled_from(["0", "1", "yes", "No", "y"])
 ROWS = st.lists(st.tuples(AGES, WARDS, DEATHS), min_size=17, max_size=30)
 
@@ -116,6 +133,19 @@ def test_any_cells_are_read_as_one_by_one_or_left_to_that(
     require_same(to_bytes(rows, separator, end))
 
 
+@settings(max_examples=examples(400), deadline=None)
+@given(st.data(), st.sampled_from([",", ";", "\t"]))
+def test_a_few_kinds_of_cells_are_read_as_one_by_one_or_left_to_that(data: st.DataObject, separator: str) -> None:
+    """A file of few kinds is often read fast."""
+    kinds = [
+        data.draw(st.lists(st.sampled_from(texts), min_size=1, max_size=3))
+        for texts in ([*NUMBERS, *ODD, *COMMAS], [*WARDS_TEXTS, "NULL", "n/a", "1.5"], ["0", "1", "yes", "no"])
+    ]
+    cells = [st.sampled_from(texts) for texts in kinds]
+    good = [(text.replace(".", data.draw(st.sampled_from([".", ","]))), "1", "1") for text in ("40", "41.5")]
+    require_same(to_bytes([*good, *data.draw(st.lists(st.tuples(*cells), min_size=17, max_size=20))], separator))
+
+
 GOOD = [(str(40 + place), str(1 + place % 3), str(place % 2)) for place in range(20)]
 
 
@@ -130,8 +160,60 @@ def test_words_of_codes_are_read_fast_too() -> None:
     rows = [(age, "South", "yes" if dead == "1" else "no") for age, _, dead in GOOD]
     table = read_large_table(to_bytes(rows), FILE, SCHEMA)
     assert table is not None
-    assert ({*table.numbers}, {*table.cells}) == ({"age"}, {"ward", "dead"})
+    assert {*table.numbers} == {"age", "ward", "dead"}
     require_same(to_bytes(rows))
+
+
+@pytest.mark.parametrize(
+    ("ages", "separator"),
+    [
+        (["NULL", "n/a", "63"], ","),
+        (["NULL", ".", " null ", "63.5"], ","),
+        (["63,5", "", "7,25"], ";"),
+        (["63,5", "NULL", "-", "7"], "\t"),
+    ],
+    ids=["marks", "marks and points", "decimal commas", "marks and commas"],
+)
+def test_marks_of_a_missing_value_and_decimal_commas_are_read_fast_too(ages: list[str], separator: str) -> None:
+    rows = [(ages[place % len(ages)], ward, dead) for place, (_, ward, dead) in enumerate(GOOD)]
+    assert read_large_table(to_bytes(rows, separator), FILE, SCHEMA) is not None
+    require_same(to_bytes(rows, separator))
+
+
+def test_true_and_false_and_words_with_an_x_are_read_fast_too() -> None:
+    text = SCHEMA.text.replace('"west"', '"annex"')
+    rows = [(age, "Annex" if ward == "3" else ward, "true" if dead == "1" else "False") for age, ward, dead in GOOD]
+    schema = parse_schema(text, "test.toml")
+    assert read_large_table(to_bytes(rows), FILE, schema) is not None
+    require_same(to_bytes(rows), schema)
+
+
+LATER = {
+    "whole numbers": ("50", "2", "1"),
+    "fractions": ("50.5", "2", "1"),
+    "marks": ("NULL", "n/a", "1"),
+    "words": ("50", "south", "no"),
+    "none": ("", "2", "0"),
+}
+
+
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+@pytest.mark.parametrize("first", [GOOD, [("", ward, dead) for _, ward, dead in GOOD]], ids=["known", "missing"])
+def test_rows_after_the_first_ones_may_hold_what_those_do_not_show(
+    first: list[tuple[str, ...]], later: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large_csv, "HEAD", 120)
+    monkeypatch.setattr(large_csv, "BLOCK", 150)
+    content = to_bytes([("41.5", "1", "0"), *first, later, *GOOD, later])
+    assert read_large_table(content, FILE, SCHEMA) is not None
+    require_same(content)
+
+
+@pytest.mark.parametrize("age", ["5,", "1,5e3", "1.500", "1.5", "0x1F", "-nan", "1,2,3"])
+def test_what_only_arrow_takes_for_a_number_is_refused_as_in_a_small_file(age: str) -> None:
+    rows = [("63,5", "1", "0"), *GOOD, (age, "1", "0")]
+    assert read_large_table(to_bytes(rows, ";"), FILE, SCHEMA) is None
+    require_same(to_bytes(rows, ";"))
 
 
 @pytest.mark.parametrize(
@@ -139,16 +221,16 @@ def test_words_of_codes_are_read_fast_too() -> None:
     [
         lambda content: content.replace(b"\n45,", b"\n0x1F,"),
         lambda content: content.replace(b"\n45,", b"\ninf,"),
-        lambda content: content.replace(b"\n45,", b"\nNULL,"),
         lambda content: content.replace(b"\n45,", b"\n,,\n45,"),
         lambda content: content.replace(b"\n45,", b"\n45,1\n45,"),
         lambda content: content.replace(b"\n45,", b"\n45,1,1,1\n45,"),
         lambda content: b"sep=,\n" + content,
+        lambda content: content.replace(b"age,ward", b"age, ward"),
         lambda content: content + b"\0",
         lambda content: content.replace(b"age", b"height"),
         lambda content: content.replace(b"\n45,", "\n45,\u00fc,".encode("latin-1")),
     ],
-    ids=["0x", "inf", "mark", "blank", "short", "wide", "sep", "zero byte", "header", "latin-1"],
+    ids=["0x", "inf", "blank", "short", "wide", "sep", "name", "zero byte", "header", "latin-1"],
 )
 def test_what_needs_an_explanation_is_left_to_the_reading_cell_by_cell(change) -> None:  # type: ignore[no-untyped-def]
     assert read_large_table(change(to_bytes(GOOD)), FILE, SCHEMA) is None
