@@ -61,9 +61,9 @@ class VirtualSource:
         try:
             return load_hospital(files[number], schema=self._schema)
         except DataError as error:  # its text contains patients' values, and ours is sent to the server
-            raise RunError(
-                f"{files[number]}: has {len(error.faults)} faults; python client.py FILE lists them"
-            ) from None
+            count = len(error.faults)
+            found = f"{count} fault{'s' * (count > 1)}; python client.py FILE lists {'them' if count > 1 else 'it'}"
+            raise RunError(f"{files[number]}: has {found}") from None
         except UsageError as error:
             raise RunError(str(error)) from None
 
@@ -99,8 +99,8 @@ class VirtualHospitals(Mapping[str, ClientApp]):
 
 
 def virtual_names(count: int) -> list[str]:
-    """The names of a simulation's hospitals in a grid."""
-    return [f"hospital {number}" for number in range(count)]
+    """The names of a simulation's hospitals in a grid, before they have given their own; client_1.csv is hospital 1."""
+    return [f"hospital {number}" for number in range(1, count + 1)]
 
 
 def read_partition(node_config: Mapping[str, Any]) -> int:
@@ -118,6 +118,24 @@ def sample_hospital(number: int, num_patients: int, seed: int) -> Hospital:
 
     name, features, labels = sample_one(number, num_patients, seed)
     return Hospital(name, name, Patients(features, labels), HEART, "synthetic", ())
+
+
+def check_hospital_files(folder: Path, count: int, schema: Schema) -> None:
+    """Read the files of the first `count` hospitals of a folder, to find their faults before a run.
+
+    Raises
+    ------
+    UsageError
+        A file cannot be read, or (as `DataError`) has faults: all lines of all files.
+    """
+    faults: list[str] = []
+    for file in list_hospital_files(folder)[:count]:
+        try:
+            load_hospital(file, schema=schema)
+        except DataError as error:
+            faults += error.faults
+    if faults:
+        raise DataError(faults)
 
 
 def list_hospital_files(folder: Path) -> list[Path]:

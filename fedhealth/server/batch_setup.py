@@ -67,8 +67,8 @@ def describe_members(calls: Calls, settings: FederationSettings) -> BatchMembers
 
 
 def _name(number: int) -> str:
-    """The name of a hospital in a grid, before it has given its own."""
-    return f"hospital {number}"
+    """The name of a hospital in a grid, before it has given its own: number 0 is hospital 1, such as client_1.csv."""
+    return f"hospital {number + 1}"
 
 
 def agree(batch: BatchMembers, settings: FederationSettings, schema: Schema) -> Agreement:

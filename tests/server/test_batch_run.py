@@ -12,9 +12,11 @@ from flwr.clientapp import ClientApp
 from fedhealth.cli.commands.simulate import choose_engine, main
 from fedhealth.client.batch.hospitals import BatchHospitals
 from fedhealth.client.batch.source import BlockSource
+from fedhealth.common.errors import DataError
 from fedhealth.config.engine import EngineSettings
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.simulate import SimulateSettings
+from fedhealth.data.hospital import load_hospital
 from fedhealth.data.sources.heart import HEART
 from fedhealth.server.batch_run import federate_batch
 from fedhealth.server.events import Event, RunFinished
@@ -194,10 +196,35 @@ def test_what_the_numpy_engine_cannot_do_runs_on_keras_and_is_refused_if_asked_f
     assert capsys.readouterr().err == f"error: --engine numpy: {reason}; give --engine keras\n"
 
 
-def test_a_hospital_with_a_faulty_file_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("engine", ["numpy", "keras"])
+def test_the_faults_of_all_files_are_the_lines_of_client_py_and_nothing_is_written(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(write_hospitals(tmp_path / "data").values())
+    for file in files[1:3]:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        age, rest = lines[4].split(",", 1)
+        file.write_text("\n".join([*lines[:4], f"4{age}4,{rest}", *lines[5:]]), encoding="utf-8")
+    flags = ["--data", str(tmp_path / "data"), "--engine", engine, "--out", str(tmp_path / "run")]
+    assert main(flags) == 2
+    found = capsys.readouterr().err.splitlines()
+    for file in files[1:3]:
+        with pytest.raises(DataError) as caught:
+            load_hospital(file)
+        assert found.pop(0) == f"error: {caught.value}"
+    assert found == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hospital_with_too_few_patients_is_left_out_by_the_number_of_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = write_hospitals(tmp_path / "data")
-    faulty = files["synthetic-hungary"]
-    faulty.write_text(faulty.read_text(encoding="utf-8").replace("\n", "\nx", 1), encoding="utf-8")
+    small = files["synthetic-hungary"]
+    header, *rows = small.read_text(encoding="utf-8").splitlines()
+    target = header.split(",").index("target")
+    healthy, ill = ([row for row in rows if row.split(",")[target] == label] for label in "01")
+    small.write_text("\n".join([header, *healthy[:16], ill[0]]), encoding="utf-8")
     runs = [
         simulate(tmp_path / engine, "--data", str(tmp_path / "data"), "--rounds", "1", "--engine", engine)
         for engine in ("numpy", "keras")
@@ -206,7 +233,8 @@ def test_a_hospital_with_a_faulty_file_is_left_out(tmp_path: Path, capsys: pytes
     assert len(ours["hospitals"]) == 3
     assert ours["hospitals"] == keras["hospitals"]
     assert ours["left_out"] == keras["left_out"]
-    assert "out of the run: hospital 1 (could not reply to query.describe: " in capsys.readouterr().out
+    number = sorted(files.values()).index(small) + 1
+    assert f"out of the run: hospital {number} (could not reply to query.describe: " in capsys.readouterr().out
 
 
 def test_diverged_training_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

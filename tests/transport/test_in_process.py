@@ -28,7 +28,7 @@ from tests.support.hospital_apps import make_apps
 from tests.support.hospital_files import write_hospitals
 from tests.support.processes import Process, started
 
-NAMES = [f"hospital {number}" for number in range(5)]
+NAMES = [f"hospital {number}" for number in range(1, 6)]
 
 
 # --- virtual hospitals -----------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_a_faulty_file_is_reported_without_a_patients_values(tmp_path: Path) -> 
     write_hospitals(other)
     path = sorted(other.glob("*.csv"))[0]
     path.write_text(path.read_text().replace("\n", "\n-77", 1))
-    with pytest.raises(RunError, match=r"has 1 faults; python client\.py FILE lists them") as caught:
+    with pytest.raises(RunError, match=r"has 1 fault; python client\.py FILE lists it") as caught:
         make_source(other).make(0)
     assert "-77" not in str(caught.value)
 
@@ -83,11 +83,11 @@ def test_of_very_many_hospitals_only_those_used_last_are_kept_and_a_rebuilt_one_
     count = 100_000
     hospitals = VirtualHospitals(count, VirtualSource(EngineSettings(patients=21), seed=0, trainers=Trainers()))
     assert len(hospitals) == count
-    first = weakref.ref(hospitals["hospital 0"])
-    for number in range(1, KEPT_HOSPITALS):
+    first = weakref.ref(hospitals["hospital 1"])
+    for number in range(2, KEPT_HOSPITALS + 1):
         hospitals[f"hospital {number}"]
-    assert hospitals["hospital 0"] is first()
-    for number in range(1, KEPT_HOSPITALS + 1):
+    assert hospitals["hospital 1"] is first()
+    for number in range(2, KEPT_HOSPITALS + 2):
         hospitals[f"hospital {KEPT_HOSPITALS + number}"]
     gc.collect()
     assert first() is None

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Open a run folder, run the federation, and write its files and report."""
     settings = parse_flags(SimulateSettings, argv, program="python -m fedhealth simulate")
     quiet_libraries()
+    from fedhealth.client.virtual import check_hospital_files
     from fedhealth.data.schema_file import load_schema
     from fedhealth.reporting.console.screen import ServerConsole
     from fedhealth.reporting.html.pages import write_report
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from fedhealth.server.run_writer import FolderWriter
 
     federation, schema = settings.federation(count_hospitals(settings)), load_schema(settings.schema)
+    if settings.data:
+        check_hospital_files(settings.data, federation.hospitals, schema)
     engine = choose_engine(settings)
     link = f"none: simulated, {engine} engine, {settings.processes} processes"
     say(f"engine: {ENGINES[engine]}")
