@@ -27,10 +27,10 @@ from fedhealth.data.separators import describe_single_column, split_records
 
 Patients = list[tuple[int, list[str]]]
 """(row number, fields) of each patient."""
-
-
 Texts = list[str] | NDArray[np.float64]
 """The cells of a column: texts, or numbers with NaN where missing."""
+InFile = Mapping[str, tuple[str, list[str]]]
+"""Column -> its name in the file, and its cells there, where a mapping may have changed them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Sheet:
     patients: Patients
     notes: tuple[str, ...] = ()
     """What was converted on the way, one line for each kind."""
+    in_file: InFile = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Table:
     """The columns of a large file that `large_csv.py` has read as numbers, NaN = missing; they are not in `cells`."""
     marks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Of these columns, the marks of a missing value that deserve a warning, and in how many cells they are."""
+    in_file: InFile = field(default_factory=dict)
 
     @property
     def columns(self) -> Mapping[str, Texts]:
@@ -163,6 +165,7 @@ def take_table(sheet: Sheet, positions: Mapping[str, int], ignored: list[str]) -
         ignored=ignored,
         short_rows=sum(len(record) < len(sheet.header) for _, record in sheet.patients),
         notes=sheet.notes,
+        in_file=sheet.in_file,
     )
 
 

@@ -12,7 +12,7 @@ from fedhealth.common.errors import DataError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.cell_texts import number_text
 from fedhealth.data.cell_words import NUMBER, is_missing, is_word
-from fedhealth.data.csv_table import Sheet
+from fedhealth.data.csv_table import Sheet, take_column
 from fedhealth.data.layouts import own_column
 from fedhealth.data.schema import Column, Schema
 from fedhealth.data.separators import show_cell
@@ -100,18 +100,20 @@ def apply_mapping(mapping: FileMapping, sheet: Sheet, schema: Schema, path: Path
     header = [places[place].name if place in places else text for place, text in enumerate(sheet.header)]
     patients = [(row, list(cells)) for row, cells in sheet.patients]
     notes = list(describe_names(mapping))
+    in_file: dict[str, tuple[str, list[str]]] = {}
     faults: list[tuple[int, str]] = []
     for place, text in enumerate(header):
         if (name := own_column(schema, text)) in schema.columns:
             ours = places.get(place, ColumnMapping(name, text, 0))
             ours = replace(ours, marks=ours.marks | mapping.marks)
+            in_file[name] = (ours.in_file, take_column(sheet.patients, place))
             lines, wrong = convert_column(ours, schema.columns[name], patients, place)
             notes += lines
             faults += wrong
     if faults:
         unlisted = f"which is not among its codes in {mapping.file}; add it there"
         raise DataError([f"{path}: row {row}: {line}, {unlisted}" for row, line in sorted(faults)])
-    return Sheet(header, patients, (*sheet.notes, *notes))
+    return Sheet(header, patients, (*sheet.notes, *notes), in_file)
 
 
 def find_misfits(mapping: FileMapping, header: list[str], schema: Schema, path: Path) -> Iterator[str]:

@@ -121,7 +121,8 @@ def find_faults(schema: Schema, values: pd.DataFrame, table: Table) -> Iterator[
             yield (
                 table.rows[patient],
                 order[column.name],
-                describe_fault(column, cell_text(table, column.name, patient)),
+                cell_in_file(table, column.name, patient)
+                + describe_fault(column, cell_text(table, column.name, patient)),
             )
     outcomes = [column for column in schema.outcomes if column.name in values]
     for first, second in itertools.combinations(sorted(outcomes, key=lambda each: each != schema.outcome), 2):
@@ -149,6 +150,16 @@ def cell_text(table: Table, name: str, patient: int) -> str:
     """One cell as text."""
     cell = table.columns[name][patient]
     return cell if isinstance(cell, str) else f"{cell:g}"
+
+
+def cell_in_file(table: Table, name: str, patient: int) -> str:
+    """What begins the line about a cell that a mapping has changed: what the hospital finds in its file."""
+    if name not in table.in_file:
+        return ""
+    in_file, texts = table.in_file[name]
+    if in_file.casefold() == name.casefold() and texts[patient] == cell_text(table, name, patient):
+        return ""
+    return f"{printable(in_file, 40)} is {printable(texts[patient], 40) or 'empty'} in the file, so "
 
 
 def find_disagreements(values: pd.DataFrame, first: Column, second: Column) -> Iterator[tuple[int, str]]:

@@ -156,3 +156,28 @@ def test_codes_of_a_mapping_stand_above_the_labels_of_an_spss_file() -> None:
     mapping = column("sex", "codes = { 1 = 'female', 2 = 'male' }")
     hospital = parse_hospital(content, Path("p.sav"), schema=HEART, options=options(mapping))
     assert hospital.patients.features[:2, HEART.places["sex"]].tolist() == [0, 1]
+
+
+def twenty_rows(**changes: str) -> str:
+    """A table of twenty patients with other texts in the first one's cells; chol is in mmol/l, as Cholesterin."""
+    columns = twenty_patients() | {"chol": [5.2] * 20}
+    for name, text in changes.items():
+        columns[name] = [text, *columns[name][1:]]
+    return to_csv({"Cholesterin" if name == "chol" else name: cells for name, cells in columns.items()}).decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"chol": "100"}, "Cholesterin is 100 in the file, so chol is 3867 mg/dl, outside 50..700; "),
+        ({"sex": "9"}, "sex is 9 in the file, so sex is missing; give one of 0 (female), 1 (male) or drop the row"),
+        ({"age": "200"}, "age is 200 years, outside 18..120; correct the value or drop the row"),
+    ],
+    ids=["unit", "mark", "as it is"],
+)
+def test_a_fault_shows_the_cell_as_it_stands_in_the_file(changes: dict[str, str], line: str) -> None:
+    text = CHOL + column("sex", "missing-marks = [9]")
+    with pytest.raises(DataError) as caught:
+        parse_hospital(twenty_rows(**changes).encode(), FILE, options=options(text))
+    (found,) = caught.value.faults
+    assert found.startswith(f"p.csv: row 2: {line}")
