@@ -14,9 +14,10 @@ from fedhealth.data.cell_texts import number_text
 from fedhealth.data.cell_words import NUMBER, is_missing, is_word
 from fedhealth.data.csv_table import Sheet, take_column
 from fedhealth.data.layouts import own_column
-from fedhealth.data.schema import Column, Schema
+from fedhealth.data.schema import Column, Conversion, Schema
 from fedhealth.data.separators import show_cell
 
+SAME_UNIT = Conversion(1.0)
 Key = float | str
 """A cell to compare with: `1`, `1.0` and `01` are one number; other text is compared in small letters."""
 
@@ -32,7 +33,7 @@ class ColumnMapping:
     line: int
     """Where it stands in the mapping file."""
     unit: str = ""
-    factor: float = 1.0
+    conversion: Conversion = SAME_UNIT
     """Of the file's unit, to the schema's."""
     codes: Mapping[Key, int] = field(default_factory=dict)
     """The file's code -> the schema's."""
@@ -75,15 +76,15 @@ def find_mapped(mapping: FileMapping | None, schema: Schema, header: list[str]) 
     """Position -> the feature or outcome that the mapping says a column of the file is, with its range in the file's unit."""
     columns = mapping.columns if mapping else ()
     return {
-        place: _in_unit_of_file(schema.columns[each.name], each.factor)
+        place: _in_unit_of_file(schema.columns[each.name], each.conversion)
         for each in columns
         if each.name in schema.columns
         for place in find_places(header, each.in_file)
     }
 
 
-def _in_unit_of_file(column: Column, factor: float) -> Column:
-    return replace(column, minimum=column.minimum / factor, maximum=column.maximum / factor)
+def _in_unit_of_file(column: Column, conversion: Conversion) -> Column:
+    return replace(column, minimum=conversion.undo(column.minimum), maximum=conversion.undo(column.maximum))
 
 
 def apply_mapping(mapping: FileMapping, sheet: Sheet, schema: Schema, path: Path) -> Sheet:
@@ -173,9 +174,16 @@ def convert_cell(ours: ColumnMapping, column: Column, text: str) -> tuple[str, s
         return "", text
     if ours.codes:
         return convert_code(ours, column, key, text)
-    if ours.factor != 1 and isinstance(key, float):
-        return f"{ours.unit} times {ours.factor:g} gives {column.unit}", number_text(key * ours.factor)
+    if ours.conversion != SAME_UNIT and isinstance(key, float):
+        return f"{describe_conversion(ours)} gives {column.unit}", number_text(ours.conversion.convert(key))
     return "", text
+
+
+def describe_conversion(ours: ColumnMapping) -> str:
+    """How the file's unit is converted."""
+    factor, offset = ours.conversion
+    sign = "plus" if offset > 0 else "minus"
+    return f"{ours.unit} times {factor:g}" + (f" {sign} {abs(offset):g}" if offset else "")
 
 
 def convert_code(ours: ColumnMapping, column: Column, key: Key, text: str) -> tuple[str, str]:

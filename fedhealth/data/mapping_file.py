@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.cell_words import NUMBER
 from fedhealth.data.layouts import own_column
-from fedhealth.data.mapping import ColumnMapping, FileMapping, Key, key_of
-from fedhealth.data.schema import Column, Schema, plain_words
+from fedhealth.data.mapping import SAME_UNIT, ColumnMapping, FileMapping, Key, key_of
+from fedhealth.data.schema import Column, Conversion, Schema, plain_words
 from fedhealth.data.toml_lines import Fault, convert_table, data_error, find_lines, parse_toml
 
 PAGE = "docs/own-files.md"
@@ -32,6 +33,7 @@ class ColumnTable(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     in_file: str | None = None
     from_: str | None = msgspec.field(default=None, name="from")
     factor: float | None = None
+    offset: float | None = None
     codes: dict[str, int | str] = {}
     missing_marks: list[str | float] = []
 
@@ -92,7 +94,7 @@ def _column(table: ColumnTable, schema: Schema, line: int) -> ColumnMapping:
         in_file=(table.in_file or table.name).strip(),
         line=line,
         unit=table.from_ or "",
-        factor=_factor(table, column) if column else 1.0,
+        conversion=_conversion(table, column) if column else SAME_UNIT,
         codes=_codes(table, column) if column else {},
         marks=keys_of(table.missing_marks),
     )
@@ -104,10 +106,10 @@ def _codes(table: ColumnTable, column: Column) -> dict[Key, int]:
     return {key: code for key, code in codes.items() if code is not None}
 
 
-def find_factor(column: Column, unit: str) -> float | None:
-    """The factor from a unit to the column's, if need be whatever its capital letters and blanks; None if there is none."""
-    known = {**column.other_units, column.unit: 1.0}
-    plain = {plain_unit(other): factor for other, factor in known.items()}
+def find_conversion(column: Column, unit: str) -> Conversion | None:
+    """That from a unit to the column's, if need be whatever its capital letters and blanks; None if there is none."""
+    known = {**column.other_units, column.unit: SAME_UNIT}
+    plain = {plain_unit(other): conversion for other, conversion in known.items()}
     return known.get(unit, plain.get(plain_unit(unit)))
 
 
@@ -116,10 +118,10 @@ def plain_unit(unit: str) -> str:
     return "".join(unit.split()).casefold()
 
 
-def _factor(table: ColumnTable, column: Column) -> float:
-    """The factor of the schema, else the one that the file gives."""
-    known = find_factor(column, table.from_) if table.from_ else 1.0
-    return table.factor or 1.0 if known is None else known
+def _conversion(table: ColumnTable, column: Column) -> Conversion:
+    """The schema's, else the one that the file gives."""
+    known = find_conversion(column, table.from_) if table.from_ else SAME_UNIT
+    return Conversion(table.factor or 1.0, table.offset or 0.0) if known is None else known
 
 
 def our_code(column: Column, given: int | str) -> int | None:
@@ -139,7 +141,10 @@ def find_faults(table: ColumnTable, schema: Schema) -> Iterator[tuple[str, str]]
     if table.in_file is not None and not table.in_file.strip():
         yield "in-file", "in-file is empty; give the column's name in the file"
     if (column := schema.columns.get(name)) is None:
-        others = (("from", table.from_), ("factor", table.factor), ("codes", table.codes))
+        others = (
+            *(("from", table.from_), ("factor", table.factor), ("offset", table.offset)),
+            ("codes", table.codes),
+        )
         yield from ((key, f"the hospital's name has no {key}; leave it out") for key, value in others if value)
         return
     yield from _unit_faults(table, column)
@@ -148,21 +153,27 @@ def find_faults(table: ColumnTable, schema: Schema) -> Iterator[tuple[str, str]]
 
 def _unit_faults(table: ColumnTable, column: Column) -> Iterator[tuple[str, str]]:
     """What is wrong with the unit."""
+    given = [key for key in ("factor", "offset") if getattr(table, key) is not None]
+    if table.offset is not None and not isfinite(table.offset):
+        yield "offset", f"offset is {table.offset:g}; give what is added after the factor"
     if table.factor is not None and not 0 < table.factor < float("inf"):
         yield "factor", f"factor is {table.factor:g}; give a number above 0"
     if table.from_ is None:
-        if table.factor is not None:
-            yield "factor", "factor needs the unit of the file; give from"
+        for key in given:
+            yield key, f"{key} needs the unit of the file; give from"
         return
     unit = printable(table.from_, 40)
     if not column.is_number or column.codes:
         yield "from", "has codes and no unit; leave out from"
-    elif (known := find_factor(column, table.from_)) is None and table.factor is None:
+    elif (known := find_conversion(column, table.from_)) is None and table.factor is None:
         units = ", ".join(filter(None, [column.unit, *column.other_units])) or "no unit"
         makes = column.unit or "a number in the schema's range"
         yield "from", f'the schema has no factor for "{unit}" (it has {units}); give factor, which makes it {makes}'
-    elif known is not None and table.factor is not None:
-        yield "factor", f'the schema has the factor of "{unit}": {known:g}; leave factor out'
+    elif known is not None and given:
+        what = f'the factor of "{unit}": {known.factor:g}' + (
+            f", and the offset {known.offset:g}" if known.offset else ""
+        )
+        yield given[0], f"the schema has {what}; leave {' and '.join(given)} out"
 
 
 def _code_faults(table: ColumnTable, column: Column) -> Iterator[tuple[str, str]]:

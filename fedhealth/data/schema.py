@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["number", "category", "yes/no"]
 FINGERPRINT_BYTES = 4
@@ -28,6 +28,21 @@ USUAL_WORDS: tuple[dict[str, str], ...] = (
     {"female": "female", "f": "female", "male": "male", "m": "male"},
 )
 """Pairs of words that need no mention in a schema: another word -> the word of the code that it stands for."""
+
+
+class Conversion(NamedTuple):
+    """From one unit to another: times `factor`, plus `offset`."""
+
+    factor: float
+    offset: float = 0.0
+
+    def convert(self, value: float) -> float:
+        """The value in the other unit."""
+        return value * self.factor + self.offset
+
+    def undo(self, value: float) -> float:
+        """The value that `convert` makes this one."""
+        return (value - self.offset) / self.factor
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,8 @@ class Column:
     """Its names in other files, plain (`plain_name`)."""
     words: Mapping[str, int] = field(default_factory=dict)
     """More words for its codes, plain (`plain_words`)."""
-    other_units: Mapping[str, float] = field(default_factory=dict)
-    """Another unit -> the factor that gives `unit`."""
+    other_units: Mapping[str, Conversion] = field(default_factory=dict)
+    """Another unit -> what gives `unit`."""
     subgroups: tuple[float, ...] | None = None
     """Results are also reported by subgroups of this column: of a number, by bands with these edges; None: they are not."""
     positive: tuple[int, ...] = ()

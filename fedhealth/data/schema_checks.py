@@ -9,7 +9,7 @@ from math import isfinite
 from fedhealth.common.safe_text import printable
 from fedhealth.data.cell_words import NUMBER, is_missing
 from fedhealth.data.schema import LARGEST_NUMBER, Column, plain_name, plain_words
-from fedhealth.data.schema_keys import ColumnTable, SchemaTable, codes_of
+from fedhealth.data.schema_keys import ColumnTable, SchemaTable, codes_of, conversions_of
 from fedhealth.data.toml_lines import Fault
 
 MOST_COLUMNS = 10_000
@@ -133,9 +133,14 @@ def _number_faults(table: ColumnTable) -> Found:
         yield from _range_faults(*table.range)
     if not table.unit.isprintable():
         yield "unit", "has a character that cannot be printed; leave it out"
-    for unit, factor in table.other_units.items():
+    for unit, (factor, offset) in conversions_of(table).items():
         if not 0 < factor < float("inf"):
             yield "other-units", f'the factor of "{printable(unit, 40)}" is {factor:g}; give a number above 0'
+        elif not isfinite(offset):
+            yield (
+                "other-units",
+                f'the offset of "{printable(unit, 40)}" is {offset:g}; give what is added after the factor',
+            )
     mean, deviation = table.reference_mean, table.reference_deviation
     if (mean is None) != (deviation is None):
         yield (

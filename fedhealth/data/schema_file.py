@@ -8,7 +8,7 @@ from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.data.schema import Column, Schema, plain_name, plain_words
 from fedhealth.data.schema_checks import COLUMNS, find_clashes, find_faults, find_file_faults
-from fedhealth.data.schema_keys import ColumnTable, SchemaTable, codes_of
+from fedhealth.data.schema_keys import ColumnTable, SchemaTable, codes_of, conversions_of
 from fedhealth.data.toml_lines import Fault, convert_table, data_error, parse_toml
 
 PAGE = "docs/schemas.md"
@@ -101,7 +101,7 @@ def _column(table: ColumnTable, kind: str, marks: list[float]) -> Column:
         reference_std=table.reference_deviation,
         other_names=tuple(map(plain_name, table.other_names)),
         words={plain_words(word): code for word, code in table.words.items()},
-        other_units=table.other_units,
+        other_units=conversions_of(table),
         subgroups=tuple(edges) if table.subgroups is not False else None,
         positive=tuple(sorted(set(table.positive))),
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from fedhealth.data.schema import YES_NO, Kind
+from fedhealth.data.schema import YES_NO, Conversion, Kind
 
 
 class SchemaTable(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
@@ -34,7 +34,7 @@ class ColumnTable(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
     reference_deviation: float | None = None
     other_names: list[str] = []
     words: dict[str, int] = {}
-    other_units: dict[str, float] = {}
+    other_units: dict[str, float | tuple[float, float]] = {}
     subgroups: bool | list[float] = False
     positive: list[int] = []
 
@@ -43,3 +43,9 @@ def codes_of(table: ColumnTable) -> dict[int, str]:
     """Code -> word, in the order of the codes; yes/no needs no codes in the file."""
     codes = {int(code): word for code, word in sorted(table.codes.items(), key=lambda pair: int(pair[0]))}
     return codes or dict(YES_NO) if table.kind == "yes/no" else codes
+
+
+def conversions_of(table: ColumnTable) -> dict[str, Conversion]:
+    """Unit -> its conversion to the column's unit: a factor, or a factor and an offset."""
+    pairs = {unit: each if isinstance(each, tuple) else (each, 0.0) for unit, each in table.other_units.items()}
+    return {unit: Conversion(*pair) for unit, pair in pairs.items()}

@@ -218,8 +218,15 @@ def find_hint(column: Column, text: str) -> str:
         return "write the decimal comma as a point"
     value = parse_number(text)
     units = [
-        f"{unit} (then multiply it by {factor:g})"
-        for unit, factor in column.other_units.items()
-        if column.minimum <= value * factor <= column.maximum
+        f"{unit} (then multiply it by {each.factor:g}{describe_offset(each.offset)})"
+        for unit, each in column.other_units.items()
+        if column.minimum <= each.convert(value) <= column.maximum
     ]
     return f"is it in {' or in '.join(units)}? give {column.unit}" if units else ""
+
+
+def describe_offset(offset: float) -> str:
+    """What to do after the factor."""
+    if not offset:
+        return ""
+    return f" and add {offset:g}" if offset > 0 else f" and subtract {-offset:g}"

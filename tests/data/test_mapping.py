@@ -10,7 +10,7 @@ from fedhealth.data.csv_table import Sheet
 from fedhealth.data.hospital import Hospital, parse_hospital
 from fedhealth.data.mapping_file import parse_mapping
 from fedhealth.data.readers.read_any import ReadOptions, read_any
-from fedhealth.data.schema_file import heart_disease
+from fedhealth.data.schema_file import heart_disease, parse_schema
 from tests.support.format_files import to_csv, twenty_patients
 
 HEART = heart_disease()
@@ -181,3 +181,44 @@ def test_a_fault_shows_the_cell_as_it_stands_in_the_file(changes: dict[str, str]
         parse_hospital(twenty_rows(**changes).encode(), FILE, options=options(text))
     (found,) = caught.value.faults
     assert found.startswith(f"p.csv: row 2: {line}")
+
+
+WARMTH = parse_schema(
+    """
+title = "t"
+source = "s"
+[[column]]
+name = "warmth"
+meaning = "body temperature"
+kind = "number"
+unit = "C"
+range = [30, 45]
+other-units = { F = [0.5555555555555556, -17.77777777777778], K = [1, -273.15] }
+[[outcome]]
+name = "dead"
+meaning = "died"
+kind = "yes/no"
+positive = [1]
+""",
+    "warmth.toml",
+)
+
+
+def test_a_unit_with_another_zero_is_converted_and_suggested() -> None:
+    mapping = parse_mapping(column("warmth", 'in-file = "temp"', 'from = "f"'), "my.toml", WARMTH)
+    sheet = read_any(b"temp,dead\n95,0\n104.0,1\n", FILE, WARMTH, ReadOptions(mapping=mapping))
+    values = [float(cells[0]) for _, cells in sheet.patients]
+    assert values == pytest.approx([35, 40], abs=1e-12)
+    assert sheet.notes[-1] == "warmth: f times 0.555556 minus 17.7778 gives C (in 2 cells)"
+    rows = "".join(f"{36 + place / 10},{place % 2}\n" for place in range(20))
+    with pytest.raises(DataError) as caught:
+        parse_hospital(f"warmth,dead\n{rows}310,0\n".encode(), FILE, schema=WARMTH)
+    assert str(caught.value) == (
+        "p.csv: row 22: warmth is 310 C, outside 30..45; is it in K (then multiply it by 1 and subtract 273.15)? give C"
+    )
+
+
+def test_marks_between_thousands_are_judged_by_the_range_in_a_unit_with_another_zero() -> None:
+    mapping = parse_mapping(column("warmth", 'from = "x"', "factor = 0.001", "offset = 30"), "my.toml", WARMTH)
+    with pytest.raises(DataError, match="give --decimal"):
+        read_any(b"warmth,dead\n1.500,0\n", FILE, WARMTH, ReadOptions(mapping=mapping))

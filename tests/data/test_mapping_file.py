@@ -48,8 +48,8 @@ missing-marks = ["9"]
     )
     chol, sex = mapping.columns
     assert (mapping.file, mapping.marks) == ("my.toml", {999.0, "n.b."})
-    assert (chol.name, chol.in_file, chol.line, chol.factor) == ("chol", "Cholesterin", 4, 38.67)
-    assert (sex.name, sex.in_file, sex.line, sex.factor) == ("sex", "sex", 9, 1)
+    assert (chol.name, chol.in_file, chol.line, chol.conversion.factor) == ("chol", "Cholesterin", 4, 38.67)
+    assert (sex.name, sex.in_file, sex.line, sex.conversion.factor) == ("sex", "sex", 9, 1)
     assert (sex.codes, sex.marks) == ({"w": 0, 2.0: 1, "d": 1}, {9.0})
     assert mapping.has_codes("SEX")
     assert not mapping.has_codes("Cholesterin")
@@ -63,8 +63,9 @@ def test_a_unit_without_a_factor_in_the_schema_needs_one() -> None:
     assert faults(of_column('from = "nmol/l"')) == [
         'line 3: chol: the schema has no factor for "nmol/l" (it has mg/dl, mmol/l, g/l); give factor, which makes it mg/dl'
     ]
-    assert parse(of_column('from = "nmol/l"\nfactor = 0.5')).columns[0].factor == 0.5
-    assert parse(of_column('from = "mg/dl"')).columns[0].factor == 1
+    assert parse(of_column('from = "nmol/l"\nfactor = 0.5')).columns[0].conversion == (0.5, 0)
+    assert parse(of_column('from = "nmol/l"\nfactor = 0.5\noffset = -3')).columns[0].conversion == (0.5, -3)
+    assert parse(of_column('from = "mg/dl"')).columns[0].conversion == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,15 @@ def test_a_unit_without_a_factor_in_the_schema_needs_one() -> None:
         (of_column('from = "x"\nfactor = 0'), "line 4: chol: factor is 0; give a number above 0"),
         (of_column('from = "x"\nfactor = nan'), "line 4: chol: factor is nan; give a number above 0"),
         (of_column("factor = 2"), "line 3: chol: factor needs the unit of the file; give from"),
+        (of_column("offset = 2"), "line 3: chol: offset needs the unit of the file; give from"),
+        (
+            of_column('from = "x"\nfactor = 1\noffset = inf'),
+            "line 5: chol: offset is inf; give what is added after the factor",
+        ),
+        (
+            of_column('from = "mmol/l"\noffset = 1'),
+            'line 4: chol: the schema has the factor of "mmol/l": 38.67; leave offset out',
+        ),
         (of_column('from = "mm"', "sex"), "line 3: sex: has codes and no unit; leave out from"),
         (of_column('codes = { low = "0" }'), "line 3: chol: the schema has no codes for it; leave out codes"),
         (

@@ -117,6 +117,10 @@ WITH_A_LINE: dict[tuple[int, str], tuple[str, str]] = {
     (SIZE, "unit = 3"): ("line 6", "unit: expected a text, got a whole number; see docs/schemas.md"),
     (SIZE, 'unit = "\\n"'): ("line 6", "size, unit: has a character that cannot be printed"),
     (SIZE, "positive = [1]"): ("line 6", "size, positive: only an [[outcome]] has positive codes"),
+    (SIZE, "other-units = { mm = [0.1, inf] }"): (
+        "line 6",
+        'size, other-units: the offset of "mm" is inf; give what is added after the factor',
+    ),
     (SIZE, "other-units = { mm = 0 }"): ("line 6", 'size, other-units: the factor of "mm" is 0; give a number above 0'),
     (SIZE, "reference-mean = 5"): ("line 6", "size, reference-mean: give both"),
     (SIZE, "reference-deviation = 5"): ("line 6", "size, reference-deviation: give both"),
