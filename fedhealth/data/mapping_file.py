@@ -198,6 +198,7 @@ def find_clashes(columns: list[ColumnMapping]) -> Iterator[Fault]:
     for place, each in enumerate(columns):
         for key, text in (("name", each.name), ("in-file", each.in_file)):
             first = owners.setdefault((key, text.casefold()), place)
-            if first != place:
+            if first != place:  # one line for each column: where in-file is not given, it is the name
                 other = f'"{printable(text, 40)}" is the {key} of line {columns[first].line} too'
                 yield ("column", place, key), f"{other}; one column of the file is one of the schema"
+                break

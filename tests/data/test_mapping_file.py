@@ -127,6 +127,14 @@ def test_a_unit_without_a_factor_in_the_schema_needs_one() -> None:
             'line 5: "chol" is the name of line 1 too; one column of the file is one of the schema',
         ),
         (
+            of_column("") + of_column("", "CHOL"),
+            'line 5: "chol" is the name of line 1 too; one column of the file is one of the schema',
+        ),
+        (
+            of_column('in-file = "A"') + of_column('in-file = "a"'),
+            'line 5: "chol" is the name of line 1 too; one column of the file is one of the schema',
+        ),
+        (
             of_column('in-file = "A"') + of_column('in-file = "a"', "age"),
             'line 6: "a" is the in-file of line 1 too; one column of the file is one of the schema',
         ),
