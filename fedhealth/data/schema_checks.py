@@ -24,6 +24,11 @@ CODE = re.compile(r"0|-?[1-9]\d{0,14}", re.ASCII)
 OF_NUMBERS = ("unit", "range", "other-units", "reference-mean", "reference-deviation")
 """Keys that only a column of numbers has."""
 
+NUMBER_TO_PREDICT = (
+    "risks of an event are predicted, not numbers; give the table a column with codes, such as 1 for more than 7 days and "
+    '0 for others, and here its name, kind = "yes/no" and positive = [1]'
+)
+
 Found = Iterator[tuple[str, str]]
 """(key, line) of each fault of one table; of the table itself, the key is empty."""
 
@@ -56,7 +61,10 @@ def find_faults(table: ColumnTable, kind: str, marks: Sequence[float]) -> Found:
         yield "codes", f'"{shown}" is no whole number of at most 15 digits; number the codes, with the texts as words'
         return
     yield from chain(_code_faults(table), _word_faults(table), _code_mark_faults(table, marks))
-    yield from _number_faults(table) if table.kind == "number" and kind == "column" else _other_faults(table)
+    if kind == "outcome" and table.kind == "number":  # other keys of a number would be faults too
+        yield "kind", NUMBER_TO_PREDICT
+        return
+    yield from _number_faults(table) if table.kind == "number" else _other_faults(table)
     yield from _outcome_faults(table) if kind == "outcome" else _column_faults(table)
 
 
@@ -171,8 +179,6 @@ def _other_faults(table: ColumnTable) -> Found:
 
 def _outcome_faults(table: ColumnTable) -> Found:
     """What only an outcome can do wrong."""
-    if table.kind == "number":
-        yield "kind", 'an outcome has codes; give kind = "category" or "yes/no"'
     if not table.positive or not set(table.positive) < set(codes_of(table)):
         yield "positive" if table.positive else "", "an outcome needs some of its codes, and not all, as positive = [1]"
     if table.subgroups is not False:

@@ -229,8 +229,8 @@ def test_a_wrong_value_is_one_fault_with_its_line(change: tuple[str, str], expec
 
 
 def test_an_outcome_that_is_a_number_is_refused() -> None:
-    lines = lines_of(FILE.replace('kind = "yes/no"', 'kind = "number"'))
-    assert lines[0].startswith('line 18: ill, kind: an outcome has codes; give kind = "category" or "yes/no"')
+    (line,) = lines_of(FILE.replace('kind = "yes/no"', 'kind = "number"\nrange = [0, 90]\nunit = "days"'))
+    assert line.startswith("line 18: ill, kind: risks of an event are predicted, not numbers; give the table a column")
 
 
 @pytest.mark.parametrize("kind", ["column", "outcome"])
