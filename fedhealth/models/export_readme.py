@@ -10,6 +10,8 @@ from fedhealth.models.saved_model import SavedModel
 
 HEADINGS = ("column", "meaning", "unit", "range or codes", "if missing")
 SYNTHETIC = "trained on SYNTHETIC patients: its risks do not apply to real people"
+ORIGINS = {"own": "the hospitals' own files", "synthetic": "synthetic patients"}
+"""Name of a dataset -> its words in README.txt."""
 INDENT = "    "
 """Before each line of code, and no other line."""
 READ_PATIENTS = 'patients = pandas.read_csv("patients.csv", na_values="?")[columns].to_numpy("float32")'
@@ -32,7 +34,7 @@ RUNTIMES: Mapping[str, tuple[str, str, str]] = {
 }
 """Ending -> the package that runs it, its import, and the line that computes the risks."""
 README = """\
-{file}: risk of {title}, trained with flwr_federated_health {version} on the dataset {dataset}
+{file}: risk of {title}, trained with flwr_federated_health {version} on {origin}
 {use}
 
 Input "patients": float32, one row for each patient, the {count} columns below in this order, NaN where a value is missing.
@@ -103,7 +105,7 @@ def render_readme(model: SavedModel, file: str, ending: str) -> str:
     return README.format(
         file=file,
         version=model.about["version"],
-        dataset=model.about["dataset"],
+        origin=describe_origin(str(model.about["dataset"])),
         use="\n".join([NOT_A_DEVICE, *([SYNTHETIC] if is_synthetic(model) else [])]),
         title=model.schema.title,
         count=len(model.schema.features),
@@ -116,6 +118,11 @@ def render_readme(model: SavedModel, file: str, ending: str) -> str:
         ),
         where=WHERE[ending],
     )
+
+
+def describe_origin(dataset: str) -> str:
+    """What the patients were that a model was trained on, in words, of a dataset such as `own+synthetic`."""
+    return " and ".join(ORIGINS.get(name, f"the dataset {name}") for name in dataset.split("+"))
 
 
 def list_columns(names: Sequence[str]) -> str:

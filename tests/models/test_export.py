@@ -19,7 +19,7 @@ from fedhealth.common.errors import UsageError
 from fedhealth.data.schema import Column
 from fedhealth.data.sources.heart import FEATURE_NAMES, FEATURES, HEART
 from fedhealth.models.export import DESCRIPTION, EXPORTERS, as_keras, as_onnx, export_model
-from fedhealth.models.export_readme import HEADINGS, INDENT, describe_model, table_line
+from fedhealth.models.export_readme import HEADINGS, INDENT, describe_model, describe_origin, table_line
 from fedhealth.models.keras_models import DENSE_KEYS
 from fedhealth.models.predict import NOT_A_DEVICE
 from fedhealth.models.saved_model import SavedModel, predict_risks, read_model
@@ -236,9 +236,22 @@ def test_the_readme_stands_beside_the_file_and_names_columns_threshold_and_use(t
     text = readme.read_text()
     assert NOT_A_DEVICE in text
     assert "SYNTHETIC" in text
+    assert " on synthetic patients\n" in text
     assert "A risk from 0.5 on is predicted positive (the run has chosen no other)." in text
     table = [line.split()[0] for line in text.splitlines() if line.split()[:1] and line.split()[0] in FEATURE_NAMES]
     assert table == list(FEATURE_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("own", "the hospitals' own files"),
+        ("uci", "the dataset uci"),
+        ("own+synthetic", "the hospitals' own files and synthetic patients"),
+    ],
+)
+def test_the_readme_says_in_words_on_whom_the_model_was_trained(dataset: str, words: str) -> None:
+    assert describe_origin(dataset) == words
 
 
 # --- docs/report.md -----------------------------------------------------------------------------------------------------
