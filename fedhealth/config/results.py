@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fedhealth.common.errors import UsageError
 from fedhealth.config.checks import require
 from fedhealth.config.scripts import Decimal
 
@@ -24,7 +25,7 @@ class PredictSettings:
     run: Path
     """The run folder (its model.npz), or a model.npz itself."""
     patients: tuple[Path, ...]
-    """A CSV with the columns of the run's schema, or - for standard input; left out for one patient by flags."""
+    """A file with the columns of the run's schema, or - for standard input; left out for one patient by flags."""
     out: Path | None = None
     """Write here instead of to the screen."""
     format: TableFormat = "csv"
@@ -32,7 +33,7 @@ class PredictSettings:
     adapt_prevalence: bool = False
     """Move the risks to these patients' own share of ill ones, estimated without any label: for a hospital that is new."""
     id_column: str | None = None
-    """A column of the CSV, such as a patient number, that becomes the first column of the output."""
+    """A column of the file, such as a patient number, that becomes the first column of the output."""
     sheet: str | None = None
     """The sheet of an Excel workbook (default: the only one that has cells)."""
     decimal: Decimal = "auto"
@@ -42,13 +43,17 @@ class PredictSettings:
 
     def __post_init__(self) -> None:
         """Check that there is one source of patients; a wrong one is a `UsageError`."""
-        names = " ".join(map(str, self.patients)) or "not given"
-        require(len(self.patients) <= 1, "patients", names, "one CSV, or - for standard input")
-        both = bool(self.patients) and bool(self.patient())
-        require(not both, "patients", f"{names} beside the flags of one patient", "one patient by flags, or a CSV")
+        if not self.patients and not self.patient():
+            raise UsageError(
+                "no patients are given; give a file after the run, - for standard input, or one patient by flags"
+            )
+        names = ", ".join(map(str, self.patients))
+        if len(self.patients) > 1:
+            raise UsageError(f"{len(self.patients)} files are given ({names}); give one file, or - for standard input")
+        if self.patients and self.patient():
+            raise UsageError(f"{names} is given beside the flags of one patient; give a file, or one patient by flags")
         only_csv = self.id_column is None or not self.patient()
-        require(only_csv, "id-column", f"{self.id_column} beside one patient by flags", "a CSV that has this column")
-        require(bool(self.patients or self.patient()), "patients", "not given", "a CSV, - or one patient by flags")
+        require(only_csv, "id-column", f"{self.id_column} beside one patient by flags", "a file that has this column")
 
     def patient(self) -> dict[str, str]:
         """The one patient's features that were given: feature -> text; `cli.patient_flags` adds a flag for each."""

@@ -161,7 +161,7 @@ def threshold_note(model: SavedModel, adapted: bool) -> str:
 
 
 def as_csv(predictions: Sequence[Prediction], id_column: str | None = None) -> str:
-    """CSV with one line per patient, the ID column first; names within a cell are separated by blanks."""
+    """CSV with one line per patient, the ID column first; names within a cell are separated by semicolons."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     named = id_column is not None
@@ -171,7 +171,7 @@ def as_csv(predictions: Sequence[Prediction], id_column: str | None = None) -> s
 
 
 def _csv_cells(each: Prediction) -> list[Any]:
-    return [each.row, f"{each.risk:.6f}", int(each.positive), " ".join(each.missing), " ".join(each.unusual)]
+    return [each.row, f"{each.risk:.6f}", int(each.positive), ";".join(each.missing), ";".join(each.unusual)]
 
 
 def as_json(model: SavedModel, predictions: Sequence[Prediction], id_column: str | None = None) -> str:

@@ -251,7 +251,7 @@ def test_a_csv_gives_a_line_per_patient(run: Path, tmp_path: Path, capsys: pytes
     heading, first, second = out.splitlines()
     assert heading == "row,risk,predicted_positive,missing,unusual"
     assert (first[:4], first[-2:]) == ("2,0.", ",,")
-    assert second.endswith(",trestbps chol fbs restecg thalach exang oldpeak slope ca thal,")
+    assert second.endswith(",trestbps;chol;fbs;restecg;thalach;exang;oldpeak;slope;ca;thal,")
     assert "values are missing in 1 of 2 patients (column missing)" in err
 
 
@@ -377,15 +377,15 @@ def test_json_describes_the_model(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "--patients is not given; give a CSV, - or one patient by flags"),
-        (["a.csv", "b.csv"], "--patients is a.csv b.csv; give one CSV, or - for standard input"),
+        ([], "no patients are given; give a file after the run, - for standard input, or one patient by flags"),
+        (["a.csv", "b.csv"], "2 files are given (a.csv, b.csv); give one file, or - for standard input"),
         (
             ["a.csv", "--age", "63"],
-            "--patients is a.csv beside the flags of one patient; give one patient by flags, or a CSV",
+            "a.csv is given beside the flags of one patient; give a file, or one patient by flags",
         ),
         (
             ["--age", "63", "--id-column", "number"],
-            "--id-column is number beside one patient by flags; give a CSV that has this column",
+            "--id-column is number beside one patient by flags; give a file that has this column",
         ),
         (["a.csv"], "a.csv: no such file; give the hospital's CSV, or make one with create_dataset.py"),
     ],
