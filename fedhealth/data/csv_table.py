@@ -14,10 +14,12 @@ from fedhealth.data.file_kinds import name_other_kind
 from fedhealth.data.layouts import (
     any_column,
     describe_foreign_header,
+    describe_missing,
     describe_missing_header,
     fewest_known,
     find_columns,
     looks_like_values,
+    name_outcome,
     own_column,
 )
 from fedhealth.data.patients import MINIMUM_PATIENTS
@@ -43,6 +45,8 @@ class Sheet:
     notes: tuple[str, ...] = ()
     """What was converted on the way, one line for each kind."""
     in_file: InFile = field(default_factory=dict)
+    labels: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
+    """Column -> code -> its label, where the file has labels for codes."""
 
 
 @dataclass(frozen=True)
@@ -190,19 +194,6 @@ def check_header(schema: Schema, names: list[str], header: list[str], path: Path
     faults += [f"{path}: {name} stands {header.count(name)} times in the header; keep one" for name in doubled]
     if faults:
         raise DataError(faults)
-
-
-def name_outcome(schema: Schema) -> str:
-    """The outcome's column, and the others that can hold it instead."""
-    others = [name for name in schema.outcome_names if name != schema.outcome.name]
-    return f"{schema.outcome.name} (or {' or '.join(others)})" if others else schema.outcome.name
-
-
-def describe_missing(schema: Schema, missing: list[str]) -> str:
-    """What to do about columns that are not there; a name alone would move the cells of the columns behind it."""
-    known = [column.name for column in schema.features if not column.can_be_missing]
-    needed = ", ".join([*known, "the diagnosis"])
-    return f"missing columns: {', '.join(missing)}; add each with its values ({needed}: these must be known of every patient)"
 
 
 def describe_other_layout(schema: Schema, names: list[str], labelled: bool) -> str:

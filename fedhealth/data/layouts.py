@@ -7,6 +7,10 @@ import re
 
 from fedhealth.data.schema import Schema, plain_name
 
+OMOP_EVENTS = frozenset(
+    f"{event}conceptid" for event in ("measurement", "observation", "condition", "drug", "procedure", "device")
+)
+"""Plain names of columns of OMOP's tables of events (OMOP Common Data Model 5.4)."""
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -46,6 +50,19 @@ def find_columns(schema: Schema, header: list[str]) -> dict[str, int]:
     return found
 
 
+def name_outcome(schema: Schema) -> str:
+    """The outcome's column, and the others that can hold it instead."""
+    others = [name for name in schema.outcome_names if name != schema.outcome.name]
+    return f"{schema.outcome.name} (or {' or '.join(others)})" if others else schema.outcome.name
+
+
+def describe_missing(schema: Schema, missing: list[str]) -> str:
+    """What to do about columns that are not there; a name alone would move the cells of the columns behind it."""
+    known = [column.name for column in schema.features if not column.can_be_missing]
+    needed = ", ".join([*known, "the diagnosis"])
+    return f"missing columns: {', '.join(missing)}; add each with its values ({needed}: these must be known of every patient)"
+
+
 def describe_missing_header(schema: Schema, fields: list[str], blanks: bool = False) -> str:
     """What to do about a file that starts with values; prints none of them."""
     names = ",".join([*schema.feature_names, schema.outcomes[0].name])
@@ -56,8 +73,21 @@ def describe_missing_header(schema: Schema, fields: list[str], blanks: bool = Fa
     return f"has no header line{separated} add a first line with the names of its {len(fields)} columns"
 
 
+def describe_long_form(header: list[str]) -> str:
+    """What to do about a table of OMOP's, whose rows are events of a patient; empty for any other header."""
+    names = {plain_name(text) for text in header}
+    if "personid" not in names or names.isdisjoint(OMOP_EVENTS):
+        return ""
+    return (
+        "is an OMOP table with a row for each event; give a table with a row for each patient and a column for each "
+        "measurement, in one unit"
+    )
+
+
 def describe_foreign_header(schema: Schema, header: list[str]) -> str:
     """That a header is another data set's; names only columns of the schema."""
+    if long_form := describe_long_form(header):
+        return long_form
     ours = [name for name in schema.feature_names if name in find_columns(schema, header)]
     only = f"only {', '.join(ours)}" if ours else "none"
     return (

@@ -65,7 +65,7 @@ def read_any(content: bytes, path: Path, schema: Schema, options: ReadOptions = 
     patients = [(row, cells) for row, cells in texts if any(cells)]
     names = [raw.header[place] for place in columns]
     notes = (*raw.notes, *describe_changes(raw.changed, names), *describe_labelled(raw, columns), *thousands)
-    sheet = Sheet(raw.header, patients, notes)
+    sheet = Sheet(raw.header, patients, notes, labels=raw.labels)
     return sheet if options.mapping is None else apply_mapping(options.mapping, sheet, schema, path)
 
 

@@ -50,7 +50,7 @@ def read_statistics(content: bytes, path: Path, form: Format) -> RawSheet:
         if form == "sas transport":
             known, changed[ZERO][name] = clear_zeros(known)
         cells.append([np.float32(value) if is_single(value, name, facts) else value for value in known])
-    labels = {name: numeric_labels(known) for name, known in facts.variable_value_labels.items()}
+    labels = {name.strip(): numeric_labels(known) for name, known in facts.variable_value_labels.items()}
     return RawSheet([name.strip() for name in columns], number_rows(cells), changed, labels)
 
 
