@@ -16,6 +16,7 @@ import numpy as np
 
 from fedhealth.common.safe_text import printable
 from fedhealth.data.cell_words import NUMBER, is_missing
+from fedhealth.data.label_words import LONGEST_WORD, Labels, describe_labels, is_word, label_words, name_codes
 from fedhealth.data.schema import LARGEST_NUMBER, USUAL_WORDS, Kind, plain_words
 from fedhealth.data.schema_checks import NARROWEST
 from fedhealth.data.suspect_values import FAR, FAR_FOR_A_USUAL_CODE, FEWEST
@@ -33,8 +34,8 @@ MOSTLY_DISTINCT = 0.9
 """Share of different values from which on whole numbers may be numbers of patients."""
 MOSTLY = 0.8
 """Share of numbers among the known cells from which on a column is one of numbers with a few texts."""
-MOST_CODES, MOST_WORDS, LONGEST_WORD = 10, 20, 40
-"""Different whole numbers, texts, and characters, above which a column is no category."""
+MOST_CODES, MOST_WORDS = 10, 20
+"""Different whole numbers and texts, above which a column is no category; so it is with a text of `LONGEST_WORD`."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ class ColumnDraft:
     """What a person must decide."""
 
 
-def draft_column(name: str, texts: Sequence[str], least: int) -> ColumnDraft:
-    """What can be said of a column from its stripped cells; no value that fewer than `least` patients have is in it."""
+def draft_column(name: str, texts: Sequence[str], least: int, labels: Labels | None = None) -> ColumnDraft:
+    """What can be said of a column from its stripped cells, and the labels that the file has for its codes.
+
+    No value that fewer than `least` patients have is in it, but all labels and their codes, which are no patient's.
+    """
     counts = Counter(text for text in texts if not is_missing(text))
     known, full = counts.total(), () if counts.total() < len(texts) else (FULL,)
     if len(counts) < 2:
@@ -70,7 +74,7 @@ def draft_column(name: str, texts: Sequence[str], least: int) -> ColumnDraft:
     notes = (*full, *describe_texts({text: count for text, count in counts.items() if text not in numbers}, least))
     if _are_ids(name, [numbers[text] for text in texts if text in numbers]):
         return ColumnDraft(name, reason="numbers of patients or records, it seems")
-    return _draft_numbers(name, {text: counts[text] for text in numbers}, least, notes)
+    return _draft_numbers(name, {text: counts[text] for text in numbers}, least, notes, labels or {})
 
 
 FULL = "No cell is empty here. If the value is known of every patient: can-be-missing = false"
@@ -92,27 +96,35 @@ def describe_texts(counts: Mapping[str, int], least: int) -> list[str]:
     return [f"Some cells hold texts instead of numbers{named}. Leave such cells empty in the file, or correct them"]
 
 
-def _draft_numbers(name: str, counts: Mapping[str, int], least: int, notes: tuple[str, ...]) -> ColumnDraft:
+def _draft_numbers(
+    name: str, counts: Mapping[str, int], least: int, notes: tuple[str, ...], labels: Labels
+) -> ColumnDraft:
     """A column of numbers: yes/no, a category or a number."""
     values = Counter[float]()
     for text, count in counts.items():
         values[float(text)] += count
-    marks = find_marks(values)
+    words = label_words(labels)
+    if len(words) > 1 and {*values} <= {*labels}:
+        kind, codes = name_codes(words)
+        return ColumnDraft(name, kind, codes=codes, notes=(*notes, *([describe_labels(labels)] if codes else [])))
+    marks = [mark for mark in find_marks(values) if mark not in labels]
     notes = (*notes, *describe_marks({mark: values[mark] for mark in marks}, least))
+    notes = (*notes, *([describe_labels(labels)] if labels else []))
     values = Counter({value: count for value, count in values.items() if value not in marks})
     if set(values) == {0, 1}:
         return ColumnDraft(name, "yes/no", notes=notes)
     few = len(values) <= min(MOST_CODES, values.total() // least) and all(value.is_integer() for value in values)
-    codes = sorted(int(value) for value, count in values.items() if count >= least) if few else []
-    if len(codes) > 1:
-        words = {code: f"code {code}" for code in codes}
-        rare = describe_rare(len(values) - len(codes), "code", least)
+    shown = [int(value) for value, count in values.items() if count >= least] if few else []
+    if len(shown) > 1:
+        codes = {code: words.get(code, f"code {code}") for code in sorted({*shown, *words})}
+        rare = describe_rare(len({*values} - {*codes}), "code", least)
         more = (
             'Give each code its word. If the numbers are amounts or grades to calculate with: kind = "number"',
             *rare,
         )
-        return ColumnDraft(name, "category", codes=words, notes=(*notes, *more))
-    return _draft_number(name, [text for text in counts if float(text) in values], notes)
+        return ColumnDraft(name, "category", codes=codes, notes=(*notes, *more))
+    measured = [text for text in counts if float(text) in values and float(text) not in labels]
+    return _draft_number(name, measured or list(counts), notes)
 
 
 def _draft_number(name: str, texts: Sequence[str], notes: tuple[str, ...]) -> ColumnDraft:
@@ -195,13 +207,8 @@ def _draft_words(name: str, counts: Mapping[str, int], least: int, notes: tuple[
         return ColumnDraft(name, "category", codes={0: "female", 1: "male"}, notes=notes)
     if len(grouped) > MOST_WORDS or max(map(len, grouped)) > LONGEST_WORD:
         return ColumnDraft(name, reason=f"free text, names or IDs (more than {MOST_WORDS} texts, or long ones)")
-    words = [spelling[word] for word in sorted(grouped) if grouped[word] >= least and _is_word(word)]
+    words = [spelling[word] for word in sorted(grouped) if grouped[word] >= least and is_word(word)]
     if len(words) < 2:
         return ColumnDraft(name, reason=f"fewer than two texts that {least} patients have")
     rare = describe_rare(len(grouped) - len(words), "text", least)
     return ColumnDraft(name, "category", codes=dict(enumerate(words)), notes=(*notes, *rare))
-
-
-def _is_word(word: str) -> bool:
-    """Whether a schema may have this plain text as a word."""
-    return word.isprintable() and not NUMBER.fullmatch(word) and not is_missing(word) and bool(word)

@@ -1,6 +1,7 @@
 """A table -> the draft of a schema file (TOML). A person decides every line with `# ?` (docs/schemas.md)."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from fedhealth.data.cell_words import is_missing
 from fedhealth.data.column_draft import FULL, ColumnDraft, draft_column
 from fedhealth.data.csv_table import check_rows, read_file, take_column
 from fedhealth.data.decimals import read_decimals
+from fedhealth.data.label_words import Labels
+from fedhealth.data.layouts import describe_long_form
 from fedhealth.data.patients import MINIMUM_PATIENTS
 from fedhealth.data.readers.read_any import AS_IT_IS, ReadOptions, read_any
 from fedhealth.data.schema import YES_NO, Column, Schema, plain_name
@@ -18,6 +21,9 @@ from fedhealth.data.schema_checks import MOST_COLUMNS, find_name_fault
 
 HOSPITALS = ("hospital", "site", "centre", "center", "clinic", "institution")
 """Names of a column with the patient's hospital, plain."""
+CHECKBOX = re.compile(r".+___\w+")
+"""The name of a column of REDCap's for one answer of a question with checkboxes."""
+REDCAP = "A checkbox of REDCap, it seems, which writes 0 also if the question was never asked"
 NO_COLUMNS = Schema("", "", features=(), outcomes=(Column("outcome", "", "yes/no", codes=YES_NO),), hospital="hospital")
 
 
@@ -25,8 +31,10 @@ ANY_NUMBER = Column("value", "", "number", minimum=-1e9, maximum=1e9)
 """Stands for every column while decimal commas are read: a number such as 168.000 is a question."""
 
 
-def read_columns(path: Path, options: ReadOptions = AS_IT_IS) -> list[tuple[str, list[str]]]:
-    """(name, stripped cells) of each column of a hospital's table, in the file's order.
+def read_columns(
+    path: Path, options: ReadOptions = AS_IT_IS
+) -> tuple[list[tuple[str, list[str]]], Mapping[str, Labels]]:
+    """(name, stripped cells) of each column of a hospital's table, in the file's order; and the file's labels for codes.
 
     Raises
     ------
@@ -36,9 +44,11 @@ def read_columns(path: Path, options: ReadOptions = AS_IT_IS) -> list[tuple[str,
         It is no table with a header, or has too few patients.
     """
     sheet = read_any(read_file(path), path, NO_COLUMNS, replace(options, decimal="auto"))
+    if long_form := describe_long_form(sheet.header):
+        raise DataError([f"{path}: {long_form}"])
     check_rows(sheet, path, MINIMUM_PATIENTS)
     rows, _ = read_decimals(sheet.patients, dict.fromkeys(range(len(sheet.header)), ANY_NUMBER), options.decimal, path)
-    return [(name, take_column(rows, place)) for place, name in enumerate(sheet.header)]
+    return [(name, take_column(rows, place)) for place, name in enumerate(sheet.header)], sheet.labels
 
 
 def draft_schema(path: Path, outcome: str | None, least: int, options: ReadOptions = AS_IT_IS) -> str:
@@ -53,10 +63,10 @@ def draft_schema(path: Path, outcome: str | None, least: int, options: ReadOptio
     DataError
         It is no table with a header, or has too few patients.
     """
-    columns = read_columns(path, options)
+    columns, labels = read_columns(path, options)
     place = find_outcome([name for name, _ in columns], outcome, path)
     site = next((name for name, _ in columns if plain_name(name) in HOSPITALS), None)
-    drafts = list(draft_columns(columns, site, least))
+    drafts = list(draft_columns(columns, labels, site, least))
     chosen = drafts[place] if place is not None else None
     if chosen and chosen.kind not in ("category", "yes/no"):
         what = chosen.reason or "a number"
@@ -88,7 +98,9 @@ def find_outcome(names: Sequence[str], outcome: str | None, path: Path) -> int |
     return places[0]
 
 
-def draft_columns(columns: Sequence[tuple[str, list[str]]], site: str | None, least: int) -> Iterator[ColumnDraft]:
+def draft_columns(
+    columns: Sequence[tuple[str, list[str]]], labels: Mapping[str, Labels], site: str | None, least: int
+) -> Iterator[ColumnDraft]:
     """The draft of each column; one with a name that no schema may have is left out."""
     plain = [plain_name(name) for name, _ in columns]
     for (name, texts), same in zip(columns, plain, strict=True):
@@ -97,7 +109,9 @@ def draft_columns(columns: Sequence[tuple[str, list[str]]], site: str | None, le
         elif plain.count(same) > 1:
             yield ColumnDraft(name, reason="another column has its name, but for capital letters and blanks")
         else:
-            yield ColumnDraft(name) if name == site else draft_column(name, texts, least)
+            draft = ColumnDraft(name) if name == site else draft_column(name, texts, least, labels.get(name))
+            is_checkbox = draft.kind == "yes/no" and CHECKBOX.fullmatch(name)
+            yield replace(draft, notes=(*draft.notes, REDCAP)) if is_checkbox else draft
 
 
 def note_if_outcome(draft: ColumnDraft, texts: Sequence[str], outcomes: Sequence[str]) -> ColumnDraft:

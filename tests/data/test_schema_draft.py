@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.data.column_draft import ColumnDraft, draft_column, round_outwards
 from fedhealth.data.hospital import load_hospital
+from fedhealth.data.label_words import label_words
 from fedhealth.data.new_patients import read_new_patients
 from fedhealth.data.schema_draft import draft_schema
 from fedhealth.data.schema_file import parse_schema
 from fedhealth.data.sources.load import load_own_table
 from fedhealth.data.sources.readings import AUTO
 from tests.support.examples import examples
+from tests.support.format_files import to_spss, to_stata
 
 TWENTY = range(20)
 
@@ -300,3 +302,69 @@ def test_a_draft_of_codes_that_enough_patients_have_accepts_its_own_table(tmp_pa
     path = write_table(tmp_path / "mine.csv", table)
     schema = parse_schema(draft_schema(path, "died", least=5), "draft")
     assert len(load_hospital(path, schema=schema).patients) == 60
+
+
+# --- labels of SPSS and Stata files ------------------------------------------------------------------------------------
+
+GRADES = {1: "mild", 2: "Moderate ", 3: "severe", 9: "NA"}
+LABELLED: dict[str, list[object]] = {
+    "grade": [1.0 + place % 3 for place in TWENTY],
+    "smoker": [float(place % 2) for place in TWENTY],
+    "treated": [1.0 + place % 2 for place in TWENTY],
+    "weight": [60.5 + place for place in range(19)] + [999.0],
+    "pain": [float(place % 4) for place in TWENTY],
+    "died": [float(place % 2) for place in TWENTY],
+}
+LABELS = {
+    "grade": GRADES,
+    "smoker": {0: "No", 1: "Yes"},
+    "treated": {1: "yes", 2: "no"},
+    "weight": {999: "not weighed"},
+    "pain": {0: "no pain at all", 3: "worst"},
+    "died": {0: "alive", 1: "dead"},
+}
+
+
+@pytest.mark.parametrize(("write", "name"), [(to_spss, "p.sav"), (to_stata, "p.dta")])
+def test_labels_of_a_file_are_the_words_of_its_codes(write: Callable[..., bytes], name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(write(LABELLED, variable_value_labels=LABELS))
+    text = draft_schema(tmp_path / name, "died", 5)
+    schema = parse_schema(text, "my.toml")
+    assert schema.columns["grade"].codes == {1: "mild", 2: "Moderate", 3: "severe"}
+    assert (schema.columns["smoker"].kind, schema.columns["treated"].codes) == ("yes/no", {1: "yes", 2: "no"})
+    assert schema.columns["pain"].codes == {0: "no pain at all", 1: "code 1", 2: "code 2", 3: "worst"}
+    assert schema.columns["weight"].maximum < 999
+    assert schema.outcome.codes == {0: "alive", 1: "dead"}
+    assert '# ? The file has the labels 999 = "not weighed". If one means that the value is not known' in text
+    if name == "p.sav":  # the weight of 999 is a question for the hospital
+        accepted = {**LABELLED, "weight": [60.5 + place for place in TWENTY]}
+        (tmp_path / name).write_bytes(write(accepted, variable_value_labels=LABELS))
+        assert len(load_hospital(tmp_path / name, schema=schema).patients) == 20
+
+
+def test_a_label_that_no_schema_may_have_as_a_word_is_a_placeholder() -> None:
+    labels = {1.0: "1", 2.0: "low", 3.0: "LOW", 4.0: "unknown\nvalue", 5.5: "half"}
+    assert label_words(labels) == {1: "code 1", 2: "low", 3: "LOW (3)", 4: "unknown value"}
+
+
+def test_a_row_for_each_measurement_is_refused_as_by_client_py(tmp_path: Path) -> None:
+    rows = range(40)
+    names = ("measurement_id", "person_id", "measurement_concept_id", "value_as_number", "unit_concept_id")
+    table = write_table(tmp_path / "measurement.csv", {name: list(rows) for name in names})
+    for refused in (lambda: draft_schema(table, None, 5), lambda: load_hospital(table)):
+        with pytest.raises(DataError) as caught:
+            refused()
+        assert str(caught.value) == (
+            f"{table}: is an OMOP table with a row for each event; give a table with a row for each patient and a column "
+            "for each measurement, in one unit"
+        )
+
+
+def test_a_checkbox_of_redcap_is_a_column_of_its_own_with_a_note(tmp_path: Path) -> None:
+    columns = {f"drugs___{code}": [int(place % code == 0) for place in range(40)] for code in (2, 3)}
+    table = write_table(tmp_path / "redcap.csv", {**columns, "died": [place % 2 for place in range(40)]})
+    text = draft_schema(table, "died", 5)
+    schema = parse_schema(text, "my.toml")
+    assert schema.feature_names == ("drugs___2", "drugs___3")
+    assert text.count("writes 0 also if the question was never asked") == 2
+    assert len(load_hospital(table, schema=schema).patients) == 40
