@@ -15,13 +15,13 @@ from fedhealth.data.dataset_writer import Origin, client_file, write_dataset
 from fedhealth.data.partition import SPLITS_WITH_ALPHA, deal_out
 from fedhealth.data.partition_plot import draw_hospitals
 from fedhealth.data.partition_table import hospital_table
+from fedhealth.data.readers.read_any import load_options
 from fedhealth.data.schema_file import load_schema
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.load import load_source
 from fedhealth.data.sources.readings import Answers
 
-RAW_FOLDER = Path("data/raw")
-PICTURE = "hospitals.svg"
+RAW_FOLDER, PICTURE = Path("data/raw"), "hospitals.svg"
 
 
 @script
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=settings.seed,
         raw_folder=RAW_FOLDER,
         answers=Answers(settings.codes, settings.label_1),
+        options=load_options(schema, settings.sheet, settings.decimal, settings.mapping),
         say=note,  # on stderr: the first line of stdout names the source
     )
     say(source.description)
@@ -55,14 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def origin_of(source: Source, settings: DatasetSettings) -> Origin:
     """What `dataset.json` records of the origin of the files."""
-    return Origin(
-        source=source.name,
-        description=source.description,
-        sha256=source.sha256,
-        split=settings.split,
-        seed=settings.seed,
-        alpha=settings.alpha if settings.split in SPLITS_WITH_ALPHA else None,
-    )
+    alpha = settings.alpha if settings.split in SPLITS_WITH_ALPHA else None
+    return Origin(source.name, source.description, source.sha256, settings.split, settings.seed, alpha)
 
 
 def say_next_steps(settings: DatasetSettings, hospitals: Sequence[pd.DataFrame]) -> None:

@@ -168,13 +168,19 @@ class DatasetSettings:
     """
 
     source: str = "auto"
-    """auto (data/raw, else download, else synthetic), uci, synthetic, or the PATH of the UCI files or a CSV of patients."""
+    """auto (data/raw, else download, else synthetic), uci, synthetic, or the PATH of the UCI files or a file of patients."""
     codes: Codes = "auto"
-    """What a CSV's codes mean, if that is not certain: uci, zero-based (UCI's from 0), kaggle-303 (docs/own-files.md)."""
+    """What a file's codes mean, if that is not certain: uci, zero-based (UCI's from 0), kaggle-303 (docs/own-files.md)."""
     label_1: Label1 = "auto"
-    """What the label 1 of a CSV means, if that is not certain."""
+    """What the label 1 of a file means, if that is not certain."""
     schema: Path | None = None
     """The file (TOML) that defines the columns of --source (default: heart disease; docs/schemas.md)."""
+    sheet: str | None = None
+    """The sheet of an Excel workbook (default: the only one that has cells)."""
+    decimal: Decimal = "auto"
+    """Whether the numbers of a file have decimal commas or points, if the file leaves it open (docs/own-files.md)."""
+    mapping: Path | None = None
+    """A file (TOML) of what the source names, measures or codes differently (docs/own-files.md)."""
     split: Split = "natural"
     """natural: one file per real hospital; iid, label-skew, quantity-skew, feature-skew: patients are redistributed."""
     clients: int = 4

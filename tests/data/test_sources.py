@@ -1,14 +1,20 @@
 """`load_source` picks the right source, falls back only when it may, and always gives the canonical table."""
 
+from functools import partial
+
+import openpyxl
 import pandas as pd
 import pytest
 
 from fedhealth.common.errors import RunError, UsageError
 from fedhealth.data.patients import SYNTHETIC_PREFIX
+from fedhealth.data.readers.read_any import load_options
+from fedhealth.data.schema_file import heart_disease, parse_schema
 from fedhealth.data.sources.canonical_table import Source
 from fedhealth.data.sources.heart import COLUMN_NAMES
 from fedhealth.data.sources.load import load_source
 from fedhealth.data.sources.readings import Answers
+from tests.support.format_files import WRITERS, save, to_csv, twenty_patients
 from tests.support.layout_files import invent_patients, label, to_bytes, zero_based
 from tests.support.sources_fixtures import (
     UCI_FILES,
@@ -143,11 +149,45 @@ def test_answers_about_codes_and_labels_reach_the_csv(tmp_path):
     check_canonical(source.table)
 
 
-def test_a_spreadsheet_is_named_with_what_to_do(tmp_path):
-    path = tmp_path / "heart.xlsx"
-    path.write_bytes(make_zip({"xl/workbook.xml": b"<workbook/>"}))
-    with pytest.raises(UsageError, match="is an Excel workbook; open it, save the sheet as"):
+def test_a_spreadsheet_that_is_not_read_is_named_with_what_to_do(tmp_path):
+    path = tmp_path / "heart.xls"
+    path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    with pytest.raises(
+        UsageError, match=r"is an Excel workbook of the old format \(\.xls\); open it, save the sheet as"
+    ):
         load(str(path), tmp_path / "raw")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_in_another_format_has_the_patients_of_its_csv(tmp_path, name):
+    columns = twenty_patients()
+    path = tmp_path / name
+    path.write_bytes(WRITERS[name](columns))
+    text = {each: ["" if cell is None else f"{cell:g}" for cell in cells] for each, cells in columns.items()}
+    (tmp_path / "p.csv").write_bytes(to_csv(text))
+    for schema in (heart_disease(), parse_schema(heart_disease().text.replace("[18, 120]", "[18, 121]"), "other.toml")):
+        ours, csv = (
+            load_source(str(file), schema=schema, url="", patients=80, seed=3, raw_folder=tmp_path / "raw")
+            for file in (path, tmp_path / "p.csv")
+        )
+        pd.testing.assert_frame_equal(ours.table.drop(columns="hospital"), csv.table.drop(columns="hospital"))
+
+
+def test_a_sheet_and_a_mapping_are_read_and_are_for_a_file_only(tmp_path):
+    columns = twenty_patients()
+    book = openpyxl.Workbook()
+    book.active.append(["notes"])
+    sheet = book.create_sheet("Patients")
+    sheet.append(["Alter" if name == "age" else name for name in columns])
+    for row in zip(*columns.values(), strict=True):
+        sheet.append(row)
+    (tmp_path / "p.xlsx").write_bytes(save(book))
+    (tmp_path / "my.toml").write_text('[[column]]\nname = "age"\nin-file = "Alter"\n')
+    options = load_options(heart_disease(), "patients", "auto", tmp_path / "my.toml")
+    read = partial(load_source, url="", patients=80, seed=3, raw_folder=tmp_path / "raw", options=options)
+    assert read(str(tmp_path / "p.xlsx")).table["age"].tolist() == columns["age"]
+    with pytest.raises(UsageError, match="--sheet, --decimal and --mapping are for a file of patients"):
+        read("synthetic")
 
 
 @pytest.mark.parametrize("source", ["ucii", "no/such/place", "x" * 5000, "a\0b", ""])

@@ -1,4 +1,4 @@
-"""One CSV in any layout -> a `Source`: a published copy if its rows are published ones, else the user's own patients."""
+"""One file in any layout -> a `Source`: a published copy if its rows are published ones, else the user's own patients."""
 
 from pathlib import Path, PurePath
 
@@ -9,6 +9,7 @@ from fedhealth.common.safe_text import printable
 from fedhealth.data.csv_table import Sheet, Table, check_rows, read_sheet, take_table
 from fedhealth.data.hospital import find_table_warnings
 from fedhealth.data.layouts import any_column, describe_foreign_header, find_columns
+from fedhealth.data.readers.read_any import AS_IT_IS, ReadOptions, read_any
 from fedhealth.data.schema import plain_name
 from fedhealth.data.sources.canonical_table import Source, sort_by_hospital
 from fedhealth.data.sources.copies import drop_repeats, drop_undefined, find_copy_warnings, find_hospitals, name_copy
@@ -32,7 +33,7 @@ from fedhealth.data.validation import validate_table
 MUST_BE_THERE = [column.name for column in FEATURES if not column.can_be_missing]
 
 
-def load_path(path: Path, answers: Answers = AUTO) -> Source:
+def load_path(path: Path, answers: Answers = AUTO, options: ReadOptions = AS_IT_IS) -> Source:
     """The one CSV with heart disease data that is a file, or is in a folder or zip.
 
     Raises
@@ -53,7 +54,7 @@ def load_path(path: Path, answers: Answers = AUTO) -> Source:
             f"{path}: none of the {len(files)} CSVs in it has the columns of heart disease data; give the CSV itself"
         )
     ((file, content),) = chosen.items()
-    return parse_source(content, file, answers)
+    return parse_source(content, file, answers, options)
 
 
 def is_ours(content: bytes) -> bool:
@@ -65,15 +66,15 @@ def is_ours(content: bytes) -> bool:
     return len(set(FEATURE_NAMES) & set(found)) >= FEWEST_KNOWN and bool(set(LABELS) & set(found))
 
 
-def parse_source(content: bytes, file: str, answers: Answers = AUTO) -> Source:
-    """One CSV -> its patients in UCI's codes, under the name of the published copy that it is, or as `own`.
+def parse_source(content: bytes, file: str, answers: Answers = AUTO, options: ReadOptions = AS_IT_IS) -> Source:
+    """One file in any format of `read_any` -> its patients in UCI's codes, under the name of its published copy or as `own`.
 
     Raises
     ------
     UsageError
         Its codes or labels have more than one reading; or (as `DataError`) one line for each fault.
     """
-    copy = read_copy(content, file)
+    copy = read_copy(content, file, options)
     check_known(copy)
     recognised = recognise(copy, load_known_rows())
     if recognised:
@@ -82,9 +83,9 @@ def parse_source(content: bytes, file: str, answers: Answers = AUTO) -> Source:
     return build_own(copy, find_reading(copy, answers), answers, content)
 
 
-def read_copy(content: bytes, file: str) -> Copy:
-    """The columns of a CSV in any layout under our names."""
-    sheet = read_sheet(content, Path(file), HEART)
+def read_copy(content: bytes, file: str, options: ReadOptions = AS_IT_IS) -> Copy:
+    """The columns of a file in any layout under our names."""
+    sheet = read_any(content, Path(file), HEART, options)
     found = find_columns(HEART, sheet.header)
     check_names(sheet, found, file)
     check_rows(sheet, Path(file), minimum=1)
