@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedhealth.common.errors import UsageError
+from fedhealth.data.cell_words import NUMBER
 from fedhealth.data.sources import uci
-from fedhealth.data.sources.canonical_table import NUMBER
 from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES, FEATURES, LABEL
 from tests.support.examples import examples
 from tests.support.sources_fixtures import one_line

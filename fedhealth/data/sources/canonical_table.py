@@ -5,7 +5,6 @@ The rows are those of the UCI files; a CSV in another layout is read and checked
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,14 +12,12 @@ import pandas as pd
 
 from fedhealth.common.errors import DataError, UsageError
 from fedhealth.common.safe_text import printable
+from fedhealth.data.cell_words import NUMBER
 from fedhealth.data.schema import Column
 from fedhealth.data.sources.heart import COLUMN_NAMES, FEATURE_NAMES, FEATURES, HOSPITAL, HOSPITALS, LABEL, TARGET
 
 MISSING = "?"
 RAW_COLUMNS = (*FEATURES, LABEL)
-
-# float() alone would take "nan", "inf", "1_0" and digits of other scripts.
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
