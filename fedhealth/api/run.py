@@ -14,7 +14,7 @@ from fedhealth.models.saved_model import SavedModel, dense_layers, predict_risks
 from fedhealth.reporting.console.run_text import round_line
 from fedhealth.reporting.format import POOLED
 from fedhealth.server.events import Event, RunFinished, RunStarted
-from fedhealth.server.records import RoundRecord
+from fedhealth.server.records import TOGETHER, RoundRecord
 from fedhealth.server.run_files import describe_settings
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class RoundCollector:
             case RunFinished():
                 self.finished = event
             case RoundRecord() if self._on_round:
-                settings, members = self.started.settings, self.started.members
-                self._on_round(Round(event, round_line(event, settings.rounds, len(members))))
+                rounds, hospitals = self.started.settings.rounds, len(self.started.names)
+                self._on_round(Round(event, round_line(event, rounds, hospitals)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +115,14 @@ class Run:
 
     @property
     def metrics(self) -> "pd.DataFrame":
-        """Metrics of the final model on the test patients: one row per hospital, and all of them pooled in the last."""
+        """Metrics of the final model on the test patients: one row per hospital, and all of them pooled in the last.
+
+        Under secure aggregation only the last row is known.
+        """
         import pandas as pd
 
         final = self._finished.final
-        rows = {name: _metric_row(metrics) for name, metrics in final.hospitals.items()}
+        rows = {name: _metric_row(metrics) for name, metrics in final.hospitals.items() if name != TOGETHER}
         return pd.DataFrame.from_dict({**rows, POOLED: _metric_row(final.pooled)}, orient="index")
 
     @property
@@ -177,7 +180,7 @@ class Run:
         """Rounds, hospitals and the pooled AUROC."""
         auroc = self._finished.final.pooled.auroc
         shown = "n/a" if auroc is None else f"{auroc:.3f}"
-        return f"<Run: {len(self.rounds)} rounds, {len(self._started.members)} hospitals, AUROC {shown}>"
+        return f"<Run: {len(self.rounds)} rounds, {len(self._started.names)} hospitals, AUROC {shown}>"
 
 
 def _metric_row(metrics: "Metrics") -> dict[str, float | None]:

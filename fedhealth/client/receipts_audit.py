@@ -5,6 +5,7 @@ shown.
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from fedhealth.common.errors import RunError, UsageError
 from fedhealth.common.safe_text import printable
 from fedhealth.common.text_table import Line, format_table
 
+MOST_SIDES, LONGEST_SIDE = 32, 2**31
+"""Of an array whose numbers are counted."""
 Place = tuple[str, str]
 """(kind of message, name of an item in it)."""
 
@@ -38,6 +41,10 @@ class Audit:
     numbers: Counter[Place] = field(default_factory=Counter)
     """Count of numbers over all messages."""
     words: Counter[Place] = field(default_factory=Counter)
+    inside: Counter[Place] = field(default_factory=Counter)
+    """Numbers behind the masks of secure aggregation, which were not sent in clear."""
+    inside_numbers: Counter[Place] = field(default_factory=Counter)
+    """Count of them over all messages."""
 
 
 def audit_receipts(path: Path, noted: str | None = None) -> Audit:
@@ -115,9 +122,29 @@ def add_receipt(audit: Audit, receipt: dict[str, Any]) -> None:
     for name, value in entries(receipt.get("statistics")):
         audit.statistics[kind, name] += 1
         audit.numbers[kind, name] += count_numbers(value)
+    inside = receipt.get("inside")
+    add_inside(audit, kind, inside if isinstance(inside, dict) else {})
     for part in ("config", "told", "error", "cut"):
         for name, _ in entries({part: receipt.get(part)}):
             audit.words[kind, name] += 1
+
+
+def add_inside(audit: Audit, kind: str, inside: dict[str, Any]) -> None:
+    """Add what was behind the masks of a message."""
+    for name, array in entries(inside.get("arrays")):
+        shape = array.get("shape") if isinstance(array, dict) else None
+        audit.inside[kind, name] += 1
+        audit.inside_numbers[kind, name] += count_elements(shape)
+    for name, value in entries(inside.get("statistics")):
+        audit.inside[kind, name] += 1
+        audit.inside_numbers[kind, name] += count_numbers(value)
+
+
+def count_elements(shape: Any) -> int:
+    """How many numbers an array of this shape has; 0 if it is no shape."""
+    sides = shape if isinstance(shape, list) else [0]
+    sound = len(sides) <= MOST_SIDES and all(type(side) is int and 0 <= side < LONGEST_SIDE for side in sides)
+    return math.prod(sides) if sound else 0
 
 
 def count_numbers(value: Any) -> int:
@@ -140,12 +167,14 @@ def audit_text(audit: Audit, terminal: bool) -> str:
     kinds = [(kind, str(count), str(audit.bytes[kind])) for kind, count in audit.kinds.items()]
     arrays = [(*place, str(count)) for place, count in audit.arrays.items()]
     statistics = [(*place, str(count), str(audit.numbers[place])) for place, count in audit.statistics.items()]
+    inside = [(*place, str(count), str(audit.inside_numbers[place])) for place, count in audit.inside.items()]
     words = [(*place, str(count)) for place, count in audit.words.items()]
     tables: list[tuple[int, Line, Sequence[Line]]] = [
         (1, ("sent", "messages", "bytes"), kinds),
         (2, ("message", "array", "messages"), arrays),
         (2, ("message", "numbers in clear", "messages", "numbers"), statistics),
         (2, ("message", "words in clear", "messages"), words),
+        (2, ("message", "behind the masks, not sent in clear", "messages", "numbers"), inside),
     ]
     runs = f"{len(audit.runs)} run{'s' * (len(audit.runs) != 1)}"
     return "\n\n".join(

@@ -21,7 +21,7 @@ import msgspec
 
 from fedhealth.common.errors import UsageError
 from fedhealth.server.events import Event, RunFinished, RunStarted
-from fedhealth.server.records import RoundRecord
+from fedhealth.server.records import TOGETHER, RoundRecord
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -200,7 +200,8 @@ class Tracker:
 def round_metrics(record: RoundRecord, names: Mapping[str, str]) -> dict[str, float]:
     """Path in history.jsonl, such as `union/auroc` -> number, for one round."""
     content = msgspec.to_builtins(record)
-    content["hospitals"] = {names.get(name, name): metrics for name, metrics in content["hospitals"].items()}
+    known = {name: metrics for name, metrics in content["hospitals"].items() if name != TOGETHER}
+    content["hospitals"] = {names.get(name, name): metrics for name, metrics in known.items()}
     numbers = {key: content[key] for key in ("seconds", "train_loss", "left_out_share")}
     numbers |= dict(_flatten("union", content["union"]))
     numbers |= dict(_flatten("hospitals", content["hospitals"]))

@@ -10,7 +10,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
-from fedhealth.server.events import Dropped, OnEvent
+from fedhealth.server.events import Dropped, Event, OnEvent, Waiting
 from fedhealth.server.exact_sums import uses_only_the_mean
 from fedhealth.server.finalization import FinalQueries, MaskedQueries, Queries
 from fedhealth.server.masked_grid import Patience
@@ -94,11 +94,23 @@ def begin_run(
     secured = secure(grid, queries, settings, schema, patience=Patience(max_wait, inform), before=before)
     if past is None:
         admission.admit_only(secured.roster.names)
-    setup = Setup(secured.grid, settings, 1, max_wait, inform, schema=schema)
+    setup = Setup(secured.grid, settings, 1, max_wait, counting_each(secured, inform), schema=schema)
     state = agree(setup, past, OPEN)
     start = replace(state.checkpoint, roster=secured.roster)
     state = replace(state, checkpoint=start).without(secured.left_out)
     return Begun(secured.grid, state, settings, secured)
+
+
+def counting_each(secured: Secured, inform: OnEvent) -> OnEvent:
+    """`inform`, with the number of single hospitals in the events of waiting for all of them together."""
+
+    def show(event: Event) -> None:
+        if isinstance(event, Waiting):
+            here = {member.node_id for member in secured.members} & set(secured.single.get_node_ids())
+            event = replace(event, here=len(here), wanted=len(secured.members), answered=())
+        inform(event)
+
+    return show
 
 
 def require_sums_enough(strategy: Strategy | None) -> None:

@@ -48,6 +48,11 @@ class RunStarted:
     roster: KeyRoster | None = None
     """The hospitals under secure aggregation; `members` is then all hospitals together."""
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The hospitals, also of a run with secure aggregation."""
+        return self.roster.names if self.roster else [member.name for member in self.members]
+
 
 @dataclass(frozen=True)
 class Paused:

@@ -4,9 +4,9 @@ The rounds, the console, the dashboard, the run folder and the report use the sa
 on disk (`run_files.py`), where the pooled metrics are called `union`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +24,15 @@ Histograms = Mapping[str, ScoreHistogram]
 Interval = tuple[float, float]
 TOGETHER = "all hospitals together"
 """The name of the one member of a run with secure aggregation."""
+V = TypeVar("V")
+
+
+def name_each(values: Mapping[str, V], roster: Sequence[str]) -> dict[str, V]:
+    """Values by hospital, with each hospital of the roster instead of all of them together."""
+    if TOGETHER not in values:
+        return dict(values)
+    others = {name: value for name, value in values.items() if name != TOGETHER}
+    return {**dict.fromkeys(roster, values[TOGETHER]), **others}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from fedhealth.common.reminders import Reminder
 from fedhealth.config.federation import FederationSettings, fewest_flags, fewest_hospitals, share_of
 from fedhealth.server.events import Dropped, OnEvent, Waiting
 from fedhealth.server.participation import OPEN, Admission
-from fedhealth.server.records import Member
+from fedhealth.server.records import TOGETHER, Member
 from fedhealth.server.reply_validation import ABSENT, readable
 from fedhealth.transport.base import BaseGrid
 
@@ -128,6 +128,12 @@ class SetupQueries:
         joined = self._grid.name_of(node) if isinstance(self._grid, BaseGrid) else None
         return joined or f"node {node}"
 
+    def problem(self, here: int) -> str:
+        """That too few hospitals are connected."""
+        if isinstance(self._grid, BaseGrid) and self._grid.needs_all:
+            return "the hospitals of the roster were not all connected"
+        return f"only {here} of {self.staying} hospitals (--hospitals) joined{self.who()}"
+
     def who(self) -> str:
         """The hospitals that are here, and those that do not take part and why, in parentheses; empty if there are none."""
         names = [", ".join(sorted(self.name(node) for node in self.here()))]
@@ -184,6 +190,8 @@ class SetupQueries:
 def find_too_few(settings: FederationSettings, wanted: int, left_out: Mapping[str, str]) -> str:
     """Why too few of the hospitals `wanted` remain for a round without those left out; empty if there are enough."""
     staying = wanted - len(left_out)
+    if TOGETHER in left_out:
+        return f"the setup needs sums over all hospitals, and they {left_out[TOGETHER]}"
     if staying < min(settings.min_hospitals, wanted):
         flags = "--min-hospitals"
     elif share_of(staying, settings.fraction) < fewest_hospitals(settings):

@@ -12,6 +12,9 @@ from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, set_identity
 class BaseGrid(Grid):
     """Base class of grids in a process that is the server of one run."""
 
+    needs_all = False
+    """Whether its one node is all hospitals together, which replies only if all of them do."""
+
     def __init__(self) -> None:
         set_identity(SERVER_NODE_ID)
         self._run = Run.create_empty(run_id=RUN_ID)

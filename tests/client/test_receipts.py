@@ -422,6 +422,33 @@ def test_the_audit_summarises_all_that_was_sent(tmp_path: Path) -> None:
     assert (audit.first_time, audit.last_time) == (read(path)[0]["time"], read(path)[-1]["time"])
 
 
+def test_what_is_behind_masks_is_listed_as_not_sent_in_clear(tmp_path: Path) -> None:
+    asked, plain = trained(1)
+    words = ArrayRecord({"words": Array(np.zeros(9, np.uint64))})
+    masked = Message(RecordDict({"masked": words}), reply_to=asked)
+    with opened_receipts(tmp_path, "cleveland") as receipts:
+        receipts.write_message(masked, encode_message(masked), clear=lambda sent: plain)
+    audit = audit_receipts(receipts.path)
+    assert not audit.statistics
+    assert audit.arrays == {("train", "masked.words [9] uint64"): 1}
+    assert audit.inside_numbers == {
+        ("train", "arrays.hidden/kernel"): 6,
+        ("train", "arrays.bias"): 1,
+        ("train", "metrics.num-examples"): 1,
+        ("train", "metrics.train-loss"): 1,
+    }
+    assert "behind the masks, not sent in clear" in audit_text(audit, terminal=False)
+
+
+@pytest.mark.parametrize("shape", [[-1], [2**40, 2**40], ["a"], 3, [1] * 1000, None])
+def test_a_shape_behind_masks_that_is_none_counts_as_nothing(tmp_path: Path, shape: Any) -> None:
+    path = tmp_path / "x.jsonl"
+    inside = {"arrays": {"arrays": {"a": {"shape": shape, "dtype": "float32"}}}}
+    head = {"number": 1, "run": 1, "time": "t", "kind": "train", "previous": NOTHING_BEFORE, "inside": inside}
+    path.write_text(json.dumps(head) + "\n")
+    assert sum(audit_receipts(path).inside_numbers.values()) == 0
+
+
 def test_the_command_shows_it_on_one_screen_and_ends_with_0_1_or_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -483,7 +510,21 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
-KEYS = ("number", "run", "time", "kind", "previous", "bytes", "arrays", "statistics", "config", "told", "error", "cut")
+KEYS = (
+    "number",
+    "run",
+    "time",
+    "kind",
+    "previous",
+    "bytes",
+    "arrays",
+    "statistics",
+    "config",
+    "told",
+    "error",
+    "cut",
+    "inside",
+)
 
 
 @FUZZ

@@ -47,14 +47,22 @@ def round_line(record: RoundRecord, rounds: int, hospitals: int) -> str:
 def round_notes(record: RoundRecord) -> list[str]:
     """Lines below a round: clipped updates, hospitals left out and why, their share of the training patients."""
     lines = [f"         clipped: the update of {name} (norm {norm:.3g})" for name, norm in record.clipped.items()]
-    lines += [f"         left out: {name} ({reason})" for name, reason in record.left_out.items()]
-    if record.left_out_share:
+    lines += [
+        f"         no sum: {reason}" if name == TOGETHER else f"         left out: {name} ({reason})"
+        for name, reason in record.left_out.items()
+    ]
+    if record.left_out_share and TOGETHER not in record.left_out:
         lines.append(f"         trained without {record.left_out_share:.0%} of the training patients")
     return lines
 
 
 def paused_line(paused: Paused) -> str:
     """How many hospitals a paused round needs, which are missing and why, and when the server gives up."""
+    if TOGETHER in paused.missing:
+        return (
+            f"round {paused.round_num} is waiting: a sum needs all hospitals ({paused.missing[TOGETHER]}); "
+            f"timeout in {paused.seconds_left:.0f} s"
+        )
     missing = "; ".join(f"{name}: {reason}" for name, reason in sorted(paused.missing.items()))
     return (
         f"round {paused.round_num} is waiting: {paused.trained} of the {paused.needed} required hospitals "
@@ -185,7 +193,8 @@ def _spread_note(last: RoundRecord) -> str:
 def pace_line(finished: RunFinished) -> str:
     """Speed of a simulation; a hospital-round is one hospital's training, and evaluation if any, in one round."""
     seconds = sum(record.seconds for record in finished.rounds)
-    trained = sum(len(record.asked) or len(finished.members) for record in finished.rounds)
+    hospitals = len(finished.roster.names if finished.roster else finished.members)
+    trained = sum(len(record.asked) or hospitals for record in finished.rounds)
     return f"{trained:,} hospital-rounds, {trained / seconds:,.0f} per second"
 
 

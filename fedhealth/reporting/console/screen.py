@@ -19,7 +19,7 @@ from fedhealth.reporting.console.run_text import (
 )
 from fedhealth.reporting.odds_ratio_table import as_table
 from fedhealth.server.events import Dropped, Event, Paused, RunFinished, RunStarted, Waiting
-from fedhealth.server.records import Feasibility, RoundRecord
+from fedhealth.server.records import TOGETHER, Feasibility, RoundRecord
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -60,12 +60,13 @@ class ServerConsole:
             case Waiting():
                 self._print(self._waiting_line(event))
             case RunStarted():
-                members = event.roster.names if event.roster else event.members
-                self._hospitals, self._rounds = len(members), event.settings.rounds
+                self._hospitals, self._rounds = len(event.names), event.settings.rounds
                 self._print_all(["", *header_lines(event), ""])
                 self._start_progress()
             case Paused():
                 self._print(paused_line(event))
+            case Dropped(name=who) if who == TOGETHER:
+                pass  # the error that ends the run has the reason
             case Dropped():
                 self._print(f"out of the run: {event.name} ({event.reason})")
             case RoundRecord():

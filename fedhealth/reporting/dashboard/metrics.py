@@ -2,6 +2,7 @@
 
 from fedhealth.common.errors import UsageError
 from fedhealth.reporting.dashboard.state import LiveRun
+from fedhealth.server.records import name_each
 
 QUALITY = ("loss", "auroc", "accuracy", "brier")
 
@@ -30,10 +31,10 @@ def gauges(run: LiveRun) -> dict[str, tuple[str, float]]:
         "rounds_finished": ("Rounds that have ended", run.history[-1].round_num if run.history else 0),
     }
     if run.history:
-        last = run.history[-1]
+        last, roster = run.history[-1], run.settings.roster
         found |= {
             "round_seconds": ("Duration of the last round", last.seconds),
-            "hospitals_left_out": ("Hospitals that the last round left out", len(last.left_out)),
+            "hospitals_left_out": ("Hospitals that the last round left out", len(name_each(last.left_out, roster))),
         }
         for name in QUALITY:
             found[name] = (f"{name} of all tested patients after the last round", getattr(last.pooled, name))

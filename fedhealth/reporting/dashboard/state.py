@@ -10,7 +10,7 @@ from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.server.events import Event, RunFinished, RunStarted, Waiting
-from fedhealth.server.records import RoundRecord, RunDescription
+from fedhealth.server.records import RoundRecord, RunDescription, name_each
 from fedhealth.server.run_files import describe_settings
 
 MOST_REFUSED = 5
@@ -67,8 +67,9 @@ class LiveRun:
 
     def states(self) -> list[tuple[str, str, str]]:
         """(hospital, state, reason); the state is joined, working, late, left, done, or refused before round 1."""
-        names = [member.name for member in self.settings.hospitals] or sorted(self.joined | self.left)
-        left_out = self.history[-1].left_out if self.history else {}
+        names = list(self.settings.roster) or [member.name for member in self.settings.hospitals]
+        names = names or sorted(self.joined | self.left)
+        left_out = name_each(self.history[-1].left_out, self.settings.roster) if self.history else {}
         refused = [(name, "refused", reason) for name, reason in self.settings.left_out.items()]
         return [*((name, *self._state(name, left_out)) for name in names), *refused]
 

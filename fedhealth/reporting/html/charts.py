@@ -50,7 +50,7 @@ def pick_styles(names: Sequence[str]) -> dict[str, str]:
 
 def run_charts(run: RunRecord) -> Charts:
     """The charts of one run: a line per hospital, and a thicker one for the pooled patients."""
-    styles = pick_styles(run.names)
+    styles = pick_styles(run.disclosed_names)
     legend = [(POOLED, "pooled"), *styles.items()]
     if len(styles) > NUM_STYLES:
         legend = [(POOLED, "pooled"), (f"each of {len(styles)} hospitals", "many")]
@@ -58,7 +58,7 @@ def run_charts(run: RunRecord) -> Charts:
         legend=legend,
         rounds=[_by_round(run, styles, key, label) for key, label in (("loss", "log loss"), ("auroc", "AUROC"))],
         risks=_risk_charts(run, styles),
-        without_curve=[name for name, each in run.histograms.items() if not roc_points(each)],
+        without_curve=[name for name in run.histograms if name in styles and not roc_points(run.histograms[name])],
     )
 
 

@@ -24,9 +24,12 @@ BENEFIT_HEADINGS = ("threshold", "model", "treat all")
 
 
 def clinical_rows(run: RunRecord) -> list[Row]:
-    """A row per hospital, pooled last: figures with 95 % intervals, or "few" as in the table of hospitals."""
+    """A row per hospital, pooled last: figures with 95 % intervals, or "few" as in the table of hospitals.
+
+    Empty if only sums over all hospitals are known; their figures are in the table of metrics.
+    """
     pooled = run.pooled
-    if pooled is None or len(run.histograms) > MANY:
+    if pooled is None or run.are_sums or len(run.histograms) > MANY:
         return []
     names = [name for name in run.names if name in run.histograms]
     lines = [(name, *_figures(run.histograms[name], 2)) for name in names]

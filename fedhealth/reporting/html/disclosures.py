@@ -2,6 +2,7 @@
 
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.subgroups import find_divisions
+from fedhealth.reporting.html.masked_disclosures import MASKED_BYTES, count_tested, masked_rows, num_weight_words
 from fedhealth.reporting.html.run_reader import RunRecord
 
 Row = tuple[str, ...]
@@ -10,10 +11,12 @@ HEADINGS = ("message", "content", "numbers per message", "messages")
 
 def disclosure_rows(run: RunRecord) -> list[Row]:
     """A row per kind of message: its content, the numbers in each, how many the server received."""
+    if run.are_sums:
+        return masked_rows(run)
     members, settings = run.settings.hospitals, run.settings.settings
     weights = f"{run.num_weights:,}" if run.num_weights else "n/a"
     used = count_used(run)
-    tested = sum(len(entry.hospitals) for entry in run.history) + _extra_evaluations(run)
+    tested = count_tested(run)
     rows: list[Row] = [("describe", *_described(run), str(len(members)))]
     if settings["scaling"] == "federated":
         count = len(run.schema.numbers)
@@ -72,15 +75,6 @@ def count_held_out(run: RunRecord) -> int:
     return sum(member.validation_patients for member in run.settings.hospitals)
 
 
-def _extra_evaluations(run: RunRecord) -> int:
-    """Number of evaluations after the rounds: of an earlier round's weights, and after temperature scaling."""
-    selection = run.summary.choices if run.summary else None
-    if not selection:
-        return 0
-    extra = (selection.best_round not in (None, len(run.history))) + (selection.temperature is not None)
-    return extra * len(selection.evaluation.hospitals)
-
-
 def _described(run: RunRecord) -> tuple[str, str]:
     """Content of the message in which a hospital describes itself, and how many numbers it holds."""
     if _is_private(run):
@@ -110,6 +104,8 @@ def _is_private(run: RunRecord) -> bool:
 def weight_bytes(run: RunRecord) -> str:
     """Size of the received weights that were used, as text with the bytes per number."""
     _, numbers, each = _trained(run)
+    if run.are_sums:
+        numbers, each = num_weight_words(run), MASKED_BYTES
     amount = each * numbers * count_used(run) + 4 * run.num_weights
     size = f"{amount / 1e6:.1f} MB" if amount >= 1e6 else f"{amount / 1e3:.1f} kB"
     return f"{size} at {each} bytes per number"
@@ -117,4 +113,4 @@ def weight_bytes(run: RunRecord) -> str:
 
 def count_used(run: RunRecord) -> int:
     """Number of weights messages that were used, over all rounds."""
-    return sum(name not in entry.left_out for entry in run.history for name in run.names)
+    return sum(name not in run.left_out(entry) for entry in run.history for name in run.names)

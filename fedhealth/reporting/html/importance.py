@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from fedhealth.data.schema import Schema
 from fedhealth.metrics.permutation_importance import rank_features
+from fedhealth.reporting.format import NOT_DISCLOSED
 from fedhealth.reporting.html.charts import NUM_STYLES, pick_styles
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.html.svg_bars import Bar, draw_bars, draw_mark
@@ -22,6 +23,8 @@ def find_importance(run: RunRecord) -> tuple[Drops, dict[str, Drops]]:
     if importance is None:
         return {}, {}
     tested = run.history[-1].hospitals
+    if run.are_sums:
+        return dict(rank_features(importance.together)), {}
     # --min-count can let hospitals send drops that rest on fewer than 5 patients of a class; this page never shows those.
     shown = {
         name: drops for name, drops in importance.hospitals.items() if name in tested and not has_few(tested[name])
@@ -32,7 +35,7 @@ def find_importance(run: RunRecord) -> tuple[Drops, dict[str, Drops]]:
 def feature_parts(run: RunRecord) -> dict[str, Any]:
     """Values for the templates: the chart, its legend and its table; empty ones if importance was not requested."""
     together, hospitals = find_importance(run)
-    styles = pick_styles(run.names)
+    styles = pick_styles(run.disclosed_names)
     shown = {name: drops for name, drops in hospitals.items() if len(styles) <= NUM_STYLES}
     return {
         "chart": _chart(run.schema, together, hospitals, shown, styles) if together else None,
@@ -44,7 +47,7 @@ def feature_parts(run: RunRecord) -> dict[str, Any]:
             for name in together
         ],
         "suppressed": [name for name in styles if name not in hospitals] if together else [],
-        "ranges": _ranges(run.schema, together, hospitals),
+        "ranges": _ranges(run, together, hospitals),
     }
 
 
@@ -69,11 +72,12 @@ def _label(schema: Schema, feature: str) -> str:
     return feature if meaning == feature else f"{meaning} ({feature})"
 
 
-def _ranges(schema: Schema, together: Drops, hospitals: Mapping[str, Drops]) -> list[tuple[str, str, str]]:
+def _ranges(run: RunRecord, together: Drops, hospitals: Mapping[str, Drops]) -> list[tuple[str, str, str]]:
     """(feature, weighted mean drop, range over hospitals): rows of the model card."""
     rows = []
     for feature, drop in together.items():
         each = [drops[feature] for drops in hospitals.values()]
-        between = f"{min(each):.{DIGITS}f} to {max(each):.{DIGITS}f}" if each else "n/a"
-        rows.append((_label(schema, feature), f"{drop:.{DIGITS}f}", between))
+        none = NOT_DISCLOSED if run.are_sums else "n/a"
+        between = f"{min(each):.{DIGITS}f} to {max(each):.{DIGITS}f}" if each else none
+        rows.append((_label(run.schema, feature), f"{drop:.{DIGITS}f}", between))
     return rows

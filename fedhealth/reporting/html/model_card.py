@@ -86,7 +86,10 @@ def limit_lines(run: RunRecord) -> list[str]:
 def privacy_lines(run: RunRecord) -> list[str]:
     """The privacy measures that were on according to the settings, and those that were not."""
     settings = run.settings.settings
-    lines = ["No patient row, predicted risk or label was sent; weights, sums and counts per bin of risk were."]
+    masked = ", under masks" if run.are_sums else ""
+    lines = [
+        f"No patient row, predicted risk or label was sent; weights, sums and counts per bin of risk were{masked}."
+    ]
     if settings.get("max-update-norm"):
         lines.append(f"A hospital's update was clipped to a norm of {settings['max-update-norm']:g} in each round.")
     if int(settings.get("min-count", 1)) > 1:
@@ -96,8 +99,30 @@ def privacy_lines(run: RunRecord) -> list[str]:
 
 
 def guarantee_lines(run: RunRecord) -> list[str]:
+    """What secure aggregation and differential privacy guarantee, or that they were off."""
+    return [*(sum_lines(run) if run.are_sums else []), *privacy_loss_lines(run)]
+
+
+def sum_lines(run: RunRecord) -> list[str]:
+    """What the server could read of a run with secure aggregation."""
+    number, digest = len(run.names), run.settings.roster_digest
+    lines = [
+        f"Secure aggregation: the server received masked numbers and could read only their sums over all {number} hospitals. "
+        "It could learn more about one hospital only together with others.",
+        f"This holds if every hospital's own output shows the roster {digest}.",
+    ]
+    if any(start.link == "plain text" for start in run.settings.known_starts):
+        lines.append(
+            "The hospitals' keys had no certificates (no TLS): whoever controlled the server could have exchanged the keys."
+        )
+    return lines
+
+
+def privacy_loss_lines(run: RunRecord) -> list[str]:
     """The differential privacy guarantee in words, or that there was none."""
     epsilons = [member.epsilon for member in run.settings.hospitals if member.epsilon]
+    if not epsilons and run.are_sums:
+        return ["No differential privacy: what the sums themselves show of a patient is not limited."]
     if not epsilons:
         return [
             "No differential privacy and no secure aggregation: the server could infer information about patients "
@@ -109,5 +134,5 @@ def guarantee_lines(run: RunRecord) -> list[str]:
         "the hospitals, and knows every other patient, can change the odds that a patient is in the data by a factor of at "
         f"most {math.exp(epsilon):.3g}, except with probability {delta:g} (DP-SGD; privacy loss distributions).",
         "Counts of patients are noisy and risks are grouped into 10 bins, so the figures here are approximate.",
-        "No secure aggregation: the server saw each hospital's noisy weights.",
+        *([] if run.are_sums else ["No secure aggregation: the server saw each hospital's noisy weights."]),
     ]

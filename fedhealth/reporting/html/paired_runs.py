@@ -49,9 +49,11 @@ def find_problems(run: RunRecord, first: RunRecord) -> dict[str, list[str]]:
 
 def _find_problem(run: RunRecord, first: RunRecord, name: str) -> str:
     """Why the test patients of a hospital cannot be paired; empty if they can."""
-    ours, theirs = ({member.name: member for member in each.settings.hospitals}.get(name) for each in (run, first))
-    if not ours or not theirs:
+    if name not in run.names or name not in first.names:
         return "took part in one of the two runs only"
+    if run.are_sums or first.are_sums:
+        return "not known whether the test patients are the same (no hash under secure aggregation)"
+    ours, theirs = ({member.name: member for member in each.settings.hospitals}[name] for each in (run, first))
     same = ours.tests_same_patients(theirs)
     if same is None:
         return "not known whether the test patients are the same (no hash, or hashes under two keys)"

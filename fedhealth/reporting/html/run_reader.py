@@ -14,7 +14,7 @@ from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import load_schema
 from fedhealth.metrics.histogram import ScoreHistogram, add_histograms
 from fedhealth.server.events import RunFinished
-from fedhealth.server.records import RoundRecord, RunDescription, RunSummary
+from fedhealth.server.records import RoundRecord, RunDescription, RunSummary, name_each
 from fedhealth.server.run_files import EVALUATION, HISTORY, MODEL, SCHEMA, SETTINGS, SUMMARY, EvaluationFile, read_json
 
 
@@ -44,9 +44,23 @@ class RunRecord:
         return selection.evaluation if selection else self.history[-1]
 
     @property
+    def are_sums(self) -> bool:
+        """Whether only sums over all hospitals are known: a run with secure aggregation."""
+        return bool(self.settings.roster)
+
+    @property
     def names(self) -> list[str]:
         """The hospitals, in the order of the run."""
-        return [member.name for member in self.settings.hospitals]
+        return list(self.settings.roster) or [member.name for member in self.settings.hospitals]
+
+    @property
+    def disclosed_names(self) -> list[str]:
+        """The hospitals whose own figures are known."""
+        return [] if self.are_sums else self.names
+
+    def left_out(self, entry: RoundRecord) -> dict[str, str]:
+        """Hospital -> why a round was without its weights."""
+        return name_each(entry.left_out, self.settings.roster)
 
     @property
     def settings_in_use(self) -> dict[str, bool | int | float | str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from fedhealth.metrics.intervals import wilson_interval
 from fedhealth.metrics.subgroups import Outcomes, Subgroups, add_subgroups, suppress_small_cells
+from fedhealth.reporting.format import NOT_DISCLOSED
 from fedhealth.reporting.html.curves import SMALL_COUNT
 from fedhealth.reporting.html.run_reader import RunRecord
 
@@ -31,7 +32,8 @@ def subgroup_rows(run: RunRecord) -> list[Row]:
         )
         for place, group in enumerate(groups):
             patients = f"{outcomes[place].patients:,}"
-            rows.append((group, patients, *(column[place] for column in columns), _disclosed_by(found, group)))
+            by = NOT_DISCLOSED if run.are_sums else _disclosed_by(found, group)
+            rows.append((group, patients, *(column[place] for column in columns), by))
     return rows
 
 

@@ -8,12 +8,13 @@ from fedhealth.data.schema import Schema
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import Metrics
 from fedhealth.metrics.intervals import confidence_intervals
-from fedhealth.reporting.format import POOLED, number
+from fedhealth.reporting.format import NOT_DISCLOSED, POOLED, number
 from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, count_outcomes, is_small, round_count, shown
+from fedhealth.reporting.html.folding import UNFOLDED
 from fedhealth.reporting.html.links import describe_link
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.selection_text import selection_lines
-from fedhealth.server.records import RoundRecord
+from fedhealth.server.records import TOGETHER, RoundRecord, name_each
 
 Row = tuple[str, ...]
 METRICS: dict[str, tuple[str, str]] = {
@@ -110,8 +111,8 @@ def hospital_rows(run: RunRecord) -> list[Row]:
     """
     last = run.final
     hidden = find_suppressed(last.hospitals)
-    rows = []
-    for member in run.settings.hospitals:
+    rows = [(name, *[NOT_DISCLOSED] * (len(HOSPITAL_HEADINGS) - 1)) for name in _undisclosed(run)]
+    for member in run.settings.hospitals if not run.are_sums else ():
         name, trained = member.name, f"{member.train_patients:,}"
         metrics = last.hospitals.get(name)
         if metrics is None:
@@ -122,6 +123,12 @@ def hospital_rows(run: RunRecord) -> list[Row]:
     trained, pooled = f"{sum(member.train_patients for member in run.settings.hospitals):,}", last.pooled
     total = (POOLED, trained, f"{pooled.num_examples:,}", shown(pooled.num_ill), *_shares(pooled, 3))
     return [*rows, total]
+
+
+def _undisclosed(run: RunRecord) -> list[str]:
+    """The hospitals of a run with secure aggregation; very many as one entry."""
+    names = run.names if run.are_sums else []
+    return names if len(names) <= UNFOLDED else [f"each of {len(names):,} hospitals"]
 
 
 def has_few(metrics: Metrics) -> bool:
@@ -169,9 +176,9 @@ def participation(run: RunRecord) -> list[tuple[str, list[str]]]:
     """(hospital, style per round): `trained`, `tested` (its weights are not in the model) or `absent`."""
 
     def cell(entry: RoundRecord, name: str) -> str:
-        if name not in entry.left_out:
+        if name not in run.left_out(entry):
             return "trained"
-        return "tested" if name in entry.hospitals else "absent"
+        return "tested" if name in name_each(entry.hospitals, run.settings.roster) else "absent"
 
     return [(name, [cell(entry, name) for entry in run.history]) for name in run.names]
 
@@ -180,7 +187,7 @@ def absences(run: RunRecord, most: int = 20) -> list[str]:
     """Hospitals that were left out and why, of the run or a line per range of rounds; at most `most` lines."""
     stretches: list[tuple[str, str, int, int]] = []
     for name, reason, number_ in sorted(
-        (name, reason, entry.round_num) for entry in run.history for name, reason in entry.left_out.items()
+        (name, reason, entry.round_num) for entry in run.history for name, reason in _reasons(entry)
     ):
         if stretches and stretches[-1][:2] == (name, reason) and stretches[-1][3] == number_ - 1:
             stretches[-1] = (name, reason, stretches[-1][2], number_)
@@ -192,6 +199,10 @@ def absences(run: RunRecord, most: int = 20) -> list[str]:
         for name, reason, first, last in stretches
     ]
     return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more"]
+
+
+def _reasons(entry: RoundRecord) -> list[tuple[str, str]]:
+    return [("no sum" if name == TOGETHER else name, reason) for name, reason in entry.left_out.items()]
 
 
 def phase_rows(run: RunRecord) -> list[Row]:
