@@ -71,14 +71,26 @@ def issue_for(files: Sequence[Path], folder: Path) -> Path:
     return out
 
 
-def serve(orders: Connection, address: str, num_hospitals: int, certificates: Path | None = None) -> None:
-    """For each number of rounds received on `orders`, run that many rounds and send back the times when they ended."""
+def serve(
+    orders: Connection,
+    address: str,
+    num_hospitals: int,
+    certificates: Path | None = None,
+    secure_rounds: int = 0,
+) -> None:
+    """For each number of rounds received on `orders`, run that many rounds and send back the times when they ended.
+
+    With `secure_rounds`, secure aggregation is on, and every number of rounds on `orders` must be that: the hospitals check
+    that all of them have the same settings as the server.
+    """
     from fedhealth.server.app import make_server_app
     from fedhealth.server.records import RoundRecord
     from fedhealth.transport.grpc.grid import GrpcGrid
     from fedhealth.transport.tls.identity import load_identity
 
-    settings = FederationSettings(hospitals=num_hospitals)
+    settings = FederationSettings(
+        hospitals=num_hospitals, rounds=secure_rounds or 30, secure_aggregation=secure_rounds > 0
+    )
     tls = load_identity(certificates / "server") if certificates else None
     grid = GrpcGrid(settings.to_run_config(), num_hospitals, lambda what, who: None, tls)
     ends: list[float] = []
