@@ -13,7 +13,7 @@ LIMIT = 128.0
 MOST_EXAMPLES = 2**24
 """A sum of 64 bits has room for the weights of fewer patients than this."""
 REAL_WORDS = 3
-"""Words of a real number: its floor, and two words of 32 bits behind the point."""
+"""Words of a real number: its whole part, and two words of 32 bits behind the point."""
 REAL_LIMIT = 2.0**55
 """A real number from here on is refused: 64 bits have room for the sum of 256 such numbers."""
 HALF = 2.0**32
@@ -34,7 +34,7 @@ def weighted_mean(sums: NDArray[np.int64], num_examples: int) -> NDArray[np.floa
 
 
 def split_reals(values: ArrayLike) -> NDArray[np.uint64]:
-    """Real numbers (n,) as words (n, REAL_WORDS), to the nearest 2^-64: floor modulo 2^64, and the digits behind the point.
+    """Real numbers (n,) as words (n, REAL_WORDS) modulo 2^64, to the nearest 2^-64; all words have the number's sign.
 
     Raises
     ------
@@ -44,17 +44,13 @@ def split_reals(values: ArrayLike) -> NDArray[np.uint64]:
     reals = np.asarray(values, dtype=np.float64)
     if not np.all(np.abs(reals) < REAL_LIMIT):
         raise ValueError(f"a sum is not between -{REAL_LIMIT:g} and {REAL_LIMIT:g}")
-    floor = np.floor(reals)
-    digits = (reals - floor) * HALF
-    upper = np.floor(digits)
-    lower = np.rint((digits - upper) * HALF)
-    return np.stack([floor.astype(np.int64).view(np.uint64), upper.astype(np.uint64), lower.astype(np.uint64)], axis=-1)
+    digits, whole = np.modf(reals)  # both with the number's sign, and exact
+    rest, upper = np.modf(digits * HALF)
+    lower = np.rint(rest * HALF)
+    return np.stack([whole, upper, lower], axis=-1).astype(np.int64).view(np.uint64)
 
 
 def join_reals(words: NDArray[np.uint64]) -> list[float]:
     """The real numbers of summed words (n, REAL_WORDS), each the nearest float to the exact sum."""
-    whole, digits = np.ascontiguousarray(words[:, 0]).view(np.int64).tolist(), words[:, 1:].tolist()
-    return [
-        float(Fraction((floor << 64) + (upper << 32) + lower, 1 << 64))
-        for floor, (upper, lower) in zip(whole, digits, strict=True)
-    ]
+    signed = np.ascontiguousarray(words).view(np.int64).tolist()
+    return [float(Fraction((whole << 64) + (upper << 32) + lower, 1 << 64)) for whole, upper, lower in signed]
