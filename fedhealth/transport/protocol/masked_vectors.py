@@ -124,7 +124,7 @@ def digest_content(content: RecordDict) -> bytes:
             for name, array in record.items():
                 parts += [json.dumps([name, array.dtype, list(array.shape), array.stype]).encode(), array.data]
         else:
-            parts.append(json.dumps(dict(record), sort_keys=True, default=lambda value: [value.hex()]).encode())
+            parts.append(json.dumps(dict(record), sort_keys=True, default=lambda value: {"hex": value.hex()}).encode())
     return digest(*parts)
 
 

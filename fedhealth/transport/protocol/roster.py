@@ -156,8 +156,8 @@ def _decode(record: ConfigRecord) -> tuple[Entry, ...]:
         raise ValueError(f"it must have exactly the lists {NAMES}, {KEYS}, {CERTIFICATES} and {SIGNATURES}")
     if len(set(map(len, columns))) != 1 or not 1 <= len(columns[0]) <= MOST:
         raise ValueError(f"its lists must have the same length, from 1 to {MOST}")
-    if not all(isinstance(name, str) and name for name in columns[0]):
-        raise ValueError("a hospital has no name")
+    if not all(isinstance(name, str) and name and name.isprintable() for name in columns[0]):
+        raise ValueError("a hospital has no name, or one that cannot be printed")
     if not all(isinstance(part, bytes) and len(part) <= LARGEST for column in columns[1:] for part in column):
         raise ValueError("a key, certificate or signature is no bytes, or too long")
     if not all(len(key) == KEY_BYTES for key in columns[1]):
