@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from flwr.app import Message, RecordDict
 
 from fedhealth.client.masking_state import MaskingState
@@ -54,14 +55,12 @@ def read_pins(path: Path) -> dict[str, str]:
     return pins
 
 
-class RunKeys(NamedTuple):
-    """What a hospital needs to mask its numbers in one run."""
+class Accepted(NamedTuple):
+    """The roster that a hospital has accepted for a run."""
 
-    roster: bytes
-    """The digest of the roster."""
+    digest: bytes
     names: tuple[str, ...]
-    secrets: Mapping[str, bytes]
-    """Other hospital -> the secret shared with it."""
+    keys: tuple[bytes, ...]
 
 
 @dataclass
@@ -84,7 +83,9 @@ class MaskingParty:
     pins: Mapping[str, str] | None = None
     accepted: frozenset[str] = frozenset()
     clear: RecordDict | None = None
-    _keys: BoundedCache[bytes, RunKeys] = field(default_factory=lambda: BoundedCache(KEPT_RUNS))
+    _secrets: BoundedCache[tuple[bytes, bytes], Mapping[str, bytes]] = field(
+        default_factory=lambda: BoundedCache(KEPT_RUNS)
+    )
 
     def in_the_clear(self, reply: Message) -> Message:
         """The last reply as it was before it was masked; `reply` itself if it was not."""
@@ -96,10 +97,7 @@ class MaskingParty:
 
     def make_entry(self, name: str, run_id: bytes) -> rosters.Entry:
         """The hospital's entry of a roster; its key is the same for the same run."""
-        if self.identity is None and not self.is_local:
-            raise RunError(
-                "secure aggregation needs this hospital's certificate (--tls); without it keys could be swapped"
-            )
+        self._require_certificate()
         private = self.state.private_key(run_id, make=True)
         public = private.public_key().public_bytes_raw() if private else b""
         entry = rosters.Entry(name, public)
@@ -122,7 +120,14 @@ class MaskingParty:
         keys = tuple(entry.key for entry in roster.entries)
         self.state.accept(roster.run_id, roster.digest, roster.names, keys, rosters.code_of(roster.names))
 
+    def _require_certificate(self) -> None:
+        if self.identity is None and not self.is_local:
+            raise RunError(
+                "secure aggregation needs this hospital's certificate (--tls); without it keys could be swapped"
+            )
+
     def _check(self, own: str, roster: KeyRoster) -> None:
+        self._require_certificate()
         names, keys = roster.names, {entry.key for entry in roster.entries}
         if len(names) < rosters.FEWEST:
             raise RunError(
@@ -151,21 +156,37 @@ class MaskingParty:
             check_signature(self.identity.ca, entry.certificate, entry.name, entry.signature, signed)
         except ValueError as problem:
             raise RunError(f"the roster is not accepted: {entry.name} {problem}") from None
-        pinned = self.pins is None or entry.certificate == self.identity.cert
-        if not pinned and self.pins and self.pins.get(entry.name) != fingerprint(entry.certificate):
+        if self.pins is None or entry.certificate == self.identity.cert:
+            return
+        if self.pins.get(entry.name) != fingerprint(entry.certificate):
             raise RunError(f"the roster is not accepted: the certificate of {entry.name} is not the one in --pin")
 
-    def keys_of(self, own: str, run_id: bytes) -> RunKeys:
-        """The secrets of a run whose roster was accepted; raises a `RunError` if none was."""
-        return self._keys.get(run_id, lambda: self._derive(own, run_id))
-
-    def _derive(self, own: str, run_id: bytes) -> RunKeys:
-        known, private = self.state.accepted(run_id), self.state.private_key(run_id, make=False)
-        if known is None or private is None:
+    def roster_of(self, run_id: bytes) -> Accepted:
+        """The roster that was accepted for a run; raises a `RunError` if none was."""
+        known = self.state.accepted(run_id)
+        if known is None:
             raise RunError("the server asks for a masked sum, and there is no roster for its run")
-        digest, secrets = bytes.fromhex(known["digest"]), dict[str, bytes]()
-        for name, key in zip(known["names"], known["keys"], strict=True):
-            if name != own:
-                first, second = sorted((own, name))
-                secrets[name] = derive_secret(private, bytes.fromhex(key), digest, (first, second))
-        return RunKeys(digest, tuple(known["names"]), secrets)
+        return Accepted(
+            bytes.fromhex(known["digest"]), tuple(known["names"]), tuple(bytes.fromhex(key) for key in known["keys"])
+        )
+
+    def secrets_of(self, own: str, run_id: bytes, roster: Accepted) -> Mapping[str, bytes]:
+        """Other hospital -> the secret shared with it in a run; raises a `RunError` if the run is over."""
+        private = self.state.private_key(run_id, make=False)
+        if private is None:
+            raise RunError("the server asks for a new sum in a run that is over; nothing is sent")
+        public = private.public_key().public_bytes_raw()
+        return self._secrets.get((roster.digest, public), lambda: derive_secrets(own, private, roster))
+
+
+def derive_secrets(own: str, private: X25519PrivateKey, roster: Accepted) -> dict[str, bytes]:
+    """The secret that `own` shares with each other hospital of a roster."""
+    secrets = dict[str, bytes]()
+    for name, key in zip(roster.names, roster.keys, strict=True):
+        if name != own:
+            first, second = sorted((own, name))
+            try:
+                secrets[name] = derive_secret(private, key, roster.digest, (first, second))
+            except ValueError:
+                raise RunError(f"the roster is invalid: the key of {name} gives no secret") from None
+    return secrets

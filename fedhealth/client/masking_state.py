@@ -45,10 +45,18 @@ class MaskingState:
         self._inode, self._read_to = 0, 0
 
     def private_key(self, run_id: bytes, *, make: bool) -> X25519PrivateKey | None:
-        """The hospital's key of a run; with `make` a new one if there is none."""
+        """The hospital's key of a run; with `make` a new one if there is none, and runs that are over are removed.
+
+        Raises
+        ------
+        RunError
+            A key is to be made for a run that is over.
+        """
         with self._held():
             known = self._find("key", run=run_id.hex())
             if known is None and make:
+                self._require_not_over(run_id)
+                self._remove_runs_without_key()
                 known = {
                     "kind": "key",
                     "run": run_id.hex(),
@@ -113,16 +121,36 @@ class MaskingState:
                     "since the difference would disclose patients. Start a new run"
                 )
 
-    def forget(self, run_id: bytes) -> None:
-        """Remove the key, the roster and the vectors of a run that is over."""
+    def remove_key(self, run_id: bytes) -> None:
+        """Remove the key of a run that is over.
+
+        The roster and what was sent stay until the next run: a server that was interrupted in its last step asks again.
+        """
         with self._held():
-            self._entries = [entry for entry in self._entries if entry.get("run") != run_id.hex()]
-            if self.path is not None and self.path.exists():
-                temporary = self.path.with_name(f".{self.path.name}.tmp")
-                temporary.unlink(missing_ok=True)
-                self._create(temporary, "".join(f"{json.dumps(entry)}\n" for entry in self._entries))
-                temporary.replace(self.path)
-                self._note_end(self.path)
+            if self._find("key", run=run_id.hex()):
+                self._replace(
+                    [each for each in self._entries if (each["kind"], each.get("run")) != ("key", run_id.hex())]
+                )
+
+    def _require_not_over(self, run_id: bytes) -> None:
+        if self._find("roster", run=run_id.hex()):
+            raise RunError("the server asks for a new key in a run that is over; nothing is sent")
+
+    def _remove_runs_without_key(self) -> None:
+        with_key = {entry["run"] for entry in self._entries if entry["kind"] == "key"}
+        kept = [entry for entry in self._entries if entry.get("run") in {None, *with_key}]
+        if len(kept) < len(self._entries):
+            self._replace(kept)
+
+    def _replace(self, entries: list[Entry]) -> None:
+        """Keep only these lines."""
+        if self.path is not None:
+            temporary = self.path.with_name(f".{self.path.name}.tmp")
+            temporary.unlink(missing_ok=True)
+            self._create(temporary, "".join(f"{json.dumps(entry)}\n" for entry in entries))
+            temporary.replace(self.path)
+            self._note_end(self.path)
+        self._entries = entries
 
     def _find(self, kind: str, **values: str) -> Entry | None:
         for entry in reversed(self._entries):
@@ -167,9 +195,12 @@ class MaskingState:
             return
         if path.stat().st_ino != self._inode:  # another process has removed a run
             self._entries, self._read_to = [], 0
-        with path.open("rb") as file:
+        with path.open("r+b") as file:
             file.seek(self._read_to)
-            self._entries += [self._parse(line) for line in file.read().splitlines()]
+            *lines, torn = file.read().split(b"\n")
+            if torn:  # the process was killed while it wrote, so before it sent anything
+                file.truncate(file.seek(-len(torn), os.SEEK_END))
+        self._entries += [self._parse(line) for line in lines]
         self._note_end(path)
 
     def _note_end(self, path: Path) -> None:

@@ -88,7 +88,7 @@ def describe(hospital: HospitalData, message: Message, reply: Reply) -> RecordDi
 def finish(hospital: HospitalData, message: Message, reply: Reply) -> RecordDict:
     """Nothing: comparisons stay in the hospital. The key of the run is removed."""
     reply()
-    hospital.masking.state.forget(run_id_of(message))
+    hospital.masking.state.remove_key(run_id_of(message))
     return finalization.encode_finish_reply({})
 
 
@@ -119,17 +119,18 @@ def _mask(
         message.content,
         run_id_of(message),
     )
-    keys = masking.keys_of(hospital.hospital.name, run_id)
+    sums_over, own = masking.roster_of(run_id), hospital.hospital.name
     messages = SumMessages(part.settings, hospital.hospital.schema, NUM_BINS, list_groups(hospital.hospital.schema))
     layout = read_request(lambda content: messages.layout(kind, content), request)
-    about = context_of(keys.roster, part.settings.to_run_config(), kind, request, layout)
+    about = context_of(sums_over.digest, part.settings.to_run_config(), kind, request, layout)
     words = masking.state.find_sent(run_id, about)
     if words is None:
+        secrets = masking.secrets_of(own, run_id, sums_over)
+        require_bounded(part, len(sums_over.names))
         clear = call_next(message, context).content
-        require_bounded(part, len(keys.names))
         try:
             numbers = messages.take_numbers(kind, clear, _test_pairs(part))
-            words = mask(layout.join(numbers, about), hospital.hospital.name, keys.secrets, about)
+            words = mask(layout.join(numbers, about), own, secrets, about)
         except ValueError as problem:
             raise RunError(f"this hospital's reply to {kind} cannot be masked: {problem}") from None
         masking.state.keep(run_id, about, words)
@@ -142,7 +143,7 @@ def require_bounded(part: Participation, hospitals: int) -> None:
     if len(part.split.train) * hospitals >= MOST_EXAMPLES:
         raise RunError(
             f"secure aggregation of {hospitals} hospitals allows fewer than {MOST_EXAMPLES // hospitals:,} training patients "
-            f"in each, and this hospital has {len(part.split.train):,}"
+            "in each, and this hospital has more"
         )
 
 

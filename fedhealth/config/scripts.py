@@ -156,6 +156,8 @@ class ClientSettings:
         require(0 <= self.max_wait <= LONGEST_WAIT, "max-wait", self.max_wait, "seconds, 0 or more, 30 days at most")
         for flag, path in (("save-model", self.save_model), ("save-personal", self.save_personal)):
             require(path is None or path.suffix == ".keras", flag, path, "a path that ends in .keras")
+        if self.pin and not self.tls:
+            raise UsageError("--pin needs --tls FOLDER: without certificates there is nothing to compare")
         same = self.save_model is not None and self.save_model == self.save_personal
         require(not same, "save-personal", self.save_personal, "another file than --save-model")
 

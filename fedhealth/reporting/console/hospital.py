@@ -16,6 +16,7 @@ from fedhealth.transport.protocol.evaluation import EVALUATE, decode_evaluate_re
 from fedhealth.transport.protocol.feasibility import FEASIBILITY
 from fedhealth.transport.protocol.fields import find_round
 from fedhealth.transport.protocol.finalization import IMPORTANCE, SUBGROUPS, decode_importance, decode_subgroups
+from fedhealth.transport.protocol.masked_vectors import MASKED
 from fedhealth.transport.protocol.newton import FIT_SUMS
 from fedhealth.transport.protocol.roster import KEY, ROSTER, decode_key_reply, decode_roster
 from fedhealth.transport.protocol.setup import (
@@ -94,8 +95,8 @@ def client_line(schema: Schema, message: Message, reply: Message) -> str | None:
     if reply.has_error():
         without = "this hospital cannot take part" if kind in SETUP else "the run continues without this reply"
         return f"could not reply to {kind}; {without}"
-    if kind in SIMPLE_LINES:
-        return SIMPLE_LINES[kind]
+    if kind in SIMPLE_LINES or MASKED in reply.content:  # masked: sent again, to the same request
+        return SIMPLE_LINES.get(kind)
     if kind in (KEY, ROSTER):
         return own_key_line(reply) if kind == KEY else roster_line(message)
     if kind == SUBGROUPS:
