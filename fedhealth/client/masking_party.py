@@ -117,8 +117,8 @@ class MaskingParty:
         known = self.state.accepted(roster.run_id)
         if known is None or known["digest"] != roster.digest.hex():
             self._check(own, roster)
-        keys = tuple(entry.key for entry in roster.entries)
-        self.state.accept(roster.run_id, roster.digest, roster.names, keys, rosters.code_of(roster.names))
+        code = rosters.code_of(roster.names)
+        self.state.accept(roster.run_id, roster.digest, roster.names, roster.keys, code)
 
     def _require_certificate(self) -> None:
         if self.identity is None and not self.is_local:
@@ -128,12 +128,12 @@ class MaskingParty:
 
     def _check(self, own: str, roster: KeyRoster) -> None:
         self._require_certificate()
-        names, keys = roster.names, {entry.key for entry in roster.entries}
+        names = roster.names
         if len(names) < rosters.FEWEST:
             raise RunError(
                 f"secure aggregation needs {rosters.FEWEST} hospitals or more, and the roster has {len(names)}"
             )
-        if list(names) != sorted(set(names)) or len(keys) < len(names):
+        if list(names) != sorted(set(names)) or len(set(roster.keys)) < len(names):
             raise RunError("the server's roster is invalid: names or keys are doubled or out of order")
         private = self.state.private_key(roster.run_id, make=False)
         entry = next((each for each in roster.entries if each.name == own), None)
@@ -141,6 +141,7 @@ class MaskingParty:
             raise RunError("the server's roster is invalid: it does not have this hospital's key")
         for each in roster.entries:
             self._check_entry(roster.run_id, each)
+        derive_secrets(own, private, Accepted(roster.digest, names, roster.keys))
         code, known = rosters.code_of(names), self.state.known_codes()
         if known and code not in known | self.accepted:
             raise RunError(
@@ -188,5 +189,5 @@ def derive_secrets(own: str, private: X25519PrivateKey, roster: Accepted) -> dic
             try:
                 secrets[name] = derive_secret(private, key, roster.digest, (first, second))
             except ValueError:
-                raise RunError(f"the roster is invalid: the key of {name} gives no secret") from None
+                raise RunError(f"the roster is not accepted: the key of {name} gives no secret") from None
     return secrets

@@ -55,6 +55,11 @@ class KeyRoster:
         return tuple(entry.name for entry in self.entries)
 
     @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Their public keys, in the same order."""
+        return tuple(entry.key for entry in self.entries)
+
+    @property
     def digest(self) -> bytes:
         """SHA-256 of the run and of all entries: what every hospital and the server must have in common."""
         parts = [
