@@ -12,11 +12,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import Any
 
 import grpc
 import numpy as np
 from flwr.app import RecordDict
-from flwr.common.serde import recorddict_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import Metadata as ProtoMetadata
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fedhealth.data.preprocessing import encoded_names
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.histogram import score_histogram
+from fedhealth.transport.frames import Body, Encoded, begins_transfer, encode_body, read_head
 from fedhealth.transport.messages import METHOD, RUN_ID, agreement
 from fedhealth.transport.options import client_options
 from fedhealth.transport.protocol import finalization, setup
@@ -77,7 +78,7 @@ def _end(process: SpawnProcess) -> None:
 def _run(address: str, numbers: Sequence[int], big: bool, pipe: "Connection[str, str]") -> None:
     """Main function of a process of hospitals: get ready, wait for `join`, reply until the server ends the run."""
     common = encode_contents(big_weights() if big else default_weights())
-    hospitals = [common | {setup.DESCRIBE: _encode(description(f"hospital {number}"))} for number in numbers]
+    hospitals = [common | {setup.DESCRIBE: encode_body(description(f"hospital {number}"))} for number in numbers]
     pipe.send("ready")
     try:
         pipe.recv()
@@ -86,31 +87,36 @@ def _run(address: str, numbers: Sequence[int], big: bool, pipe: "Connection[str,
         return  # the parent process or the server has ended
 
 
-async def _live(address: str, names: Sequence[str], contents: Sequence[Mapping[str, bytes]]) -> None:
+async def _live(address: str, names: Sequence[str], contents: Sequence[Mapping[str, Body]]) -> None:
     await asyncio.gather(*(_answer(address, name, each) for name, each in zip(names, contents, strict=True)))
 
 
-async def _answer(address: str, name: str, contents: Mapping[str, bytes]) -> None:
+async def _answer(address: str, name: str, contents: Mapping[str, Body]) -> None:
     """One hospital, from joining to the end of the run."""
     options = client_options()
     metadata = (*agreement(heart_disease()).items(), ("hospital-bin", name.encode()))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)
-        while (request := _read_request(await stream.read())) is not None:
+        while (request := await _read_request(stream)) is not None:
             metadata, evaluates = request
             if metadata.message_type != setup.WELCOME:
-                # Encoded contents that follow each other are the encoding of both together.
-                content = contents[metadata.message_type] + (contents[EVALUATE] if evaluates else b"")
-                await stream.write(reply_to(metadata, content))
+                for frame in reply_to(metadata, contents[f"{metadata.message_type}{EVALUATES * evaluates}"]).frames():
+                    await stream.write(frame)
 
 
-def _read_request(payload: bytes) -> tuple[ProtoMetadata, bool] | None:
+async def _read_request(stream: Any) -> tuple[ProtoMetadata, bool] | None:
     """The metadata of a message, and whether it asks for an evaluation besides a training; None at the end of the stream.
 
     Nothing else, so that no hospital holds a large model.
     """
+    payload = await stream.read()
     if payload is grpc.aio.EOF:
         return None
+    if begins_transfer(payload):
+        lengths, payload = read_head(payload)
+        missing = sum(lengths)
+        while missing:
+            missing -= len(await stream.read())
     message, metadata = ProtoMessage.FromString(payload), ProtoMetadata()
     metadata.CopyFrom(message.metadata)
     return metadata, any(
@@ -118,7 +124,7 @@ def _read_request(payload: bytes) -> tuple[ProtoMetadata, bool] | None:
     )
 
 
-def reply_to(request: ProtoMetadata, content: bytes) -> bytes:
+def reply_to(request: ProtoMetadata, body: Body) -> Encoded:
     """An encoded reply: new metadata, and the content that was encoded once."""
     metadata = ProtoMetadata(
         run_id=RUN_ID,
@@ -130,8 +136,7 @@ def reply_to(request: ProtoMetadata, content: bytes) -> bytes:
         message_type=request.message_type,
         created_at=request.created_at,
     )
-    encoded: bytes = ProtoMessage(metadata=metadata).SerializeToString()
-    return encoded + content
+    return Encoded(ProtoMessage(metadata=metadata).SerializeToString(), *body)
 
 
 # --- replies -----------------------------------------------------------------------------------------------------------
@@ -177,17 +182,14 @@ def contents(weights: Weights) -> dict[str, RecordDict]:
     }
 
 
-def encode_contents(weights: Weights) -> dict[str, bytes]:
-    """`contents`, each encoded as the content field of a message."""
-    return {message_type: _encode(content) for message_type, content in contents(weights).items()}
+def encode_contents(weights: Weights) -> dict[str, Body]:
+    """`contents`, each encoded, and a train reply with an evaluation."""
+    replies = contents(weights)
+    replies[f"{TRAIN}{EVALUATES}"] = RecordDict({**replies[TRAIN], **replies[EVALUATE]})
+    return {message_type: encode_body(content) for message_type, content in replies.items()}
 
 
 def description(name: str) -> RecordDict:
     """The reply to `DESCRIBE` of a hospital with that name."""
     counts = (TRAIN_PATIENTS, TEST_PATIENTS, TEST_PATIENTS // 2)
     return setup.encode_description(setup.Description(name, "synthetic", heart_disease().fingerprint, *counts))
-
-
-def _encode(content: RecordDict) -> bytes:
-    encoded: bytes = ProtoMessage(content=recorddict_to_proto(content)).SerializeToString()
-    return encoded

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,20 +79,24 @@ class Receipts:
         self._last_join = sent
 
     def write_message(
-        self, message: "Message", payload: bytes, clear: Callable[["Message"], "Message"] | None = None
+        self, message: "Message", frames: Iterable[bytes], clear: Callable[["Message"], "Message"] | None = None
     ) -> None:
-        """Write a receipt of a message that is about to be sent; `payload` is its encoded form.
+        """Write a receipt of a message that is about to be sent; joined, `frames` are its encoded form.
 
         Of a masked message, the numbers in the clear, which `clear` returns, are `inside`: they are not sent.
         """
         plain = clear(message) if clear else message
         inside = {"inside": describe_message(plain)} if plain is not message else {}
         self._sent = True
+        size, digest = 0, hashlib.sha256()
+        for frame in frames:
+            size += len(frame)
+            digest.update(frame)
         self._write(
             message.metadata.message_type,
             **({"round": self._round} if self._round else {}),
-            bytes=len(payload),
-            sha256=hashlib.sha256(payload).hexdigest(),
+            bytes=size,
+            sha256=digest.hexdigest(),
             **describe_message(message),
             **inside,
         )

@@ -3,7 +3,8 @@
 Each reply is added as it comes and is not kept, so memory does not grow with the number of hospitals.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from flwr.app import Message
@@ -21,6 +22,8 @@ from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_trai
 TOO_MANY_EXAMPLES = f"there are {MOST_EXAMPLES} or more training patients in all hospitals together"
 OF_THE_MEAN = (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad)
 """Strategies that use the replies only for their mean, weighted by patients. Subclasses may use more."""
+BLOCK = 64 * 1024
+"""Weights that are added at a time."""
 
 
 class ExactSum:
@@ -40,19 +43,36 @@ class ExactSum:
         """
         if self.num_examples + num_examples >= MOST_EXAMPLES:
             raise ValueError(TOO_MANY_EXAMPLES)
-        if not all(np.all(np.abs(values) < LIMIT) for values in weights.values()):
+        if not all(values.size == 0 or -LIMIT < values.min() <= values.max() < LIMIT for values in weights.values()):
             raise ValueError(f"one of its weights is not between -{LIMIT:g} and {LIMIT:g}")
         self.num_examples += num_examples
         for name, values in weights.items():
-            whole = fixed_point.weigh(values, num_examples)
-            if name in self._sums:
-                self._sums[name] += whole
-            else:
-                self._sums[name] = whole
+            if name not in self._sums:
+                self._sums[name] = np.zeros(values.shape, np.int64)
+            sums = self._sums[name].reshape(-1)
+            for block, part in _blocks(values):
+                sums[block] += fixed_point.weigh(part, num_examples)
 
-    def mean(self) -> dict[str, NDArray[np.float64]]:
-        """The mean of the weights, weighted by examples; within 2^-33 of that of the weights that were added."""
-        return {name: fixed_point.weighted_mean(sums, self.num_examples) for name, sums in self._sums.items()}
+    def mean(self, types: Mapping[str, str] | None = None) -> dict[str, NDArray[Any]]:
+        """The mean of the weights, weighted by examples; within 2^-33 of that of the weights that were added.
+
+        It is rounded to `types`, by name; without them it is in float64.
+        """
+        total, means = self.num_examples, dict[str, NDArray[Any]]()
+        for name, sums in self._sums.items():
+            means[name] = np.empty(sums.shape, types[name] if types else np.float64)
+            flat = means[name].reshape(-1)
+            for block, part in _blocks(sums):
+                flat[block] = fixed_point.weighted_mean(part, total)
+        return means
+
+
+def _blocks(values: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """The values in C order, block by block: what is computed of one needs little memory, however large the array is."""
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        yield block, flat[block]
 
 
 def uses_only_the_mean(strategy: Strategy) -> bool:
@@ -83,6 +103,5 @@ def weighted_mean(values: Mapping[int, tuple[float, int]]) -> float | None:
 
 def mean_reply(total: ExactSum, types: Mapping[str, str], loss: float | None) -> Message:
     """One reply instead of all: the mean of their weights, in the types of the model's, and all their examples."""
-    mean = {name: values.astype(types[name]) for name, values in total.mean().items()}
-    content = encode_train_reply(TrainReply(mean, total.num_examples, loss))
+    content = encode_train_reply(TrainReply(total.mean(types), total.num_examples, loss))
     return Message(content, dst_node_id=SERVER_NODE_ID, message_type=TRAIN)

@@ -98,6 +98,7 @@ class GuardedStrategy:
         trained = IncomingReplies(roster, self._training.asked, self._read_trained)
         for reply in receive_each(grid, [*messages, *others], timeout):
             self._take(reply, trained, evaluated, splits=before is not None)
+            del reply  # otherwise it would stay in memory until the next one comes
         if before is None:
             self._training.replies = trained.sorted()
             return None

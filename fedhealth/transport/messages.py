@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from flwr.app import DEFAULT_TTL, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
-from flwr.common.serde_utils import metadata_to_proto
+from flwr.common.serde import message_from_proto, recorddict_to_proto
+from flwr.common.serde_utils import error_to_proto, metadata_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -19,7 +19,7 @@ from fedhealth.data.schema import FINGERPRINT_BYTES, Schema
 
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
-PROTOCOL = "6"
+PROTOCOL = "7"
 """Increased when an older client could misunderstand a newer server."""
 COLUMNS = "columns"
 """Metadata with which a server can say which columns differ."""
@@ -91,28 +91,25 @@ def checked_messages(messages: Iterable[Message]) -> list[Message]:
 
 def encode_message(message: Message) -> bytes:
     """One message as bytes."""
-    encoded: bytes = message_to_proto(message).SerializeToString()
+    body = encode_error(message.error) if message.has_error() else encode_content(message.content)
+    return encode_metadata(message) + body
+
+
+def encode_metadata(message: Message) -> bytes:
+    """The metadata of a message as bytes; followed by its content or its error, they are the message."""
+    encoded: bytes = ProtoMessage(metadata=metadata_to_proto(message.metadata)).SerializeToString()
     return encoded
 
 
-Parts = tuple[bytes, bytes]
-"""Metadata and content of an encoded message; joined, they are the message."""
+def encode_content(content: RecordDict) -> bytes:
+    """The content of a message as bytes."""
+    encoded: bytes = ProtoMessage(content=recorddict_to_proto(content)).SerializeToString()
+    return encoded
 
 
-def encode_messages(messages: Iterable[Message]) -> list[Parts]:
-    """Encoded messages; content that several messages share (the global weights) is serialised and stored once.
-
-    The concatenation of two encoded protobuf messages is the encoding of both merged (protobuf, "Encoding", section
-    "Last One Wins"), so metadata and content can be encoded separately.
-    """
-    contents: dict[int, bytes] = {}
-    encoded = []
-    for message in messages:
-        key = id(message.content)
-        if key not in contents:
-            contents[key] = ProtoMessage(content=recorddict_to_proto(message.content)).SerializeToString()
-        metadata = ProtoMessage(metadata=metadata_to_proto(message.metadata)).SerializeToString()
-        encoded.append((metadata, contents[key]))
+def encode_error(error: Error) -> bytes:
+    """The error of a message as bytes."""
+    encoded: bytes = ProtoMessage(error=error_to_proto(error)).SerializeToString()
     return encoded
 
 

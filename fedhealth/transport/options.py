@@ -8,7 +8,9 @@ server that is not configured for this closes the connection ("too many pings").
 Options = list[tuple[str, int | str]]
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-"""The longest message. gRPC's own limit at the server is twice this, because gRPC gives no reason for a refusal."""
+"""The longest message, in all its frames together."""
+MAX_FRAME_BYTES = 32 * 1024 * 1024
+"""The longest frame. gRPC's own limit is twice this, because gRPC gives no reason for a refusal."""
 KEEPALIVE_SECONDS = 30.0
 ANSWER_SECONDS = 20.0
 """A connection is closed if a ping gets no reply within this time."""
@@ -22,7 +24,6 @@ def server_options() -> Options:
     """Options of the server, with or without the TLS proxy in front of it."""
     return [
         *_common_options(),
-        ("grpc.max_receive_message_length", 2 * MAX_MESSAGE_BYTES),
         ("grpc.so_reuseport", 0),  # a second server on the same port is an error
         # This is GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS; the name of the string lacks "recv".
         ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(KEEPALIVE_SECONDS / 3)),
@@ -35,7 +36,6 @@ def client_options(proxy: str | None = None) -> Options:
     """Options of a hospital's channel to its server, through the HTTP proxy with this URL (None: directly)."""
     return [
         *_common_options(),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # A new attempt is a new connection, not the old one's back-off.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.http_proxy", proxy) if proxy else ("grpc.enable_http_proxy", 0),
@@ -44,7 +44,8 @@ def client_options(proxy: str | None = None) -> Options:
 
 def _common_options() -> Options:
     return [
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", 2 * MAX_FRAME_BYTES),
+        ("grpc.max_send_message_length", 2 * MAX_FRAME_BYTES),
         ("grpc.keepalive_time_ms", _milliseconds(KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", _milliseconds(ANSWER_SECONDS)),
         ("grpc.http2.max_pings_without_data", 0),  # no limit

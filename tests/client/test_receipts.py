@@ -53,7 +53,7 @@ def trained(round_num: int, loss: float = 0.25) -> tuple[Message, Message]:
 def write(receipts: Receipts, asked: Message, reply: Message) -> bytes:
     payload = encode_message(reply)
     answer = receipts.note_rounds(lambda question, context: reply)
-    receipts.write_message(answer(asked, None), payload)
+    receipts.write_message(answer(asked, None), [payload[:9], payload[9:]])
     return payload
 
 
@@ -556,7 +556,7 @@ def test_a_large_file_is_audited_in_a_stream(tmp_path: Path) -> None:
     payload = encode_message(reply)
     with opened_receipts(tmp_path, "x") as receipts:
         for _ in range(5000):
-            receipts.write_message(reply, payload)
+            receipts.write_message(reply, [payload])
     path = tmp_path / "x.jsonl"
     assert path.stat().st_size > 8e6
     tracemalloc.start()

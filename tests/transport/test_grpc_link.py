@@ -277,7 +277,7 @@ def test_a_hospital_cannot_reply_for_another() -> None:
             # Reply to hungary's message (ids are numbers in sequence) with our own weights first.
             reply = Message(double(message, context), reply_to=message)
             reply.metadata.__dict__["_reply_to_message_id"] = str(int(message.metadata.message_id) + 1)
-            outboxes["va"].put(messages.encode_message(reply))
+            outboxes["va"].put([messages.encode_message(reply)])
             forged.set()
             return double(message, context)
 
@@ -399,7 +399,7 @@ def cheat(fed: Federation, name: str, answer: Callable[[Message], list[bytes]]) 
         with join(fed.address, name, {}) as connection:
             question = messages.decode_message(next(connection._stream))
             for payload in answer(question):
-                connection._outbox.put(payload)
+                connection._outbox.put([payload])
             with pytest.raises(grpc.RpcError):
                 list(connection._stream)
             return connection._stream.code()
@@ -436,7 +436,7 @@ LIES: dict[str, tuple[Callable[[Message], bytes], str]] = {
 def test_a_hospital_that_violates_the_protocol_is_disconnected_and_the_others_continue(
     lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_MESSAGE_BYTES", 5000)
+    monkeypatch.setattr(options, "MAX_FRAME_BYTES", 5000)
     answer, reason = LIES[lie]
     with federation() as fed:
 
@@ -471,7 +471,7 @@ def test_a_repeated_reply_is_ignored() -> None:
                     content = RecordDict({"metrics": MetricRecord({"value": value})})
                     said.append(messages.encode_message(Message(content, reply_to=question)))
                     for payload in said:  # the second time, the first reply comes first again
-                        connection._outbox.put(payload)
+                        connection._outbox.put([payload])
                 again.wait(OPEN_ENDED)
 
         leaving = fed.pool.submit(answer_and_repeat)
@@ -515,7 +515,7 @@ def test_replies_of_others_do_not_prolong_the_timeout(monkeypatch: pytest.Monkey
         release.wait(OPEN_ENDED)
         return double(message, context)
 
-    def take(arrived: Any, seconds: float | None) -> Message | None:
+    def take(arrived: Any, seconds: float | None) -> object:
         waits.append(seconds)
         elapsed[0] += 20  # which hungary took
         return original(arrived, seconds)

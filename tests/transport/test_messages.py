@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedhealth.common.errors import RunError
 from fedhealth.transport import messages
-from fedhealth.transport.messages import decode_message, encode_message, encode_messages, node_id_of
+from fedhealth.transport.messages import decode_message, encode_message, node_id_of
 
 
 @pytest.fixture(autouse=True)
@@ -44,25 +44,6 @@ def test_a_reply_refers_to_its_message() -> None:
     reply = decode_message(encode_message(Message(RecordDict(), reply_to=asked)))
     assert reply.metadata.reply_to_message_id == "9"
     assert (reply.metadata.src_node_id, reply.metadata.dst_node_id) == (5, messages.SERVER_NODE_ID)
-
-
-def test_messages_encoded_together_equal_messages_encoded_alone() -> None:
-    shared = make_content()
-    many = [Message(shared, dst_node_id=node, message_type="train") for node in (5, 6, 7)]
-    together = encode_messages(many)
-    assert [decode_message(b"".join(parts)).metadata.dst_node_id for parts in together] == [5, 6, 7]
-    for parts, alone in zip(together, map(encode_message, many), strict=True):
-        assert messages.ProtoMessage.FromString(b"".join(parts)) == messages.ProtoMessage.FromString(alone)
-    assert len({id(content) for _, content in together}) == 1
-
-
-def test_shared_content_is_serialised_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    original = messages.recorddict_to_proto
-    monkeypatch.setattr(messages, "recorddict_to_proto", lambda content: calls.append(1) or original(content))
-    shared = make_content()
-    encode_messages([Message(shared, dst_node_id=node, message_type="train") for node in range(2, 12)])
-    assert len(calls) == 1
 
 
 @given(st.binary(max_size=200))

@@ -6,7 +6,7 @@ training is not mistaken for a lost connection. `retry.py` joins again after a l
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from flwr.app import Context, Message, RecordDict
 from fedhealth.common.errors import UsageError
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
+from fedhealth.transport.frames import Transfer, begins_transfer, encode_all
 from fedhealth.transport.grpc.diagnosis import Target, find_reason, translate
 from fedhealth.transport.grpc.http_proxy import find_proxy, no_exceptions
 from fedhealth.transport.grpc.retry import WELCOME_SECONDS, Attempt, ServerLostError
@@ -25,7 +26,6 @@ from fedhealth.transport.messages import (
     RUN_ID,
     agreement,
     decode_message,
-    encode_message,
     failure_reply,
     join_fingerprints,
     node_id_of,
@@ -37,8 +37,11 @@ from fedhealth.transport.tls.identity import Identity
 
 OnJoin = Callable[[Mapping[str, str | bytes]], None]
 """Called with the metadata of the join, before it is sent."""
-OnSend = Callable[[Message, bytes], None]
-"""Called with each reply and its bytes, before it is sent; if it raises, nothing is sent."""
+OnSend = Callable[[Message, Iterable[bytes]], None]
+"""Called with each reply and its frames, before it is sent; if it raises, nothing is sent."""
+
+Outbox = queue.SimpleQueue[Iterable[bytes] | None]
+"""The frames of each message to be sent; None ends them."""
 
 
 @contextmanager
@@ -71,12 +74,12 @@ def join(
         The server refuses this client or cannot be trusted, or the certificate is invalid; the text says what to do.
     """
     attempt = attempt or Attempt(WELCOME_SECONDS)
-    outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    outbox: Outbox = queue.SimpleQueue()
     with open_channel(address, tls, proxy) as channel:
         metadata = join_metadata(hospital, schema)
         if on_join:
             on_join(metadata)
-        stream = channel.stream_stream(METHOD)(iter(outbox.get, None), metadata=list(metadata.items()))
+        stream = channel.stream_stream(METHOD)(_frames(outbox), metadata=list(metadata.items()))
         try:
             run_config = _welcome(stream, attempt, Target(address, tls, proxy))
             attempt.joined = True
@@ -143,7 +146,7 @@ def _welcome(stream: Any, attempt: Attempt, target: Target) -> dict[str, Any]:
 class Connection:
     """A joined stream."""
 
-    def __init__(self, context: Context, stream: Iterator[bytes], outbox: "queue.SimpleQueue[bytes | None]") -> None:
+    def __init__(self, context: Context, stream: Iterator[bytes], outbox: "Outbox") -> None:
         self.context = context
         self._stream = stream
         self._outbox = outbox
@@ -161,28 +164,60 @@ class Connection:
         If the app raises, the server gets an error reply and continues without this hospital; `on_failure` gets the
         error itself, which stays in the hospital.
         """
-        while (message := _next(self._stream, joined=True)) is not None:
-            try:
-                reply = app(message, self.context)
-            except Exception as error:  # noqa: BLE001  # the server must get a reply whatever fails here
-                on_failure(error)
-                reply = failure_reply(message, error)
-            self._sent += 1
-            set_message_id(reply, f"{self.context.node_id}-{self._sent}")
-            payload = encode_message(reply)
-            if on_send:
-                on_send(reply, payload)
-            self._outbox.put(payload)
-            on_reply(message, reply)
+        while self._reply_to_next(app, on_reply, on_failure, on_send):
+            pass
+
+    # One message per call: the variables of a loop would keep the last messages in memory until the next one arrives.
+
+    def _reply_to_next(
+        self,
+        app: Callable[[Message, Context], Message],
+        on_reply: Callable[[Message, Message], None],
+        on_failure: Callable[[Exception], None],
+        on_send: OnSend | None,
+    ) -> bool:
+        message = _next(self._stream, joined=True)
+        if message is None:
+            return False
+        try:
+            reply = app(message, self.context)
+        except Exception as error:  # noqa: BLE001  # the server must get a reply whatever fails here
+            on_failure(error)
+            reply = failure_reply(message, error)
+        self._sent += 1
+        set_message_id(reply, f"{self.context.node_id}-{self._sent}")
+        (encoded,) = encode_all([reply])
+        if on_send:
+            on_send(reply, encoded.frames())
+        self._outbox.put(encoded.frames())
+        on_reply(message, reply)
+        return True
 
 
 def _next(stream: Iterator[bytes], joined: bool = False) -> Message | None:
     """The next message; None if the server has ended the run."""
     try:
-        return decode_message(next(stream))
+        frame = next(stream)
+        return _receive(frame, stream) if begins_transfer(frame) else decode_message(frame)
     except StopIteration:
         return None
     except ValueError as error:
         raise UsageError(f"the program at that address is not a federation server ({error}); check --server") from None
     except grpc.RpcError as error:
         raise translate(error, joined) from None
+
+
+def _receive(head: bytes, stream: Iterator[bytes]) -> Message:
+    """The message with this head; its other frames follow."""
+    transfer = Transfer(head)
+    while transfer.missing:
+        if not (chunk := next(stream, b"")):
+            raise ServerLostError("it closed the connection within a message")
+        transfer.add(chunk)
+    return transfer.message()
+
+
+def _frames(outbox: "Outbox") -> Iterator[bytes]:
+    """The frames of one message after the other, until None comes."""
+    for frames in iter(outbox.get, None):
+        yield from frames

@@ -20,9 +20,11 @@ from fedhealth.common.reminders import FIRST_PAUSE, Reminder
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.transport.base import BaseGrid
+from fedhealth.transport.frames import encode_all
 from fedhealth.transport.grpc.pending import Batch
+from fedhealth.transport.grpc.receiving import Lease, Received
 from fedhealth.transport.grpc.server import OnChange, StreamServer
-from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, checked_messages, encode_messages, set_message_id
+from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, checked_messages, set_message_id
 from fedhealth.transport.tls.identity import Identity
 
 T = TypeVar("T")
@@ -135,27 +137,39 @@ class GrpcGrid(BaseGrid):
 
     def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """As `send_and_receive`, but each reply is yielded as it comes, and not kept."""
-        arrived: SimpleQueue[Message] = SimpleQueue()
+        arrived: SimpleQueue[Received] = SimpleQueue()
         batch, sent, reminder = self._post(messages, arrived), time.monotonic(), Reminder(first_pause=REMIND_SECONDS)
+        lease: Lease | None = None
         gave_up = False
-        for _ in range(len(batch.messages)):
-            reply: Message | None = None
-            while reply is None:
-                waited = time.monotonic() - sent  # also where reply after reply comes
-                if timeout is not None and not gave_up and waited >= timeout:
-                    self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no reply within {timeout:g} s")
-                    gave_up = True
-                elif not gave_up and waited >= REMIND_SECONDS and reminder.is_due(batch.awaited()):
-                    self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
-                left = REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, max(timeout - waited, 0.0))
-                reply = _take(arrived, None if gave_up else left)
-            yield reply
+        try:
+            for _ in range(len(batch.messages)):
+                received: Received | None = None
+                while received is None:
+                    waited = time.monotonic() - sent  # also where reply after reply comes
+                    if timeout is not None and not gave_up and waited >= timeout:
+                        self._loop.call_soon_threadsafe(self._server.give_up, batch, f"no reply within {timeout:g} s")
+                        gave_up = True
+                    elif not gave_up and waited >= REMIND_SECONDS and reminder.is_due(batch.awaited()):
+                        self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
+                    left = REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, max(timeout - waited, 0.0))
+                    received = _take(arrived, None if gave_up else left)
+                lease = received.lease
+                yield received.message
+                received = None  # otherwise its message would stay in memory until the next one comes
+                self._release(lease)
+        finally:
+            self._release(lease)
+            self._loop.call_soon_threadsafe(batch.abandon)
 
-    def _post(self, messages: Iterable[Message], arrived: "SimpleQueue[Message] | None" = None) -> Batch:
+    def _release(self, lease: Lease | None) -> None:
+        if lease:
+            self._loop.call_soon_threadsafe(lease.release)
+
+    def _post(self, messages: Iterable[Message], arrived: "SimpleQueue[Received] | None" = None) -> Batch:
         outgoing = {str(next(self._ids)): message for message in checked_messages(messages)}
         for message_id, message in outgoing.items():
             set_message_id(message, message_id)
-        payloads = dict(zip(outgoing, encode_messages(outgoing.values()), strict=True))
+        payloads = dict(zip(outgoing, encode_all(outgoing.values()), strict=True))
         batch = Batch(outgoing, payloads, open=set(outgoing), arrived=arrived)
         self._loop.call_soon_threadsafe(self._server.post, batch)
         return batch
@@ -165,7 +179,7 @@ def _by_node(replies: Iterable[Message]) -> list[Message]:
     return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
 
 
-def _take(arrived: "SimpleQueue[Message]", seconds: float | None) -> Message | None:
+def _take(arrived: "SimpleQueue[Received]", seconds: float | None) -> Received | None:
     """The next reply; None if there is none within so many seconds (None: wait for it)."""
     try:
         return arrived.get(timeout=seconds)

@@ -1,12 +1,15 @@
 """Messages that have no reply yet. Used only on the event loop of the gRPC link."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from flwr.app import Message
 
-from fedhealth.transport.messages import ABSENT, Parts, error_reply
+from fedhealth.transport.frames import Encoded
+from fedhealth.transport.grpc.receiving import Received
+from fedhealth.transport.messages import ABSENT, error_reply
 
 
 @dataclass(eq=False)
@@ -18,11 +21,30 @@ class Batch:
     """
 
     messages: Mapping[str, Message]
-    payloads: Mapping[str, Parts]
+    payloads: Mapping[str, Encoded]
     open: set[str]
     replies: dict[str, Message] = field(default_factory=dict)
-    arrived: SimpleQueue[Message] | None = None
+    arrived: SimpleQueue[Received] | None = None
     """Where each reply goes at once instead of `replies`, if it is not to be kept."""
+
+    abandoned: bool = False
+
+    def put(self, message_id: str, reply: Received) -> None:
+        """Add a reply; who takes one from `arrived` releases it."""
+        if self.arrived is not None and not self.abandoned:
+            self.arrived.put(reply)
+        else:
+            reply.release()
+        if self.arrived is None:
+            self.replies[message_id] = reply.message
+        self.open.discard(message_id)
+
+    def abandon(self) -> None:
+        """Release the replies that are here and those to come, since nobody takes them any more."""
+        self.abandoned = True
+        with suppress(Empty):
+            while self.arrived is not None:
+                self.arrived.get_nowait().release()
 
     def awaited(self) -> set[int]:
         """The node ids that have not replied yet (a snapshot; may be called from any thread)."""
@@ -40,28 +62,33 @@ class PendingRequests:
         """Add all messages of a batch."""
         self._pending.update(dict.fromkeys(batch.messages, batch))
 
-    def receive(self, node_id: int, reply: Message) -> bool:
+    def receive(self, node_id: int, received: Received) -> bool:
         """Record a hospital's reply; True if it was a late one, so that the hospital is free again.
+
+        A reply that nobody waits for is released.
 
         Raises
         ------
         ValueError
             The reply violates the protocol: it is for another hospital's message, or of another type than the message.
         """
-        message_id, metadata = reply.metadata.reply_to_message_id, reply.metadata
+        metadata = received.message.metadata
+        message_id = metadata.reply_to_message_id
         if metadata.src_node_id != node_id:
             raise ValueError("it replied under another hospital's node id")
         if self._late.get(message_id) == node_id:
             del self._late[message_id]
+            received.release()
             return True
         if (batch := self._pending.get(message_id)) is None:
+            received.release()
             return False
         sent = batch.messages[message_id].metadata
         if sent.dst_node_id != node_id:
             raise ValueError("it replied to another hospital's message")
         if metadata.message_type != sent.message_type:
             raise ValueError(f"its reply to {sent.message_type} is of another type")
-        self._finish(message_id, reply)
+        self._pending.pop(message_id).put(message_id, received)
         return False
 
     def owes_reply(self, node_id: int) -> bool:
@@ -70,7 +97,8 @@ class PendingRequests:
 
     def fail(self, message_id: str, reason: str, code: int = ABSENT) -> None:
         """Give one pending message an error reply."""
-        self._finish(message_id, error_reply(self._pending[message_id].messages[message_id], reason, code))
+        batch = self._pending.pop(message_id)
+        batch.put(message_id, Received(error_reply(batch.messages[message_id], reason, code)))
 
     def expect_late(self, batch: Batch) -> None:
         """Expect the missing replies of a batch to come late."""
@@ -87,11 +115,3 @@ class PendingRequests:
         for message_id, batch in list(self._pending.items()):
             if batch.messages[message_id].metadata.dst_node_id == node_id:
                 self.fail(message_id, reason, code)
-
-    def _finish(self, message_id: str, reply: Message) -> None:
-        batch = self._pending.pop(message_id)
-        if batch.arrived is None:
-            batch.replies[message_id] = reply
-        else:
-            batch.arrived.put(reply)
-        batch.open.discard(message_id)

@@ -14,23 +14,23 @@ import grpc
 
 from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
 from fedhealth.data.schema import Schema
+from fedhealth.transport.frames import encode_all
 from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
 from fedhealth.transport.grpc.callers import Callers
 from fedhealth.transport.grpc.declining import read_decline
 from fedhealth.transport.grpc.health import add_health
 from fedhealth.transport.grpc.pending import Batch, PendingRequests
 from fedhealth.transport.grpc.preflight import reply_to_check
+from fedhealth.transport.grpc.receiving import MOST_HELD_BYTES, ByteBudget, Received, read_message
 from fedhealth.transport.grpc.stream import HospitalStream
 from fedhealth.transport.messages import (
     ABSENT,
     CHECK_METHOD,
     METHOD,
-    decode_message,
-    encode_message,
     make_request,
     node_id_of,
 )
-from fedhealth.transport.options import MAX_MESSAGE_BYTES, server_options
+from fedhealth.transport.options import server_options
 from fedhealth.transport.protocol.setup import WELCOME, encode_welcome
 from fedhealth.transport.tls.identity import Identity
 from fedhealth.transport.tls.proxy import LOOPBACK_HOST, TlsProxy
@@ -79,6 +79,7 @@ class StreamServer:
         self._tls = tls
         self._proxy: TlsProxy | None = None
         self._streams: dict[int, HospitalStream] = {}
+        self._budget = ByteBudget(MOST_HELD_BYTES)
         self._callers = Callers(lambda who: self._report("refused", who))
         self._closing = False
 
@@ -206,7 +207,7 @@ class StreamServer:
             await self._callers.refuse(context, refusal, peer)
         stream = self._open_stream(caller.hospital)
         try:
-            await stream.converse(context, self._receive)
+            await stream.converse(context, self._read)
         finally:
             self._leave(stream)
         if stream.ending.done():
@@ -224,7 +225,7 @@ class StreamServer:
         place = bisect(self.node_ids, node_id)  # no new sorting: a thousand hospitals may join at once
         self.node_ids = (*self.node_ids[:place], node_id, *self.node_ids[place:])
         welcome = make_request(encode_welcome(self._run_config), WELCOME, node_id)
-        stream.outbox.put_nowait((encode_message(welcome), b""))
+        stream.outbox.put_nowait(*encode_all([welcome]))
         self._report("joined", hospital)
         return stream
 
@@ -238,17 +239,24 @@ class StreamServer:
         if not self._closing:
             self._report("left", stream.hospital)
 
-    def _receive(self, stream: HospitalStream, payload: bytes) -> None:
-        """Handle a message from a hospital; a stream that violates the protocol is closed."""
-        if self._streams.get(stream.node_id) is not stream:
-            return  # messages after the end of a stream are ignored
+    async def _read(self, stream: HospitalStream, context: Any) -> bool:
+        """Handle the next message from a hospital; False at the end. A stream that violates the protocol is closed."""
+        received: Received | None = None
         try:
-            if len(payload) > MAX_MESSAGE_BYTES:
-                raise ValueError(f"it sent a message of {len(payload)} bytes; the maximum is {MAX_MESSAGE_BYTES}")
-            if self.pending.receive(stream.node_id, decode_message(payload)):
+            received = await read_message(context, self._budget)
+            if received is None:
+                return False
+            if self._streams.get(stream.node_id) is not stream:
+                received.release()  # messages after the end of a stream are ignored
+                return False
+            if self.pending.receive(stream.node_id, received):
                 self._find_free()
                 self._report("late", stream.hospital)
         except ValueError as error:
-            self._report("refused", f"{stream.hospital}: {error}")
-            stream.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            self._leave(stream, f"violated the protocol: {error}", PROTOCOL_VIOLATION)
+            if received:
+                received.release()
+            if self._streams.get(stream.node_id) is stream:
+                self._report("refused", f"{stream.hospital}: {error}")
+                stream.end(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                self._leave(stream, f"violated the protocol: {error}", PROTOCOL_VIOLATION)
+        return True

@@ -1,13 +1,13 @@
 """One connected hospital at the server: its stream, its outgoing messages, and the reason for the stream's end."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 
-from fedhealth.transport.messages import Parts
+from fedhealth.transport.frames import Encoded
 
 LAST_WRITE_SECONDS = 5.0
 """How long to wait, at the end of a stream, for a write to a hospital that no longer reads."""
@@ -19,22 +19,24 @@ class HospitalStream:
 
     hospital: str
     node_id: int
-    outbox: "asyncio.Queue[Parts | None]" = field(default_factory=asyncio.Queue)
+    outbox: "asyncio.Queue[Encoded | None]" = field(default_factory=asyncio.Queue)
     ending: "asyncio.Future[tuple[grpc.StatusCode, str]]" = field(default_factory=asyncio.Future)
+    _is_ending: bool = False
 
     def end(self, code: grpc.StatusCode, reason: str) -> None:
         """Close the stream with a reason; only the first call has an effect."""
         if not self.ending.done():
             self.ending.set_result((code, reason))
 
-    async def converse(self, context: Any, on_message: Callable[["HospitalStream", bytes], None]) -> None:
-        """Send messages and call `on_message` for each received one until either side ends the stream."""
-        reading = asyncio.ensure_future(self._read(context, on_message))
+    async def converse(self, context: Any, read: Callable[["HospitalStream", Any], Awaitable[bool]]) -> None:
+        """Send messages, and call `read` until it returns False, until either side ends the stream."""
+        reading = asyncio.ensure_future(self._read(context, read))
         writing = asyncio.ensure_future(self._write(context))
         try:
             ends: set[asyncio.Future[Any]] = {reading, writing, self.ending}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             # gRPC hangs if a stream is aborted during a write: let the write end first.
+            self._is_ending = True
             self.outbox.put_nowait(None)
             await asyncio.wait({writing}, timeout=LAST_WRITE_SECONDS)
         finally:
@@ -42,8 +44,8 @@ class HospitalStream:
             writing.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)  # a broken connection has been handled
 
-    async def _read(self, context: Any, on_message: Callable[["HospitalStream", bytes], None]) -> None:
-        while await self._read_one(context, on_message):
+    async def _read(self, context: Any, read: Callable[["HospitalStream", Any], Awaitable[bool]]) -> None:
+        while await read(self, context):
             pass
 
     async def _write(self, context: Any) -> None:
@@ -52,16 +54,12 @@ class HospitalStream:
 
     # One message per call: the variable of a loop would keep the last message in memory until the next one arrives.
 
-    async def _read_one(self, context: Any, on_message: Callable[["HospitalStream", bytes], None]) -> bool:
-        payload = await context.read()
-        if payload is grpc.aio.EOF:
-            return False
-        on_message(self, payload)
-        return True
-
     async def _write_one(self, context: Any) -> bool:
-        parts = await self.outbox.get()
-        if parts is None:
+        message = await self.outbox.get()
+        if message is None:
             return False
-        await context.write(b"".join(parts))
+        for frame in message.frames():
+            await context.write(frame)
+            if self._is_ending:
+                return False
         return True
