@@ -16,7 +16,7 @@ from fedhealth.config.federation import FederationSettings, fewest_flags, fewest
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.subgroups import find_divisions
-from fedhealth.server.beginning import begin_run, to_scale
+from fedhealth.server.beginning import begin_run, final_queries, to_scale
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Listeners, OnEvent, RunFinished, RunStarted
 from fedhealth.server.exact_fit import add_sums, exact_fit, tabulate
@@ -122,9 +122,11 @@ def federate(
     writer.run_started(started)
     inform(started)
     roster = make_roster(settings, start, OPEN if start.roster else admission, inform, max_wait)
-    checkpoint, rounds = run_rounds(begun.grid, settings, past, roster, writer=writer, inform=inform)
-    final = begun.final_queries(checkpoint, grace=min(GRACE_SECONDS, max_wait))
-    finished = finalize_run(started, checkpoint, rounds, final)
+    grid, secured, begin = begun.grid, begun.secured, [past]
+    del past, start, begun  # otherwise the first weights would stay in memory to the end
+    checkpoint, rounds = run_rounds(grid, settings, begin.pop(), roster, writer=writer, inform=inform)
+    queries = final_queries(grid, secured, settings, checkpoint, grace=min(GRACE_SECONDS, max_wait))
+    finished = finalize_run(started, checkpoint, rounds, queries)
     finished = replace(finished, seconds=time.perf_counter() - since)
     writer.run_finished(finished)
     inform(finished)
@@ -158,6 +160,7 @@ def run_rounds(
     evaluation is asked for alone after the last round, before a round that may not take place, and before one that waits.
     """
     checkpoint, rounds = past.checkpoint, list(past.rounds)
+    del past
     strategy = GuardedStrategy(checkpoint, roster)
     scale = to_scale(checkpoint.standardisation)
     train_config = encode_train_config(scale, checkpoint.class_weights)

@@ -31,26 +31,25 @@ class Begun:
     ----------
     grid : the hospitals; under secure aggregation all of them as one.
     state : the state before the next round.
-    settings : of the run.
     secured : the single hospitals under secure aggregation; None without it.
     """
 
     grid: Grid
     state: ResumeState
-    settings: FederationSettings
     secured: Secured | None = None
 
-    def final_queries(self, checkpoint: Checkpoint, grace: float) -> Queries:
-        """The queries of the finalization; `grace` as in `FinalQueries`."""
-        remaining = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
-        scale, timeout = to_scale(checkpoint.standardisation), self.settings.round_timeout
-        if self.secured is None:
-            return FinalQueries(self.grid, remaining, scale, timeout, grace)
-        sums = FinalQueries(self.grid, remaining, scale, timeout, are_sums=True)
-        single = FinalQueries(
-            self.secured.single, self.secured.members, scale, timeout, grace, group=self.secured.grid.group
-        )
-        return MaskedQueries(sums, single)
+
+def final_queries(
+    grid: Grid, secured: Secured | None, settings: FederationSettings, checkpoint: Checkpoint, *, grace: float
+) -> Queries:
+    """The queries of the finalization, of a run with this `grid`; `grace` as in `FinalQueries`."""
+    remaining = [member for member in checkpoint.members if member.name not in checkpoint.dropped]
+    scale, timeout = to_scale(checkpoint.standardisation), settings.round_timeout
+    if secured is None:
+        return FinalQueries(grid, remaining, scale, timeout, grace)
+    sums = FinalQueries(grid, remaining, scale, timeout, are_sums=True)
+    single = FinalQueries(secured.single, secured.members, scale, timeout, grace, group=secured.grid.group)
+    return MaskedQueries(sums, single)
 
 
 def begin_run(
@@ -87,7 +86,7 @@ def begin_run(
     wanted = settings.hospitals - len(dropped)
     if not settings.secure_aggregation:
         setup = Setup(grid, settings, wanted, max_wait, inform, schema=schema, admission=admission)
-        return Begun(grid, agree(setup, past, admission), settings)
+        return Begun(grid, agree(setup, past, admission))
     require_sums_enough(strategy)
     queries = SetupQueries(grid, settings, wanted, max_wait, inform, admission=admission)
     before = past.checkpoint.roster if past else None
@@ -98,7 +97,7 @@ def begin_run(
     state = agree(setup, past, OPEN)
     start = replace(state.checkpoint, roster=secured.roster)
     state = replace(state, checkpoint=start).without(secured.left_out)
-    return Begun(secured.grid, state, settings, secured)
+    return Begun(secured.grid, state, secured)
 
 
 def counting_each(secured: Secured, inform: OnEvent) -> OnEvent:

@@ -202,7 +202,7 @@ class GuardedStrategy:
         training.loss = weighted_mean(losses)
         if training.total and trained:
             types = {name: array.dtype for name, array in self.arrays.items()}
-            messages = [mean_reply(training.total, types, training.loss)]
+            messages, training.total = [mean_reply(training.total, types, training.loss)], None
         else:
             messages = [each.message for each in trained.values() if each.message]
         arrays, metrics = self._strategy.aggregate_train(round_num, messages)

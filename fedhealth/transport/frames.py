@@ -18,7 +18,7 @@ from fedhealth.common.errors import UsageError
 from fedhealth.transport import options
 from fedhealth.transport.messages import decode_message, encode_content, encode_error, encode_metadata
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 128 * 1024
 """A message with larger arrays is sent in chunks of this size."""
 MARK = b"\x00"
 """The first byte of a head; no protobuf message begins with it, since no field has the number 0."""

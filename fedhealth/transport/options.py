@@ -11,6 +11,8 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """The longest message, in all its frames together."""
 MAX_FRAME_BYTES = 32 * 1024 * 1024
 """The longest frame. gRPC's own limit is twice this, because gRPC gives no reason for a refusal."""
+READ_AHEAD_BYTES = 128 * 1024
+"""What gRPC receives of a stream that is not read. Its own estimate of a connection's bandwidth allows up to 16 MB."""
 KEEPALIVE_SECONDS = 30.0
 ANSWER_SECONDS = 20.0
 """A connection is closed if a ping gets no reply within this time."""
@@ -46,6 +48,8 @@ def _common_options() -> Options:
     return [
         ("grpc.max_receive_message_length", 2 * MAX_FRAME_BYTES),
         ("grpc.max_send_message_length", 2 * MAX_FRAME_BYTES),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", READ_AHEAD_BYTES),
         ("grpc.keepalive_time_ms", _milliseconds(KEEPALIVE_SECONDS)),
         ("grpc.keepalive_timeout_ms", _milliseconds(ANSWER_SECONDS)),
         ("grpc.http2.max_pings_without_data", 0),  # no limit

@@ -17,6 +17,7 @@ from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import FedHealthError
 from fedhealth.common.reminders import FIRST_PAUSE, Reminder
+from fedhealth.common.runtime_env import return_large_memory
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.transport.base import BaseGrid
@@ -77,6 +78,7 @@ class GrpcGrid(BaseGrid):
 
         If the block fails, the reason is sent to the hospitals.
         """
+        return_large_memory()
         self._thread.start()
         try:
             port = self._on_loop(self._server.listen(address))

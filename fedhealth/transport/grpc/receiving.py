@@ -15,7 +15,7 @@ from fedhealth.transport import options
 from fedhealth.transport.frames import Transfer, begins_transfer
 from fedhealth.transport.messages import decode_message
 
-MOST_HELD_BYTES = 64 * 1024 * 1024
+MOST_HELD_BYTES = 48 * 1024 * 1024
 """Bytes of large replies that are being received, or wait for the strategy; a single longer one is received alone."""
 LONGEST_TRANSFER_SECONDS = 10.0
 """A reply that takes longer to arrive counts no more, so hospitals with slow or broken connections hold up nobody."""
