@@ -202,23 +202,25 @@ def describe_message(message: "Message") -> dict[str, Any]:
 
     An array of integers holds counts of patients, not weights, so it is in full.
     """
-    from fedhealth.common.array_codec import read_array  # imports flwr, which the audit of a chain does not need
+    from flwr.app import ArrayRecord, MetricRecord  # the audit of a chain does not need flwr
+
+    from fedhealth.common.array_codec import read_array
     from fedhealth.transport.protocol.masked_vectors import MASKED
 
     if message.has_error():
         return {"error": {"code": message.error.code, "reason": message.error.reason}}
     content, described = message.content, dict[str, Any]()
-    for key, arrays in content.array_records.items():
-        for name, array in arrays.items():
+    for key, record in content.items():  # not `content.array_records`, which makes a cycle that holds all weights
+        if not isinstance(record, ArrayRecord):
+            kind = "statistics" if isinstance(record, MetricRecord) else "config"
+            described.setdefault(kind, {})[key] = dict(record)
+            continue
+        for name, array in record.items():
             if array.dtype.startswith(("int", "uint")) and key != MASKED:
                 described.setdefault("statistics", {}).setdefault(key, {})[name] = read_array(array).tolist()
             else:
                 facts = {"shape": list(array.shape), "dtype": array.dtype}
                 described.setdefault("arrays", {}).setdefault(key, {})[name] = facts
-    for key, metrics in content.metric_records.items():
-        described.setdefault("statistics", {})[key] = dict(metrics)
-    for key, config in content.config_records.items():
-        described.setdefault("config", {})[key] = dict(config)
     return described
 
 

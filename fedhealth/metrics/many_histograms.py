@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from fedhealth.common.risk import SMALLEST_RISK, USUAL_THRESHOLD
 from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS, TENTHS, find_bins, find_edge
-from fedhealth.metrics.histogram import Metrics, ScoreHistogram
+from fedhealth.metrics.histogram import Metrics, ScoreHistogram, compute_metrics
 
 HOSPITALS_AT_ONCE = 64
+MOST_AT_ONCE = 2**31
+"""Patients of whom the pairs can be counted in 64 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,23 @@ class ManyHistograms(Mapping[str, ScoreHistogram]):
             sums = self._scores.log_losses[first:end], self._scores.squared_errors[first:end]
             found += compute_many_metrics(self._count(first, end), *sums)
         return dict(zip(self._names, found, strict=True))
+
+
+def metrics_by_hospital(histograms: Mapping[str, ScoreHistogram]) -> dict[str, Metrics]:
+    """Each hospital's metrics; equal to `compute_metrics` of its histogram, and faster for many."""
+    if isinstance(histograms, ManyHistograms):
+        return histograms.metrics()
+    found: list[Metrics] = []
+    each = list(histograms.values())
+    for first in range(0, len(each), HOSPITALS_AT_ONCE):
+        part = each[first : first + HOSPITALS_AT_ONCE]
+        counts = np.array([(histogram.negatives, histogram.positives) for histogram in part])
+        if counts.sum() > MOST_AT_ONCE:
+            found += map(compute_metrics, part)
+            continue
+        sums = [(histogram.log_loss, histogram.squared_error) for histogram in part]
+        found += compute_many_metrics(counts, *np.array(sums).T)
+    return dict(zip(histograms, found, strict=True))
 
 
 def compute_many_metrics(

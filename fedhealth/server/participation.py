@@ -121,6 +121,10 @@ class Roster:
         """The members that have not been dropped."""
         return {node for node, member in self.members.items() if member.name not in self.dropped}
 
+    def is_active(self, node: int) -> bool:
+        """Whether this node is a member that has not been dropped."""
+        return node in self.members and self.members[node].name not in self.dropped
+
     def drop_reasons(self) -> dict[int, str]:
         """Dropped hospital -> reason."""
         return {node: self.dropped[m.name] for node, m in self.members.items() if m.name in self.dropped}

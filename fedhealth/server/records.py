@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from fedhealth.metrics.clinical import NetBenefit
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, compute_metrics
-from fedhealth.metrics.many_histograms import ManyHistograms
+from fedhealth.metrics.many_histograms import ManyHistograms, metrics_by_hospital
 from fedhealth.metrics.odds_ratios import OddsRatios
 from fedhealth.metrics.paired_comparison import MetricName, PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
@@ -147,9 +147,7 @@ def pooled_metrics(tested: Histograms, validation: Histograms) -> dict[str, Any]
     """The fields of a `RoundRecord` that are computed from histograms."""
     return {
         "pooled": compute_metrics(pool(tested)),
-        "hospitals": tested.metrics()
-        if isinstance(tested, ManyHistograms)
-        else {name: compute_metrics(histogram) for name, histogram in tested.items()},
+        "hospitals": metrics_by_hospital(tested),
         "validation": compute_metrics(pool(validation)) if validation else None,
     }
 

@@ -1,7 +1,7 @@
 """The replies of a round: as they come, their training and their evaluation, and changed copies of them."""
 
+import gc
 from collections.abc import Iterable, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,9 @@ from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
 from fedhealth.transport.protocol.fields import ARRAYS, Weights, encode_arrays
 from fedhealth.transport.protocol.training import TRAIN, split_train_reply
+from fedhealth.transport.records import with_content
+
+LARGE_MODEL_BYTES = 1024 * 1024
 
 ReadEvaluation = tuple[ScoreHistogram, ScoreHistogram | None]
 """Of the test patients and of the validation patients."""
@@ -72,6 +75,15 @@ def split_reply(reply: Message) -> tuple[Message | None, Message | None]:
     return with_content(reply, training), with_content(reply, evaluation) if evaluation else None
 
 
+def free_large_arrays(arrays: ArrayRecord) -> None:
+    """Free what the aggregation has left, if the model is large: Flower's `RecordDict.array_records` makes a cycle each time.
+
+    It holds all weights of a reply until Python looks for cyclic garbage.
+    """
+    if sum(len(array.data) for array in arrays.values()) > LARGE_MODEL_BYTES:
+        gc.collect()
+
+
 def with_types_of(before: ArrayRecord, after: ArrayRecord) -> ArrayRecord:
     """The new weights in the types of the old ones.
 
@@ -87,10 +99,3 @@ def with_types_of(before: ArrayRecord, after: ArrayRecord) -> ArrayRecord:
 def with_weights(message: Message, weights: Weights) -> Message:
     """A copy of a message with other weights."""
     return with_content(message, RecordDict({**message.content, ARRAYS: encode_arrays(weights)}))
-
-
-def with_content(message: Message, content: RecordDict) -> Message:
-    """A copy of a message with other content."""
-    other = copy(message)
-    other.content = content
-    return other

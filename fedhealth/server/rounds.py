@@ -28,6 +28,7 @@ from fedhealth.server.reply_messages import (
     ReadEvaluation,
     Trained,
     Training,
+    free_large_arrays,
     read_evaluation,
     receive_each,
     split_reply,
@@ -127,7 +128,7 @@ class GuardedStrategy:
         training, evaluation = split_reply(reply) if splits else (reply, None)
         if evaluation:
             evaluated.take(evaluation)
-        if training and reply.metadata.src_node_id in self._roster.active():
+        if training and self._roster.is_active(reply.metadata.src_node_id):
             trained.take(training)
 
     def aggregate(self, round_num: int) -> RoundRecord:
@@ -141,6 +142,8 @@ class GuardedStrategy:
         replies, self._training.replies = self._training.replies, None
         if replies:
             self._aggregate(round_num, replies)
+        del replies
+        free_large_arrays(self.arrays)
         return self._record(round_num)
 
     def goes_on(self, grid: Grid, round_num: int) -> bool:

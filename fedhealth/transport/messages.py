@@ -8,14 +8,16 @@ import hashlib
 from collections.abc import Iterable
 
 from flwr.app import DEFAULT_TTL, Error, Message, RecordDict
+from flwr.app.message.message import make_message
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, recorddict_to_proto
-from flwr.common.serde_utils import error_to_proto, metadata_to_proto
+from flwr.common.serde import recorddict_to_proto
+from flwr.common.serde_utils import error_from_proto, error_to_proto, metadata_from_proto, metadata_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedhealth.common.errors import RunError
 from fedhealth.data.schema import FINGERPRINT_BYTES, Schema
+from fedhealth.transport.records import read_records
 
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
@@ -119,7 +121,10 @@ def decode_message(payload: bytes) -> Message:
         proto = ProtoMessage.FromString(payload)
         if proto.HasField("content") == proto.HasField("error"):
             raise ValueError("a message is either content or an error")
-        return message_from_proto(proto)
+        metadata = metadata_from_proto(proto.metadata)
+        if proto.HasField("error"):
+            return make_message(metadata=metadata, error=error_from_proto(proto.error))
+        return make_message(metadata=metadata, content=read_records(proto.content))
     except Exception as error:  # on invalid bytes, flwr's conversion raises many kinds of exceptions
         raise ValueError(f"not a Flower message ({type(error).__name__})") from error
 

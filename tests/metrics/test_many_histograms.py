@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_metrics, score_histogram
-from fedhealth.metrics.many_histograms import ManyHistograms, Scores, join_scores, score_many
+from fedhealth.metrics.many_histograms import ManyHistograms, Scores, join_scores, metrics_by_hospital, score_many
 
 SIZES = (25, 13, 1, 60)
 EACH = 40
@@ -43,6 +44,15 @@ def test_each_histogram_and_its_metrics_are_those_of_the_hospital_alone() -> Non
     for name, expected in single.items():
         require_equal(many[name], expected)
         assert metrics[name] == compute_metrics(expected)
+
+
+def test_the_metrics_of_single_histograms_are_those_of_each_alone() -> None:
+    _, single = make_pair()
+    single["all of a country"] = ScoreHistogram(np.full(NUM_BINS, 10**7), np.full(NUM_BINS, 3 * 10**7), 1e9, 1e9)
+    found = metrics_by_hospital(single)
+    assert list(found) == list(single)
+    assert found == {name: compute_metrics(histogram) for name, histogram in single.items()}
+    assert metrics_by_hospital({}) == {}
 
 
 def test_the_pooled_histogram_is_the_sum() -> None:

@@ -1,6 +1,6 @@
 """Which hospitals may join: checks of protocol and schema, name, certificate, the list of hospitals, and capacity."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,37 @@ def read_name(metadata: Mapping[str, Any]) -> str:
     return bytes(value).decode("utf-8", "replace").strip() if isinstance(value, bytes) else ""
 
 
-def find_twin(hospital: str, here: Collection[str]) -> str | None:
-    """A hospital among `here` whose name differs from this one's only in case: most likely the same one, typed again.
+class Names:
+    """The names of the connected hospitals."""
 
-    With certificates it is not: each name is that of a certificate that the coordinator has made.
-    """
-    return next((name for name in sorted(here) if name.casefold() == hospital.casefold() and name != hospital), None)
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names: set[str] = set()
+        self._by_folded: dict[str, set[str]] = {}
+        for name in names:
+            self.add(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, name: str) -> None:
+        """Add a name."""
+        self._names.add(name)
+        self._by_folded.setdefault(name.casefold(), set()).add(name)
+
+    def remove(self, name: str) -> None:
+        """Remove a name."""
+        self._names.discard(name)
+        self._by_folded.get(name.casefold(), set()).discard(name)
+
+    def find_twin(self, name: str) -> str | None:
+        """A name that differs from this one only in case: most likely the same hospital, typed again.
+
+        With certificates it is not: each name is that of a certificate that the coordinator has made.
+        """
+        return min(self._by_folded.get(name.casefold(), set()) - {name}, default=None)
 
 
 class Admission:
@@ -83,7 +108,7 @@ class Admission:
             )
             raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, reason)
 
-    def check(self, caller: Caller, here: Collection[str]) -> None:
+    def check(self, caller: Caller, here: Names) -> None:
         """Raise a `RefusedError` if the caller may not join now; `here` are the names of the connected hospitals."""
         self._check_agreement(caller.metadata)
         self.check_identity(caller)
@@ -93,7 +118,7 @@ class Admission:
                 return  # the same certificate again: this stream replaces the old one
             reason = f"a hospital named {caller.hospital} is already connected; give this one another --name"
             raise RefusedError(grpc.StatusCode.ALREADY_EXISTS, reason)
-        if caller.certified is None and (twin := find_twin(caller.hospital, here)):
+        if caller.certified is None and (twin := here.find_twin(caller.hospital)):
             reason = (
                 f"a hospital named {twin} is already connected, and {caller.hospital} differs from it only in case; "
                 "give this one another --name"

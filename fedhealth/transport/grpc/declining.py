@@ -14,6 +14,35 @@ RUN, REASON = "declined-run", "declined-reason-bin"
 LONGEST_REASON = 200
 
 
+class Declined:
+    """The hospitals that have declined to take part and have not joined since, at most so many.
+
+    Attributes
+    ----------
+    reasons : hospital -> why; may be read from any thread, since it is replaced and never modified.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.reasons: Mapping[str, str] = {}
+        self._most = most
+
+    def note(self, hospital: str, reason: str) -> bool:
+        """Note why a hospital does not take part; False if that is known, or they are too many."""
+        if self.reasons.get(hospital) == reason or len(self.reasons) >= self._most:
+            return False
+        self.reasons = {**self.reasons, hospital: reason}
+        return True
+
+    def forget(self, hospital: str) -> None:
+        """The hospital has joined."""
+        if hospital in self.reasons:
+            self.reasons = {name: reason for name, reason in self.reasons.items() if name != hospital}
+
+    def clear(self) -> None:
+        """Another run begins."""
+        self.reasons = {}
+
+
 def decline_metadata(run_config: Mapping[str, Any], reason: str) -> dict[str, str | bytes]:
     """The metadata that decline the run with these settings."""
     return {RUN: _hash_settings(run_config), REASON: printable(reason, LONGEST_REASON).encode()}

@@ -17,7 +17,7 @@ from flwr.app import Context, Message, RecordDict
 
 from fedhealth.common.errors import FedHealthError
 from fedhealth.common.reminders import FIRST_PAUSE, Reminder
-from fedhealth.common.runtime_env import return_large_memory
+from fedhealth.common.runtime_env import rare_collections, return_large_memory
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.transport.base import BaseGrid
@@ -83,7 +83,8 @@ class GrpcGrid(BaseGrid):
         try:
             port = self._on_loop(self._server.listen(address))
             try:
-                yield f"{address.rpartition(':')[0]}:{port}"
+                with rare_collections():
+                    yield f"{address.rpartition(':')[0]}:{port}"
             except BaseException as error:
                 self._on_loop(self._server.shut(failure_text(error)))
                 raise
@@ -115,7 +116,7 @@ class GrpcGrid(BaseGrid):
 
     def declined(self) -> Mapping[str, str]:
         """Hospital -> why it does not take part, of those that have declined and have not joined since."""
-        return self._server.declined
+        return self._server.declined.reasons
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Send messages; returns their ids without waiting. Raises what `checked_messages` raises."""

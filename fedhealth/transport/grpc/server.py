@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import grpc
+from flwr.app import RecordDict
 
 from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
 from fedhealth.data.schema import Schema
-from fedhealth.transport.frames import encode_all
-from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
+from fedhealth.transport.frames import Encoded, encode_body
+from fedhealth.transport.grpc.admission import Admission, Caller, Names, RefusedError
 from fedhealth.transport.grpc.callers import Callers
-from fedhealth.transport.grpc.declining import read_decline
+from fedhealth.transport.grpc.declining import Declined, read_decline
 from fedhealth.transport.grpc.health import add_health
 from fedhealth.transport.grpc.pending import Batch, PendingRequests
 from fedhealth.transport.grpc.preflight import reply_to_check
@@ -27,6 +28,7 @@ from fedhealth.transport.messages import (
     ABSENT,
     CHECK_METHOD,
     METHOD,
+    encode_metadata,
     make_request,
     node_id_of,
 )
@@ -55,7 +57,7 @@ class StreamServer:
     ----------
     node_ids : may be read from any thread, since it is replaced and never modified.
     names : node id -> name of every hospital that has joined; may be read from any thread, since entries are only added.
-    declined : hospital -> why it does not take part; as `node_ids`, it is replaced and never modified.
+    declined : the hospitals that do not take part.
     """
 
     def __init__(
@@ -70,18 +72,23 @@ class StreamServer:
     ) -> None:
         self.node_ids: tuple[int, ...] = ()
         self.names: dict[int, str] = {}
-        self.declined: Mapping[str, str] = {}
         self.admission = Admission(capacity, schema, allow)
         self.pending = PendingRequests()
-        self._run_config = dict(run_config)
+        self._set_run_config(run_config)
         self._most_calls = capacity + SPARE_CALLS
+        self.declined = Declined(self._most_calls)
         self._on_change = on_change
         self._tls = tls
         self._proxy: TlsProxy | None = None
         self._streams: dict[int, HospitalStream] = {}
+        self._here = Names()
         self._budget = ByteBudget(MOST_HELD_BYTES)
         self._callers = Callers(lambda who: self._report("refused", who))
         self._closing = False
+
+    def _set_run_config(self, run_config: Mapping[str, Any]) -> None:
+        self._run_config = dict(run_config)
+        self._welcome = encode_body(encode_welcome(run_config))  # once, since a thousand hospitals may join at once
 
     async def listen(self, address: str) -> int:
         """Open the port of HOST:PORT and return its number."""
@@ -176,7 +183,7 @@ class StreamServer:
         except RefusedError as refusal:  # not reported as a refusal, since the hospital did not try to join
             await context.abort(refusal.code, str(refusal))
         try:
-            self.admission.check(caller, {stream.hospital for stream in self._streams.values()})
+            self.admission.check(caller, self._here)
             reason = None
             self._note_decline(caller)
         except RefusedError as refusal:
@@ -187,13 +194,10 @@ class StreamServer:
             return bytes(await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"invalid check ({error})"))
 
     def _note_decline(self, caller: Caller) -> None:
-        """Note why a hospital that may join does not take part; as many as there may be calls."""
-        name, reason = caller.hospital, read_decline(caller.metadata, self._run_config)
-        if reason is None or self.declined.get(name) == reason or node_id_of(name) in self._streams:
-            return
-        if len(self.declined) < self._most_calls:
-            self.declined = {**self.declined, name: reason}
-            self._report("declined", f"{name}: {reason}")
+        """Note why a hospital that may join does not take part."""
+        reason = read_decline(caller.metadata, self._run_config)
+        if reason is not None and caller.hospital not in self._here and self.declined.note(caller.hospital, reason):
+            self._report("declined", f"{caller.hospital}: {reason}")
 
     # --- one hospital's stream -----------------------------------------------------------------------------------------
 
@@ -202,7 +206,7 @@ class StreamServer:
         try:
             caller = self._callers.read(context)
             peer = caller.peer
-            self.admission.check(caller, {stream.hospital for stream in self._streams.values()})
+            self.admission.check(caller, self._here)
         except RefusedError as refusal:
             await self._callers.refuse(context, refusal, peer)
         stream = self._open_stream(caller.hospital)
@@ -221,11 +225,12 @@ class StreamServer:
             self._leave(old)
         stream = self._streams[node_id] = HospitalStream(hospital, node_id)
         self.names[node_id] = hospital
-        self.declined = {name: reason for name, reason in self.declined.items() if name != hospital}
+        self._here.add(hospital)
+        self.declined.forget(hospital)
         place = bisect(self.node_ids, node_id)  # no new sorting: a thousand hospitals may join at once
         self.node_ids = (*self.node_ids[:place], node_id, *self.node_ids[place:])
-        welcome = make_request(encode_welcome(self._run_config), WELCOME, node_id)
-        stream.outbox.put_nowait(*encode_all([welcome]))
+        welcome = make_request(RecordDict(), WELCOME, node_id)
+        stream.outbox.put_nowait(Encoded(encode_metadata(welcome), *self._welcome))
         self._report("joined", hospital)
         return stream
 
@@ -233,6 +238,7 @@ class StreamServer:
         if self._streams.get(stream.node_id) is not stream:
             return
         del self._streams[stream.node_id]
+        self._here.remove(stream.hospital)
         # Before the last reply, which wakes the waiting thread.
         self.node_ids = tuple(node for node in self.node_ids if node != stream.node_id)
         self.pending.fail_hospital(stream.node_id, reason, code)

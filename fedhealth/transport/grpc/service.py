@@ -9,7 +9,7 @@ import grpc
 from flwr.app import Context, RecordDict
 
 from fedhealth.data.schema import Schema
-from fedhealth.transport.grpc.admission import Admission, Caller, RefusedError
+from fedhealth.transport.grpc.admission import Admission, Caller, Names, RefusedError
 from fedhealth.transport.grpc.grid import GrpcGrid, failure_text
 from fedhealth.transport.grpc.server import SHUTDOWN_SECONDS, OnChange, StreamServer
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID
@@ -25,7 +25,7 @@ class ClosedAdmission(Admission):
     def __init__(self) -> None:
         super().__init__(capacity=0, schema=None)
 
-    def check(self, caller: Caller, here: Collection[str]) -> None:
+    def check(self, caller: Caller, here: Names) -> None:
         """Refuse every hospital."""
         raise RefusedError(grpc.StatusCode.UNAVAILABLE, NO_RUN)
 
@@ -40,13 +40,15 @@ class ServiceServer(StreamServer):
 
     async def open_run(self, run_config: Mapping[str, Any], admission: Admission, on_change: OnChange) -> None:
         """From now on the hospitals that `admission` admits may join."""
-        self._run_config, self.admission, self._on_change = dict(run_config), admission, on_change
-        self.declined = {}
+        self._set_run_config(run_config)
+        self.admission, self._on_change = admission, on_change
+        self.declined.clear()
         self._closing = False
 
     async def close_run(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:
         """End every stream, with `failure` as the reason if the run failed, and admit no hospital until the next run."""
-        self._run_config, self.admission = {}, ClosedAdmission()
+        self._set_run_config({})
+        self.admission = ClosedAdmission()
         self._end_streams(failure)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace

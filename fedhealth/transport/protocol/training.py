@@ -32,6 +32,7 @@ from fedhealth.transport.protocol.fields import (
     take_config,
     take_records,
 )
+from fedhealth.transport.records import fill
 
 TRAIN = "train"
 EVALUATES = "evaluates"
@@ -131,8 +132,8 @@ def add_evaluation(content: RecordDict, evaluated: EvaluateReply) -> RecordDict:
 def split_train_reply(content: RecordDict) -> tuple[RecordDict, RecordDict | None]:
     """The records of the training, and those of the evaluation (None if there are none), not checked."""
     keys = content.keys() & {TESTED, VALIDATION, BINS}
-    trained = RecordDict({key: record for key, record in content.items() if key not in keys})
-    return trained, RecordDict({key: content[key] for key in content if key in keys}) if keys else None
+    trained = fill(RecordDict(), {key: record for key, record in content.items() if key not in keys})
+    return trained, fill(RecordDict(), {key: content[key] for key in content if key in keys}) if keys else None
 
 
 def decode_train_reply(content: RecordDict) -> TrainReply:
