@@ -41,9 +41,10 @@ def measure_layer_importance(
 def _rank_shuffled(rank: Rank, part: Floats, others: Floats, order: NDArray[np.int64]) -> Floats:
     """The numbers of all patients if each has the part of the one in `order`."""
     scores = np.empty(len(order), dtype=np.float32)
+    block = np.empty_like(part[:ROWS])
     for start in range(0, len(order), ROWS):
         rows = slice(start, start + ROWS)
-        sums = part[order[rows]]
+        sums = np.take(part, order[rows], axis=0, out=block[: len(order) - start], mode="clip")
         sums += others[rows]
         scores[rows] = rank(sums)
     return scores
