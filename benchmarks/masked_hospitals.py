@@ -13,9 +13,8 @@ from typing import Any
 
 import grpc
 import numpy as np
-from flwr.app import ConfigRecord, RecordDict
-from flwr.common.serde import recorddict_to_proto
-from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.serde_utils import metadata_to_proto
 
 from benchmarks.light_hospitals import TEST_PATIENTS, TRAIN_PATIENTS, big_weights, contents, default_weights, reply_to
 from fedhealth.common.pairwise_masks import Words
@@ -23,6 +22,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.subgroups import list_groups
+from fedhealth.transport.frames import Encoded, Transfer, begins_transfer, encode_body
 from fedhealth.transport.messages import METHOD, agreement, decode_message
 from fedhealth.transport.options import client_options
 from fedhealth.transport.protocol import roster, setup
@@ -72,28 +72,29 @@ class Crowd:
         """The number of the sum that was asked for last, and each hospital's vector."""
         self._roster = b""
 
-    def reply(self, hospital: int, payload: bytes) -> bytes | None:
+    def reply(self, hospital: int, message: Message) -> Encoded | None:
         """The encoded reply to a hospital's message; None to a welcome."""
-        proto = ProtoMessage.FromString(payload)
-        kind = proto.metadata.message_type
+        kind = message.metadata.message_type
         if kind == setup.WELCOME:
             return None
-        return reply_to(proto.metadata, _encode(self._content(hospital, kind, payload)))
+        return reply_to(
+            metadata_to_proto(message.metadata), encode_body(self._content(hospital, kind, message.content))
+        )
 
-    def _content(self, hospital: int, kind: str, payload: bytes) -> RecordDict:
+    def _content(self, hospital: int, kind: str, request: RecordDict) -> RecordDict:
         name = NAMES.format(f"{hospital:04}")
         if kind == setup.DESCRIBE:
             return setup.encode_who(setup.Who(name, "synthetic", heart_disease().fingerprint))
         if kind == roster.KEY:
             return roster.encode_key_reply(roster.Entry(name, hospital.to_bytes(roster.KEY_BYTES, "big")))
         if kind == roster.ROSTER:
-            self._roster = self._roster or roster.decode_roster(decode_message(payload).content).digest
+            self._roster = self._roster or roster.decode_roster(request).digest
             return roster.encode_acceptance(self._roster)
         if kind in (setup.INITIAL_WEIGHTS, FINISH):
             return self._plain[kind]
         self._sums[hospital] += 1  # all hospitals get the requests for sums in the same order
         if self._last[0] != self._sums[hospital]:
-            self._last = self._sums[hospital], self._join(kind, decode_message(payload).content)
+            self._last = self._sums[hospital], self._join(kind, request)
         vector = self._last[1]
         return encode_masked(vector + self._mask(hospital, len(vector)))
 
@@ -148,14 +149,23 @@ async def _answer(address: str, crowd: Crowd, hospital: int) -> None:
     metadata = (*agreement(heart_disease()).items(), ("hospital-bin", NAMES.format(f"{hospital:04}").encode()))
     async with grpc.aio.insecure_channel(address, options=client_options()) as channel:
         stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)
-        while (payload := await stream.read()) is not grpc.aio.EOF:
-            if reply := crowd.reply(hospital, payload):
-                await stream.write(reply)
+        while message := await _read(stream):
+            if reply := crowd.reply(hospital, message):
+                for frame in reply.frames():
+                    await stream.write(frame)
 
 
-def _encode(content: RecordDict) -> bytes:
-    encoded: bytes = ProtoMessage(content=recorddict_to_proto(content)).SerializeToString()
-    return encoded
+async def _read(stream: Any) -> Message | None:
+    """The next message; None at the end of the stream."""
+    frame = await stream.read()
+    if frame is grpc.aio.EOF:
+        return None
+    if not begins_transfer(frame):
+        return decode_message(frame)
+    transfer = Transfer(frame)
+    while transfer.missing:
+        transfer.add(await stream.read())
+    return transfer.message()
 
 
 def names_of(count: int) -> Sequence[str]:

@@ -125,8 +125,8 @@ def federate(
     grid, secured, begin = begun.grid, begun.secured, [past]
     del past, start, begun  # otherwise the first weights would stay in memory to the end
     checkpoint, rounds = run_rounds(grid, settings, begin.pop(), roster, writer=writer, inform=inform)
-    queries = final_queries(grid, secured, settings, checkpoint, grace=min(GRACE_SECONDS, max_wait))
-    finished = finalize_run(started, checkpoint, rounds, queries)
+    final = final_queries(grid, secured, settings, checkpoint, grace=min(GRACE_SECONDS, max_wait))
+    finished = finalize_run(started, checkpoint, rounds, final)
     finished = replace(finished, seconds=time.perf_counter() - since)
     writer.run_finished(finished)
     inform(finished)
