@@ -62,6 +62,9 @@ class Patience(NamedTuple):
     inform: OnEvent
 
 
+NO_PATIENCE = Patience(0.0, lambda event: None)
+
+
 class MaskedGrid(BaseGrid):
     """All hospitals of a roster as one.
 
@@ -85,7 +88,7 @@ class MaskedGrid(BaseGrid):
         messages: SumMessages,
         who: Who,
         *,
-        patience: Patience,
+        patience: Patience = NO_PATIENCE,
     ) -> None:
         super().__init__()
         self.set_run(grid.run)

@@ -427,7 +427,7 @@ def test_what_is_behind_masks_is_listed_as_not_sent_in_clear(tmp_path: Path) -> 
     words = ArrayRecord({"words": Array(np.zeros(9, np.uint64))})
     masked = Message(RecordDict({"masked": words}), reply_to=asked)
     with opened_receipts(tmp_path, "cleveland") as receipts:
-        receipts.write_message(masked, encode_message(masked), clear=lambda sent: plain)
+        receipts.write_message(masked, [encode_message(masked)], clear=lambda sent: plain)
     audit = audit_receipts(receipts.path)
     assert not audit.statistics
     assert audit.arrays == {("train", "masked.words [9] uint64"): 1}

@@ -13,7 +13,8 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.data.sources.heart import HEART
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.subgroups import list_groups
-from fedhealth.server.masked_grid import TOGETHER_NODE, MaskedGrid
+from fedhealth.server.events import Waiting
+from fedhealth.server.masked_grid import NO_PATIENCE, TOGETHER_NODE, MaskedGrid, Patience
 from fedhealth.server.records import TOGETHER
 from fedhealth.transport.base import BaseGrid
 from fedhealth.transport.messages import ABSENT, APP_FAILED, error_reply, node_id_of, set_message_id
@@ -23,6 +24,7 @@ from fedhealth.transport.protocol.roster import Entry, KeyRoster
 from fedhealth.transport.protocol.setup import LabelCounts, Who
 from fedhealth.transport.protocol.sum_messages import SumMessages
 from tests.support.masked_roster import deterministic_secrets
+from tests.support.toy_hospitals import stop_clocks
 
 NAMES = ("cleveland", "hungary", "va")
 ROSTER = KeyRoster(bytes(16), tuple(Entry(name, bytes([place]) * 32) for place, name in enumerate(NAMES)))
@@ -96,8 +98,13 @@ def hospitals() -> Hospitals:
 
 @pytest.fixture
 def grid(hospitals: Hospitals) -> MaskedGrid:
+    return make_grid(hospitals)
+
+
+def make_grid(hospitals: Hospitals, patience: Patience = NO_PATIENCE) -> MaskedGrid:
     nodes = {name: node for node, name in hospitals.names.items()}
-    return MaskedGrid(hospitals, ROSTER, nodes, MESSAGES, Who(TOGETHER, "own", HEART.fingerprint))
+    who = Who(TOGETHER, "own", HEART.fingerprint)
+    return MaskedGrid(hospitals, ROSTER, nodes, MESSAGES, who, patience=patience)
 
 
 def ask(grid: Grid, kind: str = setup.LABEL_COUNTS) -> Message:
@@ -116,12 +123,34 @@ def test_a_message_goes_to_each_hospital_of_the_roster_and_the_reply_is_the_sum(
     assert {each.metadata.group_id for each in hospitals.received} == {ROSTER.run_id.hex()} == {grid.group}
 
 
-def test_there_is_one_node_and_only_while_all_hospitals_are_connected(grid: MaskedGrid, hospitals: Hospitals) -> None:
+def test_there_is_one_node_for_all_hospitals(grid: MaskedGrid) -> None:
     assert grid.get_node_ids() == [TOGETHER_NODE]
     assert grid.name_of(TOGETHER_NODE) == TOGETHER
     assert grid.name_of(node_id_of("va")) is None
+
+
+def test_a_missing_hospital_is_waited_for_and_then_all_are_asked_the_same_again(
+    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, events = stop_clocks(monkeypatch), list[object]()
+    grid = make_grid(hospitals, Patience(60.0, events.append))
     hospitals.away.add("va")
-    assert grid.get_node_ids() == []
+    clock.later(20.0, hospitals.away.clear)
+    assert setup.decode_label_counts(ask(grid).content) == LabelCounts(6, 60)
+    assert len(hospitals.received) == 2 * len(NAMES)
+    assert all(isinstance(event, Waiting) and event.answered == ["cleveland", "hungary"] for event in events)
+    assert events
+
+
+def test_the_waiting_ends_with_the_name_of_who_is_still_missing(
+    hospitals: Hospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = stop_clocks(monkeypatch)
+    grid = make_grid(hospitals, Patience(60.0, lambda event: None))
+    hospitals.away.add("va")
+    begun, reply = clock.now, ask(grid)
+    assert (reply.error.code, reply.error.reason) == (ABSENT, "va: not connected")
+    assert 60.0 <= clock.now - begun < 61.0
 
 
 def test_a_message_that_was_pushed_has_a_reply_when_the_last_hospital_has_replied(
