@@ -35,6 +35,8 @@ class ServerFlags:
     """The run folder to write (default: runs/<time>)."""
     resume: Path | None = None
     """Continue the run of this folder after its last complete round, with its settings."""
+    without: tuple[str, ...] = ()
+    """With --resume: hospitals that are gone for good; the run goes on without them."""
     service: Path | None = None
     """Stay, and run one federation after the other as this file (TOML) says (docs/deployment.md)."""
     dashboard: int | None = None
@@ -72,6 +74,10 @@ class ServerSettings(ServerFlags, FederationSettings):
         parse_address(self.address, "address")
         if self.resume and self.out:
             raise UsageError(f"--out is {self.out} beside --resume, which continues in its own folder; leave --out out")
+        if self.without and not self.resume:
+            raise UsageError(
+                f"--without is {' '.join(self.without)}; give --resume FOLDER with it, for a new run --hospitals"
+            )
         if not (self.tls or self.insecure or is_loopback(self.address)):
             raise UsageError(
                 f"--address {self.address} can be reached from other machines; give --tls FOLDER (python -m fedhealth "

@@ -90,10 +90,14 @@ def begin_run(
     require_sums_enough(strategy)
     queries = SetupQueries(grid, settings, wanted, max_wait, inform, admission=admission)
     before = past.checkpoint.roster if past else None
+    if before and dropped.keys() & set(before.names):  # --without: the others form another roster
+        before = None
     secured = secure(grid, queries, settings, schema, patience=Patience(max_wait, inform), before=before)
     if past is None:
         admission.admit_only(secured.roster.names)
     setup = Setup(secured.grid, settings, 1, max_wait, counting_each(secured, inform), schema=schema)
+    if past and before is None:  # other hospitals together have other counts
+        past = replace(past, checkpoint=replace(past.checkpoint, members=setup.collect_members()))
     state = agree(setup, past, OPEN)
     start = replace(state.checkpoint, roster=secured.roster)
     state = replace(state, checkpoint=start).without(secured.left_out)

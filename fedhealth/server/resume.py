@@ -1,6 +1,6 @@
 """Resumes an interrupted run: reads its settings, checkpoint and history from its folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -60,7 +60,17 @@ def resume_run(folder: Path, given: ServerSettings, warn: Callable[[str], None])
         warn(f"{folder}: contains no checkpoint; the run starts again, with its settings")
         cut_history(folder, 0)
         return Run(folder, settings, schema)
-    return Run(folder, settings, schema, ResumeState(checkpoint, cut_history(folder, checkpoint.evaluated_rounds)))
+    past = ResumeState(checkpoint, cut_history(folder, checkpoint.evaluated_rounds))
+    return Run(folder, settings, schema, leave_out(past, given.without))
+
+
+def leave_out(past: ResumeState, names: Sequence[str]) -> ResumeState:
+    """The state without these hospitals (--without); a `UsageError` if one of them is none of the run's."""
+    for name in names:
+        if name not in past.remaining and name not in past.checkpoint.dropped:
+            raise UsageError(f"--without {name}: is no hospital of this run; give one of {', '.join(past.remaining)}")
+    new = [name for name in names if name not in past.checkpoint.dropped]
+    return past.without(dict.fromkeys(new, "left out for good (--without)"))
 
 
 def read_description(folder: Path) -> RunDescription:
