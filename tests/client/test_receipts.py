@@ -25,6 +25,7 @@ from fedhealth.client.receipts import LONGEST_LINE, NOTHING_BEFORE, Receipts, de
 from fedhealth.client.receipts_audit import audit_receipts, audit_text, read_chain
 from fedhealth.common.errors import FedHealthError, RunError, UsageError
 from fedhealth.transport.messages import encode_message, set_identity
+from fedhealth.transport.protocol.masked_vectors import encode_masked
 from tests.support.examples import examples
 
 JOIN = {"protocol": "2", "schema": "abc", "hospital-bin": "Köln".encode()}
@@ -95,6 +96,24 @@ def test_a_line_contains_everything_that_is_sent_with_a_message(tmp_path: Path) 
         "statistics": {"metrics": {"num-examples": 12, "train-loss": 0.25}},
         "previous": NOTHING_BEFORE,
     }
+
+
+def test_a_masked_reply_is_recorded_as_it_is_sent_and_what_is_inside_apart_from_it(tmp_path: Path) -> None:
+    """The statistics inside stay in the hospital's own file."""
+    request, clear = trained(3)
+    masked = Message(encode_masked(np.arange(5, dtype=np.uint64)), reply_to=request)
+    payload = encode_message(masked)
+    with opened_receipts(tmp_path, "cleveland") as receipts:
+        receipts.write_message(masked, payload, clear=lambda reply: clear)
+        receipts.write_message(masked, payload, clear=lambda reply: reply)
+    first, again = read(tmp_path / "cleveland.jsonl")
+    for line in (first, again):
+        assert (line["bytes"], line["sha256"]) == (len(payload), hashlib.sha256(payload).hexdigest())
+        assert line["arrays"] == {"masked": {"words": {"shape": [5], "dtype": "uint64"}}}
+        assert "statistics" not in line
+    assert first["inside"]["statistics"] == {"metrics": {"num-examples": 12, "train-loss": 0.25}}
+    assert first["inside"]["arrays"]["arrays"]["bias"] == {"shape": [1], "dtype": "float32"}
+    assert "inside" not in again
 
 
 def test_histograms_words_and_errors_are_recorded_in_full(tmp_path: Path) -> None:

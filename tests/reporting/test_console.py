@@ -4,7 +4,9 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 
@@ -38,7 +40,11 @@ from fedhealth.transport.protocol.evaluation import (
     encode_evaluate_request,
 )
 from fedhealth.transport.protocol.finalization import ImportanceDrops, encode_importance
+from fedhealth.transport.protocol.masked_vectors import encode_masked
+from fedhealth.transport.protocol.roster import Entry, KeyRoster, encode_acceptance, encode_key_reply, encode_roster
+from fedhealth.transport.tls.party_check import fingerprint
 from tests.support.run_events import make_began, make_finished, make_round
+from tests.support.secured_hospitals import issue
 
 POOLED = Metrics(
     num_examples=230,
@@ -508,6 +514,45 @@ def test_a_hospital_sees_that_it_is_ready() -> None:
     assert (
         client_line(HEART, request, Message(RecordDict(), reply_to=request)) == "ready; waiting for the other hospitals"
     )
+
+
+@pytest.mark.parametrize(
+    "kind", ["train", "evaluate", "query.counts", "query.subgroups", "query.importance", "query.label_counts"]
+)
+def test_a_masked_reply_that_is_sent_again_prints_no_line(kind: str) -> None:
+    request = make_request(kind, encode_evaluate_request(EvaluateRequest({}, 3)))
+    reply = Message(encode_masked(np.arange(3, dtype=np.uint64)), reply_to=request)
+    assert client_line(HEART, request, reply) is None
+
+
+def test_a_hospital_sees_the_line_for_pins_and_the_digits_of_the_roster(tmp_path: Path) -> None:
+    identity = issue(tmp_path / "certs", "va")["va"]
+    roster = KeyRoster(bytes(16), tuple(Entry(name, name.encode() * 16, identity.cert) for name in ("ab", "cd", "va")))
+    request = make_request("query.key")
+    reply = Message(encode_key_reply(roster.entries[2]), reply_to=request)
+    assert client_line(HEART, request, reply) == (
+        f"secure aggregation: the line for the other hospitals' --pin is {fingerprint(identity.cert)} va"
+    )
+    request = make_request("query.roster", encode_roster(roster))
+    assert client_line(HEART, request, Message(encode_acceptance(roster.digest), reply_to=request)) == (
+        "secure aggregation: the server can read sums over ab, cd, va only, as long as all of them show the digits "
+        f"{roster.digest.hex()[:16]}"
+    )
+
+
+def test_a_hospital_without_certificate_sees_what_is_not_protected() -> None:
+    request = make_request("query.key")
+    reply = Message(encode_key_reply(Entry("va", bytes(32))), reply_to=request)
+    assert client_line(HEART, request, reply) == (
+        "secure aggregation without certificates: whoever controls this computer can read the masked numbers"
+    )
+
+
+@pytest.mark.parametrize("kind", ["query.key", "query.roster", "query.counts"])
+def test_a_hospital_that_refuses_a_roster_sees_that_it_cannot_take_part(kind: str) -> None:
+    request = make_request(kind)
+    line = client_line(HEART, request, failure_reply(request, RunError("a swapped key")))
+    assert line == f"could not reply to {kind}; this hospital cannot take part"
 
 
 def test_a_hospital_sees_the_permutation_importance_that_it_sent() -> None:
