@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fedhealth.common.runtime_env import quiet_libraries
-from tests.chaos.federation import HOSPITALS, Federation, harms_of, make_files
+from tests.chaos.federation import HOSPITALS, Federation, SecuredFederation, harms_of, make_files
 from tests.chaos.service import RUNS, SERVICE_HARMS, ServiceFederation, plan_service
 
 ROUNDS_PER_FAULT = 40
@@ -84,7 +84,12 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--service", action="store_true", help=f"a service that works through {len(RUNS)} runs")
+    parser.add_argument(
+        "--secure-aggregation", action="store_true", help="faults in a masked run, compared with one in the clear"
+    )
     flags = parser.parse_args()
+    if flags.service and flags.secure_aggregation:
+        parser.error("--service and --secure-aggregation exclude each other; leave one out")
     quiet_libraries()
     kind: type[Federation] = ServiceFederation if flags.service else Federation
     rounds = max(flags.faults * ROUNDS_PER_FAULT, 20)
@@ -98,6 +103,7 @@ def main() -> int:
         make_files(calm)
         shutil.copytree(calm, storm)
         expected = run(calm, [], rounds, flags.seed, kind).weights()
+        kind = SecuredFederation if flags.secure_aggregation else kind
         lost, wrong, admitted = judge(run(storm, schedule, rounds, flags.seed, kind), expected)
     print(
         f"faults injected {len(schedule)} / rounds lost {lost} / wrong results {wrong} / strangers admitted {admitted}"

@@ -37,6 +37,9 @@ def make_files(folder: Path) -> None:
 class Federation:
     """Server and clients; each `harm_*` method injects a fault, repairs it and returns afterwards."""
 
+    server_flags: tuple[str, ...] = ()
+    """Of a new run, besides those that every federation needs."""
+
     def __init__(self, folder: Path, rounds: int, seed: int) -> None:
         self.folder = folder
         self.run = folder / "run"
@@ -59,7 +62,7 @@ class Federation:
             return self._start("server.py", *place, "--resume", str(self.run), *names)
         everybody = ["--hospitals", str(len(HOSPITALS)), "--min-hospitals", str(len(HOSPITALS))]
         more = ["--rounds", str(self.rounds), "--max-wait", "300", "--round-timeout", "120", "--out", str(self.run)]
-        return self._start("server.py", *place, *everybody, *more, *names)
+        return self._start("server.py", *place, *everybody, *more, *names, *self.server_flags)
 
     def _start_client(self, number: int) -> Process:
         name = HOSPITALS[number]
@@ -245,6 +248,12 @@ class Federation:
             context.wrap_socket(line, server_hostname="localhost") as wrapped,
         ):
             yield wrapped
+
+
+class SecuredFederation(Federation):
+    """The same federation with secure aggregation."""
+
+    server_flags = ("--secure-aggregation",)
 
 
 def limit_files(process: Process, most: int) -> None:
