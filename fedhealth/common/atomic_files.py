@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fedhealth.common.errors import RunError, UsageError
@@ -12,8 +12,10 @@ BINARY: int = getattr(os, "O_BINARY", 0)
 """Windows only: without it `os.write` writes each line feed as two bytes."""
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write under a temporary name beside `path`, then rename: a reader sees the old file or the new, never part of one.
+
+    Parts of the content are written one after the other.
 
     Raises
     ------
@@ -25,7 +27,7 @@ def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                file.writelines([content] if isinstance(content, bytes) else content)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -7,7 +7,7 @@ import io
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,11 +62,6 @@ def write_json(path: Path, content: Any) -> None:
     write_file(path, msgspec.json.format(to_json(content), indent=2) + b"\n")
 
 
-def write_long_json(path: Path, content: Any) -> None:
-    """Write a record as JSON on one line: indented JSON for 100,000 hospitals takes 3.5 GB of memory."""
-    write_file(path, to_json(content) + b"\n")
-
-
 def describe_run(started: RunStarted, link: str) -> RunDescription:
     """settings.json: the run's settings, its data, the version, the server's environment, and its first start.
 
@@ -119,18 +114,50 @@ class EvaluationFile(msgspec.Struct, frozen=True):
     """evaluation.json: the final model's histogram of risks by hospital; the report's curves are computed from it."""
 
     bins: int
-    hospitals: dict[str, SavedHistogram]
+    hospitals: dict[str, msgspec.Raw]
 
-    @classmethod
-    def of(cls, histograms: Histograms) -> "EvaluationFile":
-        """From histograms by hospital."""
-        return cls(NUM_BINS, {name: SavedHistogram.of(histogram) for name, histogram in histograms.items()})
+    def histograms(self) -> Mapping[str, ScoreHistogram]:
+        """The histograms by hospital; empty if the file was written by a version with other bins.
 
-    def histograms(self) -> dict[str, ScoreHistogram]:
-        """The histograms by hospital; empty if the file was written by a version with other bins."""
-        if self.bins != NUM_BINS:
-            return {}
-        return {name: check_histogram(**structs.asdict(saved)) for name, saved in self.hospitals.items()}
+        Raises
+        ------
+        ValueError
+            One of them is none.
+        """
+        return SavedHistograms(self.hospitals if self.bins == NUM_BINS else {})
+
+
+class SavedHistograms(Mapping[str, ScoreHistogram]):
+    """Hospital -> its histogram, made when it is asked for: those of 100,000 hospitals take 0.6 GB."""
+
+    def __init__(self, saved: Mapping[str, msgspec.Raw]) -> None:
+        self._saved = saved
+        for name in saved:
+            self[name]
+
+    def __getitem__(self, name: str) -> ScoreHistogram:
+        """The histogram of this hospital."""
+        return check_histogram(**structs.asdict(msgspec.json.decode(self._saved[name], type=SavedHistogram)))
+
+    def __iter__(self) -> Iterator[str]:
+        """The hospitals, in their order in the file."""
+        return iter(self._saved)
+
+    def __len__(self) -> int:
+        """Number of hospitals."""
+        return len(self._saved)
+
+
+def write_evaluation(path: Path, histograms: Histograms) -> None:
+    """Write evaluation.json, hospital by hospital: the lists of 100,000 hospitals' counts would take 1 GB of memory."""
+    write_file(path, _encode_evaluation(histograms))
+
+
+def _encode_evaluation(histograms: Histograms) -> Iterator[bytes]:
+    yield b'{"bins":%d,"hospitals":{' % NUM_BINS
+    for place, (name, histogram) in enumerate(histograms.items()):
+        yield b"".join((b"," * (place > 0), to_json(name), b":", to_json(SavedHistogram.of(histogram))))
+    yield b"}}\n"
 
 
 def summarize(finished: RunFinished) -> RunSummary:

@@ -22,13 +22,12 @@ from fedhealth.server.run_files import (
     SCHEMA,
     SETTINGS,
     SUMMARY,
-    EvaluationFile,
     add_start,
     describe_run,
     summarize,
     to_json,
+    write_evaluation,
     write_json,
-    write_long_json,
     write_model,
 )
 
@@ -106,7 +105,7 @@ class FolderWriter(RunWriter):
         """
         self._write(lambda: write_model(self._folder / MODEL, finished))
         if finished.histograms:
-            self._write(lambda: write_long_json(self._folder / EVALUATION, EvaluationFile.of(finished.histograms)))
+            self._write(lambda: write_evaluation(self._folder / EVALUATION, finished.histograms))
         self._write(lambda: write_json(self._folder / SUMMARY, summarize(finished)))
         self._wait_for_room()
         remove_checkpoints(self._folder / CHECKPOINTS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fedhealth.metrics.histogram import Metrics, score_histogram
 from fedhealth.server.records import RoundRecord
-from fedhealth.server.run_files import EvaluationFile, to_json, write_long_json
+from fedhealth.server.run_files import EvaluationFile, read_json, to_json, write_evaluation
 from tests.support.run_events import make_round
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -74,14 +74,34 @@ def test_a_line_that_lacks_something_is_no_round(key: str) -> None:
         msgspec.json.decode(json.dumps(content), type=RoundRecord)
 
 
-def test_the_histograms_of_very_many_hospitals_are_written_in_little_memory(tmp_path: Path) -> None:
-    histogram = score_histogram(np.linspace(0, 1, 40), np.arange(40) % 2)
-    content = EvaluationFile.of({f"hospital {number}": histogram for number in range(1000)})
+def test_the_histograms_of_very_many_hospitals_are_written_and_read_in_little_memory(tmp_path: Path) -> None:
+    histogram, path = score_histogram(np.linspace(0, 1, 40), np.arange(40) % 2), tmp_path / "evaluation.json"
+    histograms = {f'hospital "{number}"': histogram for number in range(1000)}
     tracemalloc.start()
     try:
-        write_long_json(tmp_path / "evaluation.json", content)
-        peak = tracemalloc.get_traced_memory()[1]
+        write_evaluation(path, histograms)
+        written = tracemalloc.get_traced_memory()[1]
+        found = read_json(path, EvaluationFile).histograms()
+        read = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 10e6
-    assert json.loads((tmp_path / "evaluation.json").read_bytes()) == msgspec.to_builtins(content)
+    assert written < 0.5e6
+    assert read < path.stat().st_size + 1e6
+    assert list(found) == list(histograms)
+    assert all(vars(each).keys() == vars(histogram).keys() for each in found.values())
+    np.testing.assert_array_equal(found['hospital "7"'].positives, histogram.positives)
+    assert found['hospital "7"'].log_loss == histogram.log_loss
+    assert len(path.read_bytes().splitlines()) == 1
+
+
+def test_without_an_evaluation_there_are_no_histograms(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "evaluation.json", {})
+    assert len(read_json(tmp_path / "evaluation.json", EvaluationFile).histograms()) == 0
+
+
+def test_a_histogram_that_contradicts_itself_is_found_when_the_file_is_read(tmp_path: Path) -> None:
+    histogram, path = score_histogram([0.25, 0.75], [0, 1]), tmp_path / "evaluation.json"
+    write_evaluation(path, {"va": histogram})
+    path.write_bytes(path.read_bytes().replace(b'"num-examples":2', b'"num-examples":3'))
+    with pytest.raises(ValueError, match="do not add up"):
+        read_json(path, EvaluationFile).histograms()

@@ -117,7 +117,7 @@ def _read_round(line: bytes) -> RoundRecord:
     return msgspec.json.decode(line, type=RoundRecord)
 
 
-def _read_histograms(path: Path) -> dict[str, ScoreHistogram]:
+def _read_histograms(path: Path) -> Mapping[str, ScoreHistogram]:
     """Hospital -> histogram; empty if nobody evaluated the final model."""
     return read_json(path, EvaluationFile).histograms() if path.is_file() else {}
 
