@@ -45,3 +45,8 @@ class BaseGrid(Grid):
     ) -> Message:
         """Build a message (Flower keeps this for old apps)."""
         return Message(content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl)
+
+
+def by_node(replies: Iterable[Message]) -> list[Message]:
+    """The replies in the order of node ids."""
+    return sorted(replies, key=lambda reply: reply.metadata.src_node_id)

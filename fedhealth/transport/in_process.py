@@ -6,7 +6,7 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedhealth.transport.base import BaseGrid
+from fedhealth.transport.base import BaseGrid, by_node
 from fedhealth.transport.messages import (
     RUN_ID,
     SERVER_NODE_ID,
@@ -55,7 +55,7 @@ class InProcessGrid(BaseGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies, in the order of node ids; each is returned once."""
         replies = [self._replies.pop(message_id) for message_id in message_ids]
-        return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+        return by_node(replies)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One reply per message, in the order of node ids."""

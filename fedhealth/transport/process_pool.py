@@ -13,7 +13,7 @@ from typing import Any
 from flwr.app import Message
 
 from fedhealth.common.errors import RunError
-from fedhealth.transport.base import BaseGrid
+from fedhealth.transport.base import BaseGrid, by_node
 from fedhealth.transport.in_process import HospitalApps, Hospitals, server_context
 from fedhealth.transport.messages import checked_messages, node_id_of, set_message_id
 
@@ -33,7 +33,7 @@ def working_grid(
     shares = [in_order[first::processes] for first in range(processes)]
     with started_workers(_serve, [(load_hospitals, share, run_config) for share in shares]) as pipes:
         nodes = [frozenset(map(node_id_of, share)) for share in shares]
-        yield WorkersGrid([Worker(pipe, each) for pipe, each in zip(pipes, nodes, strict=True)], run_config, in_order)
+        yield WorkersGrid(list(zip(pipes, nodes, strict=True)), run_config, in_order)
 
 
 @contextmanager
@@ -89,27 +89,15 @@ class WorkerPipe:
         return RunError(f"a process of the simulation ended too early (exit code {code}); is there enough memory?")
 
 
-class Worker:
-    """A process and the hospitals in it."""
-
-    def __init__(self, pipe: WorkerPipe, nodes: frozenset[int]) -> None:
-        self.nodes = nodes
-        self._pipe = pipe
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """Send messages to the process; content that messages share is sent once."""
-        self._pipe.send(messages)
-
-    def receive(self) -> list[Message]:
-        """Wait for the replies to the messages sent last."""
-        replies: list[Message] = self._pipe.receive()
-        return replies
-
-
 class WorkersGrid(BaseGrid):
-    """See `working_grid`; `context` is the Flower `Context` for a `ServerApp` that runs on this grid."""
+    """See `working_grid`; `context` is the Flower `Context` for a `ServerApp` that runs on this grid.
 
-    def __init__(self, workers: Sequence[Worker], run_config: Mapping[str, Any], names: Iterable[str] = ()) -> None:
+    `workers` are the pipe to each process and the node ids of its hospitals.
+    """
+
+    def __init__(
+        self, workers: Sequence[tuple[WorkerPipe, frozenset[int]]], run_config: Mapping[str, Any], names: Iterable[str]
+    ) -> None:
         super().__init__()
         self.context = server_context(run_config)
         self._workers = workers
@@ -134,7 +122,7 @@ class WorkersGrid(BaseGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies, in the order of node ids; each is returned once."""
-        return _by_node(self._replies.pop(message_id) for message_id in message_ids)
+        return by_node(self._replies.pop(message_id) for message_id in message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """One reply per message, in the order of node ids."""
@@ -142,15 +130,12 @@ class WorkersGrid(BaseGrid):
         for message in outgoing:
             self._sent += 1
             set_message_id(message, str(self._sent))
-        shares = [[m for m in outgoing if m.metadata.dst_node_id in worker.nodes] for worker in self._workers]
-        busy = [(worker, share) for worker, share in zip(self._workers, shares, strict=True) if share]
-        for worker, share in busy:
-            worker.send(share)
-        return _by_node(reply for worker, _ in busy for reply in worker.receive())
-
-
-def _by_node(replies: Iterable[Message]) -> list[Message]:
-    return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
+        busy = []
+        for pipe, nodes in self._workers:
+            if share := [message for message in outgoing if message.metadata.dst_node_id in nodes]:
+                pipe.send(share)  # content that messages share is sent once
+                busy.append(pipe)
+        return by_node(reply for pipe in busy for reply in pipe.receive())
 
 
 @contextmanager

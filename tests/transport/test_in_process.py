@@ -180,7 +180,8 @@ def test_a_process_that_dies_is_reported_in_one_line() -> None:
 def test_a_process_whose_reply_is_no_longer_awaited_ends_quietly(capfd: pytest.CaptureFixture[str]) -> None:
     with working_grid(load_echo, NAMES, {}, processes=1) as grid:
         dawdle = RecordDict({"dawdle": ConfigRecord({"now": True})})
-        grid._workers[0].send([Message(dawdle, dst_node_id=grid.get_node_ids()[0], message_type="train")])
+        pipe, _ = grid._workers[0]
+        pipe.send([Message(dawdle, dst_node_id=grid.get_node_ids()[0], message_type="train")])
     assert capfd.readouterr().err == ""
 
 

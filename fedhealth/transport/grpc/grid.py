@@ -20,7 +20,7 @@ from fedhealth.common.reminders import FIRST_PAUSE, Reminder
 from fedhealth.common.runtime_env import rare_collections, return_large_memory
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
-from fedhealth.transport.base import BaseGrid
+from fedhealth.transport.base import BaseGrid, by_node
 from fedhealth.transport.frames import encode_all
 from fedhealth.transport.grpc.pending import Batch
 from fedhealth.transport.grpc.receiving import Lease, Received
@@ -127,7 +127,7 @@ class GrpcGrid(BaseGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """The replies to these pushed messages that have arrived, in the order of node ids; each is returned once."""
         here = [key for key in message_ids if key in self._pushed and key in self._pushed[key].replies]
-        return _by_node(self._pushed.pop(key).replies[key] for key in here)
+        return by_node(self._pushed.pop(key).replies[key] for key in here)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """Send messages and wait until each has its reply, or its hospital left, or `timeout` seconds passed.
@@ -136,7 +136,7 @@ class GrpcGrid(BaseGrid):
         -------
         One reply per message in the order of node ids; an error reply replaces a missing one.
         """
-        return _by_node(self.receive_each(messages, timeout=timeout))
+        return by_node(self.receive_each(messages, timeout=timeout))
 
     def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """As `send_and_receive`, but each reply is yielded as it comes, and not kept."""
@@ -176,10 +176,6 @@ class GrpcGrid(BaseGrid):
         batch = Batch(outgoing, payloads, open=set(outgoing), arrived=arrived)
         self._loop.call_soon_threadsafe(self._server.post, batch)
         return batch
-
-
-def _by_node(replies: Iterable[Message]) -> list[Message]:
-    return sorted(replies, key=lambda reply: reply.metadata.src_node_id)
 
 
 def _take(arrived: "SimpleQueue[Received]", seconds: float | None) -> Received | None:

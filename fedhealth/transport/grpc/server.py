@@ -13,14 +13,14 @@ from typing import Any
 import grpc
 from flwr.app import RecordDict
 
-from fedhealth.common.errors import PROTOCOL_VIOLATION, UsageError
+from fedhealth.common.errors import PROTOCOL_VIOLATION
 from fedhealth.data.schema import Schema
 from fedhealth.transport.frames import Encoded, encode_body
 from fedhealth.transport.grpc.admission import Admission, Caller, Names, RefusedError
 from fedhealth.transport.grpc.callers import Callers
 from fedhealth.transport.grpc.declining import Declined, read_decline
-from fedhealth.transport.grpc.health import add_health
 from fedhealth.transport.grpc.pending import Batch, PendingRequests
+from fedhealth.transport.grpc.port import Port
 from fedhealth.transport.grpc.preflight import reply_to_check
 from fedhealth.transport.grpc.receiving import MOST_HELD_BYTES, ByteBudget, Received, read_message
 from fedhealth.transport.grpc.stream import HospitalStream
@@ -32,10 +32,8 @@ from fedhealth.transport.messages import (
     make_request,
     node_id_of,
 )
-from fedhealth.transport.options import server_options
 from fedhealth.transport.protocol.setup import WELCOME, encode_welcome
 from fedhealth.transport.tls.identity import Identity
-from fedhealth.transport.tls.proxy import LOOPBACK_HOST, TlsProxy
 
 OnChange = Callable[[str, str], None]
 """Called with an event and the hospital, on the event loop's thread, so it must not block.
@@ -78,12 +76,11 @@ class StreamServer:
         self._most_calls = capacity + SPARE_CALLS
         self.declined = Declined(self._most_calls)
         self._on_change = on_change
-        self._tls = tls
-        self._proxy: TlsProxy | None = None
         self._streams: dict[int, HospitalStream] = {}
         self._here = Names()
         self._budget = ByteBudget(MOST_HELD_BYTES)
         self._callers = Callers(lambda who: self._report("refused", who))
+        self._port = Port(tls, self._callers)
         self._closing = False
 
     def _set_run_config(self, run_config: Mapping[str, Any]) -> None:
@@ -92,38 +89,18 @@ class StreamServer:
 
     async def listen(self, address: str) -> int:
         """Open the port of HOST:PORT and return its number."""
-        self._server = grpc.aio.server(options=server_options(), maximum_concurrent_rpcs=self._most_calls)
         service, join = METHOD.strip("/").split("/")
         handlers = {
             join: grpc.stream_stream_rpc_method_handler(self._join),
             CHECK_METHOD.rpartition("/")[2]: grpc.unary_unary_rpc_method_handler(self._check),
         }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        await add_health(self._server)
-        try:
-            port: int = self._server.add_insecure_port(f"{LOOPBACK_HOST}:0" if self._tls else address)
-            await self._server.start()
-            if self._tls:
-                host, _, outer_port = address.rpartition(":")
-                self._proxy = TlsProxy(self._tls.server_context(), self._callers.report_refusal)
-                self._callers.proxy = self._proxy
-                port = await self._proxy.open(host, int(outer_port), inner_port=port)
-        except (RuntimeError, OSError):
-            await self._server.stop(None)
-            raise UsageError(
-                f"cannot listen on {address}: the port is in use or the host is not this machine; "
-                "give another one with --address"
-            ) from None
-        return port
+        return await self._port.open(address, service, handlers, self._most_calls)
 
     async def shut(self, failure: str | None, grace: float = SHUTDOWN_SECONDS) -> None:
         """End every stream, with `failure` as the reason if the run failed, and close the port."""
-        if self._proxy:
-            self._proxy.stop_listening()
+        self._port.stop_listening()
         self._end_streams(failure)
-        await self._server.stop(grace)
-        if self._proxy:
-            await self._proxy.shut(min(grace, 1.0))
+        await self._port.shut(grace)
 
     def _end_streams(self, failure: str | None) -> None:
         self._closing = True
