@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedhealth.client import masking_state
+from fedhealth.client import masking_lines
+from fedhealth.client.masking_lines import MaskingLines
 from fedhealth.client.masking_state import LARGEST_KEPT, MaskingState, masking_path
 from fedhealth.common.errors import RunError
 
@@ -207,13 +208,44 @@ def test_a_damaged_line_stops_everything(path: Path, line: str) -> None:
         )
 
 
+def test_reading_waits_for_no_lock_unless_another_process_has_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, other = MaskingState(path), MaskingState(path)
+    state.private_key(RUN, make=True)
+    state.accept(RUN, b"digest", NAMES, KEYS, "code")
+    state.keep(RUN, CONTEXT, WORDS)
+    taken, real = list[Path](), masking_lines.locked
+
+    def locked(file: Path):  # type: ignore[no-untyped-def]
+        taken.append(file)
+        return real(file)
+
+    monkeypatch.setattr(masking_lines, "locked", locked)
+    assert state.accepted(RUN) and public(state, RUN) and state.known_codes() == {"code"}
+    np.testing.assert_array_equal(state.find_sent(RUN, CONTEXT), WORDS)
+    assert taken == []
+    other.keep(RUN, b"another", WORDS)
+    taken.clear()
+    np.testing.assert_array_equal(state.find_sent(RUN, b"another"), WORDS)
+    assert taken == [path]
+
+
+def test_vectors_are_kept_on_disk_and_not_in_memory(path: Path) -> None:
+    MaskingState(path).keep(RUN, CONTEXT, WORDS)
+    lines = MaskingLines(path)
+    with lines.read():
+        (kept,) = lines.sums.values()
+    assert "words" not in kept and "words" in lines.with_words(kept)
+
+
 def test_nothing_is_sent_if_the_file_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RunError(f"{path}: cannot be written (No space left on device)")
 
     state = MaskingState(path)
     state.private_key(RUN, make=True)
-    monkeypatch.setattr(masking_state, "append_line", fail)
+    monkeypatch.setattr(masking_lines, "append_line", fail)
     with pytest.raises(RunError, match=r"cannot be written"):
         state.keep(RUN, CONTEXT, WORDS)
     assert state.find_sent(RUN, CONTEXT) is None
