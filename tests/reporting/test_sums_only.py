@@ -20,6 +20,7 @@ from fedhealth.reporting.console.screen import ServerConsole
 from fedhealth.reporting.dashboard.metrics import gauges
 from fedhealth.reporting.dashboard.state import LiveRun
 from fedhealth.reporting.html.disclosures import disclosure_rows, weight_bytes
+from fedhealth.reporting.html.masked_disclosures import num_words
 from fedhealth.reporting.html.pages import comparison_page, live_page, model_card_text, report_page
 from fedhealth.reporting.html.paired_runs import pair_runs
 from fedhealth.reporting.html.run_reader import RunRecord, read_run
@@ -27,6 +28,8 @@ from fedhealth.reporting.html.tables import absences, hospital_rows, participati
 from fedhealth.reporting.tracking import round_metrics
 from fedhealth.server.events import Dropped, Event, Paused, RunFinished, RunStarted
 from fedhealth.server.records import TOGETHER, Start
+from fedhealth.transport.protocol.newton import FIT_SUMS
+from fedhealth.transport.protocol.training import TRAIN
 from tests.support.masked_runs import (
     LOST,
     make_masked_record,
@@ -109,6 +112,13 @@ def test_the_table_of_messages_counts_masked_numbers_and_sums(run: RunRecord) ->
     assert rows["importance"][2:] == (str(13 + 2), "4 (1 sum)")
     assert all(row[1].startswith("masked: ") for row in list(rows.values())[3:] if row[0] != "initial weights")
     assert weight_bytes(run) == f"{(8 * 37 * 12 + 4 * 33) / 1000:.1f} kB at 8 bytes per number"
+
+
+def test_newtons_messages_have_three_words_for_each_number_of_gradient_and_hessian(tmp_path: Path) -> None:
+    run = read_run(write_masked_run(tmp_path, strategy="newton"))
+    triangle = 33 * 34 // 2
+    assert num_words(run, TRAIN) == 1 + 3 * (33 + triangle) + 3
+    assert num_words(run, FIT_SUMS) == 1 + 3 * (33 + 2 * triangle) + 3
 
 
 def test_a_round_without_a_sum_is_absent_for_every_hospital(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fedhealth.config.selection import asks_for_choice
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.subgroups import list_groups
 from fedhealth.reporting.html.run_reader import RunRecord
-from fedhealth.transport.protocol import evaluation, finalization, setup, training
+from fedhealth.transport.protocol import evaluation, finalization, newton, setup, training
 from fedhealth.transport.protocol.fields import ARRAYS, CONFIG
 from fedhealth.transport.protocol.masked_vectors import PREFIX
 from fedhealth.transport.protocol.sum_messages import SumMessages
@@ -84,6 +84,10 @@ def masked_rows(run: RunRecord) -> list[Row]:
         f"{noisy}counts per bin of risk, by label (2 x {NUM_BINS}); sums of log loss and squared error{and_validation}"
     )
     rows.append(masked("evaluation", what, evaluation.EVALUATE, count_tested(run)))
+    fit = run.summary.odds_ratios if run.summary else None
+    if fit and any(row.standard_error is not None for row in fit.rows):
+        what = "gradient, Hessian and outer products of the patients' scores at the final coefficients; number; loss"
+        rows.append(masked("fit sums", what, newton.FIT_SUMS, 1))
     if run.summary and run.summary.subgroups and run.summary.subgroups.disclosed:
         rows.append(
             masked("subgroups", "confusion matrix at 0.5 by group, 0 for small groups", finalization.SUBGROUPS, 1)
@@ -116,7 +120,7 @@ def _is_private(run: RunRecord) -> bool:
 
 def num_words(run: RunRecord, kind: str) -> int:
     """Number of masked numbers in a message of this kind, without the two for checks; 0 if it is not known."""
-    if kind == training.TRAIN and not run.num_weights:
+    if kind in (training.TRAIN, newton.FIT_SUMS) and not run.num_weights:
         return 0
     model = ArrayRecord({"weights": make_array(np.zeros(run.num_weights, np.float32))})
     request = RecordDict({ARRAYS: model, CONFIG: ConfigRecord({})})
