@@ -22,7 +22,7 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.metrics.histogram import add_histograms
 from fedhealth.server.app import federate, make_server_app
-from fedhealth.server.events import Dropped, Event, Paused, RunFinished, RunStarted
+from fedhealth.server.events import Dropped, Event, RunFinished, RunStarted, Waiting
 from fedhealth.server.records import TOGETHER, RoundRecord
 from fedhealth.server.run_directory import opened_run
 from fedhealth.server.run_writer import FolderWriter, RunWriter
@@ -379,10 +379,10 @@ def test_a_round_waits_for_a_hospital_that_has_left_and_ends_with_the_same_weigh
         federation.events.clear()
         leave_once(federation.apps["hungary"], kind, clock)
         assert weights_of(federation.run(make_settings())) == calm
-        paused = [event for event in federation.events if isinstance(event, Paused)]
-        assert len(paused) == (1 if kind == TRAIN else 0)
-        if paused:
-            assert paused[0].missing == {TOGETHER: "hungary: it left"}
+        waited = [event for event in federation.events if isinstance(event, Waiting)]
+        if kind == TRAIN:
+            assert "hungary" not in waited[0].answered
+            assert waited[0].here == waited[0].wanted - 1 == len(waited[0].answered)
 
 
 def leave_once(app: Watched, kind: str, clock: Clock) -> None:

@@ -104,8 +104,8 @@ def test_a_masked_reply_is_recorded_as_it_is_sent_and_what_is_inside_apart_from_
     masked = Message(encode_masked(np.arange(5, dtype=np.uint64)), reply_to=request)
     payload = encode_message(masked)
     with opened_receipts(tmp_path, "cleveland") as receipts:
-        receipts.write_message(masked, payload, clear=lambda reply: clear)
-        receipts.write_message(masked, payload, clear=lambda reply: reply)
+        receipts.write_message(masked, [payload], clear=lambda reply: clear)
+        receipts.write_message(masked, [payload], clear=lambda reply: reply)
     first, again = read(tmp_path / "cleveland.jsonl")
     for line in (first, again):
         assert (line["bytes"], line["sha256"]) == (len(payload), hashlib.sha256(payload).hexdigest())
