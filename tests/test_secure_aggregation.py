@@ -83,6 +83,8 @@ class Federation:
     files: Mapping[str, Path]
     identities: Mapping[str, Identity] = field(default_factory=dict)
     limits: HospitalLimits = field(default_factory=HospitalLimits)
+    accepted: frozenset[str] = frozenset()
+    """--accept-roster of all clients."""
     heard: list[tuple[str, str, Message]] = field(default_factory=list)
     apps: dict[str, Watched] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -90,7 +92,7 @@ class Federation:
     def start(self) -> None:
         """Start all clients again."""
         for name, path in self.files.items():
-            hospital = make_hospital(path, self.identities.get(name), self.limits)
+            hospital = make_hospital(path, self.identities.get(name), self.limits, accepted=self.accepted)
             self.apps[name] = Watched(hospital, self.heard)
 
     def run(self, settings: FederationSettings, writer: RunWriter | None = None, **more: Any) -> RunFinished:
@@ -564,6 +566,30 @@ def test_a_resumed_run_is_not_continued_with_other_hospitals(federation: Federat
     assert str(caught.value) == (
         "the run that is resumed sums over cleveland, hungary, va, and basel, cleveland, hungary are here; start a new run"
     )
+
+
+def test_a_run_goes_on_without_a_hospital_that_is_gone_once_the_others_accept_to_be_alone(tmp_path: Path) -> None:
+    four, folder = write_files(tmp_path / "four", (*NAMES, "basel")), tmp_path / "run"
+    asked = ServerSettings(hospitals=4, rounds=3, secure_aggregation=True, out=folder)
+    with pytest.raises(Killed):
+        run_in_folder(Federation(four), asked, 3, kept=True)
+    rest = Federation({name: four[name] for name in NAMES})
+    with pytest.raises(RunError) as caught:
+        run_in_folder(rest, ServerSettings(resume=folder, without=("basel",)))
+    code = rosters.code_of(NAMES)
+    assert "the difference of two sums can be about one" in str(caught.value)
+    assert f"--accept-roster {code}" in str(caught.value)
+    rest.accepted = frozenset({code})
+    rest.start()
+    run_in_folder(rest, ServerSettings(resume=folder, without=("basel",)))
+    finished = rest.events[-1]
+    assert isinstance(finished, RunFinished)
+    config = finished.settings.to_run_config()
+    assert finished.roster and finished.roster.names == NAMES
+    assert finished.members[0].train_patients == sum(
+        rest.apps[name].hospital.participation(config).split.train.labels.size for name in NAMES
+    )
+    assert [record.round_num for record in finished.rounds] == [1, 2, 3]
 
 
 def test_after_a_run_the_next_one_has_other_keys_and_the_same_weights(federation: Federation) -> None:

@@ -145,8 +145,8 @@ class MaskingParty:
         code, known = rosters.code_of(names), self.state.known_codes()
         if known and code not in known | self.accepted:
             raise RunError(
-                f"this hospital has been in sums with others than {', '.join(names)}, and the difference of two sums can be "
-                f"about one hospital; if all agree to that, start this client with --accept-roster {code}"
+                f"its earlier sums were with other hospitals, and the difference of two sums can be about one; if all agree to "
+                f"that, give client.py --accept-roster {code} (for {', '.join(names)})"
             )
 
     def _check_entry(self, run_id: bytes, entry: rosters.Entry) -> None:

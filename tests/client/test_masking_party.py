@@ -337,8 +337,8 @@ def test_other_hospitals_than_in_an_earlier_run_need_the_code_that_the_client_pr
     larger = with_entry(server.collect(OTHER_RUN), entry_of(identities["basel"], run=OTHER_RUN))
     code = rosters.code_of(larger.names)
     assert refusal(server, larger) == (
-        "this hospital has been in sums with others than basel, cleveland, hungary, va, and the difference of two sums "
-        f"can be about one hospital; if all agree to that, start this client with --accept-roster {code}"
+        "its earlier sums were with other hospitals, and the difference of two sums can be about one; if all agree to "
+        f"that, give client.py --accept-roster {code} (for basel, cleveland, hungary, va)"
     )
     for accepted, is_enough in ((rosters.code_of(NAMES), False), (code, True)):
         party = make_hospital(files["va"], identities["va"], accepted=frozenset([accepted]))

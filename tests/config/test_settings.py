@@ -93,6 +93,11 @@ BAD: list[tuple[type[Any], dict[str, Any], str]] = [
     (CompareSettings, {"strategy": ()}, "--strategy is empty; give at least one"),
     (CompareSettings, {"rounds": 0}, f"--rounds is 0; give {WHOLE}"),
     (ServerSettings, {"dashboard": 70000}, "--dashboard is 70000; give a port from 0 to 65535"),
+    (
+        ServerSettings,
+        {"without": ("va",)},
+        "--without is va; give --resume FOLDER with it, for a new run --hospitals",
+    ),
     (ServerSettings, {"keep": 0}, f"--keep is 0; give {WHOLE}"),
     (FederationSettings, {"seed": -1}, f"--seed is -1; give {SEED}"),
     (FederationSettings, {"seed": 2**31}, f"--seed is 2147483648; give {SEED}"),

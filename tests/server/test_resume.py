@@ -312,6 +312,16 @@ def test_flags_that_are_not_the_runs_own_are_refused(interrupted: Path) -> None:
         assert opened.settings == asked_for(interrupted).federation()
 
 
+def test_a_run_is_resumed_without_the_hospitals_that_are_gone(interrupted: Path) -> None:
+    with opened_run(ServerSettings(resume=interrupted, without=("va",)), pytest.fail) as opened:
+        assert opened.past
+        assert "va" not in opened.past.remaining
+        assert opened.past.checkpoint.dropped == {"va": "left out for good (--without)"}
+    assert refusal(interrupted, without=("basel",)).startswith(
+        "--without basel: is no hospital of this run; give one of "
+    )
+
+
 def test_a_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
     run(asked_for(tmp_path / "run"))
     assert "this run is finished; its model is" in refusal(tmp_path / "run")
