@@ -145,8 +145,8 @@ class MaskingParty:
         code, known = rosters.code_of(names), self.state.known_codes()
         if known and code not in known | self.accepted:
             raise RunError(
-                f"its earlier sums were with other hospitals, and the difference of two sums can be about one; if all agree to "
-                f"that, give client.py --accept-roster {code} (for {', '.join(names)})"
+                f"its earlier sums were with other hospitals, and the difference of two sums can be about one; if all agree "
+                f"to that, give client.py --accept-roster {code} (for {', '.join(names)})"
             )
 
     def _check_entry(self, run_id: bytes, entry: rosters.Entry) -> None:
