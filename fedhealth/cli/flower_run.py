@@ -43,7 +43,7 @@ def opened_flower_run(grid: Grid, run_config: Mapping[str, Any]) -> Iterator[Flo
     escape_unencodable()
     try:
         settings, engine = read_run_config(run_config)
-        require_nodes(grid, settings.hospitals)
+        require_nodes(grid, settings)
         schema = load_schema(Path(engine.schema) if engine.schema else None)
         out = Path(engine.out) if engine.out else flower_home() / "fedhealth-runs" / time.strftime("%Y-%m-%d_%H-%M-%S")
         with new_run_folder(out) as folder, contextlib.closing(ServerConsole(say)) as console:
@@ -65,11 +65,21 @@ def read_run_config(run_config: Mapping[str, Any]) -> tuple[FederationSettings, 
     return FederationSettings.from_run_config(run_config), EngineSettings.from_run_config(run_config)
 
 
-def require_nodes(grid: Grid, hospitals: int) -> None:
-    """Raise a `UsageError` if a simulation, whose nodes all exist from the start, has another number of nodes."""
+def require_nodes(grid: Grid, settings: FederationSettings) -> None:
+    """Raise a `UsageError` if a simulation, whose nodes all exist from the start, has another number of nodes.
+
+    Its nodes have no files for the keys of secure aggregation.
+    """
     from flwr.superlink.grid import InMemoryGrid
 
-    nodes = len(list(grid.get_node_ids())) if isinstance(grid, InMemoryGrid) else hospitals
+    if not isinstance(grid, InMemoryGrid):
+        return
+    if settings.secure_aggregation:
+        raise UsageError(
+            "secure-aggregation needs hospitals that keep their keys: SuperNodes with data and tls (docs/deployment.md), or "
+            "python -m fedhealth simulate --secure-aggregation"
+        )
+    nodes, hospitals = len(list(grid.get_node_ids())), settings.hospitals
     if nodes != hospitals:
         raise UsageError(
             f"{nodes} simulated SuperNodes, but {hospitals} hospitals; give --federation-config 'num-supernodes={hospitals}' "

@@ -214,18 +214,13 @@ def flwr(environment: dict[str, str], *arguments: str) -> str:
         time.sleep(0.5)  # Flower offers no event to wait for
 
 
-@pytest.mark.slow
-@pytest.mark.processes
-@pytest.mark.enable_socket
-def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_for_bit(tmp_path: Path) -> None:
-    """The node config of a third is refused, and the run goes on without it."""
-    home, certs, data, port = tmp_path / "home", tmp_path / "certs", tmp_path / "data", unused_port()
+def run_on_supernodes(folder: Path, nodes: dict[str, str], run_config: str) -> dict[str, str]:
+    """Run a federation of SuperNodes with these node configs, by name; returns their logs.
+
+    Their certificates are in `folder`/certs, and the run folder is `folder`/run.
+    """
+    home, certs, port = folder / "home", folder / "certs", unused_port()
     home.mkdir()
-    data.mkdir()
-    files = list(write_hospitals(data).values())
-    for file in files[2:]:
-        file.unlink()
-    issue_certificates(certs, ["one", "two", "three"], ["localhost", "127.0.0.1"], days=9, ca_days=99, force=False)
     connection = (
         f'[superlink.federation]\naddress = "127.0.0.1:{port}"\nroot-certificates = "{certs / "ca" / "ca.pem"}"\n'
     )
@@ -241,12 +236,7 @@ def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_fo
     with ExitStack() as stack:
         superlink = ["flower-superlink", *server, "--enable-supernode-auth", "--port", str(port)]
         superlink.append("--disable-runtime-dependency-installation")
-        log = stack.enter_context(running(tmp_path / "superlink", environment, superlink))
-        nodes = {
-            "one": f'data="{files[0]}"',
-            "two": f'data="{files[1]}"',
-            "three": f'data="{files[0]}" max_epsilon=3.0',
-        }
+        log = stack.enter_context(running(folder / "superlink", environment, superlink))
         for hospital, node_config in nodes.items():
             ensure_supernode_keys(certs / hospital, force=False)
             flwr(environment, "supernode", "register", str(certs / hospital / PUBLIC), "federation")
@@ -254,27 +244,64 @@ def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_fo
             node += ["--root-certificates", str(certs / hospital / "ca.pem")]
             node += ["--auth-supernode-private-key", str(certs / hospital / PRIVATE)]
             node += ["--node-config", node_config]
-            stack.enter_context(running(tmp_path / hospital, environment, node))
-        flwr(
-            environment,
-            "run",
-            str(ROOT),
-            "federation",
-            "--run-config",
-            f'hospitals=3 rounds=2 out="{tmp_path / "run"}"',
-        )
+            stack.enter_context(running(folder / hospital, environment, node))
+        flwr(environment, "run", str(ROOT), "federation", "--run-config", f'{run_config} out="{folder / "run"}"')
         deadline = time.monotonic() + LONGEST_RUN
-        while not (tmp_path / "run" / "summary.json").exists():
+        while not (folder / "run" / "summary.json").exists():
             assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-3000:]
             time.sleep(0.5)
+    return {hospital: (folder / hospital / "log").read_text(encoding="utf-8") for hospital in nodes}
+
+
+def require_same_model(run: Path, other: Path) -> None:
+    with np.load(run / "model.npz") as found, np.load(other / "model.npz") as expected:
+        for name in expected.files:
+            if name != "about":
+                np.testing.assert_array_equal(found[name], expected[name])
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.enable_socket
+def test_two_supernodes_with_tls_and_keys_give_the_weights_of_the_scripts_bit_for_bit(tmp_path: Path) -> None:
+    """The node config of a third is refused, and the run goes on without it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    files = list(write_hospitals(data).values())
+    for file in files[2:]:
+        file.unlink()
+    names = ["one", "two", "three"]
+    issue_certificates(tmp_path / "certs", names, ["localhost", "127.0.0.1"], days=9, ca_days=99, force=False)
+    nodes = {
+        "one": f'data="{files[0]}"',
+        "two": f'data="{files[1]}"',
+        "three": f'data="{files[0]}" max_epsilon=3.0',
+    }
+    logs = run_on_supernodes(tmp_path, nodes, "hospitals=3 rounds=2")
     told = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))
     assert list(told["left_out"].values()) == ["could not reply to query.describe: UsageError"]
-    logs = {hospital: (tmp_path / hospital / "log").read_text(encoding="utf-8") for hospital in nodes}
     parsed = f"node config: file {files[0]}, schema heart disease, name as in the file, min-count 5, max-epsilon none"
     assert parsed in logs["one"]
     assert "max_epsilon is not a key of a node config; did you mean max-epsilon?" in logs["three"]
     assert simulate(["--data", str(data), "--engine", "keras", "--rounds", "2", "--out", str(tmp_path / "same")]) == 0
-    with np.load(tmp_path / "run" / "model.npz") as found, np.load(tmp_path / "same" / "model.npz") as expected:
-        for name in expected.files:
-            if name != "about":
-                np.testing.assert_array_equal(found[name], expected[name])
+    require_same_model(tmp_path / "run", tmp_path / "same")
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.enable_socket
+def test_three_supernodes_with_secure_aggregation_give_the_weights_of_the_same_run_in_the_clear(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    files = dict(list(write_hospitals(data).items())[:3])
+    for file in set(data.glob("*.csv")) - set(files.values()):
+        file.unlink()
+    certs = tmp_path / "certs"
+    issue_certificates(certs, list(files), ["localhost", "127.0.0.1"], days=9, ca_days=99, force=False)
+    nodes = {name: f'data="{file}" tls="{certs / name}" secure-aggregation="required"' for name, file in files.items()}
+    run_on_supernodes(tmp_path, nodes, "hospitals=3 rounds=2 secure-aggregation=true")
+    told = json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8"))
+    assert told["roster"] == sorted(files)
+    assert [hospital["name"] for hospital in told["hospitals"]] == ["all hospitals together"]
+    assert simulate(["--data", str(data), "--engine", "keras", "--rounds", "2", "--out", str(tmp_path / "same")]) == 0
+    require_same_model(tmp_path / "run", tmp_path / "same")
