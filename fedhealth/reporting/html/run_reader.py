@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,7 @@ class RunRecord:
     """Hospital -> histogram of the final model's risks; empty if nobody evaluated it."""
     num_weights: int = 0
 
-    @property
+    @cached_property
     def pooled(self) -> ScoreHistogram | None:
         """The summed histogram of all hospitals; None without histograms."""
         return add_histograms(self.histograms.values()) if self.histograms else None
