@@ -90,8 +90,7 @@ class MaskedGrid(BaseGrid):
         *,
         patience: Patience = NO_PATIENCE,
     ) -> None:
-        super().__init__()
-        self.set_run(grid.run)
+        super().__init__(grid.run)
         self._grid = grid
         self._roster = roster
         self._names = {nodes[name]: name for name in roster.names}

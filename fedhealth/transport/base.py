@@ -10,14 +10,20 @@ from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, set_identity
 
 
 class BaseGrid(Grid):
-    """Base class of grids in a process that is the server of one run."""
+    """Base class of grids in a process that is the server of one run.
+
+    Parameters
+    ----------
+    run : the run of a grid that is wrapped; None for a new one.
+    """
 
     needs_all = False
     """Whether its one node is all hospitals together, which replies only if all of them do."""
 
-    def __init__(self) -> None:
-        set_identity(SERVER_NODE_ID)
-        self._run = Run.create_empty(run_id=RUN_ID)
+    def __init__(self, run: Run | None = None) -> None:
+        if run is None:  # else Flower has set the process's identity
+            set_identity(SERVER_NODE_ID)
+        self._run = run or Run.create_empty(run_id=RUN_ID)
 
     def set_run(self, run: Run) -> None:
         """Keep the run's description."""
