@@ -47,7 +47,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-exp
 	touch $@
 
 bench bench-quick: $(VENV)/.installed
-	for name in local_training payload round_latency newton_rounds many_hospitals memory large_table simulations; do \
+	for name in local_training payload round_latency newton_rounds many_hospitals secure_aggregation memory large_table simulations; do \
 	  $(BIN)/python -m benchmarks.$$name $(if $(filter bench-quick,$@),--quick) || exit 1; \
 	done
 
