@@ -173,11 +173,13 @@ class MaskingParty:
 
     def secrets_of(self, own: str, run_id: bytes, roster: Accepted) -> Mapping[str, bytes]:
         """Other hospital -> the secret shared with it in a run; raises a `RunError` if the run is over."""
-        private = self.state.private_key(run_id, make=False)
+        private = self.state.private_bytes(run_id)
         if private is None:
             raise RunError("the server asks for a new sum in a run that is over; nothing is sent")
-        public = private.public_key().public_bytes_raw()
-        return self._secrets.get((roster.digest, public), lambda: derive_secrets(own, private, roster))
+        return self._secrets.get(
+            (roster.digest, private),
+            lambda: derive_secrets(own, X25519PrivateKey.from_private_bytes(private), roster),
+        )
 
 
 def derive_secrets(own: str, private: X25519PrivateKey, roster: Accepted) -> dict[str, bytes]:

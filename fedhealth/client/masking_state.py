@@ -49,6 +49,12 @@ class MaskingState:
                 self._lines.append(known)
         return X25519PrivateKey.from_private_bytes(bytes.fromhex(known["key"])) if known else None
 
+    def private_bytes(self, run_id: bytes) -> bytes | None:
+        """The hospital's key of a run as it is in the file; None if there is none."""
+        with self._lines.read():
+            known = self._lines.find("key", run=run_id.hex())
+        return bytes.fromhex(known["key"]) if known else None
+
     def accepted(self, run_id: bytes) -> Entry | None:
         """The roster that was accepted for a run: its digest, names and keys; None if there is none."""
         with self._lines.read():
