@@ -11,8 +11,11 @@ from fedhealth.client.personalization import FinalModel
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.small_cells import find_small_cells
+from fedhealth.metrics.bins import NUM_BINS
+from fedhealth.metrics.subgroups import list_groups
 from fedhealth.transport.protocol.fields import Scale
 from fedhealth.transport.protocol.finalization import FinalRequest
+from fedhealth.transport.protocol.sum_messages import SumMessages
 
 
 @dataclass(eq=False)
@@ -47,6 +50,12 @@ class Participation:
         """The columns, and pairs of columns, whose counts over the training patients are too small to be sent."""
         indicators = self.settings.missing_indicators
         return find_small_cells(self.model.schema, self.split.train, self.min_count, missing_indicators=indicators)
+
+    @cached_property
+    def sum_messages(self) -> SumMessages:
+        """The vectors of its messages under secure aggregation."""
+        schema = self.model.schema
+        return SumMessages(self.settings, schema, NUM_BINS, list_groups(schema))
 
     def standardisation(self, scale: Scale | None) -> Standardisation:
         """The standardisation of a request, or with `--scaling local` the hospital's own."""

@@ -16,11 +16,8 @@ from fedhealth.client.run_policy import require_wish
 from fedhealth.common.errors import RunError
 from fedhealth.common.fixed_point import MOST_EXAMPLES
 from fedhealth.common.pairwise_masks import mask
-from fedhealth.metrics.bins import NUM_BINS
-from fedhealth.metrics.subgroups import list_groups
 from fedhealth.transport.protocol import evaluation, finalization, newton, roster, setup, training
 from fedhealth.transport.protocol.masked_vectors import context_of, encode_masked
-from fedhealth.transport.protocol.sum_messages import SumMessages
 
 Reply = Callable[[], Message]
 """Calls the app, and returns its reply in the clear."""
@@ -120,7 +117,7 @@ def _mask(
         run_id_of(message),
     )
     sums_over, own = masking.roster_of(run_id), hospital.hospital.name
-    messages = SumMessages(part.settings, hospital.hospital.schema, NUM_BINS, list_groups(hospital.hospital.schema))
+    messages = part.sum_messages
     layout = read_request(lambda content: messages.layout(kind, content), request)
     about = context_of(sums_over.digest, part.settings.to_run_config(), kind, request, layout)
     words = masking.state.find_sent(run_id, about)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,9 +218,9 @@ def test_reading_waits_for_no_lock_unless_another_process_has_written(
     state.keep(RUN, CONTEXT, WORDS)
     taken, real = list[Path](), masking_lines.locked
 
-    def locked(file: Path):  # type: ignore[no-untyped-def]
+    def locked(file: Path, **more: Any):  # type: ignore[no-untyped-def]
         taken.append(file)
-        return real(file)
+        return real(file, **more)
 
     monkeypatch.setattr(masking_lines, "locked", locked)
     assert state.accepted(RUN) and public(state, RUN) and state.known_codes() == {"code"}

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -48,12 +49,12 @@ class Layout:
 
     parts: tuple[Part, ...]
 
-    @property
+    @cached_property
     def num_words(self) -> int:
         """The number of words of the vector."""
         return PREFIX + sum(part.num_words for part in self.parts)
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of names, kinds and sizes."""
         return digest(*(f"{part.name} {part.kind} {part.size}".encode() for part in self.parts))

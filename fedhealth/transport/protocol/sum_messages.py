@@ -11,11 +11,14 @@ import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
 from fedhealth.common import fixed_point
+from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.data.schema import Schema
 from fedhealth.transport.protocol import evaluation, finalization, newton, setup, training
 from fedhealth.transport.protocol.fields import ARRAYS, take_config
 from fedhealth.transport.protocol.masked_vectors import Kind, Layout, Part, Values
 
+KEPT_LAYOUTS = 8
+"""A run has about as many kinds of messages."""
 THOUSANDTHS = 1000
 """Steps of an AUROC drop, which has three decimals."""
 
@@ -57,6 +60,9 @@ class SumMessages:
     schema: Schema
     bins: int
     groups: Sequence[str] = field(default=())
+    _layouts: BoundedCache[tuple[Part, ...], Layout] = field(
+        default_factory=lambda: BoundedCache(KEPT_LAYOUTS), init=False, repr=False, compare=False
+    )
 
     def layout(self, kind: str, request: RecordDict) -> Layout:
         """The layout of the replies to a request.
@@ -84,7 +90,7 @@ class SumMessages:
                 parts = [Part("drops", "count", len(self.schema.features)), Part("patients", "count", 2)]
             case _:
                 raise ValueError(f"replies to {kind} are not summed")
-        return Layout(tuple(parts))
+        return self._layouts.get(tuple(parts), lambda: Layout(tuple(parts)))
 
     def _train_parts(self, request: RecordDict, *, final: bool) -> list[Part]:
         sent = request.get(ARRAYS)
