@@ -14,6 +14,7 @@ from tests.support.windows import MODULES, NAMES
 ROOT = Path(__file__).parent.parent
 FILES = [*sorted((ROOT / "fedhealth").rglob("*.py")), *(ROOT / f"{n}.py" for n in ("server", "client", "utils"))]
 GUARDED = {("process_pool.py", name) for name in ("signal.pthread_sigmask", "signal.SIG_BLOCK", "signal.SIG_SETMASK")}
+GUARDED |= {("atomic_files.py", "fcntl")}
 """Names that a file uses only where they exist."""
 
 

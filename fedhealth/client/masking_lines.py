@@ -5,13 +5,10 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fedhealth.common.atomic_files import BINARY, append_line, locked, make_lock
+from fedhealth.common.atomic_files import BINARY, append_line, briefly_locked
 from fedhealth.common.errors import RunError
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "key": ("run", "key"),
@@ -38,7 +35,6 @@ class MaskingLines:
         self.entries: list[Entry] = []
         self.sums: dict[tuple[str, str], Entry] = {}
         self._stamp, self._read_to = NO_FILE, 0
-        self._lock: FileLock | None = None
 
     def find(self, kind: str, **values: str) -> Entry | None:
         """The last line of this kind with these values; None if there is none."""
@@ -85,8 +81,7 @@ class MaskingLines:
             yield
             return
         try:
-            self._lock = self._lock or make_lock(self.path)
-            with locked(self.path, lock=self._lock):
+            with briefly_locked(self.path):
                 if not self._is_current(self.path):
                     self._read_new(self.path)
                 yield

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -216,13 +215,13 @@ def test_reading_waits_for_no_lock_unless_another_process_has_written(
     state.private_key(RUN, make=True)
     state.accept(RUN, b"digest", NAMES, KEYS, "code")
     state.keep(RUN, CONTEXT, WORDS)
-    taken, real = list[Path](), masking_lines.locked
+    taken, real = list[Path](), masking_lines.briefly_locked
 
-    def locked(file: Path, **more: Any):  # type: ignore[no-untyped-def]
+    def locked(file: Path):  # type: ignore[no-untyped-def]
         taken.append(file)
-        return real(file, **more)
+        return real(file)
 
-    monkeypatch.setattr(masking_lines, "locked", locked)
+    monkeypatch.setattr(masking_lines, "briefly_locked", locked)
     assert state.accepted(RUN) and public(state, RUN) and state.known_codes() == {"code"}
     np.testing.assert_array_equal(state.find_sent(RUN, CONTEXT), WORDS)
     assert taken == []

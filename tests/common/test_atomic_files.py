@@ -2,13 +2,15 @@
 
 import multiprocessing
 import os
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from fedhealth.common import atomic_files
-from fedhealth.common.atomic_files import append_line, locked
+from fedhealth.common.atomic_files import append_line, briefly_locked, locked
 
 
 def test_a_second_holder_is_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -71,3 +73,34 @@ def test_a_line_feed_is_one_byte_on_windows_too(tmp_path: Path, monkeypatch: pyt
     append_line(tmp_path / "lines", "one")
     assert [flag & binary for flag in flags] == [binary]
     assert (tmp_path / "lines").read_bytes() == b"one\n"
+
+
+def count_up(path: Path, times: int) -> None:
+    """Read a number and write the next one, so often."""
+    for _ in range(times):
+        with briefly_locked(path):
+            number = int(path.read_text())
+            time.sleep(0)
+            path.write_text(str(number + 1))
+
+
+@pytest.mark.parametrize("without_flock", [False, True])
+def test_a_brief_lock_is_for_one_at_a_time_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_flock: bool
+) -> None:
+    path, times = tmp_path / "number", 20 if without_flock else 200
+    path.write_text("0")
+    if without_flock:
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    processes = [multiprocessing.get_context("fork").Process(target=count_up, args=(path, times)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert path.read_text() == str(3 * times)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_brief_lock_in_a_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), briefly_locked(tmp_path / "gone" / "x"):
+        pytest.fail("locked")
