@@ -78,8 +78,6 @@ class MaskedGrid(BaseGrid):
     patience : how to wait for missing hospitals: without one of them there is no sum.
     """
 
-    needs_all = True
-
     def __init__(
         self,
         grid: Grid,

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError
 from fedhealth.common.reminders import Reminder
 from fedhealth.server.events import Dropped, OnEvent, Paused
-from fedhealth.server.records import Member
+from fedhealth.server.records import TOGETHER, Member
 from fedhealth.server.reply_validation import ABSENT, readable
 from fedhealth.server.schedule import RoundSchedule
 
@@ -177,6 +177,8 @@ class Roster:
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         could_return = len(replies.absent) >= self.needed - len(replies.valid)
         waited = f", and not enough came back within {self.policy.max_wait:g} s (--max-wait)" if could_return else ""
+        if TOGETHER in reasons:
+            return f"round {round_num}: there is no sum over all hospitals ({reasons[TOGETHER]}){waited}"
         return (
             f"round {round_num}: {len(replies.valid)} of the {self.needed} hospitals that it needs ({self.needed_for}) "
             f"trained ({listed}){waited}"

@@ -154,7 +154,7 @@ def collect_members(queries: SetupQueries, read: Callable[[Message], Member]) ->
     """
     while len(queries.members) < queries.staying:
         while (here := len(queries.here())) < queries.staying:
-            queries.wait(queries.problem(here), ())
+            queries.wait(f"only {here} of {queries.staying} hospitals (--hospitals) joined{queries.who()}", ())
         new = sorted(queries.here() - queries.members.keys())
         described = queries.query_once(new, DESCRIBE, encode_empty_request(), read)
         here_now = queries.here()

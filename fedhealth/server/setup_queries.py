@@ -128,12 +128,6 @@ class SetupQueries:
         joined = self._grid.name_of(node) if isinstance(self._grid, BaseGrid) else None
         return joined or f"node {node}"
 
-    def problem(self, here: int) -> str:
-        """That too few hospitals are connected."""
-        if isinstance(self._grid, BaseGrid) and self._grid.needs_all:
-            return "the hospitals of the roster were not all connected"
-        return f"only {here} of {self.staying} hospitals (--hospitals) joined{self.who()}"
-
     def who(self) -> str:
         """The hospitals that are here, and those that do not take part and why, in parentheses; empty if there are none."""
         names = [", ".join(sorted(self.name(node) for node in self.here()))]

@@ -17,9 +17,6 @@ class BaseGrid(Grid):
     run : the run of a grid that is wrapped; None for a new one.
     """
 
-    needs_all = False
-    """Whether its one node is all hospitals together, which replies only if all of them do."""
-
     def __init__(self, run: Run | None = None) -> None:
         if run is None:  # else Flower has set the process's identity
             set_identity(SERVER_NODE_ID)
