@@ -1,6 +1,6 @@
 # make demo: the whole federation on this machine. make test: the checks of every change (two to four minutes). make test-slow: the
 # tests that take minutes or the real data. make coverage: what the tests run. make chaos: 200 faults; SERVICE=1: in five
-# runs of a service.
+# runs of a service; MASKED=1: with secure aggregation.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -52,7 +52,7 @@ bench bench-quick: $(VENV)/.installed
 	done
 
 chaos: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(SERVICE),--service)
+	$(BIN)/python -m tests.chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(SERVICE),--service) $(if $(MASKED),--secure-aggregation)
 
 clean:
 	rm -rf $(VENV)

@@ -17,7 +17,13 @@ import numpy as np
 
 from fedhealth.common.runtime_env import quiet_libraries
 from tests.chaos.federation import HOSPITALS, Federation, SecuredFederation, harms_of, make_files
-from tests.chaos.service import RUNS, SERVICE_HARMS, ServiceFederation, plan_service
+from tests.chaos.service import (
+    RUNS,
+    SERVICE_HARMS,
+    SecuredServiceFederation,
+    ServiceFederation,
+    plan_service,
+)
 
 ROUNDS_PER_FAULT = 40
 """Long enough that the run does not end before its last fault."""
@@ -88,8 +94,6 @@ def main() -> int:
         "--secure-aggregation", action="store_true", help="faults in a masked run, compared with one in the clear"
     )
     flags = parser.parse_args()
-    if flags.service and flags.secure_aggregation:
-        parser.error("--service and --secure-aggregation exclude each other; leave one out")
     quiet_libraries()
     kind: type[Federation] = ServiceFederation if flags.service else Federation
     rounds = max(flags.faults * ROUNDS_PER_FAULT, 20)
@@ -103,7 +107,8 @@ def main() -> int:
         make_files(calm)
         shutil.copytree(calm, storm)
         expected = run(calm, [], rounds, flags.seed, kind).weights()
-        kind = SecuredFederation if flags.secure_aggregation else kind
+        if flags.secure_aggregation:
+            kind = SecuredServiceFederation if flags.service else SecuredFederation
         lost, wrong, admitted = judge(run(storm, schedule, rounds, flags.seed, kind), expected)
     print(
         f"faults injected {len(schedule)} / rounds lost {lost} / wrong results {wrong} / strangers admitted {admitted}"

@@ -34,12 +34,15 @@ learning-rate = {rate}
 class ServiceFederation(Federation):
     """A service with a queue of five runs of `rounds` rounds, each with another learning rate."""
 
+    run_settings = ""
+    """Of every run, besides those that every federation needs."""
+
     def __init__(self, folder: Path, rounds: int, seed: int) -> None:
         queue = folder / "queue"
         queue.mkdir()
         for number, name in enumerate(RUNS, 1):
             text = RUN.format(hospitals=len(HOSPITALS), rounds=rounds, rate=number / 100)
-            (queue / f"{name}.toml").write_text(text)
+            (queue / f"{name}.toml").write_text(text + self.run_settings)
         (folder / "policy.toml").write_text(f"max-rounds = {rounds}\n")
         self.rounds_per_run = rounds
         super().__init__(folder, rounds * len(RUNS), seed)
@@ -110,6 +113,12 @@ class ServiceFederation(Federation):
         with self.more_lines(self.server, "is finished; run folder"):
             pass
         self.harm_kill_server(number)
+
+
+class SecuredServiceFederation(ServiceFederation):
+    """The same runs with secure aggregation."""
+
+    run_settings = "secure-aggregation = true\n"
 
 
 def plan_service(schedule: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -222,6 +222,14 @@ def test_the_digest_of_a_request_depends_on_everything_in_it() -> None:
         {"weights": {"v": usual["v"], "w": usual["w"]}},
     ]
     digests = [digest_content(content_of(**change)) for change in [{}, *changes]]
+    array = Array(np.zeros(2, np.float32))
+    for described in (
+        array,
+        Array("float64", array.shape, array.stype, array.data),
+        Array(array.dtype, (2, 1), array.stype, array.data),
+        Array(array.dtype, array.shape, "other", array.data),
+    ):
+        digests.append(digest_content(RecordDict({"arrays": ArrayRecord({"w": described})})))
     assert len(set(digests)) == len(digests)
 
 
