@@ -414,15 +414,14 @@ def test_a_hospital_that_does_not_come_back_is_named_in_one_line(
     with pytest.raises(RunError) as caught:
         federation.run(make_settings())
     assert str(caught.value) == (
-        f"round 1: 0 of the 1 hospitals that it needs (--min-hospitals) trained ({TOGETHER}: va: it left), and not enough "
-        "came back within 5 s (--max-wait)"
+        "round 1: there is no sum over all hospitals (va: it left), and not enough came back within 5 s (--max-wait)"
     )
 
 
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
-        (TRAIN, f"round 1: 0 of the 1 hospitals that it needs (--min-hospitals) trained ({TOGETHER}: va: no disk)"),
+        (TRAIN, "round 1: there is no sum over all hospitals (va: no disk)"),
         (rosters.KEY, "the hospitals have not agreed on a roster: va could not reply to query.key: no disk"),
         (rosters.ROSTER, "the hospitals have not agreed on a roster: va could not reply to query.roster: no disk"),
     ],
