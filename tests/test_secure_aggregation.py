@@ -17,10 +17,12 @@ from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.masking_state import masking_path
 from fedhealth.client.privacy.noise import NoiseSource
-from fedhealth.common.errors import RunError
+from fedhealth.client.trainers import Trainers
+from fedhealth.common.errors import PatientsError, RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.scripts import ServerSettings
 from fedhealth.metrics.histogram import add_histograms
+from fedhealth.models.numpy_training import NumpyTrainer
 from fedhealth.server.app import federate, make_server_app
 from fedhealth.server.events import Dropped, Event, RunFinished, RunStarted, Waiting
 from fedhealth.server.records import TOGETHER, RoundRecord
@@ -432,6 +434,24 @@ def test_a_hospital_that_fails_for_good_is_named_in_one_line(federation: Federat
     with pytest.raises(RunError) as caught:
         federation.run(make_settings())
     assert str(caught.value) == line
+
+
+def test_of_a_hospital_whose_patients_make_the_training_diverge_nobody_sees_the_name(federation: Federation) -> None:
+    class Diverging(NumpyTrainer):
+        def train(self, *_: Any, **__: Any) -> Any:
+            raise PatientsError("training diverged")
+
+    federation.start()
+    federation.apps["va"].hospital.trainers = Trainers(Diverging)
+    with pytest.raises(RunError) as caught:
+        federation.run(make_settings())
+    assert str(caught.value) == (
+        f"round 1: 0 of the 1 hospitals that it needs (--min-hospitals) trained ({TOGETHER}: 1 of the 3 hospitals cannot "
+        "compute it; only their own clients print why)"
+    )
+    assert federation.apps["va"].hospital.masking.problem == (
+        "this hospital has no numbers in the sum of train: training diverged"
+    )
 
 
 def test_a_hospital_that_fails_in_the_setup_sums_is_named_too(federation: Federation) -> None:

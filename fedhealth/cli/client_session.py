@@ -189,6 +189,8 @@ class ClientSession:
         """Print a line about a reply and the privacy loss so far; after the last message, finish."""
         if line := client_line(self.hospital.hospital.schema, message, self.hospital.masking.in_the_clear(reply)):
             say(line)
+        if problem := self.hospital.masking.problem:
+            warn(problem)
         kind = message.metadata.message_type
         if kind == TRAIN and not reply.has_error():
             session = self.hospital.participation(run_config).dp_session

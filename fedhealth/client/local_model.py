@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedhealth.client.trainers import Trainer, Trainers
 from fedhealth.common.bounded_cache import BoundedCache
-from fedhealth.common.errors import RunError
+from fedhealth.common.errors import PatientsError, RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
@@ -155,13 +155,13 @@ def read_request(decode: Callable[[RecordDict], T], content: RecordDict) -> T:
 
 
 def require_finite(*trained: ArrayLike) -> None:
-    """Raise a `RunError` if weights or loss are not finite after training."""
+    """Raise a `PatientsError` if weights or loss are not finite after training."""
     if not all(np.all(np.isfinite(each)) for each in trained):
-        raise RunError("training diverged: the weights are not finite; lower --learning-rate at the server")
+        raise PatientsError("training diverged: the weights are not finite; lower --learning-rate at the server")
 
 
 def require_risks(risks: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The risks; raises a `RunError` if one is NaN, as very large finite weights can cause."""
+    """The risks; raises a `PatientsError` if one is NaN, as very large finite weights can cause."""
     if not np.all(np.isfinite(risks)):
-        raise RunError("the server's weights are invalid: the risks they predict are not numbers")
+        raise PatientsError("the server's weights are invalid: the risks they predict are not numbers")
     return risks

@@ -106,7 +106,7 @@ class MaskingLines:
         if not path.exists():
             self._forget()
             return
-        if _stamp_of(path)[0] != self._stamp[0]:  # another process has removed a run
+        if _stamp_of(path) != self._stamp:  # another process has added lines or removed a run
             self._forget()
         with path.open("r+b") as file:
             file.seek(self._read_to)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from flwr.app import Message, RecordDict
 
 from fedhealth.client.masking_state import MaskingState
 from fedhealth.common.bounded_cache import BoundedCache
 from fedhealth.common.errors import RunError, UsageError
-from fedhealth.common.pairwise_masks import derive_secret
+from fedhealth.common.pairwise_masks import Words, derive_secret, digest, mask
 from fedhealth.transport.protocol import roster as rosters
 from fedhealth.transport.protocol.roster import KeyRoster
 from fedhealth.transport.tls.identity import Identity
@@ -75,6 +76,7 @@ class MaskingParty:
     pins : hospital -> SHA-256 of its certificate; None: any certificate of the authority is accepted.
     accepted : codes of sets of hospitals that a person has accepted (--accept-roster).
     clear : the last reply before it was masked; None if it was not.
+    problem : why the last reply has no numbers; the server only sees that a hospital has sent none.
     """
 
     state: MaskingState = field(default_factory=MaskingState)
@@ -83,6 +85,7 @@ class MaskingParty:
     pins: Mapping[str, str] | None = None
     accepted: frozenset[str] = frozenset()
     clear: RecordDict | None = None
+    problem: str | None = None
     _secrets: BoundedCache[tuple[bytes, bytes], Mapping[str, bytes]] = field(
         default_factory=lambda: BoundedCache(KEPT_RUNS)
     )
@@ -173,13 +176,22 @@ class MaskingParty:
 
     def secrets_of(self, own: str, run_id: bytes, roster: Accepted) -> Mapping[str, bytes]:
         """Other hospital -> the secret shared with it in a run; raises a `RunError` if the run is over."""
-        private = self.state.private_bytes(run_id)
-        if private is None:
-            raise RunError("the server asks for a new sum in a run that is over; nothing is sent")
+        private = self._key_of(run_id)
         return self._secrets.get(
             (roster.digest, private),
             lambda: derive_secrets(own, X25519PrivateKey.from_private_bytes(private), roster),
         )
+
+    def random_words(self, run_id: bytes, context: bytes, size: int) -> Words:
+        """Words that only this hospital knows, the same for the same context."""
+        secret = digest(b"unshared", self._key_of(run_id))
+        return mask(np.zeros(size, np.uint64), "", {"own": secret}, context)
+
+    def _key_of(self, run_id: bytes) -> bytes:
+        private = self.state.private_bytes(run_id)
+        if private is None:
+            raise RunError("the server asks for a new sum in a run that is over; nothing is sent")
+        return private
 
 
 def derive_secrets(own: str, private: X25519PrivateKey, roster: Accepted) -> dict[str, bytes]:

@@ -4,6 +4,8 @@ The app replies in the clear, and this mod masks the numbers of the reply. A mes
 summed gets none.
 """
 
+import contextlib
+import logging
 from collections.abc import Callable
 
 from flwr.app import Context, Message, RecordDict
@@ -13,9 +15,10 @@ from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.local_model import read_request
 from fedhealth.client.participation import Participation
 from fedhealth.client.run_policy import require_wish
-from fedhealth.common.errors import RunError
+from fedhealth.common.errors import PatientsError, RunError
 from fedhealth.common.fixed_point import MOST_EXAMPLES
 from fedhealth.common.pairwise_masks import mask
+from fedhealth.transport.messages import RUN_ID
 from fedhealth.transport.protocol import evaluation, finalization, newton, roster, setup, training
 from fedhealth.transport.protocol.masked_vectors import context_of, encode_masked
 
@@ -50,7 +53,7 @@ def secure_aggregation_mod(
         The hospital's limits exclude such a run, the message asks for what cannot be summed, or the roster is not accepted.
     """
     part, kind = hospital.participation(context.run_config), message.metadata.message_type
-    hospital.masking.clear = None
+    hospital.masking.clear = hospital.masking.problem = None
     require_wish(hospital.limits, part.settings)
     if not part.settings.secure_aggregation:
         return call_next(message, context)
@@ -84,7 +87,8 @@ def describe(hospital: HospitalData, message: Message, reply: Reply) -> RecordDi
 
 def finish(hospital: HospitalData, message: Message, reply: Reply) -> RecordDict:
     """Nothing: comparisons stay in the hospital. The key of the run is removed."""
-    reply()
+    with contextlib.suppress(PatientsError):  # the client compares again when it prints
+        reply()
     hospital.masking.state.remove_key(run_id_of(message))
     return finalization.encode_finish_reply({})
 
@@ -124,15 +128,27 @@ def _mask(
     if words is None:
         secrets = masking.secrets_of(own, run_id, sums_over)
         require_bounded(part, len(sums_over.names))
-        clear = call_next(message, context).content
         try:
-            numbers = messages.take_numbers(kind, clear, _test_pairs(part))
-            words = mask(layout.join(numbers, about), own, secrets, about)
-        except ValueError as problem:
-            raise RunError(f"this hospital's reply to {kind} cannot be masked: {problem}") from None
+            clear = call_next(message, context).content
+            vector = layout.join(messages.take_numbers(kind, clear, _test_pairs(part)), about)
+            masking.clear = clear
+        except (PatientsError, ValueError) as problem:
+            note_problem(hospital, context, f"this hospital has no numbers in the sum of {kind}: {problem}")
+            vector = layout.join_nothing(masking.random_words(run_id, about, layout.num_words))
+        words = mask(vector, own, secrets, about)
         masking.state.keep(run_id, about, words)
-        masking.clear = clear
     return Message(encode_masked(words), reply_to=message)
+
+
+def note_problem(hospital: HospitalData, context: Context, problem: str) -> None:
+    """Keep a problem in the hospital, for its console or, on Flower's engines, its log.
+
+    With an error reply the server would know that it is this hospital's, and could ask on until it knows at which weights
+    its patients cause it.
+    """
+    hospital.masking.problem = problem
+    if context.run_id != RUN_ID:
+        logging.getLogger("flwr").warning("%s", problem)
 
 
 def require_bounded(part: Participation, hospitals: int) -> None:

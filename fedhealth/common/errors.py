@@ -29,5 +29,9 @@ class RunError(FedHealthError):
     """The run failed although its flags and files are valid: exit code 1."""
 
 
+class PatientsError(RunError):
+    """The run failed for a reason that depends on a hospital's patients: who sees it knows something about them."""
+
+
 PROTOCOL_VIOLATION = 100
 """Code of the error reply for a hospital that violated the protocol; Flower's own codes are below 10."""

@@ -1,5 +1,6 @@
 """A lying server and a real hospital: each lie is refused with one line, or the server gets noise."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,14 @@ from flwr.app import ConfigRecord, RecordDict
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.limits import HospitalLimits
 from fedhealth.client.masking_state import masking_path
-from fedhealth.common.errors import RunError
+from fedhealth.client.trainers import Trainers
+from fedhealth.common.errors import PatientsError, RunError
+from fedhealth.models.numpy_training import NumpyTrainer
 from fedhealth.transport.protocol import evaluation, feasibility, finalization, roster, setup, training
 from fedhealth.transport.protocol.evaluation import EvaluateRequest, encode_evaluate_request
 from fedhealth.transport.protocol.fields import CONFIG
 from fedhealth.transport.protocol.finalization import FinalRequest, encode_final_request
-from fedhealth.transport.protocol.masked_vectors import MASKED
+from fedhealth.transport.protocol.masked_vectors import MASKED, PREFIX, decode_masked
 from fedhealth.transport.protocol.training import TRAIN, decode_train_request
 from tests.support.secured_hospitals import (
     NAMES,
@@ -343,19 +346,80 @@ def test_a_hospital_with_too_many_patients_for_64_bits_says_so_without_its_numbe
         server.ask("va", TRAIN, train_request())
 
 
-def test_a_weight_beyond_the_bound_is_refused_and_not_clipped(server: AskingServer) -> None:
+def test_a_weight_beyond_the_bound_is_not_clipped_and_the_server_does_not_see_whose_it_is(server: AskingServer) -> None:
+    """With an error that has a name, a server could ask on until it knows by how much one hospital moves a weight."""
     agreed = server.agree()
     for bias in (129.0, -129.0):
+        request = train_request(bias)
+        replies = {name: server.ask(name, TRAIN, request) for name in NAMES}
+        assert all(list(reply) == [MASKED] for reply in replies.values())
+        for hospital in server.hospitals.values():
+            assert hospital.masking.problem == (
+                "this hospital has no numbers in the sum of train: a weight is not between -128 and 128"
+            )
+            assert hospital.masking.clear is None
         with pytest.raises(
-            RunError,
-            match=r"^this hospital's reply to train cannot be masked: a weight is not between -128 and 128$",
+            ValueError, match=r"^3 of the 3 hospitals cannot compute it; only their own clients print why$"
         ):
-            server.ask("va", TRAIN, train_request(bias))
+            server.add_up(TRAIN, request, replies, agreed)
     request = train_request(127.0)
     replies = {name: server.ask(name, TRAIN, request) for name in NAMES}
     sums = server.add_up(TRAIN, request, replies, agreed)
     mean = sums["array logistic/log_odds/bias"][0] / sums["patients"][0] / 2**32
     assert 120 < mean < 128
+    assert server.hospitals["va"].masking.problem is None
+
+
+def failing(hospital: HospitalData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this hospital's training diverges."""
+
+    class Diverging(NumpyTrainer):
+        def train(self, *_: Any, **__: Any) -> Any:
+            raise PatientsError("training diverged")
+
+    monkeypatch.setattr(hospital, "trainers", Trainers(Diverging))
+
+
+def test_of_a_hospital_that_cannot_compute_its_numbers_the_others_are_not_disclosed_either(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum over the others would be what another sum over all is without this hospital."""
+    server = AskingServer({name: make_hospital(path) for name, path in files.items()}, make_settings())
+    failing(server.hospitals["va"], monkeypatch)
+    agreed, request = server.agree(), train_request()
+    replies = {name: server.ask(name, TRAIN, request) for name in NAMES}
+    assert list(replies["va"]) == [MASKED]
+    with pytest.raises(ValueError, match=r"^1 of the 3 hospitals cannot compute it; only their own clients print why$"):
+        server.add_up(TRAIN, request, replies, agreed)
+    layout = server.messages.layout(TRAIN, request)
+    total = sum((decode_masked(reply, layout) for reply in replies.values()), np.zeros(layout.num_words, np.uint64))
+    assert total[0] == 2
+    assert np.mean(total[PREFIX:] > 2**56) > 0.9
+    assert len(set(total.tolist())) == len(total)
+    again = AskingServer({"va": make_hospital(files["va"])}, server.settings)
+    assert again.ask("va", TRAIN, request)[MASKED] == replies["va"][MASKED]
+
+
+def test_on_flowers_engines_the_reason_is_in_the_hospitals_log(
+    server: AskingServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fedhealth.client.secure_aggregation.RUN_ID", 99)
+    monkeypatch.setattr(logging.getLogger("flwr"), "handlers", [caplog.handler])
+    monkeypatch.setattr(logging.getLogger("flwr"), "disabled", False)
+    failing(server.hospitals["va"], monkeypatch)
+    server.agree()
+    server.ask("va", TRAIN, train_request())
+    assert "this hospital has no numbers in the sum of train: training diverged" in caplog.text
+
+
+def test_comparisons_that_fail_do_not_fail_the_end(files: dict[str, Path]) -> None:
+    server = AskingServer(
+        {"va": make_hospital(files["va"], limits=HospitalLimits(share_comparisons=True))}, make_settings()
+    )
+    sent = decode_train_request(train_request())
+    huge = {name: np.full_like(values, 3e38) for name, values in sent.weights.items()}
+    request = encode_final_request(FinalRequest(huge, sent.scale))
+    assert len(server.ask("va", finalization.FINISH, request)) == 0
 
 
 def test_an_error_of_the_app_is_passed_on_and_nothing_is_kept(server: AskingServer, files: dict[str, Path]) -> None:

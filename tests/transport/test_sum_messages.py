@@ -134,7 +134,6 @@ def test_a_sum_of_too_few_too_many_or_other_vectors_is_recognised() -> None:
     three = vector * np.uint64(3)
     assert SMALL.split(three, CONTEXT, 3)["counts"].tolist() == [3, 6]
     wrong = [
-        vector * np.uint64(2),
         vector * np.uint64(4),
         vector * np.uint64(2) + SMALL.join(ONE, b"another"),
         three[:-1],
@@ -142,6 +141,17 @@ def test_a_sum_of_too_few_too_many_or_other_vectors_is_recognised() -> None:
     for total in wrong:
         with pytest.raises(ValueError, match=NOISE):
             SMALL.split(total, CONTEXT, 3)
+
+
+@pytest.mark.parametrize("failed", [1, 2, 3])
+def test_a_sum_says_how_many_hospitals_have_no_numbers_and_nothing_else(failed: int) -> None:
+    """The vector of such a hospital counts as none, and its other words are random."""
+    pad = np.random.default_rng(0).integers(0, 2**64, SMALL.num_words, np.uint64, endpoint=False)
+    total = SMALL.join(ONE, CONTEXT) * np.uint64(3 - failed) + SMALL.join_nothing(pad) * np.uint64(failed)
+    with pytest.raises(ValueError) as caught:
+        SMALL.split(total, CONTEXT, 3)
+    assert str(caught.value) == f"{failed} of the 3 hospitals cannot compute it; only their own clients print why"
+    assert SMALL.join_nothing(pad).tolist() == [0, 0, *pad[2:].tolist()]
 
 
 @pytest.mark.parametrize("place", [0, 1])

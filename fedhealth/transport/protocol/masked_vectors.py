@@ -79,17 +79,26 @@ class Layout:
                 words.append(np.ascontiguousarray(flat, np.int64).view(np.uint64))
         return np.concatenate(words)
 
+    def join_nothing(self, pad: Words) -> Words:
+        """The vector of a hospital that cannot compute its numbers: it counts as none, and `pad` makes the sum random."""
+        return np.concatenate([np.zeros(PREFIX, np.uint64), pad[PREFIX:]])
+
     def split(self, total: Words, context: bytes, num_hospitals: int) -> dict[str, Values]:
         """The summed numbers by part: int64 for counts and weights, float64 for real numbers.
 
         Raises
         ------
         ValueError
-            The vectors were not replies to the same request by so many hospitals, so the sum means nothing.
+            The vectors were not replies to the same request by so many hospitals, or one of them has no numbers, so the sum
+            means nothing.
         """
-        expected = np.array([1, check_word(context)], np.uint64) * np.uint64(num_hospitals)
-        if len(total) != self.num_words or not np.array_equal(total[:PREFIX], expected):
+        replied = int(total[0])
+        expected = np.array([1, check_word(context)], np.uint64) * total[:1]
+        if len(total) != self.num_words or replied > num_hospitals or not np.array_equal(total[:PREFIX], expected):
             raise ValueError("the masks do not cancel: a hospital was asked something else, or sent something else")
+        if replied < num_hospitals:
+            failed = f"{num_hospitals - replied} of the {num_hospitals} hospitals"
+            raise ValueError(f"{failed} cannot compute it; only their own clients print why")
         values, start = dict[str, Values](), PREFIX
         for part in self.parts:
             words = total[start : start + part.num_words]
