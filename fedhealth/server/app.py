@@ -16,6 +16,7 @@ from fedhealth.config.federation import FederationSettings, fewest_flags, fewest
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import heart_disease
 from fedhealth.metrics.subgroups import find_divisions
+from fedhealth.server.admission import OPEN, Admission
 from fedhealth.server.beginning import begin_run, final_queries, to_scale
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Listeners, OnEvent, RunFinished, RunStarted
@@ -23,7 +24,7 @@ from fedhealth.server.exact_fit import add_sums, exact_fit, tabulate
 from fedhealth.server.feasibility import ask_feasibility
 from fedhealth.server.finalization import Queries
 from fedhealth.server.model_selection import choose_final_model, could_be_enough, is_enough
-from fedhealth.server.participation import OPEN, Admission, Roster, RoundPolicy
+from fedhealth.server.participation import Roster, RoundPolicy
 from fedhealth.server.records import RoundRecord
 from fedhealth.server.round_state import add_evaluation, add_training
 from fedhealth.server.rounds import GuardedStrategy

@@ -14,13 +14,14 @@ from fedhealth.data.schema import Schema
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance, combine_importance
 from fedhealth.metrics.subgroups import Divisions, Outcomes, Subgroups
+from fedhealth.server.admission import OPEN
 from fedhealth.server.app import finalize_run, goes_on, keep_record, make_roster
 from fedhealth.server.batch_rounds import BatchRounds, evaluate_batch
 from fedhealth.server.batch_setup import BatchMembers, agree, describe_members
 from fedhealth.server.beginning import to_scale
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import Dropped, Listeners, OnEvent, RunStarted
-from fedhealth.server.participation import OPEN, Roster
+from fedhealth.server.participation import Roster
 from fedhealth.server.records import Evaluation, RoundRecord, pooled_metrics
 from fedhealth.server.reply_validation import TOO_FEW
 from fedhealth.server.round_state import add_evaluation, add_training

@@ -9,13 +9,13 @@ from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
+from fedhealth.server.admission import OPEN, Admission
 from fedhealth.server.checkpoints import Checkpoint, ResumeState
 from fedhealth.server.events import Dropped, Event, OnEvent, Waiting
 from fedhealth.server.exact_sums import uses_only_the_mean
 from fedhealth.server.finalization import FinalQueries, MaskedQueries, Queries
 from fedhealth.server.masked_grid import Patience
 from fedhealth.server.masked_setup import Secured, secure
-from fedhealth.server.participation import OPEN, Admission
 from fedhealth.server.setup import Setup, require_same_members
 from fedhealth.server.setup_queries import SetupQueries
 from fedhealth.server.strategies.newton import Newton

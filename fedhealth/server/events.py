@@ -13,7 +13,8 @@ from fedhealth.metrics.odds_ratios import ExactFit, OddsRatios
 from fedhealth.metrics.paired_comparison import PairedComparison
 from fedhealth.metrics.permutation_importance import Importance
 from fedhealth.metrics.subgroups import Subgroups
-from fedhealth.server.records import Feasibility, Histograms, Member, ModelSelection, RoundRecord
+from fedhealth.server.feasibility_record import Feasibility
+from fedhealth.server.records import Histograms, Member, ModelSelection, RoundRecord
 from fedhealth.transport.protocol.roster import KeyRoster
 
 

@@ -7,7 +7,7 @@ from flwr.app import Message
 from fedhealth.common.errors import RunError
 from fedhealth.data.schema import Schema
 from fedhealth.metrics.subgroups import suppress_small_cells
-from fedhealth.server.records import Feasibility, HospitalFeasibility
+from fedhealth.server.feasibility_record import Feasibility, HospitalFeasibility
 from fedhealth.server.reply_validation import readable
 from fedhealth.server.setup_queries import SetupQueries
 from fedhealth.transport.protocol.feasibility import (

@@ -4,13 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError
 from fedhealth.common.reminders import Reminder
+from fedhealth.server.admission import Admission
 from fedhealth.server.events import Dropped, OnEvent, Paused
 from fedhealth.server.records import TOGETHER, Member
 from fedhealth.server.reply_validation import ABSENT, readable
@@ -18,29 +19,6 @@ from fedhealth.server.schedule import RoundSchedule
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
-
-
-class Admission(Protocol):
-    """Decides who may join; `GrpcGrid` is one."""
-
-    def admit_only(self, hospitals: Iterable[str]) -> None:
-        """From now on only these hospitals may join or rejoin."""
-
-    def expel(self, hospital: str, reason: str) -> None:
-        """Close a hospital's connection and refuse it from now on."""
-
-
-class OpenAdmission:
-    """For grids that any node may join; messages are still sent only to members that have not been dropped."""
-
-    def admit_only(self, hospitals: Iterable[str]) -> None:
-        """Do nothing."""
-
-    def expel(self, hospital: str, reason: str) -> None:
-        """Do nothing."""
-
-
-OPEN = OpenAdmission()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from fedhealth.common.atomic_files import append_line, write_file
 from fedhealth.common.errors import FedHealthError, RunError
 from fedhealth.server.checkpoints import CHECKPOINTS, Checkpoint, write_checkpoint
 from fedhealth.server.events import RunFinished, RunStarted
-from fedhealth.server.records import Feasibility, RoundRecord, Start
+from fedhealth.server.feasibility_record import Feasibility
+from fedhealth.server.records import RoundRecord, Start
 from fedhealth.server.run_files import (
     EVALUATION,
     FEASIBILITY,

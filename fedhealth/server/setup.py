@@ -14,8 +14,8 @@ from fedhealth.data import preprocessing
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.data.schema import Schema
 from fedhealth.models.recalibration import class_weights
+from fedhealth.server.admission import OPEN, Admission
 from fedhealth.server.events import OnEvent
-from fedhealth.server.participation import OPEN, Admission
 from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import (
     check_label_counts,

@@ -10,8 +10,8 @@ from flwr.serverapp import Grid
 from fedhealth.common.errors import RunError
 from fedhealth.common.reminders import Reminder
 from fedhealth.config.federation import FederationSettings, fewest_flags, fewest_hospitals, share_of
+from fedhealth.server.admission import OPEN, Admission
 from fedhealth.server.events import Dropped, OnEvent, Waiting
-from fedhealth.server.participation import OPEN, Admission
 from fedhealth.server.records import TOGETHER, Member
 from fedhealth.server.reply_validation import ABSENT, readable
 from fedhealth.transport.base import BaseGrid

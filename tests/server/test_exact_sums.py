@@ -17,11 +17,12 @@ from hypothesis.extra import numpy as hnp
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.config.federation_flags import StrategyName
+from fedhealth.server.admission import OPEN
 from fedhealth.server.app import federate
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import RunFinished
 from fedhealth.server.exact_sums import ExactSum, find_too_many, uses_only_the_mean
-from fedhealth.server.participation import OPEN, Roster, RoundPolicy
+from fedhealth.server.participation import Roster, RoundPolicy
 from fedhealth.server.records import Member, RoundRecord
 from fedhealth.server.rounds import GuardedStrategy
 from fedhealth.server.schedule import RoundSchedule

@@ -16,7 +16,7 @@ from fedhealth.reporting.console.screen import ServerConsole
 from fedhealth.server.app import federate
 from fedhealth.server.events import Dropped
 from fedhealth.server.feasibility import read_report
-from fedhealth.server.records import Feasibility, HospitalFeasibility
+from fedhealth.server.feasibility_record import Feasibility, HospitalFeasibility
 from fedhealth.server.run_directory import make_run_folder
 from fedhealth.server.run_files import FEASIBILITY, read_json
 from fedhealth.server.run_writer import FolderWriter

@@ -4,7 +4,8 @@ import pytest
 
 from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
-from fedhealth.server.participation import OPEN, Replies, Roster, RoundPolicy
+from fedhealth.server.admission import OPEN
+from fedhealth.server.participation import Replies, Roster, RoundPolicy
 from fedhealth.server.records import TOGETHER, Member
 from fedhealth.server.schedule import RoundSchedule
 from fedhealth.server.setup_queries import find_too_few

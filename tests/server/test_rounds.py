@@ -18,10 +18,11 @@ from fedhealth.common.errors import PROTOCOL_VIOLATION, RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.models.update_clipping import clip_update
+from fedhealth.server.admission import OpenAdmission
 from fedhealth.server.app import federate
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import Dropped, Event, Paused, RunFinished
-from fedhealth.server.participation import OpenAdmission, Roster, RoundPolicy
+from fedhealth.server.participation import Roster, RoundPolicy
 from fedhealth.server.records import Member, RoundRecord
 from fedhealth.server.rounds import GuardedStrategy
 from fedhealth.server.schedule import RoundSchedule

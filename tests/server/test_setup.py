@@ -12,8 +12,8 @@ from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.sources.heart import HEART
+from fedhealth.server.admission import OpenAdmission
 from fedhealth.server.events import Dropped, Event, Waiting
-from fedhealth.server.participation import OpenAdmission
 from fedhealth.server.records import Member
 from fedhealth.server.setup import Setup
 from fedhealth.transport.messages import node_id_of

@@ -11,10 +11,11 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import Strategy
 
 from fedhealth.config.federation import FederationSettings
+from fedhealth.server.admission import OpenAdmission
 from fedhealth.server.app import federate
 from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.events import Event, RunFinished
-from fedhealth.server.participation import OpenAdmission, Roster, RoundPolicy
+from fedhealth.server.participation import Roster, RoundPolicy
 from fedhealth.server.records import Member
 from fedhealth.server.rounds import GuardedStrategy
 from fedhealth.server.schedule import RoundSchedule

@@ -1,7 +1,7 @@
 """The table of a run with --feasibility: who lacks what."""
 
 from fedhealth.common.text_table import format_table
-from fedhealth.server.records import Feasibility
+from fedhealth.server.feasibility_record import Feasibility
 
 
 def feasibility_text(found: Feasibility, terminal: bool) -> str:

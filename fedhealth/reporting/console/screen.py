@@ -19,7 +19,8 @@ from fedhealth.reporting.console.run_text import (
 )
 from fedhealth.reporting.odds_ratio_table import as_table
 from fedhealth.server.events import Dropped, Event, Paused, RunFinished, RunStarted, Waiting
-from fedhealth.server.records import TOGETHER, Feasibility, RoundRecord
+from fedhealth.server.feasibility_record import Feasibility
+from fedhealth.server.records import TOGETHER, RoundRecord
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -69,8 +69,12 @@ class KeyRoster:
 
     @property
     def shown_digest(self) -> str:
-        """The first 16 digits of the digest, for people to compare."""
-        return self.digest.hex()[:16]
+        """The first 32 digits of the digest in groups of four, for people to compare.
+
+        A server that may choose parts of two rosters would find two with the same 16 digits in 2^32 attempts.
+        """
+        digits = self.digest.hex()[:32]
+        return "-".join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
 
 def signed_bytes(run_id: bytes, entry: Entry) -> bytes:

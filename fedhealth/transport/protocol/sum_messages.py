@@ -5,7 +5,6 @@ The decoded sum is the reply that one hospital with all patients would send, so 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
 from flwr.app import ArrayRecord, RecordDict
@@ -16,34 +15,12 @@ from fedhealth.data.schema import Schema
 from fedhealth.transport.protocol import evaluation, finalization, newton, setup, training
 from fedhealth.transport.protocol.fields import ARRAYS, take_config
 from fedhealth.transport.protocol.masked_vectors import Kind, Layout, Part, Values
+from fedhealth.transport.protocol.run_settings import RunSettings
 
 KEPT_LAYOUTS = 8
 """A run has about as many kinds of messages."""
 THOUSANDTHS = 1000
 """Steps of an AUROC drop, which has three decimals."""
-
-
-class RunSettings(Protocol):
-    """What the sums depend on; `FederationSettings` has it."""
-
-    @property
-    def strategy(self) -> str:
-        """The strategy's name."""
-
-    @property
-    def private(self) -> bool:
-        """Whether the run is under differential privacy."""
-
-    @property
-    def dp_epsilon(self) -> float:
-        """Its epsilon."""
-
-    @property
-    def validation_share(self) -> float:
-        """The share of validation patients; 0 if there are none."""
-
-    def to_run_config(self) -> Mapping[str, Any]:
-        """All settings."""
 
 
 @dataclass(frozen=True)
