@@ -1,7 +1,7 @@
 """The rounds: a wrapper around any strategy that passes it only valid replies and evaluates the aggregated weights."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +23,8 @@ from fedhealth.server.exact_sums import (
 from fedhealth.server.model_selection import correct_weights
 from fedhealth.server.node_subset import NodeSubsetGrid
 from fedhealth.server.participation import POLL_SECONDS, IncomingReplies, Replies, Roster
-from fedhealth.server.records import Evaluation, Member, RoundRecord, pooled_metrics, split_histograms
+from fedhealth.server.records import Evaluation, Member, RoundRecord
 from fedhealth.server.reply_messages import (
-    ReadEvaluation,
     Trained,
     Training,
     free_large_arrays,
@@ -36,6 +35,7 @@ from fedhealth.server.reply_messages import (
     with_weights,
 )
 from fedhealth.server.reply_validation import check_trained
+from fedhealth.server.round_records import complete_record, record_training
 from fedhealth.server.strategies.newton import check_convex, expected_reply
 from fedhealth.transport.protocol.training import (
     decode_train_reply,
@@ -112,7 +112,7 @@ class GuardedStrategy:
         gone = evaluated.reasons.keys() - roster.active()
         self._training.asked -= {node for node in gone if node not in trained.seen}
         self._training.replies = trained.sorted()
-        return self._complete(before, evaluated.sorted(), already_dropped)
+        return complete_record(before, evaluated.sorted(), already_dropped, roster)
 
     def _messages_for(self, before: RoundRecord | None, config: ConfigRecord, grid: Grid) -> dict[int, Message]:
         """The evaluate message for each hospital that the strategy selects."""
@@ -144,7 +144,7 @@ class GuardedStrategy:
             self._aggregate(round_num, replies)
         del replies
         free_large_arrays(self.arrays)
-        return self._record(round_num)
+        return record_training(self._training, self._roster, round_num)
 
     def goes_on(self, grid: Grid, round_num: int) -> bool:
         """Whether the evaluation after this round can be asked for with the train messages of the next, at once."""
@@ -256,34 +256,8 @@ class GuardedStrategy:
     def aggregate_evaluate(self, round_num: int, replies: Iterable[Message]) -> Evaluation:
         """The round's complete record and histograms, from the replies to its evaluate messages."""
         checked = self._roster.sort_replies(replies, self._roster.active(), read_evaluation)
-        evaluation = self._complete(self._record(round_num), checked, self._roster.drop_reasons())
+        evaluation = complete_record(
+            record_training(self._training, self._roster, round_num), checked, self._roster.drop_reasons(), self._roster
+        )
         seconds = time.perf_counter() - self._training.started
         return replace(evaluation, record=structs.replace(evaluation.record, seconds=seconds))
-
-    def _record(self, round_num: int) -> RoundRecord:
-        """The round's record without metrics."""
-        training, roster = self._training, self._roster
-        asked = roster.count_patients(training.asked | training.left_out.keys())
-        return RoundRecord(
-            round_num=round_num,
-            seconds=time.perf_counter() - training.started,
-            train_loss=training.loss,
-            left_out=roster.by_name(training.left_out),
-            left_out_share=roster.count_patients(training.left_out) / asked,
-            clipped=training.clipped,
-            asked=roster.list_drawn(training.asked),
-            **pooled_metrics({}, {}),
-        )
-
-    def _complete(
-        self, record: RoundRecord, checked: Replies[ReadEvaluation], dropped: Mapping[int, str]
-    ) -> Evaluation:
-        """The record with the metrics of these evaluations, and their histograms."""
-        roster = self._roster
-        by_hospital = {roster.members[node].name: histograms for node, histograms in checked.valid.items()}
-        tested, validation = split_histograms(by_hospital)
-        if roster.schedule.evaluates_after(record.round_num):
-            left_out = {**roster.by_name({**checked.reasons, **dropped}), **record.left_out}
-            names = [member.name for member in roster.members.values() if member.name in left_out]
-            record = structs.replace(record, left_out={name: left_out[name] for name in names})
-        return Evaluation(structs.replace(record, **pooled_metrics(tested, validation)), tested, validation)

@@ -19,7 +19,7 @@ from fedhealth.data.sources.heart import FEATURES, HEART
 from fedhealth.metrics.histogram import score_histogram
 from fedhealth.models.recalibration import undo_class_weights
 from fedhealth.server import finalization as server_finalization
-from fedhealth.server import masked_grid, participation, rounds, setup_queries
+from fedhealth.server import masked_grid, participation, round_records, rounds, setup_queries
 from fedhealth.transport.in_process import InProcessGrid
 from fedhealth.transport.messages import error_reply, node_id_of
 from fedhealth.transport.protocol import finalization, setup
@@ -274,6 +274,6 @@ class Clock:
 def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """One clock for everything on the server's side that waits."""
     clock = Clock()
-    for module in (setup_queries, rounds, participation, server_finalization, masked_grid):
+    for module in (setup_queries, rounds, round_records, participation, server_finalization, masked_grid):
         monkeypatch.setattr(module, "time", clock)
     return clock
