@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 from fedhealth.transport import options
-from fedhealth.transport.grpc import client, server
+from fedhealth.transport.grpc import client, port
 from fedhealth.transport.grpc.client import join
 from fedhealth.transport.grpc.grid import GrpcGrid
 from fedhealth.transport.grpc.retry import ServerLostError
@@ -133,7 +133,7 @@ def test_the_servers_pings_are_enough(identities: Identities, monkeypatch: pytes
 @plain_only
 def test_the_hospitals_pings_are_enough(identities: Identities, monkeypatch: pytest.MonkeyPatch) -> None:
     ping_every(1.0, monkeypatch)  # gRPC lets no client ping more often
-    never_ping(server, "server_options", monkeypatch)
+    never_ping(port, "server_options", monkeypatch)
     router = ForgetfulRouter(forgets_after=1.8)
     reply, ended = train_through_a_router(router, identities, seconds=2.5)
     assert (reply.has_error(), ended, router.forgot) == (False, None, False)
