@@ -131,11 +131,11 @@ class Receipts:
         """Continue after the last line. A line that a power failure cut short is kept inside a new line."""
         line, rest = read_end(self._file)
         if line is None and not rest.startswith(b'{"number":'[: len(rest)]):
-            raise _NotOursError(self.path)
+            raise _not_ours(self.path)
         if line is not None:
             receipt = decode_line(line)
             if receipt is None:
-                raise _NotOursError(self.path)
+                raise _not_ours(self.path)
             self._number, self._run = receipt["number"], receipt["run"] + 1
             self.last_hash = hashlib.sha256(line).hexdigest()
         self._file.seek(-len(rest), os.SEEK_END)
@@ -144,11 +144,9 @@ class Receipts:
             self._write("repair", cut=rest.decode("utf-8", "backslashreplace"))
 
 
-class _NotOursError(UsageError):
-    """The file at this path is not a file of receipts."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: does not end in a receipt; move it away or give another folder with --receipts")
+def _not_ours(path: Path) -> UsageError:
+    """The error for a file that holds something else."""
+    return UsageError(f"{path}: does not end in a receipt; move it away or give another folder with --receipts")
 
 
 @contextmanager

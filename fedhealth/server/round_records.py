@@ -5,9 +5,17 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
+from fedhealth.server.exact_sums import weighted_mean
 from fedhealth.server.participation import Replies, Roster
 from fedhealth.server.records import Evaluation, RoundRecord, pooled_metrics, split_histograms
-from fedhealth.server.reply_messages import ReadEvaluation, Training
+from fedhealth.server.reply_messages import ReadEvaluation, Trained, Training
+
+
+def note_trained(training: Training, roster: Roster, trained: Mapping[int, Trained]) -> None:
+    """Note of these replies, by node, which were clipped, and their mean loss."""
+    training.clipped = {roster.members[node].name: each.norm for node, each in trained.items() if each.norm is not None}
+    losses = {node: (each.loss, each.num_examples) for node, each in trained.items() if each.loss is not None}
+    training.loss = weighted_mean(losses)
 
 
 def record_training(training: Training, roster: Roster, round_num: int) -> RoundRecord:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -18,7 +17,6 @@ from fedhealth.server.exact_sums import (
     find_too_many,
     mean_reply,
     uses_only_the_mean,
-    weighted_mean,
 )
 from fedhealth.server.model_selection import correct_weights
 from fedhealth.server.node_subset import NodeSubsetGrid
@@ -35,12 +33,9 @@ from fedhealth.server.reply_messages import (
     with_weights,
 )
 from fedhealth.server.reply_validation import check_trained
-from fedhealth.server.round_records import complete_record, record_training
+from fedhealth.server.round_records import complete_record, note_trained, record_training
 from fedhealth.server.strategies.newton import check_convex, expected_reply
-from fedhealth.transport.protocol.training import (
-    decode_train_reply,
-    with_evaluation,
-)
+from fedhealth.transport.protocol.training import decode_train_reply, with_evaluation
 
 
 class GuardedStrategy:
@@ -98,8 +93,13 @@ class GuardedStrategy:
         evaluated = IncomingReplies(roster, roster.active(), read_evaluation)
         trained = IncomingReplies(roster, self._training.asked, self._read_trained)
         for reply in receive_each(grid, [*messages, *others], timeout):
-            self._take(reply, trained, evaluated, splits=before is not None)
-            del reply  # otherwise it would stay in memory until the next one comes
+            training, evaluation = (reply, None) if before is None else split_reply(reply)
+            if evaluation:
+                evaluated.take(evaluation)
+            # A hospital that was dropped for its evaluation trains no more.
+            if training and roster.is_active(reply.metadata.src_node_id):
+                trained.take(training)
+            del reply, training, evaluation  # otherwise they would stay in memory until the next one comes
         if before is None:
             self._training.replies = trained.sorted()
             return None
@@ -120,16 +120,6 @@ class GuardedStrategy:
             return {}
         messages = self.configure_evaluate(before.round_num, self.arrays, config, grid)
         return {message.metadata.dst_node_id: message for message in messages}
-
-    def _take(
-        self, reply: Message, trained: IncomingReplies[Trained], evaluated: IncomingReplies[Any], *, splits: bool
-    ) -> None:
-        """Take the evaluation in a reply, and then its training, unless the hospital was dropped for its evaluation."""
-        training, evaluation = split_reply(reply) if splits else (reply, None)
-        if evaluation:
-            evaluated.take(evaluation)
-        if training and self._roster.is_active(reply.metadata.src_node_id):
-            trained.take(training)
 
     def aggregate(self, round_num: int) -> RoundRecord:
         """Aggregate the replies to the train messages; returns the record of the round without metrics.
@@ -198,11 +188,7 @@ class GuardedStrategy:
         training.left_out = {node: why for node, why in checked.reasons.items() if node not in checked.valid}
         # In the order of names: floating-point sums depend on the order, and node ids may differ between runs.
         trained = {node: checked.valid[node] for node in roster.members if node in checked.valid}
-        training.clipped = {
-            roster.members[node].name: each.norm for node, each in trained.items() if each.norm is not None
-        }
-        losses = {node: (each.loss, each.num_examples) for node, each in trained.items() if each.loss is not None}
-        training.loss = weighted_mean(losses)
+        note_trained(training, roster, trained)
         if training.total and trained:
             types = {name: array.dtype for name, array in self.arrays.items()}
             messages, training.total = [mean_reply(training.total, types, training.loss)], None
