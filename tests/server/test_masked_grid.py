@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
 
 from fedhealth.common.pairwise_masks import mask
 from fedhealth.config.federation import FederationSettings
@@ -17,7 +18,15 @@ from fedhealth.server.events import Waiting
 from fedhealth.server.masked_grid import NO_PATIENCE, TOGETHER_NODE, MaskedGrid, Patience
 from fedhealth.server.records import TOGETHER
 from fedhealth.transport.base import BaseGrid
-from fedhealth.transport.messages import ABSENT, APP_FAILED, error_reply, node_id_of, set_message_id
+from fedhealth.transport.messages import (
+    ABSENT,
+    APP_FAILED,
+    SERVER_NODE_ID,
+    error_reply,
+    node_id_of,
+    set_identity,
+    set_message_id,
+)
 from fedhealth.transport.protocol import setup
 from fedhealth.transport.protocol.masked_vectors import context_of, encode_masked
 from fedhealth.transport.protocol.roster import Entry, KeyRoster
@@ -127,6 +136,15 @@ def test_there_is_one_node_for_all_hospitals(grid: MaskedGrid) -> None:
     assert grid.get_node_ids() == [TOGETHER_NODE]
     assert grid.name_of(TOGETHER_NODE) == TOGETHER
     assert grid.name_of(node_id_of("va")) is None
+
+
+def test_the_identity_that_flower_has_given_to_the_process_is_kept(hospitals: Hospitals) -> None:
+    TaskIdentity.run_id = 4749
+    try:
+        make_grid(hospitals)
+        assert TaskIdentity.run_id == 4749
+    finally:
+        set_identity(SERVER_NODE_ID)
 
 
 def test_a_missing_hospital_is_waited_for_and_then_all_are_asked_the_same_again(
