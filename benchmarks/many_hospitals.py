@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flwr.app import Message
 
     from fedhealth.transport.grpc.grid import GrpcGrid
+    from fedhealth.transport.incoming import Incoming
 
 SETTLE_SECONDS = 1.0
 """After the last hospital has joined, before the memory of an idle server is read."""
@@ -194,11 +195,13 @@ def measured_grid(run_config: Mapping[str, Any], capacity: int, memory: list[Rea
     from fedhealth.transport.grpc.grid import GrpcGrid
 
     class MeasuredGrid(GrpcGrid):
-        def receive_each(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "Iterator[Message]":
+        def receive_groups(
+            self, messages: "Iterable[Message]", *, timeout: float | None = None
+        ) -> "Iterator[list[Incoming]]":
             asked = list(messages)
             kind = asked[0].metadata.message_type
             memory.append(read_memory(f"{kind}: asked"))
-            yield from super().receive_each(asked, timeout=timeout)
+            yield from super().receive_groups(asked, timeout=timeout)
             memory.append(read_memory(f"{kind}: replies here"))
 
     return MeasuredGrid(run_config, capacity, lambda what, who: None)

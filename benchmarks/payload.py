@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
 
     from benchmarks.light_hospitals import Weights
+    from fedhealth.transport.incoming import Incoming
 
 QUIET_SECONDS = 0.03
 """If no byte has passed for this long, a message and its HTTP/2 frames (window updates) are complete."""
@@ -200,15 +201,18 @@ def count_bytes(weights: "Weights", rounds: int) -> Counts:
     settings = FederationSettings(hospitals=1, rounds=rounds)
 
     class CountingGrid(GrpcGrid):
-        def receive_each(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "Iterator[Message]":
+        def receive_groups(
+            self, messages: "Iterable[Message]", *, timeout: float | None = None
+        ) -> "Iterator[list[Incoming]]":
             start[0] = wires[0].read_when_quiet()
-            replies = list(super().receive_each(messages, timeout=timeout))
+            groups = list(super().receive_groups(messages, timeout=timeout))
+            replies = [reply.message() for group in groups for reply in group]
             down, up = wires[0].read_when_quiet()
             kind = replies[0].metadata.message_type
             if kind in KINDS:
                 there, back = up - start[0][1], down - start[0][0]
                 counts.add(f"{kind} reply", len(encode_message(replies[0])), there, back)
-            yield from replies
+            yield from groups
 
     def on_request(message: "Message") -> None:
         down, up = wires[0].read_when_quiet()
@@ -286,10 +290,12 @@ def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
     calls: list[tuple[int, int]] = []
 
     class CountingGrid(GrpcGrid):
-        def receive_each(self, messages: "Iterable[Message]", *, timeout: float | None = None) -> "Iterator[Message]":
+        def receive_groups(
+            self, messages: "Iterable[Message]", *, timeout: float | None = None
+        ) -> "Iterator[list[Incoming]]":
             asked = list(messages)
             sent.extend(asked)
-            return super().receive_each(asked, timeout=timeout)
+            return super().receive_groups(asked, timeout=timeout)
 
     settings = FederationSettings(hospitals=count, rounds=rounds)
     grid = CountingGrid(settings.to_run_config(), count, lambda what, who: None)

@@ -10,13 +10,15 @@ import numpy as np
 from flwr.app import Array
 from numpy.typing import NDArray
 
+NUMPY = "numpy.ndarray"
+"""Flower's serialisation type of these arrays."""
+
 
 def make_array(values: NDArray[Any]) -> Array:
     """The values as Flower's `Array`, in C order; the same bytes as `numpy.save` writes, in a tenth of the time."""
     dtype, shape = str(values.dtype), values.shape
-    header = _header(dtype, shape, "C")
-    data = b"".join((header, np.ascontiguousarray(values).data))
-    return Array(dtype=dtype, shape=shape, stype="numpy.ndarray", data=data)
+    data = b"".join((header_of(dtype, shape), np.ascontiguousarray(values).data))
+    return Array(dtype=dtype, shape=shape, stype=NUMPY, data=data)
 
 
 def read_array(array: Array) -> NDArray[Any]:
@@ -34,7 +36,7 @@ def read_array(array: Array) -> NDArray[Any]:
     shape = tuple(array.shape)
     for order in ("C", "F"):
         header = _header(array.dtype, shape, order)
-        if array.stype == "numpy.ndarray" and header and array.data.startswith(header):
+        if array.stype == NUMPY and header and array.data.startswith(header):
             dtype = np.dtype(array.dtype)
             if len(array.data) - len(header) == dtype.itemsize * math.prod(shape) and dtype.subdtype is None:
                 return np.frombuffer(array.data, dtype=dtype, offset=len(header)).reshape(shape, order=order)
@@ -44,6 +46,11 @@ def read_array(array: Array) -> NDArray[Any]:
 def read_arrays(arrays: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
     """The values of all arrays by name (see `read_array`)."""
     return {name: read_array(array) for name, array in arrays.items()}
+
+
+def header_of(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """The bytes before the values of an array in C order."""
+    return _header(dtype, shape, "C")
 
 
 @lru_cache(maxsize=256)

@@ -19,7 +19,7 @@ REAL_LIMIT = 2.0**55
 HALF = 2.0**32
 
 
-def weigh(values: NDArray[Any], num_examples: int) -> NDArray[np.int64]:
+def weigh(values: NDArray[Any], num_examples: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """`rint(values * SCALE) * num_examples`, same shape; the values must be within `LIMIT`."""
     product = np.multiply(values, SCALE, dtype=np.float64)
     whole: NDArray[np.int64] = np.rint(product, out=product if product.ndim else None).astype(np.int64)

@@ -5,6 +5,7 @@ A hospital sends no score and no label: it sends the numbers of ill and of healt
 accuracy, sensitivity, specificity, Brier score and loss exactly, AUROC up to a bound that is computed and kept beside it.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from fedhealth.common.risk import SMALLEST_RISK, USUAL_THRESHOLD
 from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS, TENTHS, find_bins, find_edge
 
+LARGEST_LOG_LOSS = -math.log(SMALLEST_RISK)
+"""Of one patient, nats."""
 MOST_PATIENTS = 10**9
 """In one bin; a larger count is refused (and this one is far from overflowing)."""
 
@@ -86,10 +89,14 @@ def check_histogram(
     histogram = ScoreHistogram(_check_bins(positives), _check_bins(negatives), log_loss, squared_error)
     if histogram.num_examples != num_examples:
         raise ValueError("the bins do not add up to num-examples")
-    largest_loss = -np.log(SMALLEST_RISK) * num_examples + 1e-6
-    if not (0 <= log_loss <= largest_loss and 0 <= squared_error <= num_examples):
+    if not are_possible_sums(num_examples, log_loss, squared_error):
         raise ValueError("the sum of log loss or of squared error is out of range")
     return histogram
+
+
+def are_possible_sums(num_examples: int, log_loss: float, squared_error: float) -> bool:
+    """Whether so many patients can have these sums of log loss and of squared error."""
+    return 0 <= log_loss <= LARGEST_LOG_LOSS * num_examples + 1e-6 and 0 <= squared_error <= num_examples
 
 
 def _check_bins(values: ArrayLike) -> NDArray[np.int64]:

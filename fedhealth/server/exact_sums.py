@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ from fedhealth.common import fixed_point
 from fedhealth.common.fixed_point import LIMIT, MOST_EXAMPLES
 from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID
-from fedhealth.transport.protocol.fields import NUM_EXAMPLES, Weights
+from fedhealth.transport.protocol.fields import NUM_EXAMPLES, Weights, encode_arrays
 from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
 
 TOO_MANY_EXAMPLES = f"there are {MOST_EXAMPLES} or more training patients in all hospitals together"
-OF_THE_MEAN = (FedAvg, FedProx, FedAvgM, FedAdam, FedYogi, FedAdagrad)
+THE_MEAN = (FedAvg, FedProx)
+"""Strategies whose new global weights are the mean."""
+OF_THE_MEAN = (*THE_MEAN, FedAvgM, FedAdam, FedYogi, FedAdagrad)
 """Strategies that use the replies only for their mean, weighted by patients. Subclasses may use more."""
 BLOCK = 64 * 1024
 """Weights that are added at a time."""
@@ -53,6 +55,17 @@ class ExactSum:
             for block, part in _blocks(values):
                 sums[block] += fixed_point.weigh(part, num_examples)
 
+    def add_many(self, weights: Weights, counts: NDArray[np.int64]) -> None:
+        """Add the weights of several hospitals (num_hospitals, *shape) with these numbers of examples (num_hospitals,).
+
+        They must be within `find_within`, and not too many together.
+        """
+        self.num_examples += int(counts.sum())
+        for name, values in weights.items():
+            whole = fixed_point.weigh(values.reshape(len(counts), -1), counts[:, np.newaxis])
+            sums = whole.sum(axis=0).reshape(values.shape[1:])
+            self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+
     def mean(self, types: Mapping[str, str] | None = None) -> dict[str, NDArray[Any]]:
         """The mean of the weights, weighted by examples; within 2^-33 of that of the weights that were added.
 
@@ -73,6 +86,15 @@ def _blocks(values: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
     for start in range(0, flat.size, BLOCK):
         block = slice(start, start + BLOCK)
         yield block, flat[block]
+
+
+def find_within(weights: Weights, num_hospitals: int) -> NDArray[np.bool_]:
+    """Which hospitals' weights (num_hospitals, *shape) are all within the limits, (num_hospitals,)."""
+    within = np.ones(num_hospitals, np.bool_)
+    for values in weights.values():
+        rows = values.reshape(num_hospitals, -1)
+        within &= (rows.min(axis=1, initial=0) > -LIMIT) & (rows.max(axis=1, initial=0) < LIMIT)
+    return within
 
 
 def uses_only_the_mean(strategy: Strategy) -> bool:
@@ -99,6 +121,15 @@ def weighted_mean(values: Mapping[int, tuple[float, int]]) -> float | None:
     """The mean of values, each with its number of examples, added in the order given; None if there are none."""
     total = sum(count for _, count in values.values())
     return sum(value * (count / total) for value, count in values.values()) if total else None
+
+
+def aggregate_mean(
+    strategy: Strategy, round_num: int, total: ExactSum, types: Mapping[str, str], loss: float | None
+) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    """The new global weights by a strategy that uses only the mean; of FedAvg and FedProx they are the mean itself."""
+    if type(strategy) in THE_MEAN:
+        return encode_arrays(total.mean(types)), None
+    return strategy.aggregate_train(round_num, [mean_reply(total, types, loss)])
 
 
 def mean_reply(total: ExactSum, types: Mapping[str, str], loss: float | None) -> Message:

@@ -214,7 +214,7 @@ class IncomingReplies(Generic[T]):
     def take(self, message: Message) -> None:
         """Sort one reply."""
         node, roster = message.metadata.src_node_id, self._roster
-        if node not in self._asked or node in self.valid:
+        if not self.awaits(node):
             return
         self.seen.add(node)
         if message.has_error():
@@ -228,6 +228,17 @@ class IncomingReplies(Generic[T]):
             del self.reasons[node]
         except ValueError as problem:
             self.reasons[node] = roster.strike(node, readable(problem))
+
+    def awaits(self, node: int) -> bool:
+        """Whether this hospital was asked and has no valid reply yet."""
+        return node in self._asked and node not in self.valid
+
+    def accept(self, node: int, value: T) -> None:
+        """Take the decoded reply of a hospital that is awaited."""
+        self.seen.add(node)
+        self._absent.discard(node)
+        self.valid[node] = value
+        del self.reasons[node]
 
     def sorted(self) -> Replies[T]:
         """The replies so far."""

@@ -1,7 +1,7 @@
 """The replies of a round: as they come, their training and their evaluation, and changed copies of them."""
 
 import gc
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from flwr.serverapp import Grid
 from fedhealth.common.array_codec import make_array
 from fedhealth.metrics.histogram import ScoreHistogram
 from fedhealth.server.exact_sums import ExactSum
-from fedhealth.server.participation import Replies
+from fedhealth.server.participation import IncomingReplies, Replies, Roster
 from fedhealth.server.records import Member
 from fedhealth.server.reply_validation import check_evaluation
 from fedhealth.transport.base import BaseGrid
+from fedhealth.transport.incoming import Incoming
 from fedhealth.transport.protocol.evaluation import decode_evaluate_reply
 from fedhealth.transport.protocol.fields import ARRAYS, Weights, encode_arrays
 from fedhealth.transport.protocol.training import TRAIN, split_train_reply
@@ -65,6 +66,13 @@ def receive_each(grid: Grid, messages: Sequence[Message], timeout: float | None)
     return grid.send_and_receive(messages, timeout=timeout)
 
 
+def receive_groups(grid: Grid, messages: Sequence[Message], timeout: float | None) -> Iterable[list[Incoming]]:
+    """As `receive_each`, in groups of those that are here at the same time."""
+    if isinstance(grid, BaseGrid):
+        return grid.receive_groups(messages, timeout=timeout)
+    return ([Incoming.of(reply)] for reply in grid.send_and_receive(messages, timeout=timeout))
+
+
 def split_reply(reply: Message) -> tuple[Message | None, Message | None]:
     """The training and the evaluation in a reply to a train or an evaluate message; None if there is none."""
     if reply.metadata.message_type != TRAIN:
@@ -73,6 +81,31 @@ def split_reply(reply: Message) -> tuple[Message | None, Message | None]:
         return reply, None
     training, evaluation = split_train_reply(reply.content)
     return with_content(reply, training), with_content(reply, evaluation) if evaluation else None
+
+
+def take_replies(
+    groups: Iterable[list[Incoming]],
+    take_group: Callable[[list[Incoming]], list[Incoming]],
+    roster: Roster,
+    trained: IncomingReplies[Trained],
+    evaluated: IncomingReplies[ReadEvaluation] | None,
+) -> None:
+    """Take the replies of a round as they come: what `take_group` leaves, one after the other.
+
+    `evaluated` is None if no evaluation was asked for.
+    """
+    for group in groups:
+        left = take_group(group)
+        group.clear()
+        while left:
+            reply = left.pop(0).message()
+            training, evaluation = (reply, None) if evaluated is None else split_reply(reply)
+            if evaluated and evaluation:
+                evaluated.take(evaluation)
+            # A hospital that was dropped for its evaluation trains no more.
+            if training and roster.is_active(reply.metadata.src_node_id):
+                trained.take(training)
+            del reply, training, evaluation  # otherwise they would stay in memory until the next one comes
 
 
 def free_large_arrays(arrays: ArrayRecord) -> None:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec import structs
 
+from fedhealth.metrics.histogram import Metrics
 from fedhealth.server.exact_sums import weighted_mean
 from fedhealth.server.participation import Replies, Roster
 from fedhealth.server.records import Evaluation, RoundRecord, pooled_metrics, split_histograms
@@ -18,6 +20,11 @@ def note_trained(training: Training, roster: Roster, trained: Mapping[int, Train
     training.loss = weighted_mean(losses)
 
 
+def no_metrics() -> dict[str, Any]:
+    """`pooled_metrics` where no hospital evaluated."""
+    return {"pooled": Metrics(0, 0, *[None] * 8), "hospitals": {}, "validation": None}
+
+
 def record_training(training: Training, roster: Roster, round_num: int) -> RoundRecord:
     """The round's record without metrics."""
     asked = roster.count_patients(training.asked | training.left_out.keys())
@@ -29,7 +36,7 @@ def record_training(training: Training, roster: Roster, round_num: int) -> Round
         left_out_share=roster.count_patients(training.left_out) / asked,
         clipped=training.clipped,
         asked=roster.list_drawn(training.asked),
-        **pooled_metrics({}, {}),
+        **no_metrics(),
     )
 
 

@@ -14,21 +14,22 @@ from fedhealth.server.checkpoints import Checkpoint
 from fedhealth.server.exact_sums import (
     TOO_MANY_EXAMPLES,
     ExactSum,
+    aggregate_mean,
     find_too_many,
-    mean_reply,
     uses_only_the_mean,
 )
 from fedhealth.server.model_selection import correct_weights
 from fedhealth.server.node_subset import NodeSubsetGrid
 from fedhealth.server.participation import POLL_SECONDS, IncomingReplies, Replies, Roster
 from fedhealth.server.records import Evaluation, Member, RoundRecord
+from fedhealth.server.reply_groups import choose_taker
 from fedhealth.server.reply_messages import (
     Trained,
     Training,
     free_large_arrays,
     read_evaluation,
-    receive_each,
-    split_reply,
+    receive_groups,
+    take_replies,
     with_types_of,
     with_weights,
 )
@@ -92,14 +93,11 @@ class GuardedStrategy:
         already_dropped = roster.drop_reasons()
         evaluated = IncomingReplies(roster, roster.active(), read_evaluation)
         trained = IncomingReplies(roster, self._training.asked, self._read_trained)
-        for reply in receive_each(grid, [*messages, *others], timeout):
-            training, evaluation = (reply, None) if before is None else split_reply(reply)
-            if evaluation:
-                evaluated.take(evaluation)
-            # A hospital that was dropped for its evaluation trains no more.
-            if training and roster.is_active(reply.metadata.src_node_id):
-                trained.take(training)
-            del reply, training, evaluation  # otherwise they would stay in memory until the next one comes
+        asked_for = None if before is None else evaluated
+        total = None if self._too_many else self._training.total
+        take_group = choose_taker(roster, self.arrays, total, trained, asked_for)
+        groups = receive_groups(grid, [*messages, *others], timeout)
+        take_replies(groups, take_group, roster, trained, asked_for)
         if before is None:
             self._training.replies = trained.sorted()
             return None
@@ -191,10 +189,12 @@ class GuardedStrategy:
         note_trained(training, roster, trained)
         if training.total and trained:
             types = {name: array.dtype for name, array in self.arrays.items()}
-            messages, training.total = [mean_reply(training.total, types, training.loss)], None
+            total, training.total = training.total, None
+            arrays, metrics = aggregate_mean(self._strategy, round_num, total, types, training.loss)
+            del total
         else:
             messages = [each.message for each in trained.values() if each.message]
-        arrays, metrics = self._strategy.aggregate_train(round_num, messages)
+            arrays, metrics = self._strategy.aggregate_train(round_num, messages)
         arrays = arrays and with_types_of(self.arrays, arrays)
         self.arrays = self.arrays if arrays is None else arrays
         return arrays, metrics

@@ -6,6 +6,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from fedhealth.transport.incoming import Incoming
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, set_identity
 
 
@@ -42,6 +43,11 @@ class BaseGrid(Grid):
     def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """As `send_and_receive`; a grid that can yields each reply as it comes, and keeps none."""
         return self.send_and_receive(messages, timeout=timeout)
+
+    def receive_groups(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[list[Incoming]]:
+        """As `receive_each`, but replies that are here at the same time are yielded together."""
+        for reply in self.receive_each(messages, timeout=timeout):
+            yield [Incoming.of(reply)]
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None

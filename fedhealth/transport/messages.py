@@ -117,16 +117,33 @@ def encode_error(error: Error) -> bytes:
 
 def decode_message(payload: bytes) -> Message:
     """The message of these bytes; raises a `ValueError` if they are not a message."""
+    return to_message(parse_message(payload))
+
+
+def parse_message(payload: bytes) -> ProtoMessage:
+    """The message of these bytes in protobuf's form; raises a `ValueError` if they have none."""
     try:
-        proto = ProtoMessage.FromString(payload)
-        if proto.HasField("content") == proto.HasField("error"):
-            raise ValueError("a message is either content or an error")
+        proto: ProtoMessage = ProtoMessage.FromString(payload)
+    except Exception as error:  # protobuf's DecodeError is no ValueError
+        raise _no_message(error) from error
+    if proto.HasField("content") == proto.HasField("error"):
+        raise _no_message(ValueError())  # it is either content or an error
+    return proto
+
+
+def to_message(proto: ProtoMessage) -> Message:
+    """Flower's form of a message; raises a `ValueError` if its content is invalid."""
+    try:
         metadata = metadata_from_proto(proto.metadata)
         if proto.HasField("error"):
             return make_message(metadata=metadata, error=error_from_proto(proto.error))
         return make_message(metadata=metadata, content=read_records(proto.content))
     except Exception as error:  # on invalid bytes, flwr's conversion raises many kinds of exceptions
-        raise ValueError(f"not a Flower message ({type(error).__name__})") from error
+        raise _no_message(error) from error
+
+
+def _no_message(error: Exception) -> ValueError:
+    return ValueError(f"not a Flower message ({type(error).__name__})")
 
 
 def failure_reply(request: Message, error: Exception) -> Message:

@@ -63,7 +63,7 @@ def test_a_large_reply_waits_until_another_one_is_released_and_small_ones_do_not
         assert [each.done() for each in (first, second, small)] == [True, False, True]
         first.result().release()
         await settle()
-        assert second.result().message.content == first.result().message.content
+        assert second.result().reply.message().content == first.result().reply.message().content
 
     asyncio.run(run())
 

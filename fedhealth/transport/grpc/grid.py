@@ -25,6 +25,7 @@ from fedhealth.transport.frames import encode_all
 from fedhealth.transport.grpc.pending import Batch
 from fedhealth.transport.grpc.receiving import Lease, Received
 from fedhealth.transport.grpc.server import OnChange, StreamServer
+from fedhealth.transport.incoming import Incoming
 from fedhealth.transport.messages import RUN_ID, SERVER_NODE_ID, checked_messages, set_message_id
 from fedhealth.transport.tls.identity import Identity
 
@@ -140,13 +141,19 @@ class GrpcGrid(BaseGrid):
 
     def receive_each(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """As `send_and_receive`, but each reply is yielded as it comes, and not kept."""
-        arrived: SimpleQueue[Received] = SimpleQueue()
+        for group in self.receive_groups(messages, timeout=timeout):
+            while group:
+                yield group.pop(0).message()
+
+    def receive_groups(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[list[Incoming]]:
+        """As `receive_each`, but replies that are here at the same time are yielded together; a large one is alone."""
+        arrived: SimpleQueue[list[Received]] = SimpleQueue()
         batch, sent, reminder = self._post(messages, arrived), time.monotonic(), Reminder(first_pause=REMIND_SECONDS)
-        lease: Lease | None = None
-        gave_up = False
+        leases: list[Lease] = []
+        gave_up, left_over = False, len(batch.messages)
         try:
-            for _ in range(len(batch.messages)):
-                received: Received | None = None
+            while left_over:
+                received: list[Received] | None = None
                 while received is None:
                     waited = time.monotonic() - sent  # also where reply after reply comes
                     if timeout is not None and not gave_up and waited >= timeout:
@@ -156,19 +163,22 @@ class GrpcGrid(BaseGrid):
                         self._loop.call_soon_threadsafe(self._server.report_awaited, batch, waited)
                     left = REMIND_SECONDS if timeout is None else min(REMIND_SECONDS, max(timeout - waited, 0.0))
                     received = _take(arrived, None if gave_up else left)
-                lease = received.lease
-                yield received.message
-                received = None  # otherwise its message would stay in memory until the next one comes
-                self._release(lease)
+                left_over -= len(received)
+                leases = [each.lease for each in received if each.lease]
+                group = [each.reply for each in received]
+                received = None  # otherwise its messages would stay in memory until the next ones come
+                yield group
+                del group
+                self._release(leases)
         finally:
-            self._release(lease)
+            self._release(leases)
             self._loop.call_soon_threadsafe(batch.abandon)
 
-    def _release(self, lease: Lease | None) -> None:
-        if lease:
-            self._loop.call_soon_threadsafe(lease.release)
+    def _release(self, leases: list[Lease]) -> None:
+        while leases:
+            self._loop.call_soon_threadsafe(leases.pop().release)
 
-    def _post(self, messages: Iterable[Message], arrived: "SimpleQueue[Received] | None" = None) -> Batch:
+    def _post(self, messages: Iterable[Message], arrived: "SimpleQueue[list[Received]] | None" = None) -> Batch:
         outgoing = {str(next(self._ids)): message for message in checked_messages(messages)}
         for message_id, message in outgoing.items():
             set_message_id(message, message_id)
@@ -178,8 +188,8 @@ class GrpcGrid(BaseGrid):
         return batch
 
 
-def _take(arrived: "SimpleQueue[Received]", seconds: float | None) -> Received | None:
-    """The next reply; None if there is none within so many seconds (None: wait for it)."""
+def _take(arrived: "SimpleQueue[list[Received]]", seconds: float | None) -> list[Received] | None:
+    """The next replies; None if there is none within so many seconds (None: wait for it)."""
     try:
         return arrived.get(timeout=seconds)
     except Empty:

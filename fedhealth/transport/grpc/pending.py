@@ -1,5 +1,6 @@
 """Messages that have no reply yet. Used only on the event loop of the gRPC link."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,7 +10,10 @@ from flwr.app import Message
 
 from fedhealth.transport.frames import Encoded
 from fedhealth.transport.grpc.receiving import Received
+from fedhealth.transport.incoming import Incoming
 from fedhealth.transport.messages import ABSENT, error_reply
+
+MOST_GATHERED = 256
 
 
 @dataclass(eq=False)
@@ -24,27 +28,45 @@ class Batch:
     payloads: Mapping[str, Encoded]
     open: set[str]
     replies: dict[str, Message] = field(default_factory=dict)
-    arrived: SimpleQueue[Received] | None = None
-    """Where each reply goes at once instead of `replies`, if it is not to be kept."""
-
+    arrived: SimpleQueue[list[Received]] | None = None
+    """Where the replies go at once instead of to `replies`, if they are not to be kept."""
+    gathered: list[Received] = field(default_factory=list)
+    """Replies that go to `arrived` together: to wake the waiting thread takes longer than to receive a small reply."""
     abandoned: bool = False
 
-    def put(self, message_id: str, reply: Received) -> None:
+    def put(self, message_id: str, received: Received) -> None:
         """Add a reply; who takes one from `arrived` releases it."""
-        if self.arrived is not None and not self.abandoned:
-            self.arrived.put(reply)
-        else:
-            reply.release()
-        if self.arrived is None:
-            self.replies[message_id] = reply.message
         self.open.discard(message_id)
+        if self.arrived is None:
+            received.release()
+            self.replies[message_id] = received.reply.message()
+        elif self.abandoned:
+            received.release()
+        else:
+            self._gather(received)
+
+    def _gather(self, received: Received) -> None:
+        if received.lease:
+            self._hand_over()  # a large reply goes alone
+        self.gathered.append(received)
+        if received.lease or not self.open or len(self.gathered) == MOST_GATHERED:
+            self._hand_over()
+        elif len(self.gathered) == 1:
+            asyncio.get_running_loop().call_soon(self._hand_over)  # after what can be received at once
+
+    def _hand_over(self) -> None:
+        if self.arrived is not None and self.gathered:
+            self.arrived.put(self.gathered)
+            self.gathered = []
 
     def abandon(self) -> None:
         """Release the replies that are here and those to come, since nobody takes them any more."""
         self.abandoned = True
+        self._hand_over()
         with suppress(Empty):
             while self.arrived is not None:
-                self.arrived.get_nowait().release()
+                for received in self.arrived.get_nowait():
+                    received.release()
 
     def awaited(self) -> set[int]:
         """The node ids that have not replied yet (a snapshot; may be called from any thread)."""
@@ -72,9 +94,9 @@ class PendingRequests:
         ValueError
             The reply violates the protocol: it is for another hospital's message, or of another type than the message.
         """
-        metadata = received.message.metadata
-        message_id = metadata.reply_to_message_id
-        if metadata.src_node_id != node_id:
+        reply = received.reply
+        message_id = reply.reply_to
+        if reply.node_id != node_id:
             raise ValueError("it replied under another hospital's node id")
         if self._late.get(message_id) == node_id:
             del self._late[message_id]
@@ -86,7 +108,7 @@ class PendingRequests:
         sent = batch.messages[message_id].metadata
         if sent.dst_node_id != node_id:
             raise ValueError("it replied to another hospital's message")
-        if metadata.message_type != sent.message_type:
+        if reply.message_type != sent.message_type:
             raise ValueError(f"its reply to {sent.message_type} is of another type")
         self._pending.pop(message_id).put(message_id, received)
         return False
@@ -98,7 +120,7 @@ class PendingRequests:
     def fail(self, message_id: str, reason: str, code: int = ABSENT) -> None:
         """Give one pending message an error reply."""
         batch = self._pending.pop(message_id)
-        batch.put(message_id, Received(error_reply(batch.messages[message_id], reason, code)))
+        batch.put(message_id, Received(Incoming.of(error_reply(batch.messages[message_id], reason, code))))
 
     def expect_late(self, batch: Batch) -> None:
         """Expect the missing replies of a batch to come late."""

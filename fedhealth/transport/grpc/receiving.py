@@ -9,11 +9,10 @@ from collections import deque
 from typing import Any, NamedTuple
 
 import grpc
-from flwr.app import Message
 
 from fedhealth.transport import options
 from fedhealth.transport.frames import Transfer, begins_transfer
-from fedhealth.transport.messages import decode_message
+from fedhealth.transport.incoming import Incoming
 
 MOST_HELD_BYTES = 48 * 1024 * 1024
 """Bytes of large replies that are being received, or wait for the strategy; a single longer one is received alone."""
@@ -83,7 +82,7 @@ class ByteBudget:
 class Received(NamedTuple):
     """A message of a hospital; the lease of a large one is held until the message is released."""
 
-    message: Message
+    reply: Incoming
     lease: Lease | None = None
 
     def release(self) -> None:
@@ -106,7 +105,7 @@ async def read_message(context: Any, budget: ByteBudget) -> Received | None:
     if len(frame) > options.MAX_FRAME_BYTES:
         raise ValueError(f"it sent a message of {len(frame)} bytes; the maximum is {options.MAX_FRAME_BYTES}")
     if not begins_transfer(frame):
-        return Received(decode_message(frame))
+        return Received(Incoming.read(frame))
     transfer = Transfer(frame)
     lease = await budget.lease(transfer.size)
     try:
@@ -121,4 +120,4 @@ async def read_message(context: Any, budget: ByteBudget) -> Received | None:
         lease.release()
         raise
     lease.keep()
-    return Received(message, lease)
+    return Received(Incoming.of(message), lease)
