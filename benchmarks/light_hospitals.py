@@ -88,13 +88,14 @@ def _run(address: str, numbers: Sequence[int], big: bool, pipe: "Connection[str,
 
 
 async def _live(address: str, names: Sequence[str], contents: Sequence[Mapping[str, Body]]) -> None:
-    await asyncio.gather(*(_answer(address, name, each) for name, each in zip(names, contents, strict=True)))
+    agreed = agreement(heart_disease())  # once: the schema is read from its file
+    await asyncio.gather(*(_answer(address, name, agreed, each) for name, each in zip(names, contents, strict=True)))
 
 
-async def _answer(address: str, name: str, contents: Mapping[str, Body]) -> None:
+async def _answer(address: str, name: str, agreed: Mapping[str, str], contents: Mapping[str, Body]) -> None:
     """One hospital, from joining to the end of the run."""
     options = client_options()
-    metadata = (*agreement(heart_disease()).items(), ("hospital-bin", name.encode()))
+    metadata = (*agreed.items(), ("hospital-bin", name.encode()))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         stream = channel.stream_stream(METHOD)(metadata=metadata, wait_for_ready=True)
         while (request := await _read_request(stream)) is not None:

@@ -278,13 +278,13 @@ def run_hospital(address: str, app: "ClientApp") -> None:
 
 def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
     """Messages, and calls of Flower's function that serialises arrays, per round at the server."""
-    from flwr.common import serde
-
     from benchmarks.light_hospitals import light_hospitals
     from fedhealth.config.federation import FederationSettings
     from fedhealth.server.app import federate
     from fedhealth.server.records import RoundRecord
     from fedhealth.transport.grpc.grid import GrpcGrid
+    from fedhealth.transport.protocol.fields import ARRAYS
+    from fedhealth.transport.records import write_records
 
     sent: list[Message] = []
     calls: list[tuple[int, int]] = []
@@ -300,14 +300,14 @@ def count_serialisations(count: int, rounds: int) -> dict[str, Any]:
     settings = FederationSettings(hospitals=count, rounds=rounds)
     grid = CountingGrid(settings.to_run_config(), count, lambda what, who: None)
     with (
-        mock.patch.object(serde, "array_record_to_proto", wraps=serde.array_record_to_proto) as arrays,
+        mock.patch("fedhealth.transport.messages.write_records", wraps=write_records) as written,
         grid.listening("127.0.0.1:0") as address,
         light_hospitals(address, count) as crowd,
     ):
 
         def on_event(event: object) -> None:
             if isinstance(event, RoundRecord):
-                calls.append((arrays.call_count, len(sent)))
+                calls.append((sum(ARRAYS in each.args[0] for each in written.call_args_list), len(sent)))
 
         crowd.join()
         federate(grid, settings, on_event, max_wait=60)
