@@ -14,9 +14,11 @@ from io import BytesIO
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
+from fedhealth.common.array_codec import fill_array
 from fedhealth.common.errors import UsageError
 from fedhealth.transport import options
 from fedhealth.transport.messages import decode_message, encode_content, encode_error, encode_metadata
+from fedhealth.transport.records import fill
 
 CHUNK_BYTES = 128 * 1024
 """A message with larger arrays is sent in chunks of this size."""
@@ -97,7 +99,10 @@ def _without_bytes(content: RecordDict) -> RecordDict:
     """A copy of the content whose arrays have no bytes."""
     return RecordDict(
         {
-            key: ArrayRecord({name: Array(each.dtype, each.shape, each.stype, b"") for name, each in record.items()})
+            key: fill(
+                ArrayRecord(),
+                {name: fill_array(each.dtype, each.shape, each.stype, b"") for name, each in record.items()},
+            )
             if isinstance(record, ArrayRecord)
             else record
             for key, record in content.items()

@@ -10,14 +10,13 @@ from collections.abc import Iterable
 from flwr.app import DEFAULT_TTL, Error, Message, RecordDict
 from flwr.app.message.message import make_message
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import recorddict_to_proto
 from flwr.common.serde_utils import error_from_proto, error_to_proto, metadata_from_proto, metadata_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedhealth.common.errors import RunError
 from fedhealth.data.schema import FINGERPRINT_BYTES, Schema
-from fedhealth.transport.records import read_records
+from fedhealth.transport.records import read_records, write_records
 
 METHOD = "/fedhealth.Federation/Join"
 CHECK_METHOD = "/fedhealth.Federation/Check"
@@ -105,7 +104,7 @@ def encode_metadata(message: Message) -> bytes:
 
 def encode_content(content: RecordDict) -> bytes:
     """The content of a message as bytes."""
-    encoded: bytes = ProtoMessage(content=recorddict_to_proto(content)).SerializeToString()
+    encoded: bytes = ProtoMessage(content=write_records(content)).SerializeToString()
     return encoded
 
 

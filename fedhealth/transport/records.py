@@ -8,8 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.serde import config_record_to_proto, metric_record_to_proto
 from flwr.proto.recorddict_pb2 import Array as ProtoArray
+from flwr.proto.recorddict_pb2 import ArrayRecord as ProtoArrayRecord
+from flwr.proto.recorddict_pb2 import MetricRecord as ProtoMetricRecord
+from flwr.proto.recorddict_pb2 import MetricRecordValue as ProtoNumber
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+
+from fedhealth.common.array_codec import fill_array
 
 Record = ArrayRecord | ConfigRecord | MetricRecord
 R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord, RecordDict)
@@ -34,6 +40,37 @@ def read_records(proto: ProtoRecordDict) -> RecordDict:
     return fill(RecordDict(), [(item.key, _read_record(item)) for item in proto.items])
 
 
+def write_records(content: RecordDict) -> ProtoRecordDict:
+    """The content in protobuf's form, the same as Flower makes."""
+    return ProtoRecordDict(items=[_write_record(key, record) for key, record in content.items()])
+
+
+def _write_record(key: str, record: Record) -> Any:
+    if isinstance(record, ArrayRecord):
+        arrays = [
+            ProtoArrayRecord.Item(
+                key=name, value=ProtoArray(dtype=each.dtype, shape=each.shape, stype=each.stype, data=each.data)
+            )
+            for name, each in record.items()
+        ]
+        return ProtoRecordDict.Item(key=key, array_record=ProtoArrayRecord(items=arrays))
+    if isinstance(record, MetricRecord) and all(map(_is_single_number, record.values())):
+        numbers = [ProtoMetricRecord.Item(key=name, value=_write_number(value)) for name, value in record.items()]
+        return ProtoRecordDict.Item(key=key, metric_record=ProtoMetricRecord(items=numbers))
+    if isinstance(record, MetricRecord):
+        return ProtoRecordDict.Item(key=key, metric_record=metric_record_to_proto(record))
+    return ProtoRecordDict.Item(key=key, config_record=config_record_to_proto(record))
+
+
+def _write_number(value: Any) -> ProtoNumber:
+    return ProtoNumber(double=value) if type(value) is float else ProtoNumber(sint64=value)
+
+
+def _is_single_number(value: object) -> bool:
+    """Whether it is a float or an int of 64 bits with a sign."""
+    return type(value) is float or (type(value) is int and -(2**63) <= value < 2**63)
+
+
 def _read_record(item: Any) -> Record:
     match item.WhichOneof("value"):
         case "array_record":
@@ -46,9 +83,7 @@ def _read_record(item: Any) -> Record:
 
 
 def _read_array(proto: ProtoArray) -> Array:
-    array = Array.__new__(Array)
-    array.__dict__.update(dtype=proto.dtype, shape=tuple(proto.shape), stype=proto.stype, data=proto.data)
-    return array
+    return fill_array(proto.dtype, tuple(proto.shape), proto.stype, proto.data)
 
 
 def _read_value(proto: Any) -> Any:

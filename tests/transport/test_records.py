@@ -1,13 +1,17 @@
 """Records that are made without Flower's checks equal those of Flower's own constructors and of its own decoder."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedhealth.transport import messages
-from fedhealth.transport.records import fill, read_records, with_content
+from fedhealth.transport.records import fill, read_records, with_content, write_records
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +68,17 @@ def test_filled_records_equal_checked_ones() -> None:
     content = make_content()
     assert fill(RecordDict(), content) == content
     assert fill(MetricRecord(), {"a": 1}) == MetricRecord({"a": 1})
+
+
+numbers = st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(), st.lists(st.integers(0, 9)), st.lists(st.floats()))
+
+
+@given(st.dictionaries(st.text(max_size=3), numbers, max_size=3))
+def test_encoded_content_is_that_of_flower_s_own_encoder(metrics: dict[str, Any]) -> None:
+    content = make_content()
+    content["more"] = MetricRecord(metrics)
+    theirs = recorddict_to_proto(content).SerializeToString(deterministic=True)
+    assert write_records(content).SerializeToString(deterministic=True) == theirs
 
 
 def test_a_copy_with_other_content_leaves_the_message_as_it_is() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedhealth.common.array_codec import make_array, read_arrays
 from fedhealth.data.schema import LARGEST_NUMBER
+from fedhealth.transport.records import fill
 
 Weights = Mapping[str, NDArray[Any]]
 """Weights by name, in the model's order; decoded ones are read-only views of the message's bytes."""
@@ -75,7 +76,7 @@ def is_list(values: object, kind: type) -> bool:
 
 def encode_arrays(weights: Weights) -> ArrayRecord:
     """Weights as Flower's record."""
-    return ArrayRecord({name: make_array(values) for name, values in weights.items()})
+    return fill(ArrayRecord(), {name: make_array(values) for name, values in weights.items()})
 
 
 def decode_arrays(record: ArrayRecord, whose: str = "its") -> dict[str, NDArray[Any]]:
