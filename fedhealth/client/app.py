@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from fedhealth.client import newton
 from fedhealth.client.dp_mod import dp_mod
 from fedhealth.client.error_mod import error_mod
+from fedhealth.client.evaluation import Risks, count_risks, try_to_evaluate
 from fedhealth.client.feasibility import count_feasibility
 from fedhealth.client.hospital_data import HospitalData
 from fedhealth.client.local_model import read_request, require_finite, require_risks
@@ -25,13 +26,11 @@ from fedhealth.client.secure_aggregation import secure_aggregation_mod
 from fedhealth.common.errors import RunError
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
-from fedhealth.metrics.histogram import score_histogram
 from fedhealth.metrics.subgroups import count_subgroups
 from fedhealth.models.local_training import Weights, shuffled_orders
-from fedhealth.models.recalibration import undo_class_weights
 from fedhealth.models.update_clipping import clip_update
 from fedhealth.transport.protocol import evaluation, feasibility, finalization, roster, setup, training
-from fedhealth.transport.protocol.fields import Scale, action
+from fedhealth.transport.protocol.fields import action
 from fedhealth.transport.protocol.newton import FIT_SUMS
 
 Handler = Callable[[HospitalData, Participation, RecordDict], RecordDict]
@@ -121,60 +120,37 @@ def train(hospital: HospitalData, part: Participation, content: RecordDict) -> R
     """
     request, exact = read_request(training.decode_train_request, content), part.settings.strategy == "newton"
     sent = newton.to_weights(part, request) if exact else part.model.order_weights(request.weights)
-    evaluated = _try_to_evaluate(part, request, sent) if request.evaluates else None
-    reply = newton.sum_up(part, request) if exact else _train_weights(hospital, part, request, sent)
+    risks, reply = (None, newton.sum_up(part, request)) if exact else _train_weights(hospital, part, request, sent)
+    evaluated = try_to_evaluate(part, request, sent, risks) if request.evaluates else None
     return training.add_evaluation(reply, evaluated) if evaluated else reply
 
 
 def _train_weights(
     hospital: HospitalData, part: Participation, request: training.TrainRequest, sent: Weights
-) -> RecordDict:
-    """The reply with the weights after training from the weights `sent`."""
+) -> tuple[Risks | None, RecordDict]:
+    """The risks of the test patients under the weights `sent`, if they are needed, and the reply with the trained ones."""
     settings, model, patients = part.settings, part.model, part.split.train
-    examples = model.prepare(patients, part.standardisation(request.scale))
+    standardisation = part.standardisation(request.scale)
+    examples = model.prepare(patients, standardisation)
     seed = [settings.seed, request.round_num, zlib.crc32(hospital.hospital.name.encode())]
     orders = shuffled_orders(num_patients=len(patients), num_epochs=settings.local_epochs, seed=seed)
-    weights, loss = model.trainer.train(sent, examples, orders, model.objective(request))
+    risks, objective = None, model.objective(request)
+    if request.evaluates and not request.class_weights:  # which other weights would be evaluated for
+        tests = model.prepare(part.split.test, standardisation).inputs
+        risks, weights, loss = model.trainer.predict_and_train(sent, tests, examples, orders, objective)
+    else:
+        weights, loss = model.trainer.train(sent, examples, orders, objective)
     require_finite(*weights, loss)
     named = model.name_weights(weights)
     if settings.secure_aggregation and settings.max_update_norm:  # else the server does it
         named, _ = clip_update(named, request.weights, settings.max_update_norm)
-    return training.encode_train_reply(training.TrainReply(named, len(patients), loss))
-
-
-def _try_to_evaluate(
-    part: Participation, request: training.TrainRequest, weights: Weights
-) -> evaluation.EvaluateReply | None:
-    """The evaluation of the weights of a train request, corrected for its class weights.
-
-    None if that fails: the training goes on, and the server asks for the evaluation alone, to which an error is the reply.
-    """
-    corrected = undo_class_weights(weights, request.class_weights) if request.class_weights else weights
-    try:
-        return _count_risks(part, corrected, request.scale)
-    except RunError:
-        return None
+    return risks, training.encode_train_reply(training.TrainReply(named, len(patients), loss))
 
 
 def evaluate(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:
     """Histograms of predicted risk by label under the global weights, for the test and the validation patients."""
     request = read_request(evaluation.decode_evaluate_request, content)
-    return evaluation.encode_evaluate_reply(
-        _count_risks(part, part.model.order_weights(request.weights), request.scale)
-    )
-
-
-def _count_risks(part: Participation, weights: Weights, scale: Scale | None) -> evaluation.EvaluateReply:
-    standardisation = part.standardisation(scale)
-
-    def count(patients: Patients) -> evaluation.Histogram:
-        histogram = score_histogram(
-            require_risks(part.model.predict(weights, patients, standardisation)), patients.labels
-        )
-        return evaluation.Histogram(histogram.num_examples, **vars(histogram))
-
-    held = part.split.validation
-    return evaluation.EvaluateReply(count(part.split.test), count(held) if held else None)
+    return evaluation.encode_evaluate_reply(count_risks(part, part.model.order_weights(request.weights), request.scale))
 
 
 def subgroups(hospital: HospitalData, part: Participation, content: RecordDict) -> RecordDict:

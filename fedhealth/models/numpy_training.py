@@ -72,6 +72,17 @@ class NumpyTrainer:
         trained, losses = self.train_many(weights, one, orders[np.newaxis], objective)
         return [weight[0] for weight in trained], float(losses[0])
 
+    def predict_and_train(
+        self,
+        weights: Sequence[Floats],
+        tests: Floats,
+        examples: Examples,
+        orders: NDArray[np.int32],
+        objective: LocalObjective | None = None,
+    ) -> tuple[Floats, Weights, float]:
+        """`predict` for the inputs `tests` and `train`, from the same weights: risks, new weights and mean loss."""
+        return (self.predict(weights, tests), *self.train(weights, examples, orders, objective))
+
     def train_many(
         self,
         weights: Sequence[Floats],

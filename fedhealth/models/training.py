@@ -58,7 +58,8 @@ class Trainer:
         labels = tf.TensorSpec(shape=(None,), dtype=tf.float32)
         orders = tf.TensorSpec(shape=(None, None), dtype=tf.int32)
         # Traced once, with open lengths, so that a hospital of another size causes no retracing.
-        self._train = tf.function(self._train_batches).get_concrete_function(vector, inputs, labels, orders)
+        self._train = tf.function(self._predict_and_train).get_concrete_function(vector, inputs, inputs, labels, orders)
+        self._nobody = np.zeros((1, num_inputs), dtype=np.float32)
         self._is_warm = False
         self._adjusted: tf.types.experimental.ConcreteFunction | None = None
         self._predict = tf.function(self._predict_risks).get_concrete_function(vector, inputs)
@@ -91,14 +92,29 @@ class Trainer:
         The new weights, and the mean loss (nats per patient, with class weights if there are any, without penalties)
         over all batches, each before its step.
         """
-        start, inputs, labels = to_vector(weights), tf.constant(examples.inputs), tf.constant(examples.labels)
+        return self.predict_and_train(weights, self._nobody, examples, orders, objective)[1:]
+
+    def predict_and_train(
+        self,
+        weights: Sequence[NDArray[np.float32]],
+        tests: NDArray[np.float32],
+        examples: Examples,
+        orders: NDArray[np.int32],
+        objective: LocalObjective | None = None,
+    ) -> tuple[NDArray[np.float32], Weights, float]:
+        """`predict` for the inputs `tests` and `train`, from the same weights, in one call: calls take time.
+
+        Returns
+        -------
+        The risks, the new weights and the mean loss.
+        """
+        start = to_vector(weights)
+        given = (start, *map(tf.constant, (tests, examples.inputs, examples.labels, orders)))
         if objective is None:
-            trained, loss = self._train(start, inputs, labels, tf.constant(orders))
+            risks, trained, loss = self._train(*given)
         else:
-            trained, loss = self._trace_adjusted()(
-                start, inputs, labels, tf.constant(orders), to_tensors(objective, start)
-            )
-        return self.to_weights(trained), float(loss)
+            risks, trained, loss = self._trace_adjusted()(*given, objective=to_tensors(objective, start))
+        return risks.numpy(), self.to_weights(trained), float(loss)
 
     def to_weights(self, vector: tf.Tensor) -> Weights:
         """The weights of a vector, in the model's shapes."""
@@ -123,33 +139,35 @@ class Trainer:
     def _trace_adjusted(self) -> "tf.types.experimental.ConcreteFunction":
         """The function for an objective, traced when first needed; the plain function stays without its cost."""
         if self._adjusted is None:
-            vector, inputs, labels, orders = self._train.structured_input_signature[0]
+            vector, *others = self._train.structured_input_signature[0]
             pair = tf.TensorSpec(shape=(2,), dtype=tf.float32)
             number = tf.TensorSpec(shape=(), dtype=tf.float32)
             traced = tf.function(self._train_adjusted)
-            self._adjusted = traced.get_concrete_function(vector, inputs, labels, orders, (number, vector, pair))
+            self._adjusted = traced.get_concrete_function(vector, *others, objective=(number, vector, pair))
         return self._adjusted
 
-    def _train_batches(
-        self, vector: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, orders: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._visit(vector, inputs, labels, orders, self._step)
+    def _predict_and_train(
+        self, vector: tf.Tensor, tests: tf.Tensor, inputs: tf.Tensor, labels: tf.Tensor, orders: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return (self._predict_risks(vector, tests), *self._visit(vector, inputs, labels, orders, self._step))
 
     def _train_adjusted(
         self,
         vector: tf.Tensor,
+        tests: tf.Tensor,
         inputs: tf.Tensor,
         labels: tf.Tensor,
         orders: tf.Tensor,
+        *,
         objective: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Train with an `objective` as returned by `to_tensors`."""
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Predict, and train with an `objective` as returned by `to_tensors`."""
         class_weights, adjust_gradients = objective[2], self.adjust_from(vector, objective)
 
         def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             return self._step(inputs, labels, tf.gather(class_weights, tf.cast(labels, tf.int32)), adjust_gradients)
 
-        return self._visit(vector, inputs, labels, orders, step)
+        return (self._predict_risks(vector, tests), *self._visit(vector, inputs, labels, orders, step))
 
     def adjust_from(self, vector: tf.Tensor, objective: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> AdjustGradients:
         """A function that adds the terms of `objective` to gradients; `vector` holds the weights before training."""

@@ -246,6 +246,18 @@ def test_the_evaluation_with_a_training_is_that_of_the_weights_it_starts_from(
     assert recorddict_to_proto(evaluated) == recorddict_to_proto(expected)
 
 
+def test_the_risks_of_the_test_patients_come_from_the_call_that_trains(
+    hospital: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = make_ask(hospital)
+    weights = ask("query.initial_weights").content.array_records["arrays"]
+    settings = FederationSettings()
+    trainer = TRAINERS.trainer(HEART, settings)
+    monkeypatch.setattr(trainer, "predict", lambda *_: pytest.fail("there was another call"))
+    reply = ask("train", weights, means=MEANS, stds=STDS, server_round=2, evaluates=True)
+    assert "tested" in reply.content
+
+
 def test_validation_patients_are_held_out_only_for_model_selection(hospital: Path) -> None:
     counts: Any = make_ask(hospital, validation=0.4)("query.describe").content.metric_records["counts"]
     assert set(counts) == {"train-patients", "test-patients", "test-ill"}

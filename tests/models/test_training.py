@@ -91,28 +91,28 @@ def test_the_loss_goes_down() -> None:
 
 def test_nothing_is_traced_again_for_other_hospitals_rounds_or_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[str] = []
-    originals = {name: getattr(Trainer, name) for name in ("_train_batches", "_predict_risks")}
+    originals = {name: getattr(Trainer, name) for name in ("_predict_and_train", "_predict_risks")}
 
     # The Python functions run only while they are being traced.
-    def train(self: Trainer, vector: object, inputs: object, labels: object, orders: object) -> object:
-        traced.append("_train_batches")
-        return originals["_train_batches"](self, vector, inputs, labels, orders)
+    def train(self: Trainer, *given: object) -> object:
+        traced.append("_predict_and_train")
+        return originals["_predict_and_train"](self, *given)
 
     def predict(self: Trainer, vector: object, inputs: object) -> object:
         traced.append("_predict_risks")
         return originals["_predict_risks"](self, vector, inputs)
 
-    monkeypatch.setattr(Trainer, "_train_batches", train)
+    monkeypatch.setattr(Trainer, "_predict_and_train", train)
     monkeypatch.setattr(Trainer, "_predict_risks", predict)
     trainer = make_trainer()
     trainer.warm_up()
-    assert traced == ["_train_batches", "_predict_risks"]
+    assert traced == ["_predict_and_train", "_predict_risks", "_predict_risks"]
     weights = trainer.initial_weights()
     for num_patients, num_epochs in ((10, 1), (37, 2), (200, 5), (8, 1)):
         examples = make_examples(num_patients)
         weights, _ = trainer.train(weights, examples, shuffled_orders(num_patients, num_epochs, [0]))
         trainer.predict(weights, examples.inputs)
-    assert traced == ["_train_batches", "_predict_risks"]
+    assert traced == ["_predict_and_train", "_predict_risks", "_predict_risks"]
 
 
 def test_a_call_does_not_change_the_next_one() -> None:
@@ -125,6 +125,21 @@ def test_a_call_does_not_change_the_next_one() -> None:
     shared, _ = fresh.train(initial, ours, orders)
     for one, other in zip(alone, shared, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("objective", [None, LocalObjective(0.3, class_weights=(1.0, 2.0))])
+@pytest.mark.parametrize("model_name", ["mlp", "logistic"])
+def test_prediction_and_training_in_one_call_are_those_of_two(
+    model_name: str, objective: LocalObjective | None
+) -> None:
+    trainer, examples, tests = make_trainer(model_name), make_examples(37), make_examples(11, seed=1).inputs
+    weights, orders = trainer.initial_weights(), shuffled_orders(37, num_epochs=2, seed=[4])
+    risks, trained, loss = trainer.predict_and_train(weights, tests, examples, orders, objective)
+    np.testing.assert_array_equal(risks, trainer.predict(weights, tests))
+    alone, loss_alone = trainer.train(weights, examples, orders, objective)
+    for one, other in zip(trained, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert loss == loss_alone
 
 
 def test_neither_warming_up_nor_training_touches_the_initial_weights() -> None:
