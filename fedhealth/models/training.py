@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedhealth.config.federation_flags import ModelName
 from fedhealth.models.keras_models import NUM_HIDDEN, BuildModel, build_model, pin_float32, require_usable, weight_names
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
+from fedhealth.models.traced_calls import trace
 
 AdjustGradients = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 """Gradients -> gradients."""
@@ -58,11 +59,12 @@ class Trainer:
         labels = tf.TensorSpec(shape=(None,), dtype=tf.float32)
         orders = tf.TensorSpec(shape=(None, None), dtype=tf.int32)
         # Traced once, with open lengths, so that a hospital of another size causes no retracing.
-        self._train = tf.function(self._predict_and_train).get_concrete_function(vector, inputs, inputs, labels, orders)
+        self._signature = (vector, inputs, inputs, labels, orders)
+        self._train = trace(self._predict_and_train, *self._signature)
         self._nobody = np.zeros((1, num_inputs), dtype=np.float32)
         self._is_warm = False
         self._adjusted: tf.types.experimental.ConcreteFunction | None = None
-        self._predict = tf.function(self._predict_risks).get_concrete_function(vector, inputs)
+        self._predict = trace(self._predict_risks, vector, inputs)
 
     def initial_weights(self) -> Weights:
         """The seeded weights, before any training."""
@@ -123,8 +125,9 @@ class Trainer:
 
     def predict(self, weights: Sequence[NDArray[np.float32]], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predicted risks (num_patients,) of standardised `inputs` (num_patients, num_inputs)."""
-        risks: NDArray[np.float32] = self._predict(to_vector(weights), tf.constant(inputs)).numpy()
-        return risks
+        (risks,) = self._predict(to_vector(weights), tf.constant(inputs))
+        found: NDArray[np.float32] = risks.numpy()
+        return found
 
     def split(self, vector: tf.Tensor) -> list[tf.Tensor]:
         """As `to_weights`, for use inside a traced function."""
@@ -139,11 +142,11 @@ class Trainer:
     def _trace_adjusted(self) -> "tf.types.experimental.ConcreteFunction":
         """The function for an objective, traced when first needed; the plain function stays without its cost."""
         if self._adjusted is None:
-            vector, *others = self._train.structured_input_signature[0]
+            vector = self._signature[0]
             pair = tf.TensorSpec(shape=(2,), dtype=tf.float32)
             number = tf.TensorSpec(shape=(), dtype=tf.float32)
             traced = tf.function(self._train_adjusted)
-            self._adjusted = traced.get_concrete_function(vector, *others, objective=(number, vector, pair))
+            self._adjusted = traced.get_concrete_function(*self._signature, objective=(number, vector, pair))
         return self._adjusted
 
     def _predict_and_train(
