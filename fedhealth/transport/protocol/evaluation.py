@@ -29,6 +29,7 @@ from fedhealth.transport.protocol.fields import (
     take_config,
     take_records,
 )
+from fedhealth.transport.records import fill
 
 EVALUATE = "evaluate"
 FINAL = "final"
@@ -97,8 +98,8 @@ def encode_evaluate_reply(reply: EvaluateReply) -> RecordDict:
     """The reply to `EVALUATE`."""
     both = {TESTED: reply.tested, VALIDATION: reply.validation}
     sent = {key: each for key, each in both.items() if each is not None}
-    bins = ArrayRecord({key: make_array(_pack_bins(each)) for key, each in sent.items()})
-    return RecordDict({**{key: _encode_sums(each) for key, each in sent.items()}, BINS: bins})
+    bins = fill(ArrayRecord(), {key: make_array(_pack_bins(each)) for key, each in sent.items()})
+    return fill(RecordDict(), {**{key: _encode_sums(each) for key, each in sent.items()}, BINS: bins})
 
 
 def decode_evaluate_reply(content: RecordDict) -> EvaluateReply:
@@ -112,7 +113,7 @@ def decode_evaluate_reply(content: RecordDict) -> EvaluateReply:
 
 def _encode_sums(histogram: Histogram) -> MetricRecord:
     sums = {LOG_LOSS: float(histogram.log_loss), SQUARED_ERROR: float(histogram.squared_error)}
-    return MetricRecord({NUM_EXAMPLES: histogram.num_examples, **sums})
+    return fill(MetricRecord(), {NUM_EXAMPLES: histogram.num_examples, **sums})
 
 
 def _pack_bins(histogram: Histogram) -> NDArray[Any]:

@@ -120,13 +120,13 @@ def decode_train_request(content: RecordDict) -> TrainRequest:
 def encode_train_reply(reply: TrainReply) -> RecordDict:
     """The reply to `TRAIN`."""
     loss = {} if reply.train_loss is None else {TRAIN_LOSS: float(reply.train_loss)}
-    metrics = MetricRecord({NUM_EXAMPLES: reply.num_examples, **loss})
-    return RecordDict({ARRAYS: encode_arrays(reply.weights), METRICS: metrics})
+    metrics = fill(MetricRecord(), {NUM_EXAMPLES: reply.num_examples, **loss})
+    return fill(RecordDict(), {ARRAYS: encode_arrays(reply.weights), METRICS: metrics})
 
 
 def add_evaluation(content: RecordDict, evaluated: EvaluateReply) -> RecordDict:
     """A copy of the train reply `content` with the evaluation of the global weights."""
-    return RecordDict({**content, **encode_evaluate_reply(evaluated)})
+    return fill(RecordDict(), {**content, **encode_evaluate_reply(evaluated)})
 
 
 def split_train_reply(content: RecordDict) -> tuple[RecordDict, RecordDict | None]:
