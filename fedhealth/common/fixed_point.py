@@ -10,6 +10,10 @@ SCALE = 2.0**32
 """A weight counts in steps of 2^-32."""
 LIMIT = 128.0
 """A weight from here on is refused: its sum could be too large for 64 bits."""
+SHIFT = 1.5 * 2.0**20
+"""Added to a weight, it makes a number between 2^20 and 2^21; see `_shift`."""
+SHIFT_BITS = int(np.float64(SHIFT).view(np.int64))
+"""The bits of `SHIFT` as a whole number."""
 MOST_EXAMPLES = 2**24
 """A sum of 64 bits has room for the weights of fewer patients than this."""
 REAL_WORDS = 3
@@ -21,15 +25,40 @@ HALF = 2.0**32
 
 def weigh(values: NDArray[Any], num_examples: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """`rint(values * SCALE) * num_examples`, same shape; the values must be within `LIMIT`."""
-    product = np.multiply(values, SCALE, dtype=np.float64)
-    whole: NDArray[np.int64] = np.rint(product, out=product if product.ndim else None).astype(np.int64)
+    whole = _shift(values)
+    whole -= SHIFT_BITS
     whole *= num_examples
     return whole
 
 
+def add_shifted(sums: NDArray[np.int64], values: NDArray[Any], num_examples: int) -> None:
+    """Add `weigh(values, num_examples)`, and `SHIFT_BITS` for each example, to `sums` modulo 2^64, which is faster."""
+    whole = _shift(values)
+    whole *= num_examples
+    sums += whole
+
+
+def shift_back(sums: NDArray[np.int64], num_examples: int) -> NDArray[np.int64]:
+    """The sums of `weigh` from those of `add_shifted`, over all examples."""
+    shifted_by = SHIFT_BITS * num_examples % 2**64
+    return (sums.view(np.uint64) - np.uint64(shifted_by)).view(np.int64)
+
+
+def _shift(values: NDArray[Any]) -> NDArray[np.int64]:
+    """`rint(values * SCALE) + SHIFT_BITS` without a conversion to whole numbers, which takes a third of the time of a sum.
+
+    These are the bits of `values + SHIFT`: from 2^20 to 2^21 a float64 number and the next are 2^-32 apart, and a sum is
+    rounded to the nearest one, a half to the even one, as `rint` does.
+    """
+    shifted = values.astype(np.float64)
+    shifted += SHIFT
+    return shifted.view(np.int64)
+
+
 def weighted_mean(sums: NDArray[np.int64], num_examples: int) -> NDArray[np.float64]:
     """The mean of values whose sum over all examples is `sums`, which `weigh` has made; within 2^-33 of the real one."""
-    mean: NDArray[np.float64] = (sums // num_examples + sums % num_examples / num_examples) / SCALE
+    whole = sums // num_examples
+    mean: NDArray[np.float64] = (whole + (sums - whole * num_examples) / num_examples) / SCALE  # faster than `%`
     return mean
 
 

@@ -34,6 +34,7 @@ class ExactSum:
     def __init__(self) -> None:
         self.num_examples = 0
         self._sums: dict[str, NDArray[np.int64]] = {}
+        """As `fixed_point.add_shifted` adds them."""
 
     def add(self, weights: Weights, num_examples: int) -> None:
         """Add the weights of one hospital.
@@ -53,7 +54,7 @@ class ExactSum:
                 self._sums[name] = np.zeros(values.shape, np.int64)
             sums = self._sums[name].reshape(-1)
             for block, part in _blocks(values):
-                sums[block] += fixed_point.weigh(part, num_examples)
+                fixed_point.add_shifted(sums[block], part, num_examples)
 
     def add_many(self, weights: Weights, counts: NDArray[np.int64]) -> None:
         """Add the weights of several hospitals (num_hospitals, *shape) with these numbers of examples (num_hospitals,).
@@ -76,7 +77,7 @@ class ExactSum:
             means[name] = np.empty(sums.shape, types[name] if types else np.float64)
             flat = means[name].reshape(-1)
             for block, part in _blocks(sums):
-                flat[block] = fixed_point.weighted_mean(part, total)
+                flat[block] = fixed_point.weighted_mean(fixed_point.shift_back(part, total), total)
         return means
 
 

@@ -12,13 +12,17 @@ from fedhealth.common.fixed_point import (
     MOST_EXAMPLES,
     REAL_LIMIT,
     SCALE,
+    add_shifted,
     join_reals,
+    shift_back,
     split_reals,
     weigh,
     weighted_mean,
 )
 
 BELOW_LIMIT = float(np.nextafter(np.float32(LIMIT), np.float32(0)))
+LARGEST_WEIGHT = float(np.nextafter(LIMIT, 0))
+TYPES = (np.float16, np.float32, np.float64)
 LARGEST_REAL = float(np.nextafter(REAL_LIMIT, 0))
 reals = st.one_of(
     st.floats(-LARGEST_REAL, LARGEST_REAL),
@@ -72,6 +76,60 @@ def test_the_mean_of_weights_is_within_half_a_step_of_the_exact_one(
     exact = sum(Fraction(weight) * count for weight, count in zip(weights, patients, strict=True)) / sum(patients)
     (mean,) = weighted_mean(np.sum(each, axis=0), sum(patients))
     assert abs(Fraction(float(mean)) - exact) <= Fraction(1, 2**33) + abs(exact) / 2**52
+
+
+def weigh_plainly(values: np.ndarray, num_examples: int) -> np.ndarray:
+    """`rint(values * SCALE) * num_examples`, as it is defined."""
+    return np.rint(values.astype(np.float64) * SCALE).astype(np.int64) * num_examples
+
+
+def all_magnitudes(dtype: type) -> np.ndarray:
+    """Weights of any bits, zeros and subnormal ones among them, and the largest and smallest of each exponent."""
+    width = np.dtype(dtype).itemsize
+    drawn = np.random.default_rng(0).integers(0, 256, (200_000, width), np.uint8).view(dtype).ravel()
+    powers = np.ldexp(dtype(1.0), np.arange(np.finfo(dtype).minexp - 60, 7)).astype(dtype)
+    magnitudes = np.concatenate([powers, np.nextafter(powers, dtype(0)), np.nextafter(powers, dtype(LIMIT))])
+    values = np.concatenate([drawn, magnitudes, -magnitudes, np.nextafter([LIMIT, -LIMIT], 0, dtype=dtype)])
+    return values[np.abs(values) < LIMIT]
+
+
+def halves() -> np.ndarray:
+    """Weights just between two whole numbers of steps, and next to them: near 0, near the limit, and between."""
+    steps = np.concatenate(
+        [np.arange(1000), 2**39 - np.arange(1, 1000), np.random.default_rng(0).integers(2**39, size=9999)]
+    )
+    between = (steps + 0.5) / SCALE
+    values = np.concatenate([between, np.nextafter(between, 0), np.nextafter(between, LIMIT)])
+    return np.concatenate([values, -values])
+
+
+WEIGHTS = {**{dtype.__name__: all_magnitudes(dtype) for dtype in TYPES}, "halves": halves()}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("patients", [1, 150, MOST_EXAMPLES - 1])
+def test_a_weight_of_any_size_and_type_is_weighed_as_defined(kind: str, patients: int) -> None:
+    np.testing.assert_array_equal(weigh(WEIGHTS[kind], patients), weigh_plainly(WEIGHTS[kind], patients))
+
+
+@given(
+    weights=st.lists(st.floats(-LARGEST_WEIGHT, LARGEST_WEIGHT), min_size=1, max_size=20),
+    patients=st.lists(st.integers(1, (MOST_EXAMPLES - 1) // 4), min_size=1, max_size=4),
+)
+def test_shifted_sums_are_those_of_the_definition(weights: list[float], patients: list[int]) -> None:
+    values, sums = np.array(weights), np.zeros(len(weights), np.int64)
+    for count in patients:
+        add_shifted(sums, values, count)
+    np.testing.assert_array_equal(shift_back(sums, sum(patients)), weigh_plainly(values, sum(patients)))
+
+
+@given(
+    sums=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20),
+    patients=st.integers(1, MOST_EXAMPLES - 1),
+)
+def test_the_mean_is_the_whole_part_and_the_rest(sums: list[int], patients: int) -> None:
+    expected = [(total // patients + total % patients / patients) / SCALE for total in sums]
+    assert weighted_mean(np.array(sums), patients).tolist() == expected
 
 
 @pytest.mark.parametrize("weight", [BELOW_LIMIT, -BELOW_LIMIT])
