@@ -85,9 +85,14 @@ def decode_arrays(record: ArrayRecord, whose: str = "its") -> dict[str, NDArray[
         weights = read_arrays(record)
     except UNREADABLE:
         raise ValueError(f"{whose} weights are invalid: they cannot be read") from None
-    if not all(each.dtype.kind in "fiu" and np.all(np.isfinite(each)) for each in weights.values()):
+    if not all(each.dtype.kind in "fiu" and _are_finite(each) for each in weights.values()):
         raise ValueError(f"{whose} weights are invalid: not all are finite")
     return weights
+
+
+def _are_finite(values: NDArray[Any]) -> bool:
+    """Whether all are finite, without an array of answers: NaN is the least and the largest of any values."""
+    return values.size == 0 or bool(np.isfinite(values.min()) and np.isfinite(values.max()))
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
