@@ -23,7 +23,7 @@ REAL_LIMIT = 2.0**55
 HALF = 2.0**32
 
 
-def weigh(values: NDArray[Any], num_examples: int | NDArray[np.int64]) -> NDArray[np.int64]:
+def weigh(values: NDArray[Any], num_examples: int) -> NDArray[np.int64]:
     """`rint(values * SCALE) * num_examples`, same shape; the values must be within `LIMIT`."""
     whole = _shift(values)
     whole -= SHIFT_BITS
@@ -36,6 +36,13 @@ def add_shifted(sums: NDArray[np.int64], values: NDArray[Any], num_examples: int
     whole = _shift(values)
     whole *= num_examples
     sums += whole
+
+
+def add_all_shifted(sums: NDArray[np.int64], values: NDArray[Any], counts: NDArray[np.int64]) -> None:
+    """As `add_shifted`, of several at once: `values` are (num_sums, n), `counts` (num_sums,), `sums` (n,)."""
+    whole = _shift(values)
+    whole *= counts[:, np.newaxis]
+    sums += whole.sum(axis=0)
 
 
 def shift_back(sums: NDArray[np.int64], num_examples: int) -> NDArray[np.int64]:

@@ -13,10 +13,11 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from numpy.typing import NDArray
 
 from fedhealth.common import fixed_point
+from fedhealth.common.array_codec import make_array
 from fedhealth.common.fixed_point import LIMIT, MOST_EXAMPLES
 from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID
-from fedhealth.transport.protocol.fields import NUM_EXAMPLES, Weights, encode_arrays
+from fedhealth.transport.protocol.fields import ARRAYS, NUM_EXAMPLES, Weights
 from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
 
 TOO_MANY_EXAMPLES = f"there are {MOST_EXAMPLES} or more training patients in all hospitals together"
@@ -63,22 +64,28 @@ class ExactSum:
         """
         self.num_examples += int(counts.sum())
         for name, values in weights.items():
-            whole = fixed_point.weigh(values.reshape(len(counts), -1), counts[:, np.newaxis])
-            sums = whole.sum(axis=0).reshape(values.shape[1:])
-            self._sums[name] = self._sums[name] + sums if name in self._sums else sums
+            if name not in self._sums:
+                self._sums[name] = np.zeros(values.shape[1:], np.int64)
+            fixed_point.add_all_shifted(self._sums[name].reshape(-1), values.reshape(len(counts), -1), counts)
 
     def mean(self, types: Mapping[str, str] | None = None) -> dict[str, NDArray[Any]]:
         """The mean of the weights, weighted by examples; within 2^-33 of that of the weights that were added.
 
         It is rounded to `types`, by name; without them it is in float64.
         """
-        total, means = self.num_examples, dict[str, NDArray[Any]]()
-        for name, sums in self._sums.items():
-            means[name] = np.empty(sums.shape, types[name] if types else np.float64)
-            flat = means[name].reshape(-1)
-            for block, part in _blocks(sums):
-                flat[block] = fixed_point.weighted_mean(fixed_point.shift_back(part, total), total)
-        return means
+        return {name: self._mean(sums, types[name] if types else "float64") for name, sums in self._sums.items()}
+
+    def take_means(self, types: Mapping[str, str]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """The items of `mean`, each when it is needed; its sum is then given up, so that both need less memory."""
+        for name in tuple(self._sums):
+            yield name, self._mean(self._sums.pop(name), types[name])
+
+    def _mean(self, sums: NDArray[np.int64], dtype: str) -> NDArray[Any]:
+        mean, total = np.empty(sums.shape, dtype), self.num_examples
+        flat = mean.reshape(-1)
+        for block, part in _blocks(sums):
+            flat[block] = fixed_point.weighted_mean(fixed_point.shift_back(part, total), total)
+        return mean
 
 
 def _blocks(values: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
@@ -129,11 +136,17 @@ def aggregate_mean(
 ) -> tuple[ArrayRecord | None, MetricRecord | None]:
     """The new global weights by a strategy that uses only the mean; of FedAvg and FedProx they are the mean itself."""
     if type(strategy) in THE_MEAN:
-        return encode_arrays(total.mean(types)), None
+        return take_mean(total, types), None
     return strategy.aggregate_train(round_num, [mean_reply(total, types, loss)])
 
 
 def mean_reply(total: ExactSum, types: Mapping[str, str], loss: float | None) -> Message:
-    """One reply instead of all: the mean of their weights, in the types of the model's, and all their examples."""
-    content = encode_train_reply(TrainReply(total.mean(types), total.num_examples, loss))
+    """One reply instead of all: the mean of their weights, and all their examples; see `take_mean`."""
+    content = encode_train_reply(TrainReply({}, total.num_examples, loss))
+    content[ARRAYS] = take_mean(total, types)
     return Message(content, dst_node_id=SERVER_NODE_ID, message_type=TRAIN)
+
+
+def take_mean(total: ExactSum, types: Mapping[str, str]) -> ArrayRecord:
+    """The mean of the weights, in the types of the model's; the sums in `total` are given up."""
+    return ArrayRecord({name: make_array(mean) for name, mean in total.take_means(types)})

@@ -79,6 +79,19 @@ def test_one_hospital_s_mean_is_its_own_weights_of_any_type_and_shape(dtype: typ
         np.testing.assert_array_equal(mean, values[name])
 
 
+def test_means_that_are_taken_one_by_one_are_the_same_and_their_sums_are_given_up() -> None:
+    total = ExactSum()
+    for count in (3, 5):
+        total.add({name: np.full(100_000, count / size, np.float32) for name, size in (("a", 3), ("b", 7))}, count)
+    expected = total.mean({"a": "float32", "b": "float64"})
+    taken = {}
+    for name, mean in total.take_means({"a": "float32", "b": "float64"}):
+        assert mean.dtype == expected[name].dtype
+        taken[name] = mean.tobytes()
+    assert taken == {name: mean.tobytes() for name, mean in expected.items()}
+    assert total.mean() == {}
+
+
 def test_the_largest_sum_does_not_overflow() -> None:
     largest = np.nextafter(np.array([128, -128], np.float32), np.float32(0))
     np.testing.assert_array_equal(add_up([(largest, 2**24 - 1)]).mean()["w"], largest)
