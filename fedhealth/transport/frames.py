@@ -20,8 +20,12 @@ from fedhealth.transport import options
 from fedhealth.transport.messages import decode_message, encode_content, encode_error, encode_metadata
 from fedhealth.transport.records import fill
 
-CHUNK_BYTES = 128 * 1024
-"""A message with larger arrays is sent in chunks of this size."""
+LARGE_BYTES = 128 * 1024
+"""A message with larger arrays is sent in chunks, of this size or more."""
+CHUNK_BYTES = 384 * 1024
+"""The largest chunk that is sent; a receiver takes any. Larger ones cost less CPU, and gRPC holds one of each stream."""
+CHUNKS_BYTES = 12 * 1024 * 1024
+"""One chunk of each of the messages that are sent together has at most this size, unless they are more than 96."""
 MARK = b"\x00"
 """The first byte of a head; no protobuf message begins with it, since no field has the number 0."""
 COUNT, LENGTH = struct.Struct(">I"), struct.Struct(">Q")
@@ -36,6 +40,7 @@ class Encoded:
     metadata: bytes
     content: bytes
     arrays: Sequence[bytes] = ()
+    chunk_bytes: int = CHUNK_BYTES
 
     @property
     def size(self) -> int:
@@ -45,7 +50,7 @@ class Encoded:
     def frames(self) -> Iterator[bytes]:
         """The frames, each made when it is needed."""
         yield self._head()
-        yield from _cut(self.arrays)
+        yield from _cut(self.arrays, self.chunk_bytes)
 
     def _head(self) -> bytes:
         lengths = [LENGTH.pack(len(array)) for array in self.arrays]
@@ -61,16 +66,18 @@ def encode_all(messages: Iterable[Message]) -> list[Encoded]:
 
     Raises what `encode_body` raises.
     """
+    together = list(messages)
+    chunk_bytes = max(LARGE_BYTES, min(CHUNK_BYTES, CHUNKS_BYTES // max(1, len(together))))
     contents: dict[int, Body] = {}
     encoded = []
-    for message in messages:
+    for message in together:
         if message.has_error():
             encoded.append(Encoded(encode_metadata(message), encode_error(message.error)))
             continue
         key = id(message.content)
         if key not in contents:
             contents[key] = encode_body(message.content)
-        encoded.append(Encoded(encode_metadata(message), *contents[key]))
+        encoded.append(Encoded(encode_metadata(message), *contents[key], chunk_bytes))
     return encoded
 
 
@@ -83,7 +90,7 @@ def encode_body(content: RecordDict) -> Body:
         It is longer than `options.MAX_MESSAGE_BYTES`.
     """
     arrays = [array.data for array in _arrays_of(content)]
-    is_large = sum(map(len, arrays)) > CHUNK_BYTES
+    is_large = sum(map(len, arrays)) > LARGE_BYTES
     body = (encode_content(_without_bytes(content)), arrays) if is_large else (encode_content(content), ())
     if (size := Encoded(b"", *body).size) > options.MAX_MESSAGE_BYTES:
         limit = f"{size} bytes, and {options.MAX_MESSAGE_BYTES} are allowed"
@@ -110,10 +117,10 @@ def _without_bytes(content: RecordDict) -> RecordDict:
     )
 
 
-def _cut(arrays: Sequence[bytes]) -> Iterator[bytes]:
+def _cut(arrays: Sequence[bytes], chunk_bytes: int) -> Iterator[bytes]:
     """The bytes of all arrays in a row, in chunks."""
     parts: list[memoryview] = []
-    room = CHUNK_BYTES
+    room = chunk_bytes
     for array in arrays:
         left = memoryview(array)
         while left:
@@ -121,7 +128,7 @@ def _cut(arrays: Sequence[bytes]) -> Iterator[bytes]:
             left, room = left[room:], room - len(parts[-1])
             if not room:
                 yield b"".join(parts)
-                parts, room = [], CHUNK_BYTES
+                parts, room = [], chunk_bytes
     if parts:
         yield b"".join(parts)
 
@@ -155,7 +162,8 @@ class Transfer:
         if self.size > options.MAX_MESSAGE_BYTES:
             raise ValueError(f"it sent a message of {self.size} bytes; the maximum is {options.MAX_MESSAGE_BYTES}")
         self._arrays: list[bytes] = []
-        self._array, self._room = BytesIO(), 0
+        self._array: BytesIO | None = None
+        self._room = 0
         self._begin_array()
 
     def add(self, chunk: bytes) -> None:
@@ -165,11 +173,14 @@ class Transfer:
         self.missing -= len(chunk)
         left = memoryview(chunk)
         while left:
+            if self._array is None:  # not before its first chunk, since a transfer may wait for a long time
+                self._array = BytesIO(bytes(self._room))
             part = left[: self._room]
             self._array.write(part)
             left, self._room = left[len(part) :], self._room - len(part)
             if not self._room:
-                self._end_array()
+                self._arrays.append(self._array.getvalue())
+                self._begin_array()
 
     def message(self) -> Message:
         """The message, when no chunk is missing."""
@@ -182,16 +193,18 @@ class Transfer:
         return message
 
     def _begin_array(self) -> None:
-        """Begin the next array that has bytes. A `BytesIO` gives its bytes away without a copy."""
+        """Begin the next array that has bytes.
+
+        A `BytesIO` writes into bytes that nobody else has, and gives them away without a copy. Zeros are memory only when
+        they are written to. An array that grew from chunk to chunk would lie between them, and its memory would not go back
+        to the system.
+        """
+        self._array = None
         while len(self._arrays) < len(self._lengths):
-            self._array, self._room = BytesIO(), self._lengths[len(self._arrays)]
+            self._room = self._lengths[len(self._arrays)]
             if self._room:
                 return
             self._arrays.append(b"")
-
-    def _end_array(self) -> None:
-        self._arrays.append(self._array.getvalue())
-        self._begin_array()
 
 
 def read_head(head: bytes) -> tuple[list[int], bytes]:

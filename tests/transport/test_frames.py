@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from fedhealth.common.errors import UsageError
 from fedhealth.transport import messages, options
-from fedhealth.transport.frames import CHUNK_BYTES, MARK, Encoded, Transfer, begins_transfer, encode_all
+from fedhealth.transport.frames import (
+    CHUNK_BYTES,
+    CHUNKS_BYTES,
+    LARGE_BYTES,
+    MARK,
+    Encoded,
+    Transfer,
+    begins_transfer,
+    encode_all,
+)
 from fedhealth.transport.messages import encode_message
 from tests.support.examples import examples
 
@@ -100,6 +109,17 @@ def test_weights_that_many_hospitals_get_are_held_once_and_not_copied() -> None:
     assert [receive(list(encoded.frames())).metadata.dst_node_id for encoded in many[:3]] == [5, 6, 7]
 
 
+@pytest.mark.parametrize(
+    ("hospitals", "chunk"), [(1, CHUNK_BYTES), (50, CHUNKS_BYTES // 50), (96, LARGE_BYTES), (1000, LARGE_BYTES)]
+)
+def test_chunks_for_many_hospitals_are_smaller(hospitals: int, chunk: int) -> None:
+    shared = make_content()
+    encoded = encode_all([make_message(shared, node) for node in range(5, 5 + hospitals)])[-1]
+    frames = list(encoded.frames())
+    assert [len(frame) for frame in frames[1:-1]] == [chunk] * (len(frames) - 2)
+    assert receive(frames).content == shared
+
+
 def test_small_content_that_many_hospitals_get_is_encoded_once() -> None:
     shared = make_content((3, 4))
     many = encode_all([make_message(shared, node) for node in range(5, 55)])
@@ -121,6 +141,17 @@ def test_sending_takes_the_memory_of_a_chunk_and_receiving_that_of_the_message()
     finally:
         tracemalloc.stop()
     assert received.content == message.content
+
+
+def test_a_message_that_has_not_begun_to_come_takes_no_memory() -> None:
+    head = next(Encoded(b"", b"", [bytes(40 * CHUNK_BYTES)] * 2).frames())
+    tracemalloc.start()
+    try:
+        transfers = [Transfer(head) for _ in range(50)]
+        assert tracemalloc.get_traced_memory()[1] < CHUNK_BYTES
+    finally:
+        tracemalloc.stop()
+    assert {transfer.missing for transfer in transfers} == {80 * CHUNK_BYTES}
 
 
 def test_a_message_above_the_maximum_is_one_line_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
