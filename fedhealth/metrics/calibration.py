@@ -48,13 +48,13 @@ def compute_calibration(histogram: ScoreHistogram) -> Calibration | None:
     shift = _fit_shift(histogram)
     if np.isnan(slope) or np.isnan(shift):
         return None
-    risks, fitted = _risks(log_odds), _risks(slope * log_odds + intercept)
+    risks, fitted = risks_of(log_odds), risks_of(slope * log_odds + intercept)
     weights, design = fitted * (1 - fitted), np.stack([log_odds, np.ones(len(log_odds))])
     inverse = np.linalg.inv((counts * weights * design) @ design.T)
     slope_step, intercept_step = inverse @ (_excess_loss(histogram, risks), 0.0)
     left = np.stack([risks - fitted - slope * weights * log_odds, -slope * weights])
     slope_bound, intercept_bound = np.abs(inverse @ left) @ (counts * HALF_WIDTHS)
-    shifted = counts * (moved := _risks(log_odds + shift)) * (1 - moved)
+    shifted = counts * (moved := risks_of(log_odds + shift)) * (1 - moved)
     return Calibration(
         slope=float(slope + slope_step),
         intercept=float(intercept + intercept_step),
@@ -73,7 +73,8 @@ def _excess_loss(histogram: ScoreHistogram, risks: Values) -> float:
     return float(np.clip(binned - histogram.log_loss, -most, most))
 
 
-def _risks(log_odds: Values) -> Values:
+def risks_of(log_odds: Values) -> Values:
+    """The risk at each of `log_odds`, of the same shape."""
     risks: Values = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
     return risks
 
@@ -100,7 +101,7 @@ def fit_lines(ill: Counts, healthy: Counts) -> tuple[Values, Values]:
 
 def _newton_steps(lines: Values, ill: Counts, counts: Counts, log_odds: Values) -> Values:
     """The next step (2, num_draws) of each slope and intercept; NaN where the curvature is singular."""
-    risks = _risks(lines[0][:, None] * log_odds + lines[1][:, None])
+    risks = risks_of(lines[0][:, None] * log_odds + lines[1][:, None])
     rest, weights = ill - counts * risks, counts * risks * (1 - risks)
     down, across, both = weights @ log_odds**2, weights.sum(axis=1), weights @ log_odds
     towards, up = rest @ log_odds, rest.sum(axis=1)
@@ -114,7 +115,7 @@ def _fit_shift(histogram: ScoreHistogram) -> float:
     counts, ill, shift = histogram.positives + histogram.negatives, histogram.positives.sum(), 0.0
     with np.errstate(all="ignore"):
         for _ in range(MOST_STEPS):
-            risks = _risks(BIN_LOG_ODDS + shift)
+            risks = risks_of(BIN_LOG_ODDS + shift)
             step = float((ill - counts @ risks) / (counts @ (risks * (1 - risks))))
             shift += step
             if not abs(shift) <= STEEPEST:

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from fedhealth.common.risk import SMALLEST_RISK, USUAL_THRESHOLD
 from fedhealth.metrics.bins import BIN_RISKS, NUM_BINS, TENTHS, find_bins, find_edge
 from fedhealth.metrics.histogram import Metrics, ScoreHistogram, compute_metrics
+from fedhealth.metrics.many_clinical import compute_many_clinical
+from fedhealth.metrics.many_rows import Column, ManyRows
 
 HOSPITALS_AT_ONCE = 64
+CLINICAL_AT_ONCE = 4096
 MOST_AT_ONCE = 2**31
 """Patients of whom the pairs can be counted in 64 bits."""
 
@@ -96,23 +99,46 @@ class ManyHistograms(Mapping[str, ScoreHistogram]):
         codes += np.repeat(np.arange(len(sizes)) * (2 * NUM_BINS), sizes)
         return np.bincount(codes, minlength=len(sizes) * 2 * NUM_BINS).reshape(-1, 2, NUM_BINS)
 
+    @property
+    def are_sparse(self) -> bool:
+        """Whether there are fewer patients than bins of all hospitals, of healthy and of ill patients."""
+        return len(self._scores.codes) < 2 * NUM_BINS * len(self._names)
+
+    def patients(self) -> Iterator[tuple[str, list[int], float, float]]:
+        """Of each hospital its name, its patients' codes (see `Scores`), and the sums of log loss and squared error."""
+        scores, ends = self._scores, self._ends.tolist()
+        sums = zip(scores.log_losses.tolist(), scores.squared_errors.tolist(), strict=True)
+        for name, start, end, (loss, error) in zip(self._names, [0, *ends[:-1]], ends, sums, strict=True):
+            yield name, scores.codes[start:end].tolist(), loss, error
+
     def pooled(self) -> ScoreHistogram:
         """The histogram of all hospitals' patients; equal to `add_histograms` of them."""
         negatives, positives = np.bincount(self._scores.codes, minlength=2 * NUM_BINS).reshape(2, NUM_BINS)
         losses, errors = self._scores.log_losses.tolist(), self._scores.squared_errors.tolist()
         return ScoreHistogram(positives, negatives, sum(losses), sum(errors))
 
-    def metrics(self) -> dict[str, Metrics]:
+    def metrics(self) -> ManyRows[Metrics]:
         """Each hospital's metrics; equal to `compute_metrics` of its histogram."""
-        found: list[Metrics] = []
-        for first in range(0, len(self._names), HOSPITALS_AT_ONCE):
-            end = min(first + HOSPITALS_AT_ONCE, len(self._names))
-            sums = self._scores.log_losses[first:end], self._scores.squared_errors[first:end]
-            found += compute_many_metrics(self._count(first, end), *sums)
-        return dict(zip(self._names, found, strict=True))
+        parts = [
+            compute_many_metrics(self._count(first, end), self._scores.log_losses[first:end], errors)
+            for first, end, errors in self._blocks(HOSPITALS_AT_ONCE)
+        ]
+        return ManyRows(self._names, join_columns(parts), Metrics)
+
+    def clinical(self) -> dict[str, Column]:
+        """Each hospital's clinical metrics; see `compute_many_clinical`."""
+        blocks = self._blocks(CLINICAL_AT_ONCE)
+        parts = [compute_many_clinical(self._count(a, b), self._scores.log_losses[a:b]) for a, b, _ in blocks]
+        return join_columns(parts)
+
+    def _blocks(self, most: int) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+        """First hospital, end and sums of squared errors of blocks of at most so many."""
+        for first in range(0, len(self._names), most):
+            end = min(first + most, len(self._names))
+            yield first, end, self._scores.squared_errors[first:end]
 
 
-def metrics_by_hospital(histograms: Mapping[str, ScoreHistogram]) -> dict[str, Metrics]:
+def metrics_by_hospital(histograms: Mapping[str, ScoreHistogram]) -> Mapping[str, Metrics]:
     """Each hospital's metrics; equal to `compute_metrics` of its histogram, and faster for many."""
     if isinstance(histograms, ManyHistograms):
         return histograms.metrics()
@@ -125,14 +151,24 @@ def metrics_by_hospital(histograms: Mapping[str, ScoreHistogram]) -> dict[str, M
             found += map(compute_metrics, part)
             continue
         sums = [(histogram.log_loss, histogram.squared_error) for histogram in part]
-        found += compute_many_metrics(counts, *np.array(sums).T)
+        found += ManyRows([""] * len(part), compute_many_metrics(counts, *np.array(sums).T), Metrics).rows()
     return dict(zip(histograms, found, strict=True))
+
+
+def join_columns(parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
+    """The columns of hospitals that were computed in parts."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def compute_many_metrics(
     counts: NDArray[np.int64], log_losses: NDArray[np.float64], squared_errors: NDArray[np.float64]
-) -> list[Metrics]:
-    """`compute_metrics` of many hospitals, from counts of healthy and of ill patients (num_hospitals, 2, NUM_BINS)."""
+) -> dict[str, Column]:
+    """`compute_metrics` of many hospitals, from counts of healthy and of ill patients (num_hospitals, 2, NUM_BINS).
+
+    Returns
+    -------
+    Field of `Metrics` -> values (num_hospitals,), in the order of the fields; NaN where one is undefined.
+    """
     negatives, positives = counts[:, 0], counts[:, 1]
     place = find_edge(USUAL_THRESHOLD)
     ill, healthy = positives.sum(axis=1), negatives.sum(axis=1)
@@ -141,23 +177,21 @@ def compute_many_metrics(
     below = np.cumsum(negatives, axis=1) - negatives
     half_shared = (positives * negatives).sum(axis=1) / 2
     gaps = np.add.reduceat((positives + negatives) * BIN_RISKS - positives, TENTHS, axis=1)
-    columns = (
-        total.tolist(),
-        ill.tolist(),
-        _ratios(log_losses, total),
-        _ratios((positives * below).sum(axis=1) + half_shared, pairs),
-        _ratios(half_shared, pairs),
-        _ratios(true_positives + true_negatives, total),
-        _ratios(true_positives, ill),
-        _ratios(true_negatives, healthy),
-        _ratios(squared_errors, total),
-        _ratios(np.abs(gaps).sum(axis=1), total),
-    )
-    return [Metrics(*values) for values in zip(*columns, strict=True)]
+    return {
+        "num_examples": total,
+        "num_ill": ill,
+        "loss": _ratios(log_losses, total),
+        "auroc": _ratios((positives * below).sum(axis=1) + half_shared, pairs),
+        "auroc_bound": _ratios(half_shared, pairs),
+        "accuracy": _ratios(true_positives + true_negatives, total),
+        "sensitivity": _ratios(true_positives, ill),
+        "specificity": _ratios(true_negatives, healthy),
+        "brier": _ratios(squared_errors, total),
+        "ece": _ratios(np.abs(gaps).sum(axis=1), total),
+    }
 
 
-def _ratios(parts: NDArray[np.floating] | NDArray[np.integer], wholes: NDArray[np.int64]) -> list[float | None]:
-    """Each part by its whole; None where the whole is 0."""
+def _ratios(parts: NDArray[np.floating] | NDArray[np.integer], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Each part by its whole; NaN where the whole is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares: list[float | None] = (parts / wholes).tolist()
-    return [share if whole else None for share, whole in zip(shares, wholes.tolist(), strict=True)]
+        return np.where(wholes > 0, parts / wholes, np.nan)

@@ -4,8 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedhealth.metrics.bins import NUM_BINS
+from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
 from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_metrics, score_histogram
+from fedhealth.metrics.many_clinical import compute_many_clinical
 from fedhealth.metrics.many_histograms import ManyHistograms, Scores, join_scores, metrics_by_hospital, score_many
+from fedhealth.metrics.many_rows import ManyRows
 
 SIZES = (25, 13, 1, 60)
 EACH = 40
@@ -66,3 +69,40 @@ def test_two_patients_by_hand() -> None:
     (found,) = ManyHistograms(["one"], scores).metrics().values()
     assert (found.num_examples, found.num_ill, found.auroc, found.accuracy) == (2, 1, 0, 0.5)
     assert found.brier == (0.25 + 1) / 2
+
+
+def test_the_clinical_metrics_of_each_hospital_are_those_of_its_histogram_bit_for_bit() -> None:
+    many, single = make_pair()
+    found = many.clinical()
+    expected = [flat_metrics(compute_clinical_metrics(histogram)) for _, histogram in sorted(single.items())]
+    assert list(found) == list(expected[0])
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, [np.nan if each[name] is None else each[name] for each in expected])
+        assert 0 < np.isnan(values).sum() < len(values)
+
+
+def test_clinical_metrics_of_hospitals_with_few_or_separated_or_extreme_risks_are_those_of_each_alone() -> None:
+    generator = np.random.default_rng(3)
+    labels = (generator.random((300, 13)) < 0.5).astype(np.float32)
+    log_odds = generator.normal(
+        labels * generator.integers(-2, 9, size=(300, 1)), generator.integers(1, 9, size=(300, 1))
+    )
+    risks = (1 / (1 + np.exp(-log_odds))).astype(np.float32)
+    found = ManyHistograms([f"{number}" for number in range(300)], score_many(risks, labels)).clinical()
+    for place in range(300):
+        expected = flat_metrics(compute_clinical_metrics(score_histogram(risks[place], labels[place])))
+        assert {name: None if np.isnan(each[place]) else each[place] for name, each in found.items()} == expected
+
+
+def test_no_hospital_has_no_clinical_metrics() -> None:
+    assert all(
+        len(values) == 0 for values in compute_many_clinical(np.zeros((0, 2, NUM_BINS), int), np.zeros(0)).values()
+    )
+
+
+def test_rows_of_columns_are_those_of_a_dictionary() -> None:
+    columns = {"loss": np.array([0.5, np.nan]), "patients": np.array([3, 4])}
+    rows = ManyRows(["b", "a"], columns, dict)
+    assert rows == {"b": {"loss": 0.5, "patients": 3}, "a": {"loss": None, "patients": 4}}
+    assert list(rows.items()) == [(name, rows[name]) for name in ("b", "a")]
+    assert (len(rows), "a" in rows, rows.get("c")) == (2, True, None)
