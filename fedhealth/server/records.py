@@ -35,7 +35,7 @@ def name_each(values: Mapping[str, V], roster: Sequence[str]) -> dict[str, V]:
     return {**dict.fromkeys(roster, values[TOGETHER]), **others}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A hospital of the federation, from its description."""
 
@@ -87,7 +87,7 @@ class RoundRecord(
     """None if no hospital sent one, as under differential privacy."""
     pooled: Metrics
     """Of the pooled test patients of all hospitals."""
-    hospitals: dict[str, Metrics]
+    hospitals: Mapping[str, Metrics]
     left_out: dict[str, str]
     left_out_share: float
     """Share of the federation's training patients that were not used in this round's training."""
@@ -240,7 +240,7 @@ class RunSummary(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     metrics: dict[str, float | None]
     intervals: dict[str, Interval | None]
     decision_curve: tuple[NetBenefit, ...]
-    hospitals: dict[str, dict[str, int | float | None]]
+    hospitals: Mapping[str, dict[str, int | float | None]]
     left_out: dict[str, str]
     importance: Importance | None = None
     comparisons: dict[str, dict[str, ModelComparison]] = msgspec.field(default_factory=dict)

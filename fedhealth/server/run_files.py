@@ -4,10 +4,11 @@ Strict JSON: an undefined metric is null, and every number is read back exactly.
 """
 
 import io
+import itertools
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,26 +22,37 @@ from fedhealth.common.version import __version__
 from fedhealth.data.preprocessing import encoded_names
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.metrics.clinical import compute_clinical_metrics, flat_metrics
-from fedhealth.metrics.histogram import Metrics, ScoreHistogram, add_histograms, check_histogram
+from fedhealth.metrics.histogram import ScoreHistogram, check_histogram
 from fedhealth.metrics.intervals import confidence_intervals
+from fedhealth.metrics.many_histograms import ManyHistograms
+from fedhealth.metrics.many_rows import VERY_MANY
 from fedhealth.server.events import RunFinished, RunStarted
+from fedhealth.server.hospital_table import summary_metrics, tabulate_hospitals
+from fedhealth.server.listed_bins import list_bins, read_listed
 from fedhealth.server.records import Histograms, ModelComparison, RunDescription, RunSummary, Start, pool
 
 T = TypeVar("T")
 SETTINGS, SCHEMA, HISTORY, MODEL = "settings.json", "schema.toml", "history.jsonl", "model.npz"
 EVALUATION, SUMMARY, FEASIBILITY = "evaluation.json", "summary.json", "feasibility.json"
-SUMMARY_METRICS = ("auroc", "accuracy", "brier", "loss", "sensitivity", "specificity", "auroc_bound", "ece")
+INDENTED_BYTES = 2**24
+"""A longer file is written on one line: nobody reads it, and the blanks would double it."""
+ROWS_AT_ONCE = 1000
+"""Hospitals whose rows are objects at the same time while they are written."""
 
 
 def to_json(content: Any) -> bytes:
     """Records or plain values as strict JSON on one line."""
-    return msgspec.json.encode(content, enc_hook=_plain_number)
+    return msgspec.json.encode(content, enc_hook=_to_plain)
 
 
-def _plain_number(value: Any) -> Any:
-    """A NumPy number as a Python number."""
+def _to_plain(value: Any) -> Any:
+    """A NumPy number as a Python number; a mapping that makes its values on demand as JSON, some at a time."""
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, Mapping):
+        items = iter(value.items())
+        parts = iter(lambda: to_json(dict(itertools.islice(items, ROWS_AT_ONCE)))[1:-1], b"")
+        return msgspec.Raw(b"{%b}" % b",".join(parts))
     raise NotImplementedError
 
 
@@ -58,8 +70,9 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a record as indented JSON, for people to read."""
-    write_file(path, msgspec.json.format(to_json(content), indent=2) + b"\n")
+    """Write a record as JSON: indented, for people to read, unless it is too long for that."""
+    encoded = to_json(content)
+    write_file(path, (msgspec.json.format(encoded, indent=2) if len(encoded) <= INDENTED_BYTES else encoded) + b"\n")
 
 
 def describe_run(started: RunStarted, link: str) -> RunDescription:
@@ -111,10 +124,14 @@ class SavedHistogram(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class EvaluationFile(msgspec.Struct, frozen=True):
-    """evaluation.json: the final model's histogram of risks by hospital; the report's curves are computed from it."""
+    """evaluation.json: the final model's histogram of risks by hospital; the report's curves are computed from it.
+
+    `form` is `bins` if it has the bin of each patient, as of very many hospitals, instead of the number in each bin.
+    """
 
     bins: int
     hospitals: dict[str, msgspec.Raw]
+    form: str = "counts"
 
     def histograms(self) -> Mapping[str, ScoreHistogram]:
         """The histograms by hospital; empty if the file was written by a version with other bins.
@@ -124,7 +141,8 @@ class EvaluationFile(msgspec.Struct, frozen=True):
         ValueError
             One of them is none.
         """
-        return SavedHistograms(self.hospitals if self.bins == NUM_BINS else {})
+        saved = self.hospitals if self.bins == NUM_BINS else {}
+        return read_listed(saved) if saved and self.form == "bins" else SavedHistograms(saved)
 
 
 class SavedHistograms(Mapping[str, ScoreHistogram]):
@@ -149,14 +167,21 @@ class SavedHistograms(Mapping[str, ScoreHistogram]):
 
 
 def write_evaluation(path: Path, histograms: Histograms) -> None:
-    """Write evaluation.json, hospital by hospital: the lists of 100,000 hospitals' counts would take 1 GB of memory."""
-    write_file(path, _encode_evaluation(histograms))
+    """Write evaluation.json, hospital by hospital: the lists of 100,000 hospitals' counts would take 1 GB of memory.
+
+    Of very many hospitals with fewer patients than bins it has the bin of each patient.
+    """
+    if isinstance(histograms, ManyHistograms) and len(histograms) > VERY_MANY and histograms.are_sparse:
+        write_file(path, _encode_evaluation(list_bins(histograms), b',"form":"bins"'))
+    else:
+        each = ((name, SavedHistogram.of(histogram)) for name, histogram in histograms.items())
+        write_file(path, _encode_evaluation(each))
 
 
-def _encode_evaluation(histograms: Histograms) -> Iterator[bytes]:
-    yield b'{"bins":%d,"hospitals":{' % NUM_BINS
-    for place, (name, histogram) in enumerate(histograms.items()):
-        yield b"".join((b"," * (place > 0), to_json(name), b":", to_json(SavedHistogram.of(histogram))))
+def _encode_evaluation(hospitals: Iterable[tuple[str, msgspec.Struct]], form: bytes = b"") -> Iterator[bytes]:
+    yield b'{"bins":%d%b,"hospitals":{' % (NUM_BINS, form)
+    for place, (name, each) in enumerate(hospitals):
+        yield b"".join((b"," * (place > 0), to_json(name), b":", to_json(each)))
     yield b"}}\n"
 
 
@@ -164,18 +189,14 @@ def summarize(finished: RunFinished) -> RunSummary:
     """summary.json: the metrics of the final model, pooled and by hospital, and the replies of the finalization."""
     last, pooled = finished.final, pool(finished.histograms)
     clinical = compute_clinical_metrics(pooled)
-    patients = {member.name: member.patients for member in finished.members}
     return RunSummary(
         dataset=finished.dataset,
         rounds=len(finished.rounds),
         seconds=finished.seconds,
-        metrics={**_summary_metrics(last.pooled), **flat_metrics(clinical)},
+        metrics={**summary_metrics(last.pooled), **flat_metrics(clinical)},
         intervals=confidence_intervals(pooled),
         decision_curve=clinical.decision_curve,
-        hospitals={
-            name: {**_summary_metrics(metrics), **_clinical(finished, name), "patients": patients[name]}
-            for name, metrics in last.hospitals.items()
-        },
+        hospitals=tabulate_hospitals(finished),
         left_out={**finished.left_out, **last.left_out},
         importance=finished.importance,
         comparisons={
@@ -187,15 +208,6 @@ def summarize(finished: RunFinished) -> RunSummary:
         choices=finished.choices,
         odds_ratios=finished.odds_ratios,
     )
-
-
-def _summary_metrics(metrics: Metrics) -> dict[str, float | None]:
-    return {key: getattr(metrics, key) for key in SUMMARY_METRICS}
-
-
-def _clinical(finished: RunFinished, name: str) -> Mapping[str, float | None]:
-    histogram = finished.histograms[name] if name in finished.histograms else add_histograms([])
-    return flat_metrics(compute_clinical_metrics(histogram))
 
 
 def write_model(path: Path, finished: RunFinished) -> None:
@@ -216,7 +228,7 @@ def write_model(path: Path, finished: RunFinished) -> None:
         if finished.fit.robust_covariance is not None:
             arrays["robust_covariance"] = finished.fit.robust_covariance
     arrays["inputs"] = np.asarray(encoded_names(finished.schema, finished.settings.missing_indicators))
-    about = msgspec.to_builtins(describe_settings(finished))
+    about = msgspec.to_builtins(structs.replace(describe_settings(finished), hospitals=()))
     about["hospitals"] = [member.name for member in finished.members]
     tested = finished.final.pooled
     about["prevalence"] = tested.num_ill / tested.num_examples if tested.num_examples else None
