@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fedhealth.metrics.many_rows import ManyRows
 from fedhealth.metrics.ranking import row_aurocs
 
 NUM_SHUFFLES = 20
@@ -70,12 +71,26 @@ def combine_importance(
     as for pooled test patients that are shuffled within their hospitals.
     """
     names = sorted(drops)
+    each = np.array([drops[name] for name in names], dtype=np.float64)
+    found = combine_many_importance(features, names, each, [pairs[name] for name in names], missing)
+    return Importance(found.together, dict(found.hospitals), missing)
+
+
+def combine_many_importance(
+    features: Sequence[str],
+    names: Sequence[str],
+    drops: NDArray[np.float64],
+    pairs: Sequence[int],
+    missing: Mapping[str, str],
+) -> Importance:
+    """As `combine_importance`, of the hospitals with these names (in order): `drops` are (num_hospitals, num_features)."""
     if not names:
         return Importance({}, {}, missing)
-    weights = [pairs[name] for name in names]
-    together = np.average([drops[name] for name in names], axis=0, weights=weights)
-    by_feature = {name: dict(zip(features, drops[name], strict=True)) for name in names}
-    return Importance(dict(zip(features, map(round_drop, together), strict=True)), by_feature, missing)
+    together = np.average(drops, axis=0, weights=pairs)
+    columns = dict(zip(features, drops.T, strict=True))
+    return Importance(
+        dict(zip(features, map(round_drop, together), strict=True)), ManyRows(names, columns, dict), missing
+    )
 
 
 def rank_features(drops: Mapping[str, float]) -> list[tuple[str, float]]:

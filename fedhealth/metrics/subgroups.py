@@ -103,14 +103,14 @@ def name_bands(column: Column) -> tuple[str, ...]:
 
 
 def find_groups(schema: Schema, features: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
-    """Division -> position of each patient's group (num_patients,); `features` are (num_patients, num_features)."""
+    """Division -> position of each patient's group (...,); `features` are (..., num_features)."""
     places = {}
     for name in find_divisions(schema):
-        column, values = schema.columns[name], features[:, schema.places[name]]
+        column, values = schema.columns[name], features[..., schema.places[name]]
         if column.is_number:
             places[name] = np.digitize(values, column.subgroups or ())
         else:
-            places[name] = np.argmax(values[:, np.newaxis] == np.array(list(column.codes)), axis=1)
+            places[name] = np.argmax(values[..., np.newaxis] == np.array(list(column.codes)), axis=-1)
     return places
 
 

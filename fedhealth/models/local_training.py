@@ -54,21 +54,22 @@ class DpSgdBatches:
 def split_first_layer(
     weights: Weights, inputs: NDArray[np.float32], places: Sequence[int]
 ) -> list[NDArray[np.float32]]:
-    """What each feature adds to the first layer's sums: (num_patients, num_units) for each of them.
+    """What each feature adds to the first layer's sums: (..., num_units) for each of them.
 
-    `inputs` are (num_patients, num_inputs), `places` (num_inputs,) say from which feature each comes.
+    `inputs` are (..., num_inputs), `places` (num_inputs,) say from which feature each comes.
     """
-    parts = [np.zeros((len(inputs), weights[0].shape[1]), dtype=np.float32) for _ in range(max(places) + 1)]
+    shape = (*inputs.shape[:-1], weights[0].shape[1])
+    parts = [np.zeros(shape, dtype=np.float32) for _ in range(max(places) + 1)]
     for column, place in enumerate(places):  # not a matrix product, in which a row's rounding may depend on other rows
-        parts[place] += inputs[:, column, np.newaxis] * weights[0][column]
+        parts[place] += inputs[..., column, np.newaxis] * weights[0][column]
     return parts
 
 
 def finish_layers(weights: Weights, sums: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log odds (num_patients,) from the first layer's sums (num_patients, num_units), which are changed."""
+    """Log odds (...,) from the first layer's sums (..., num_units), which are changed."""
     for place in range(2, len(weights), 2):
         sums = np.maximum(sums, 0, out=sums) @ weights[place] + weights[place + 1]
-    return sums[:, 0]
+    return sums[..., 0]
 
 
 def shuffled_orders(num_patients: int, num_epochs: int, seed: Sequence[int]) -> NDArray[np.int32]:
