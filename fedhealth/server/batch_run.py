@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 from flwr.serverapp import Grid
 from msgspec import structs
+from numpy.typing import NDArray
 
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data.schema import Schema
+from fedhealth.metrics.many_histograms import join_columns
+from fedhealth.metrics.many_subgroups import disclosed_rows
 from fedhealth.metrics.paired_comparison import PairedComparison
-from fedhealth.metrics.permutation_importance import Importance, combine_importance
-from fedhealth.metrics.subgroups import Divisions, Outcomes, Subgroups
+from fedhealth.metrics.permutation_importance import Importance, combine_many_importance
+from fedhealth.metrics.subgroups import Divisions, Subgroups
 from fedhealth.server.admission import OPEN
 from fedhealth.server.app import finalize_run, goes_on, keep_record, make_roster
 from fedhealth.server.batch_rounds import BatchRounds, evaluate_batch
@@ -112,19 +116,20 @@ class BatchQueries:
 
     def query_subgroups(self, final: RecordDict, divisions: Divisions, least: int) -> Subgroups:
         """The outcomes by subgroup, of groups of at least `least` patients."""
-        disclosed = {
-            name: {group: Outcomes(*counts) for group, counts in each.items()}
-            for name, each in self._ask("subgroups", final)
-        }
+        numbers, counts = zip(*self._ask("subgroups", final), strict=True)
+        names, order = self._names(numbers)
+        disclosed = disclosed_rows(names, {group: each[order] for group, each in join_columns(counts).items()})
         return Subgroups(disclosed=disclosed, missing={}, divisions=divisions)
 
     def query_importance(self, final: RecordDict, features: Sequence[str]) -> Importance:
         """Permutation importance in each hospital that has enough test patients, and combined over these hospitals."""
         replies = self._ask("importance", final)
-        drops = {name: each for name, each in replies if each is not None}
-        missing = {name: TOO_FEW for name, each in replies if each is None}
-        pairs = {member.name: member.test_pairs for member in self.batch.members}
-        return combine_importance(features, drops, pairs, missing)
+        names, order = self._names([numbers for numbers, _ in replies])
+        sent = set(names)
+        missing = {member.name: TOO_FEW for member in self.batch.members if member.name not in sent}
+        pairs = {member.name: member.test_pairs for member in self.batch.members if member.name in sent}
+        drops = np.concatenate([drops for _, drops in replies])[order] if replies else np.empty((0, len(features)))
+        return combine_many_importance(features, names, drops, [pairs[name] for name in names], missing)
 
     def query_fit_sums(self, request: RecordDict, size: int) -> tuple[dict[str, TrainReply], dict[str, str]]:
         """Nothing: hospitals that compute in blocks fit no exact model."""
@@ -134,11 +139,13 @@ class BatchQueries:
         """Nothing: simulated hospitals share no comparison, and none is absent."""
         return {}, ()
 
-    def _ask(self, method: str, final: RecordDict) -> list[tuple[str, Any]]:
-        """Each hospital's reply, in the order of names."""
+    def _ask(self, method: str, final: RecordDict) -> list[tuple[NDArray[np.int64], Any]]:
+        """The hospitals' replies, block by block."""
         weights = list(decode_final_request(final).weights.values())
-        by_number: dict[int, Any] = {}
-        for replies in self.batch.calls.call(method, weights, self.scale):
-            by_number |= replies
-        numbers = self.batch.numbers.tolist()
-        return [(member.name, by_number[number]) for member, number in zip(self.batch.members, numbers, strict=True)]
+        return [each for replies in self.batch.calls.call(method, weights, self.scale) for each in replies]
+
+    def _names(self, numbers: Sequence[NDArray[np.int64]]) -> tuple[list[str], NDArray[np.intp]]:
+        """The names of the hospitals with these numbers, in order, and the places at which they stood."""
+        places = self.batch.to_places(numbers) if numbers else np.empty(0, dtype=np.intp)
+        order = np.argsort(places)
+        return [self.batch.members[place].name for place in places[order].tolist()], order

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from fedhealth.data.preprocessing import Moments, Standardisation
 from fedhealth.data.schema import Schema
 from fedhealth.models.recalibration import class_weights
 from fedhealth.server.records import Member
-from fedhealth.server.reply_validation import make_member
+from fedhealth.server.reply_validation import make_member, readable
 from fedhealth.server.setup import Agreement, check_names
 from fedhealth.server.setup_queries import find_too_few
 from fedhealth.transport.messages import node_id_of
@@ -56,9 +56,11 @@ def describe_members(calls: Calls, settings: FederationSettings) -> BatchMembers
     members: dict[int, Member] = {}
     left_out: dict[str, str] = {}
     for described, refused in calls.call("describe"):
-        for number, each in described.items():
-            validates = settings.validation_share > 0
-            members[number] = make_member(node_id_of(_name(number)), each, private=False, validates=validates)
+        for numbers, names, like, hashes in described:
+            first = make_member(0, like, private=False, validates=settings.validation_share > 0)
+            for number, name, each in zip(numbers.tolist(), names, hashes or [None] * len(names), strict=True):
+                known = {"node_id": node_id_of(_name(number)), "name": readable(name), "split_hash": each}
+                members[number] = replace(first, **known)
         left_out |= {_name(number): f"could not reply to query.describe: {why}" for number, why in refused.items()}
     if problem := find_too_few(settings, settings.hospitals, left_out):
         raise RunError(problem)
@@ -89,7 +91,7 @@ def _standardisation(batch: BatchMembers, settings: FederationSettings, schema: 
 def _sum_moments(batch: BatchMembers, means: tuple[float, ...] | None) -> Moments:
     """The hospitals' counts and sums added up, exactly, as `combine_means` does it."""
     _, counts, sums = (list(parts) for parts in zip(*batch.calls.call("sum_moments", means), strict=True))
-    exact = tuple(math.fsum(column) for column in np.concatenate(sums).T)
+    exact = tuple(math.fsum(column.tolist()) for column in np.concatenate(sums).T)
     return Moments(tuple(np.sum(np.concatenate(counts), axis=0).tolist()), exact)
 
 

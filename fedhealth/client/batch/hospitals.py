@@ -3,25 +3,36 @@
 Every result says by the hospitals' numbers whose it is; each process returns that of its own hospitals.
 """
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedhealth.client.batch.blocks import Block
+from fedhealth.client.batch.blocks import PARTS, Block, Part, PartName
 from fedhealth.client.batch.source import BlockSource
-from fedhealth.client.local_model import LocalModel
+from fedhealth.client.local_model import LocalModel, require_risks
 from fedhealth.client.split_hash import derive_key, hash_patients
 from fedhealth.client.trainers import Trainers
+from fedhealth.common.errors import RunError
+from fedhealth.common.seeding import seeded_generators
 from fedhealth.config.federation import FederationSettings
 from fedhealth.data import preprocessing
 from fedhealth.data.patients import Patients
 from fedhealth.data.preprocessing import Standardisation
 from fedhealth.metrics.many_histograms import Scores, score_many
-from fedhealth.metrics.subgroups import count_subgroups
-from fedhealth.models.local_training import Examples, LocalObjective, Weights, many_orders
+from fedhealth.metrics.many_importance import can_measure_many, measure_many_importance
+from fedhealth.metrics.many_subgroups import count_many_subgroups
+from fedhealth.metrics.permutation_importance import SHUFFLE_STREAM
+from fedhealth.models.local_training import (
+    Examples,
+    LocalObjective,
+    Weights,
+    finish_layers,
+    many_orders,
+    split_first_layer,
+)
 from fedhealth.models.numpy_training import NumpyTrainer
 from fedhealth.models.weighted_sums import WeightedSum, add_sums, find_too_large, sum_weights
 from fedhealth.transport.protocol.fields import Scale
@@ -31,6 +42,15 @@ Numbers = NDArray[np.int64]
 """(num_hospitals,): which hospitals of the simulation."""
 MOST_HASHED = 10_000
 """In a simulation of more hospitals the hashes of their test patients are left out: they take longer than the training."""
+
+
+class Described(NamedTuple):
+    """Hospitals with equal descriptions, but for their names and the hashes of their test patients (None: they send none)."""
+
+    numbers: Numbers
+    names: Sequence[str]
+    like: Description
+    hashes: Sequence[str] | None
 
 
 class Trained(NamedTuple):
@@ -64,20 +84,14 @@ class BatchHospitals:
         self._local = LocalModel(source.schema, settings, Trainers(NumpyTrainer))
         self._trainer: NumpyTrainer = self._local.trainer  # type: ignore[assignment]  # that of the factory
 
-    def describe(self) -> tuple[dict[int, Description], dict[int, str]]:
-        """The description of each hospital, and the reason of each that cannot take part."""
-        found = {}
-        for block in self._source.blocks():
-            for place, number in enumerate(block.numbers.tolist()):
-                found[number] = self._describe(block, place)
-        return found, self._source.refused
+    def describe(self) -> tuple[list[Described], dict[int, str]]:
+        """The descriptions of all hospitals, and the reason of each that cannot take part."""
+        return [self._describe(block) for block in self._source.blocks()], self._source.refused
 
-    def _describe(self, block: Block, place: int) -> Description:
-        train, test = block.train.of(place), block.test.of(place)
-        held = block.validation.of(place) if block.validation else None
-        whole = _join(train, test, *([held] if held else []))
-        return Description(
-            block.names[place],
+    def _describe(self, block: Block) -> Described:
+        train, test, held = block.split
+        like = Description(
+            "",
             block.source,
             self._source.schema.fingerprint,
             len(train),
@@ -85,15 +99,16 @@ class BatchHospitals:
             _count_ill(test),
             len(held) if held else None,
             _count_ill(held) if held else None,
-            split_hash=hash_patients(test, derive_key(whole)) if self._hashes else None,
         )
+        hashes = _hash_test(block) if self._hashes else None
+        return Described(block.numbers, block.names, like, hashes)
 
     def sum_moments(self, means: Sequence[float] | None) -> tuple[Numbers, NDArray[np.int64], NDArray[np.float64]]:
         """Numbers of the hospitals, counts and sums (num_hospitals, num_numbers); with `means` the second pass."""
         parts = [
             (
                 block.numbers,
-                *preprocessing.sum_moments(self._source.schema, block.train.features, self._min_count, means),
+                *preprocessing.sum_moments(self._source.schema, _part(block, "train").features, self._min_count, means),
             )
             for block in self._source.blocks()
         ]
@@ -104,9 +119,10 @@ class BatchHospitals:
         """Healthy and ill training patients of the hospitals that disclose them, summed."""
         healthy = ill = 0
         for block in self._source.blocks():
-            each = block.train.labels.sum(axis=1).astype(np.int64)
-            counts = np.stack([block.train.patients - each, each])
-            healthy, ill = np.add((healthy, ill), counts[:, counts.min(axis=0) >= self._min_count].sum(axis=1)).tolist()
+            each = _count_ill(block.split.train)
+            counts = np.array([len(block.split.train) - each, each])
+            if counts.min() >= self._min_count:
+                healthy, ill = np.add((healthy, ill), counts * len(block.numbers)).tolist()
         return healthy, ill
 
     def initial_weights(self) -> dict[str, NDArray[np.float32]]:
@@ -118,8 +134,8 @@ class BatchHospitals:
     ) -> Trained:
         """Train the weights on the training patients of the hospitals that are `wanted` (None: all)."""
         sums, valid, losses, diverged = [], [], [], []
-        for block in self._source.prepared(_standardisation(scale), wanted):
-            seed, examples = [self._settings.seed, round_num], block.parts[0]
+        for block in self._source.prepared(_standardisation(scale), ["train"], wanted):
+            seed, examples = [self._settings.seed, round_num], block.parts["train"]
             orders = many_orders(examples.labels.shape[1], self._settings.local_epochs, seed, block.seeds)
             trained, loss = self._trainer.train_many(weights, examples, orders, objective)
             good = ~(find_too_large(trained) | ~np.isfinite(loss))
@@ -133,41 +149,68 @@ class BatchHospitals:
     def evaluate(self, weights: Weights, scale: Scale | None) -> Evaluated:
         """The scores of all hospitals' test and validation patients under these weights."""
         numbers, tested, validation = [], [], []
-        for block in self._source.prepared(_standardisation(scale)):
+        for block in self._source.prepared(_standardisation(scale), ["test", "validation"]):
             numbers.append(block.numbers)
-            test, *held = (self._score(weights, part) for part in block.parts[1:])
-            tested.append(test)
-            validation += held
+            tested.append(self._score(weights, block.parts["test"]))
+            validation += [self._score(weights, part) for name, part in block.parts.items() if name == "validation"]
         return Evaluated(_joined(numbers), tested, validation)
 
     def _score(self, weights: Weights, examples: Examples) -> Scores:
         return score_many(self._trainer.predict(weights, examples.inputs), examples.labels)
 
-    def subgroups(self, weights: Weights, scale: Scale | None) -> dict[int, dict[str, tuple[int, ...]]]:
-        """Each hospital's outcomes by subgroup of its test patients, without small ones."""
-        found: dict[int, dict[str, tuple[int, ...]]] = {}
-        for number, _, train, test in self._hospitals():
-            risks = self._local.predict(weights, test, self._local.standardisation(scale, train))
-            counted = count_subgroups(self._source.schema, test.features, test.labels, risks, self._min_count)
-            found[number] = {group: outcomes.counts() for group, outcomes in counted.items()}
-        return found
-
-    def importance(self, weights: Weights, scale: Scale | None) -> dict[int, list[float] | None]:
-        """Each hospital's permutation importance on its test patients; None if too few of them are ill or healthy."""
-        found: dict[int, list[float] | None] = {}
-        for number, name, train, test in self._hospitals():
-            found[number] = None
-            if min(_count_ill(test), len(test) - _count_ill(test)) >= self._min_count:
-                seed = [self._settings.seed, zlib.crc32(name.encode())]
-                standardisation = self._local.standardisation(scale, train)
-                found[number] = self._local.importance(weights, test, standardisation, seed)
-        return found
-
-    def _hospitals(self) -> Iterator[tuple[int, str, Patients, Patients]]:
-        """Number, name, training and test patients of each hospital."""
+    def subgroups(self, weights: Weights, scale: Scale | None) -> list[tuple[Numbers, dict[str, NDArray[np.int64]]]]:
+        """The hospitals' outcomes by subgroup of their test patients, block by block; see `count_many_subgroups`."""
+        found, schema = [], self._source.schema
         for block in self._source.blocks():
-            for place, number in enumerate(block.numbers.tolist()):
-                yield number, block.names[place], block.train.of(place), block.test.of(place)
+            test, ready = _part(block, "test"), self._source.prepare(block, _standardisation(scale), ["test"])
+            risks = self._trainer.predict(weights, ready.parts["test"].inputs)
+            counts = count_many_subgroups(schema, test.features, test.labels, risks, self._min_count)
+            found.append((block.numbers, counts))
+        return found
+
+    def importance(self, weights: Weights, scale: Scale | None) -> list[tuple[Numbers, NDArray[np.float64]]]:
+        """Permutation importance (num_hospitals, num_features) on test patients, of hospitals with enough of either label."""
+        found = []
+        for block in self._source.blocks():
+            ill = _count_ill(block.split.test)
+            if min(ill, len(block.split.test) - ill) >= self._min_count:
+                found.append((block.numbers, self._measure(weights, block, ill, _standardisation(scale))))
+        return found
+
+    def _measure(
+        self, weights: Weights, block: Block, ill: int, standardisation: Standardisation | None
+    ) -> NDArray[np.float64]:
+        schema, settings, test = self._source.schema, self._settings, _part(block, "test")
+        ready = self._source.prepare(block, standardisation, ["test"])
+        places = preprocessing.input_places(schema, settings.missing_indicators)
+        if not can_measure_many(ill, test.patients - ill, max(places) + 1):
+            train, seeds = _part(block, "train"), ready.seeds.tolist()
+            scales = [standardisation or preprocessing.local_standardisation(schema, each) for each in train.features]
+            each = (
+                self._local.importance(weights, test.of(place), scales[place], [settings.seed, seed])
+                for place, seed in enumerate(seeds)
+            )
+            return np.array(list(each))
+        examples = ready.parts["test"]
+        require_risks(self._trainer.predict(weights, examples.inputs))
+        parts = split_first_layer(weights, examples.inputs, places)
+        generators = seeded_generators([SHUFFLE_STREAM, settings.seed], ready.seeds)
+        return measure_many_importance(parts, weights[1], partial(finish_layers, weights), examples.labels, generators)
+
+
+def _part(block: Block, name: PartName) -> Part:
+    """The training or test patients, which every block has."""
+    part = block.part(name)
+    if part is None:
+        raise RunError(f"the hospitals have no {name} patients")
+    return part
+
+
+def _hash_test(block: Block) -> list[str]:
+    """The keyed hash of each hospital's test patients."""
+    parts = [part for name in PARTS if (part := block.part(name))]
+    each = ([part.of(place) for part in parts] for place in range(len(block.numbers)))
+    return [hash_patients(some[1], derive_key(_join(*some))) for some in each]
 
 
 def _standardisation(scale: Scale | None) -> Standardisation | None:

@@ -97,10 +97,20 @@ def sample_many(
     Names, features (num_hospitals, num_patients, 13) and labels (num_hospitals, num_patients); of each hospital the same
     as from `sample_one`.
     """
-    original = tuple(HOSPITALS)[numbers[0] % len(HOSPITALS)]
+    original = original_of(numbers[0])
     drawn = draw_hospitals(fitted_plan(original), num_patients, seeded_generators([STREAM, seed], numbers))
-    names = [f"{SYNTHETIC_PREFIX}{original}-{number + 1:06d}" for number in numbers]
-    return names, drawn[..., :-1], (drawn[..., -1] > 0).astype(np.float32)
+    return name_hospitals(numbers), drawn[..., :-1], (drawn[..., -1] > 0).astype(np.float32)
+
+
+def original_of(number: int) -> str:
+    """The real hospital on which the synthetic one of that number is modelled."""
+    return tuple(HOSPITALS)[number % len(HOSPITALS)]
+
+
+def name_hospitals(numbers: Sequence[int]) -> list[str]:
+    """The names of the synthetic hospitals of these numbers, which are modelled on the same real one."""
+    original = original_of(numbers[0])
+    return [f"{SYNTHETIC_PREFIX}{original}-{number + 1:06d}" for number in numbers]
 
 
 def share_out(num_patients: int, real_sizes: dict[str, int]) -> dict[str, int]:
@@ -129,7 +139,7 @@ def draw_hospital(plan: HospitalPlan, num_patients: int, rng: np.random.Generato
 
 def draw_hospitals(plan: HospitalPlan, num_patients: int, generators: Iterable[np.random.Generator]) -> FloatArray:
     """As `draw_hospital`, a hospital from each generator: shape (num_hospitals, num_patients, columns)."""
-    num_ill = min(max(round(num_patients * plan.prevalence), 1), num_patients - 1)
+    num_ill = count_ill(plan, num_patients)
     shape, normals, orders = (num_patients, len(plan.groups[0].mixing)), [], []
     for generator in generators:
         normals.append(generator.standard_normal(shape))
@@ -137,6 +147,11 @@ def draw_hospitals(plan: HospitalPlan, num_patients: int, generators: Iterable[n
     healthy, ill = np.split(np.stack(normals), [num_patients - num_ill], axis=1)
     drawn = np.concatenate([draw_group(plan.groups[0], healthy), draw_group(plan.groups[1], ill)], axis=1)
     return np.take_along_axis(drawn, np.stack(orders)[..., np.newaxis], axis=1)
+
+
+def count_ill(plan: HospitalPlan, num_patients: int) -> int:
+    """How many of so many patients are ill: as the prevalence says, but at least one is ill and one is healthy."""
+    return min(max(round(num_patients * plan.prevalence), 1), num_patients - 1)
 
 
 def draw_group(plan: GroupPlan, normals: FloatArray) -> FloatArray:
