@@ -1,7 +1,7 @@
 """Histograms of predicted risk of very many hospitals: a bin for each patient instead of 400 counts for each hospital."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +153,16 @@ def metrics_by_hospital(histograms: Mapping[str, ScoreHistogram]) -> Mapping[str
         sums = [(histogram.log_loss, histogram.squared_error) for histogram in part]
         found += ManyRows([""] * len(part), compute_many_metrics(counts, *np.array(sums).T), Metrics).rows()
     return dict(zip(histograms, found, strict=True))
+
+
+def in_columns(metrics: Mapping[str, Metrics]) -> ManyRows[Metrics]:
+    """The same metrics, kept in columns."""
+    each = list(metrics.values())
+    columns: dict[str, Column] = {
+        field.name: np.array([getattr(one, field.name) for one in each], int if field.type is int else float)
+        for field in fields(Metrics)
+    }
+    return ManyRows(list(metrics), columns, Metrics)
 
 
 def join_columns(parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:

@@ -1,6 +1,6 @@
 """Values of very many hospitals, kept in columns: a tenth of the memory of an object for each hospital."""
 
-from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -48,6 +48,10 @@ class ManyRows(Mapping[str, Row], Generic[Row]):
         """(name, row) in the order of the names, without a look-up for each."""
         return _Items(self)
 
+    def values(self) -> ValuesView[Row]:
+        """The rows, as `rows` makes them."""
+        return _Values(self)
+
     def rows(self) -> Iterator[Row]:
         """The rows, in the order of the names."""
         for first in range(0, len(self._names), ROWS_AT_ONCE):
@@ -64,6 +68,13 @@ class _Items(ItemsView[str, Row]):
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:
         return zip(self._mapping, self._mapping.rows(), strict=True)
+
+
+class _Values(ValuesView[Row]):
+    _mapping: ManyRows[Row]
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._mapping.rows()
 
 
 def _plain(column: Column) -> list[int] | list[float | None]:

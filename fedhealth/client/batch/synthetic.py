@@ -68,13 +68,14 @@ class SyntheticHospitals:
         self._numbers = numbers
         self._patients = patients
         self._seed = seed
+        self.keeps = keeps
         self._drawn = np.zeros(len(numbers) if keeps else 0, dtype=np.bool_)
         parts = {"train": split.train, "test": split.test, "validation": split.validation}
         self._parts = {name: PackedPart(len(self._drawn), len(part)) for name, part in parts.items() if part}
 
     def get(self, numbers: NDArray[np.int64], name: PartName) -> Part | None:
-        """These hospitals' patients of a part; None if there is no such part, or nothing is kept."""
-        if name not in self._parts or not len(self._drawn):
+        """These hospitals' patients of a part, kept from now on; None if there is no such part."""
+        if name not in self._parts:
             return None
         rows = np.searchsorted(self._numbers, numbers)
         if not self._drawn[rows].all():
@@ -106,7 +107,7 @@ class SyntheticBlock:
 
     def part(self, name: PartName) -> Part | None:
         """The training, test or validation patients; None if there are none."""
-        return self._hospitals.get(self.numbers, name) or self._drawn.get(name)
+        return self._hospitals.get(self.numbers, name) if self._hospitals.keeps else self._drawn.get(name)
 
     @cached_property
     def _drawn(self) -> Mapping[PartName, Part]:

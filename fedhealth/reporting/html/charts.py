@@ -15,6 +15,7 @@ from fedhealth.reporting.html.curves import (
     reliability_groups,
     roc_points,
 )
+from fedhealth.reporting.html.many_hospitals import quantiles_by_round
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.html.svg import Point, Series, draw_chart, find_range
 from fedhealth.reporting.html.tables import has_few
@@ -24,6 +25,8 @@ NUM_STYLES = 7
 """Colours and dash patterns of the style sheet; more hospitals than this are all grey."""
 MOST_POINTS, FEWEST_POINTS = 20_000, 20
 """The most points of a chart over all its lines, and the least of one line: keeps the page small after many rounds."""
+SPREAD = {"5th percentile": "s0", "median": "s1", "95th percentile": "s2"}
+"""The lines of very many hospitals and their styles."""
 NamedHistogram = tuple[str, str, ScoreHistogram]
 """A line's name, style and histogram."""
 CHANCE = Series("chance (AUROC 0.5)", [(0.0, 0.0), (1.0, 1.0)], "guide")
@@ -39,7 +42,7 @@ class Charts:
     risks: Sequence[Markup]
     """ROC, reliability and decision curve of the final model; empty without histograms."""
     without_curve: Sequence[str] = ()
-    """Hospitals with too few ill or healthy test patients for a curve."""
+    """Hospitals with too few ill or healthy test patients for a curve; none of very many hospitals, which have no curves."""
 
 
 def pick_styles(names: Sequence[str]) -> dict[str, str]:
@@ -50,6 +53,8 @@ def pick_styles(names: Sequence[str]) -> dict[str, str]:
 
 def run_charts(run: RunRecord) -> Charts:
     """The charts of one run: a line per hospital, and a thicker one for the pooled patients."""
+    if run.is_very_many:
+        return _many_charts(run)
     styles = pick_styles(run.disclosed_names)
     legend = [(POOLED, "pooled"), *styles.items()]
     if len(styles) > NUM_STYLES:
@@ -74,6 +79,22 @@ def _risk_charts(run: RunRecord, styles: Mapping[str, str]) -> list[Markup]:
     return [_roc_chart(roc), _reliability_chart(drawn), _decision_chart(drawn)]
 
 
+def _many_charts(run: RunRecord) -> Charts:
+    """The charts of a run with very many hospitals: lines of quantiles over them by round, and the pooled patients."""
+    hospitals = f"of {len(run.names):,} hospitals"
+    legend = [(POOLED, "pooled"), *((f"{name} {hospitals}", style) for name, style in SPREAD.items())]
+    rounds = []
+    for key, label in (("loss", "log loss"), ("auroc", "AUROC")):
+        entries = _thin_history(run)
+        found = [(entry.round_num, quantiles_by_round(entry, key)) for entry in entries if entry.hospitals]
+        lines = [
+            Series(name, [(float(num), value) for num, each in found if (value := each[name]) is not None], style)
+            for name, style in SPREAD.items()
+        ]
+        rounds.append(_draw_rounds(run, lines, key, label))
+    return Charts(legend, rounds, _risk_charts(run, {}))
+
+
 def _by_round(run: RunRecord, styles: Mapping[str, str], key: str, label: str) -> Markup:
     last_round = run.history[-1].hospitals if run.history else {}
     hidden = {name for name, metrics in last_round.items() if key == "auroc" and has_few(metrics)}
@@ -82,6 +103,12 @@ def _by_round(run: RunRecord, styles: Mapping[str, str], key: str, label: str) -
         for name, style in styles.items()
         if name not in hidden
     ]
+    return _draw_rounds(run, lines, key, label)
+
+
+def _draw_rounds(run: RunRecord, hospitals: Sequence[Series], key: str, label: str) -> Markup:
+    """The chart of these lines and of the pooled patients."""
+    lines = list(hospitals)
     lines.append(Series(POOLED, _points(run, lambda entry: entry.pooled, key), "pooled"))
     values = [y for line in lines for _, y in line.points]
     last = max([entry.round_num for entry in run.history], default=1)
@@ -90,13 +117,17 @@ def _by_round(run: RunRecord, styles: Mapping[str, str], key: str, label: str) -
 
 
 def _points(run: RunRecord, pick: Callable[[RoundRecord], Metrics | None], key: str) -> list[Point]:
-    most = max(FEWEST_POINTS, MOST_POINTS // (1 + len(run.names)))
-    every = -(-len(run.history) // most)
-    entries = [
+    found = [(entry.round_num, getattr(pick(entry), key, None)) for entry in _thin_history(run)]
+    return [(float(round_num), float(value)) for round_num, value in found if value is not None]
+
+
+def _thin_history(run: RunRecord) -> list[RoundRecord]:
+    """The rounds that have a point, evenly spaced, with the last."""
+    lines = 1 + (len(SPREAD) if run.is_very_many else len(run.names))
+    every = -(-len(run.history) // max(FEWEST_POINTS, MOST_POINTS // lines))
+    return [
         entry for place, entry in enumerate(run.history, start=1) if place % every == 0 or place == len(run.history)
     ]
-    found = [(entry.round_num, getattr(pick(entry), key, None)) for entry in entries]
-    return [(float(round_num), float(value)) for round_num, value in found if value is not None]
 
 
 def _roc_chart(lines: Sequence[Series]) -> Markup:

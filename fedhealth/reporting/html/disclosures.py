@@ -113,4 +113,5 @@ def weight_bytes(run: RunRecord) -> str:
 
 def count_used(run: RunRecord) -> int:
     """Number of weights messages that were used, over all rounds."""
-    return sum(name not in run.left_out(entry) for entry in run.history for name in run.names)
+    each = (run.left_out(entry) for entry in run.history)
+    return sum(sum(name not in left_out for name in run.names) if left_out else len(run.names) for left_out in each)

@@ -20,6 +20,7 @@ from fedhealth.reporting.html.curves import FEWEST_FOR_ROC, SMALL_COUNT
 from fedhealth.reporting.html.forest import draw_forest
 from fedhealth.reporting.html.importance import feature_parts
 from fedhealth.reporting.html.local_benefit import COMPARISON_HEADINGS, comparison_rows
+from fedhealth.reporting.html.many_hospitals import HEADINGS, left_out_lines, summarise_many, worst_participation
 from fedhealth.reporting.html.paired_runs import HEADINGS as PAIR_HEADINGS
 from fedhealth.reporting.html.paired_runs import pair_runs
 from fedhealth.reporting.html.run_reader import RunRecord, read_run
@@ -112,6 +113,9 @@ def run_parts(run: RunRecord) -> dict[str, Any]:
         "tested": tested,
         "ill": ill,
         "folding": folding,
+        "many": summarise_many(run),
+        "left_out": left_out_lines(run),
+        "quantile_headings": HEADINGS,
         **participation_parts(run),
         "guarantee": model_card.guarantee_lines(run),
         "odds_ratios": odds_ratio_parts(run),
@@ -136,6 +140,8 @@ def participation_parts(run: RunRecord) -> dict[str, Any]:
     """The matrix of hospitals and rounds; of very many hospitals also the folded one of all."""
     if not run.history:
         return {"matrix": "", "whole_matrix": ""}
+    if run.is_very_many:
+        return {"matrix": draw_matrix("participation by round", worst_participation(run)), "whole_matrix": ""}
     rows = tables.participation(run)
     shown = folding.fold_participation(rows)
     whole = draw_matrix("participation by round, all hospitals", rows) if len(shown) < len(rows) else ""

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec import structs
 
 from fedhealth.common.errors import UsageError
 from fedhealth.config.federation import usual_rate
 from fedhealth.data.schema import Schema
 from fedhealth.data.schema_file import load_schema
-from fedhealth.metrics.histogram import ScoreHistogram, add_histograms
+from fedhealth.metrics.histogram import ScoreHistogram
+from fedhealth.metrics.many_histograms import in_columns
+from fedhealth.metrics.many_rows import VERY_MANY
 from fedhealth.server.events import RunFinished
-from fedhealth.server.records import RoundRecord, RunDescription, RunSummary, name_each
+from fedhealth.server.records import RoundRecord, RunDescription, RunSummary, name_each, pool
 from fedhealth.server.run_files import EVALUATION, HISTORY, MODEL, SCHEMA, SETTINGS, SUMMARY, EvaluationFile, read_json
 
 
@@ -36,7 +39,7 @@ class RunRecord:
     @cached_property
     def pooled(self) -> ScoreHistogram | None:
         """The summed histogram of all hospitals; None without histograms."""
-        return add_histograms(self.histograms.values()) if self.histograms else None
+        return pool(self.histograms) if self.histograms else None
 
     @property
     def final(self) -> RoundRecord:
@@ -49,7 +52,7 @@ class RunRecord:
         """Whether only sums over all hospitals are known: a run with secure aggregation."""
         return bool(self.settings.roster)
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The hospitals, in the order of the run."""
         return list(self.settings.roster) or [member.name for member in self.settings.hospitals]
@@ -58,6 +61,11 @@ class RunRecord:
     def disclosed_names(self) -> list[str]:
         """The hospitals whose own figures are known."""
         return [] if self.are_sums else self.names
+
+    @property
+    def is_very_many(self) -> bool:
+        """Whether a page has quantiles over the hospitals instead of a row and a line for each."""
+        return len(self.disclosed_names) > VERY_MANY
 
     def left_out(self, entry: RoundRecord) -> dict[str, str]:
         """Hospital -> why a round was without its weights."""
@@ -86,8 +94,7 @@ def read_run(folder: Path) -> RunRecord:
     if not (folder / SETTINGS).is_file() or not (folder / HISTORY).is_file():
         raise UsageError(f"{folder}: this folder has no run with at least one round; give a folder of runs/")
     try:
-        lines = (folder / HISTORY).read_bytes().splitlines()
-        settings, history = read_json(folder / SETTINGS, RunDescription), [_read_round(line) for line in lines]
+        settings, history = read_json(folder / SETTINGS, RunDescription), _read_history(folder / HISTORY)
         if not (settings.settings["rounds"] and settings.dataset and settings.hospitals and history):
             raise ValueError("an entry is missing")
         schema = load_schema(folder / SCHEMA if (folder / SCHEMA).is_file() else None)
@@ -114,8 +121,17 @@ def _check_importance(schema: Schema, summary: RunSummary | None) -> None:
         raise ValueError("importance of something that is no feature")
 
 
+def _read_history(path: Path) -> list[RoundRecord]:
+    with path.open("rb") as lines:
+        return [_read_round(line) for line in lines]
+
+
 def _read_round(line: bytes) -> RoundRecord:
-    return msgspec.json.decode(line, type=RoundRecord)
+    """The record of a line; the metrics of very many hospitals take less memory in columns."""
+    record = msgspec.json.decode(line, type=RoundRecord)
+    if len(record.hospitals) <= VERY_MANY:
+        return record
+    return structs.replace(record, hospitals=in_columns(record.hospitals))
 
 
 def _read_histograms(path: Path) -> Mapping[str, ScoreHistogram]:

@@ -1,6 +1,6 @@
 """Rows of the tables of report and model card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -14,7 +14,7 @@ from fedhealth.reporting.html.folding import UNFOLDED
 from fedhealth.reporting.html.links import describe_link
 from fedhealth.reporting.html.run_reader import RunRecord
 from fedhealth.reporting.selection_text import selection_lines
-from fedhealth.server.records import TOGETHER, RoundRecord, name_each
+from fedhealth.server.records import TOGETHER, Member, RoundRecord, name_each
 
 Row = tuple[str, ...]
 METRICS: dict[str, tuple[str, str]] = {
@@ -111,18 +111,24 @@ def hospital_rows(run: RunRecord) -> list[Row]:
     """
     last = run.final
     hidden = find_suppressed(last.hospitals)
-    rows = [(name, *[NOT_DISCLOSED] * (len(HOSPITAL_HEADINGS) - 1)) for name in _undisclosed(run)]
-    for member in run.settings.hospitals if not run.are_sums else ():
-        name, trained = member.name, f"{member.train_patients:,}"
-        metrics = last.hospitals.get(name)
-        if metrics is None:
-            rows.append((name, trained, "no reply", *["n/a"] * (len(HOSPITAL_HEADINGS) - 3)))
-        else:
-            ill = "suppressed" if name in hidden else f"{metrics.num_ill:,}"
-            rows.append((name, trained, f"{metrics.num_examples:,}", ill, *_shares(metrics, 2)))
-    trained, pooled = f"{sum(member.train_patients for member in run.settings.hospitals):,}", last.pooled
-    total = (POOLED, trained, f"{pooled.num_examples:,}", shown(pooled.num_ill), *_shares(pooled, 3))
-    return [*rows, total]
+    rows: list[Row] = [(name, *[NOT_DISCLOSED] * (len(HOSPITAL_HEADINGS) - 1)) for name in _undisclosed(run)]
+    members = run.settings.hospitals if not run.are_sums else ()
+    return [*rows, *(hospital_row(each, last.hospitals.get(each.name), hidden) for each in members), total_row(run)]
+
+
+def hospital_row(member: Member, metrics: Metrics | None, hidden: Set[str]) -> Row:
+    """The row of one hospital; `hidden` are those whose number of ill patients is suppressed."""
+    name, trained = member.name, f"{member.train_patients:,}"
+    if metrics is None:
+        return (name, trained, "no reply", *["n/a"] * (len(HOSPITAL_HEADINGS) - 3))
+    ill = "suppressed" if name in hidden else f"{metrics.num_ill:,}"
+    return (name, trained, f"{metrics.num_examples:,}", ill, *_shares(metrics, 2))
+
+
+def total_row(run: RunRecord) -> Row:
+    """The row of all test patients together."""
+    trained, pooled = f"{sum(member.train_patients for member in run.settings.hospitals):,}", run.final.pooled
+    return (POOLED, trained, f"{pooled.num_examples:,}", shown(pooled.num_ill), *_shares(pooled, 3))
 
 
 def _undisclosed(run: RunRecord) -> list[str]:
@@ -172,15 +178,17 @@ def confusion_rows(run: RunRecord) -> list[Row]:
     return rows
 
 
-def participation(run: RunRecord) -> list[tuple[str, list[str]]]:
-    """(hospital, style per round): `trained`, `tested` (its weights are not in the model) or `absent`."""
+def participation(run: RunRecord, names: Sequence[str] | None = None) -> list[tuple[str, list[str]]]:
+    """(hospital, style per round), of all or of `names`: `trained`, `tested` (weights not in the model) or `absent`."""
+    left_out = [run.left_out(entry) for entry in run.history]
 
-    def cell(entry: RoundRecord, name: str) -> str:
-        if name not in run.left_out(entry):
+    def cell(entry: RoundRecord, missing: Mapping[str, str], name: str) -> str:
+        if name not in missing:
             return "trained"
         return "tested" if name in name_each(entry.hospitals, run.settings.roster) else "absent"
 
-    return [(name, [cell(entry, name) for entry in run.history]) for name in run.names]
+    pairs = list(zip(run.history, left_out, strict=True))
+    return [(name, [cell(entry, missing, name) for entry, missing in pairs]) for name in names or run.names]
 
 
 def absences(run: RunRecord, most: int = 20) -> list[str]:
