@@ -117,10 +117,14 @@ class ManyHistograms(Mapping[str, ScoreHistogram]):
         losses, errors = self._scores.log_losses.tolist(), self._scores.squared_errors.tolist()
         return ScoreHistogram(positives, negatives, sum(losses), sum(errors))
 
-    def metrics(self) -> ManyRows[Metrics]:
+    def losses(self) -> dict[str, float]:
+        """Each hospital's log loss (nats), summed over its patients."""
+        return dict(zip(self._names, self._scores.log_losses.tolist(), strict=True))
+
+    def metrics(self, threshold: float = USUAL_THRESHOLD) -> ManyRows[Metrics]:
         """Each hospital's metrics; equal to `compute_metrics` of its histogram."""
         parts = [
-            compute_many_metrics(self._count(first, end), self._scores.log_losses[first:end], errors)
+            compute_many_metrics(self._count(first, end), self._scores.log_losses[first:end], errors, threshold)
             for first, end, errors in self._blocks(HOSPITALS_AT_ONCE)
         ]
         return ManyRows(self._names, join_columns(parts), Metrics)
@@ -171,7 +175,10 @@ def join_columns(parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
 
 
 def compute_many_metrics(
-    counts: NDArray[np.int64], log_losses: NDArray[np.float64], squared_errors: NDArray[np.float64]
+    counts: NDArray[np.int64],
+    log_losses: NDArray[np.float64],
+    squared_errors: NDArray[np.float64],
+    threshold: float = USUAL_THRESHOLD,
 ) -> dict[str, Column]:
     """`compute_metrics` of many hospitals, from counts of healthy and of ill patients (num_hospitals, 2, NUM_BINS).
 
@@ -180,7 +187,7 @@ def compute_many_metrics(
     Field of `Metrics` -> values (num_hospitals,), in the order of the fields; NaN where one is undefined.
     """
     negatives, positives = counts[:, 0], counts[:, 1]
-    place = find_edge(USUAL_THRESHOLD)
+    place = find_edge(threshold)
     ill, healthy = positives.sum(axis=1), negatives.sum(axis=1)
     total, pairs = ill + healthy, ill * healthy
     true_positives, true_negatives = positives[:, place:].sum(axis=1), negatives[:, :place].sum(axis=1)

@@ -199,7 +199,7 @@ class Tracker:
 
 def round_metrics(record: RoundRecord, names: Mapping[str, str]) -> dict[str, float]:
     """Path in history.jsonl, such as `union/auroc` -> number, for one round."""
-    content = msgspec.to_builtins(record)
+    content = msgspec.to_builtins(record, enc_hook=dict)  # of a mapping that makes its values on demand
     known = {name: metrics for name, metrics in content["hospitals"].items() if name != TOGETHER}
     content["hospitals"] = {names.get(name, name): metrics for name, metrics in known.items()}
     numbers = {key: content[key] for key in ("seconds", "train_loss", "left_out_share")}

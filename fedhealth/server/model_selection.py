@@ -18,6 +18,8 @@ from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.bins import BIN_LOG_ODDS
 from fedhealth.metrics.clinical import youden_threshold
 from fedhealth.metrics.histogram import ScoreHistogram, compute_metrics
+from fedhealth.metrics.many_histograms import ManyHistograms
+from fedhealth.metrics.many_rows import ManyRows
 from fedhealth.models.recalibration import fit_temperature, temperature_scale, undo_class_weights
 from fedhealth.server.checkpoints import Best, Checkpoint
 from fedhealth.server.records import (
@@ -51,12 +53,19 @@ def find_best(best: Best | None, evaluation: Evaluation, weights: ArrayRecord) -
 
     A round without an evaluation, or without any hospital in common with the best round's, is ignored.
     """
-    losses = {name: histogram.log_loss for name, histogram in sorted(evaluation.validation.items())}
+    losses = sum_losses(evaluation.validation)
     if not losses or (best and not losses.keys() & best.losses.keys()):
         return best
     if best is None or is_lower(losses, best.losses):
         return Best(evaluation.record.round_num, weights, losses)
     return replace(best, rounds_since=best.rounds_since + 1)
+
+
+def sum_losses(histograms: Histograms) -> dict[str, float]:
+    """Hospital -> log loss (nats) summed over its patients, in the order of names."""
+    if isinstance(histograms, ManyHistograms):
+        return dict(sorted(histograms.losses().items()))
+    return {name: histogram.log_loss for name, histogram in sorted(histograms.items())}
 
 
 def is_lower(losses: Mapping[str, float], before: Mapping[str, float]) -> bool:
@@ -126,6 +135,10 @@ def measure_rates(tested: Histograms, threshold: float) -> RatesByHospital:
         metrics = compute_metrics(histogram, threshold)
         return Rates(metrics.accuracy, metrics.sensitivity, metrics.specificity)
 
+    if isinstance(tested, ManyHistograms):
+        columns = tested.metrics(threshold).columns
+        kept = {name: columns[name] for name in Rates.__struct_fields__}
+        return RatesByHospital(rates(pool(tested)), ManyRows(list(tested), kept, Rates))
     by_hospital = {name: rates(histogram) for name, histogram in tested.items()}
     return RatesByHospital(rates(pool(tested)), by_hospital)
 

@@ -153,7 +153,7 @@ class RatesByHospital(Struct, frozen=True, rename={"pooled": "union"}):
     """Rates of the test patients, pooled and by hospital."""
 
     pooled: Rates
-    hospitals: dict[str, Rates]
+    hospitals: Mapping[str, Rates]
 
 
 class ModelSelection(Struct, frozen=True, kw_only=True):

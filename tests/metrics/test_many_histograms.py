@@ -9,6 +9,7 @@ from fedhealth.metrics.histogram import ScoreHistogram, add_histograms, compute_
 from fedhealth.metrics.many_clinical import compute_many_clinical
 from fedhealth.metrics.many_histograms import ManyHistograms, Scores, join_scores, metrics_by_hospital, score_many
 from fedhealth.metrics.many_rows import ManyRows
+from fedhealth.server.model_selection import measure_rates, sum_losses
 
 SIZES = (25, 13, 1, 60)
 EACH = 40
@@ -56,6 +57,15 @@ def test_the_metrics_of_single_histograms_are_those_of_each_alone() -> None:
     assert list(found) == list(single)
     assert found == {name: compute_metrics(histogram) for name, histogram in single.items()}
     assert metrics_by_hospital({}) == {}
+
+
+def test_losses_and_rates_at_another_threshold_are_those_of_each_alone() -> None:
+    many, single = make_pair()
+    assert many.losses() == {name: single[name].log_loss for name in sorted(single)}
+    assert many.metrics(0.3) == {name: compute_metrics(histogram, 0.3) for name, histogram in single.items()}
+    assert many.metrics(0.3) != many.metrics()
+    assert sum_losses(many) == sum_losses(single)
+    assert measure_rates(many, 0.3) == measure_rates(dict(sorted(single.items())), 0.3)
 
 
 def test_the_pooled_histogram_is_the_sum() -> None:

@@ -155,6 +155,21 @@ def test_a_hospital_that_is_dropped_is_named_with_the_reason() -> None:
     assert show(dropped) == ["out of the run: va (dropped at strike 3 of 3: its weights are not finite)"]
 
 
+def test_of_very_many_hospitals_that_are_left_out_the_first_hundred_have_a_line() -> None:
+    dropped = [Dropped(f"h{number}", "too few patients") for number in range(1234)]
+    lines = show(*dropped, make_began())
+    assert lines[99:101] == [
+        "out of the run: h99 (too few patients)",
+        "out of the run: 1,134 more (reasons: settings.json)",
+    ]
+    notes = round_notes(make_round(left_out={f"h{number}": "away" for number in range(1234)}))
+    assert notes[99:] == [
+        "         left out: h99 (away)",
+        "         left out: 1,134 more (reasons: history.jsonl)",
+        *round_notes(make_round(left_out={"h": "away"}))[1:],
+    ]
+
+
 # --- the header -------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The coordinator's lines of a run: header, one line per round, the final table and its footnotes."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from fedhealth.reporting.selection_text import selection_lines
 from fedhealth.server.events import Paused, RunFinished, RunStarted
 from fedhealth.server.records import TOGETHER, Member, RoundRecord
 
+MOST_LISTED = 100
+"""Of hospitals that are left out so many have a line each."""
 SYNTHETIC = "SYNTHETIC patients, simulated from published statistics; no result describes real people"
 SOURCES = {"synthetic": SYNTHETIC, "own": "the hospitals' own files"}
 SCALINGS = {"federated": "over all hospitals", "reference": "with fixed constants", "local": "within each hospital"}
@@ -49,8 +52,10 @@ def round_notes(record: RoundRecord) -> list[str]:
     lines = [f"         clipped: the update of {name} (norm {norm:.3g})" for name, norm in record.clipped.items()]
     lines += [
         f"         no sum: {reason}" if name == TOGETHER else f"         left out: {name} ({reason})"
-        for name, reason in record.left_out.items()
+        for name, reason in itertools.islice(record.left_out.items(), MOST_LISTED)
     ]
+    if len(record.left_out) > MOST_LISTED:
+        lines.append(f"         left out: {len(record.left_out) - MOST_LISTED:,} more (reasons: history.jsonl)")
     if record.left_out_share and TOGETHER not in record.left_out:
         lines.append(f"         trained without {record.left_out_share:.0%} of the training patients")
     return lines
@@ -165,7 +170,9 @@ def footnotes(finished: RunFinished) -> list[str]:
             "approximate, those of few patients most"
         )
     absent = {**finished.left_out, **_absent(last)}
-    notes += [f"{name} is not in the table: {reason}" for name, reason in absent.items()]
+    notes += [f"{name} is not in the table: {reason}" for name, reason in itertools.islice(absent.items(), MOST_LISTED)]
+    if len(absent) > MOST_LISTED:
+        notes.append(f"{len(absent) - MOST_LISTED:,} more are not in the table (reasons: summary.json)")
     notes += [f"{name} was away at the end and has no final model" for name in finished.unreached]
     if len(last.hospitals) > MANY:
         return [*notes, _spread_note(last)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fedhealth.reporting.console.feasibility_text import feasibility_text
 from fedhealth.reporting.console.final_text import comparison_lines, importance_lines
 from fedhealth.reporting.console.run_text import (
+    MOST_LISTED,
     SYNTHETIC,
     count,
     footnotes,
@@ -42,6 +43,7 @@ class ServerConsole:
         self._joined: list[str] = []
         self._left: list[str] = []
         self._hospitals = 0
+        self._dropped = 0
         self._rounds = 0
         self._progress: Progress | None = None
 
@@ -62,14 +64,14 @@ class ServerConsole:
                 self._print(self._waiting_line(event))
             case RunStarted():
                 self._hospitals, self._rounds = len(event.names), event.settings.rounds
-                self._print_all(["", *header_lines(event), ""])
+                self._print_all([*self._more_dropped(), "", *header_lines(event), ""])
                 self._start_progress()
             case Paused():
                 self._print(paused_line(event))
             case Dropped(name=who) if who == TOGETHER:
                 pass  # the error that ends the run has the reason
             case Dropped():
-                self._print(f"out of the run: {event.name} ({event.reason})")
+                self._print_all(self._count_dropped(event))
             case RoundRecord():
                 self._print_all([round_line(event, self._rounds, self._hospitals), *round_notes(event)])
                 if self._progress:
@@ -105,6 +107,15 @@ class ServerConsole:
         names = [", ".join(sorted(self._joined))] if self._joined else []
         names += [f"left: {', '.join(sorted(self._left))}"] if self._left else []
         return f"waiting: {waiting.here} of {waiting.wanted} hospitals have joined ({'; '.join([*names, deadline])})"
+
+    def _count_dropped(self, dropped: Dropped) -> list[str]:
+        """The line of a hospital that is out of the run; none after many."""
+        self._dropped += 1
+        return [f"out of the run: {dropped.name} ({dropped.reason})"] if self._dropped <= MOST_LISTED else []
+
+    def _more_dropped(self) -> list[str]:
+        more = self._dropped - MOST_LISTED
+        return [f"out of the run: {more:,} more (reasons: settings.json)"] if more > 0 else []
 
     def _start_progress(self) -> None:
         if not self._terminal:
