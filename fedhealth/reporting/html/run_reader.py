@@ -22,6 +22,12 @@ from fedhealth.server.records import RoundRecord, RunDescription, RunSummary, na
 from fedhealth.server.run_files import EVALUATION, HISTORY, MODEL, SCHEMA, SETTINGS, SUMMARY, EvaluationFile, read_json
 
 
+class _Summary(RunSummary, frozen=True, kw_only=True, omit_defaults=True):
+    """summary.json without the rows of the hospitals, which no page has: those of a million take 2 GB of memory."""
+
+    hospitals: msgspec.Raw  # type: ignore[assignment]
+
+
 @dataclass(frozen=True, eq=False)
 class RunRecord:
     """The record of a run, finished or in progress."""
@@ -98,7 +104,7 @@ def read_run(folder: Path) -> RunRecord:
         if not (settings.settings["rounds"] and settings.dataset and settings.hospitals and history):
             raise ValueError("an entry is missing")
         schema = load_schema(folder / SCHEMA if (folder / SCHEMA).is_file() else None)
-        summary = read_json(folder / SUMMARY, RunSummary) if (folder / SUMMARY).is_file() else None
+        summary = read_json(folder / SUMMARY, _Summary) if (folder / SUMMARY).is_file() else None
         _check_importance(schema, summary)
         return RunRecord(
             name=folder.resolve().name,
