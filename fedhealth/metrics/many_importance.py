@@ -76,10 +76,13 @@ def _add_up(bias: Floats, parts: Sequence[Floats]) -> Floats:
 
 def _aurocs(scores: Floats, ill: NDArray[np.intp], healthy: NDArray[np.intp]) -> NDArray[np.float64]:
     """Shares (num_hospitals, num_shuffles) of (ill, healthy) pairs that are in order, ties counting half."""
-    of_ill, of_healthy = (np.take_along_axis(scores, places, axis=-1) for places in (ill, healthy))
-    above = np.zeros(scores.shape[:-1], dtype=np.int64)
-    for place in range(of_ill.shape[-1]):
-        one = of_ill[..., place, np.newaxis]
-        above += (one > of_healthy).sum(axis=-1) + (one >= of_healthy).sum(axis=-1)
-    shares: NDArray[np.float64] = above / 2 / (of_ill.shape[-1] * of_healthy.shape[-1])
+    # Patients first, so that the comparisons are added up whole arrays at a time.
+    of_ill, of_healthy = (
+        np.ascontiguousarray(np.moveaxis(np.take_along_axis(scores, places, axis=-1), -1, 0))
+        for places in (ill, healthy)
+    )
+    above = np.zeros(scores.shape[:-1], dtype=np.int32)
+    for one in of_ill:
+        above += np.sum(one > of_healthy, axis=0, dtype=np.int32) + np.sum(one >= of_healthy, axis=0, dtype=np.int32)
+    shares: NDArray[np.float64] = above / 2 / (len(of_ill) * len(of_healthy))
     return shares

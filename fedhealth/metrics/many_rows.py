@@ -31,10 +31,12 @@ class ManyRows(Mapping[str, Row], Generic[Row]):
 
     def __getitem__(self, name: str) -> Row:
         """The row of this hospital."""
-        if not self._places:
-            self._places = {each: place for place, each in enumerate(self._names)}
-        place = self._places[name]
+        place = self._find_places()[name]
         return next(self._rows(place, place + 1))
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a hospital of this name."""
+        return name in self._find_places()
 
     def __iter__(self) -> Iterator[str]:
         """The names, in their order."""
@@ -43,6 +45,11 @@ class ManyRows(Mapping[str, Row], Generic[Row]):
     def __len__(self) -> int:
         """Number of hospitals."""
         return len(self._names)
+
+    def _find_places(self) -> dict[str, int]:
+        if not self._places:
+            self._places = {each: place for place, each in enumerate(self._names)}
+        return self._places
 
     def items(self) -> ItemsView[str, Row]:
         """(name, row) in the order of the names, without a look-up for each."""

@@ -26,9 +26,8 @@ def find_importance(run: RunRecord) -> tuple[Drops, dict[str, Drops]]:
     if run.are_sums:
         return dict(rank_features(importance.together)), {}
     # --min-count can let hospitals send drops that rest on fewer than 5 patients of a class; this page never shows those.
-    shown = {
-        name: drops for name, drops in importance.hospitals.items() if name in tested and not has_few(tested[name])
-    }
+    enough = {name for name, metrics in tested.items() if not has_few(metrics)}
+    shown = {name: drops for name, drops in importance.hospitals.items() if name in enough}
     return dict(rank_features(importance.together)), shown
 
 

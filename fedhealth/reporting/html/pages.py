@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,8 +42,9 @@ def write_report(folder: Path, out: Path | None = None) -> None:
         The folder holds no run, its files are damaged, or it cannot be written to.
     """
     run = read_run(folder)
-    write_file(out or folder / "report.html", report_page(run).encode())
-    write_file(folder / "MODEL_CARD.md", model_card_text(run).encode())
+    parts = run_parts(run)
+    write_file(out or folder / "report.html", report_page(run, parts).encode())
+    write_file(folder / "MODEL_CARD.md", model_card_text(run, parts).encode())
 
 
 def compare_runs(folders: Sequence[Path], out: Path | None = None) -> Path:
@@ -92,10 +93,10 @@ def script_and_policy(name: str, connect: str = "'none'") -> dict[str, Markup]:
     return {"script": Markup(script), "policy": Markup(policy)}  # noqa: S704  # our own file
 
 
-def report_page(run: RunRecord) -> str:
-    """report.html of one run."""
+def report_page(run: RunRecord, parts: Mapping[str, Any] | None = None) -> str:
+    """report.html of one run; `parts` are its `run_parts`, if they are known."""
     template = environment().get_template("report.html")
-    return template.render(run=run, **script_and_policy("report.js"), **run_parts(run))
+    return template.render(run=run, **script_and_policy("report.js"), **(parts or run_parts(run)))
 
 
 def run_parts(run: RunRecord) -> dict[str, Any]:
@@ -196,9 +197,12 @@ def live_fragment(live: Live) -> str:
     return template.render(live=live, run=run, done=done, rounds=rounds, **run_parts(run))
 
 
-def model_card_text(run: RunRecord) -> str:
-    """The model card as Markdown (headings after Mitchell et al. 2019, "Model Cards for Model Reporting")."""
-    settings, parts = run.settings_in_use, run_parts(run)
+def model_card_text(run: RunRecord, parts: Mapping[str, Any] | None = None) -> str:
+    """The model card as Markdown (headings after Mitchell et al. 2019, "Model Cards for Model Reporting").
+
+    `parts` are as for `report_page`.
+    """
+    settings, parts = run.settings_in_use, parts or run_parts(run)
     return (
         environment()
         .get_template("model_card.md")
