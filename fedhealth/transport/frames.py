@@ -22,7 +22,7 @@ from fedhealth.transport.records import fill
 
 LARGE_BYTES = 128 * 1024
 """A message with larger arrays is sent in chunks, of this size or more."""
-CHUNK_BYTES = 384 * 1024
+CHUNK_BYTES = 256 * 1024
 """The largest chunk that is sent; a receiver takes any. Larger ones cost less CPU, and gRPC holds one of each stream."""
 CHUNKS_BYTES = 12 * 1024 * 1024
 """One chunk of each of the messages that are sent together has at most this size, unless they are more than 96."""
