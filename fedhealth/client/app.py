@@ -136,7 +136,7 @@ def _train_weights(
     orders = shuffled_orders(num_patients=len(patients), num_epochs=settings.local_epochs, seed=seed)
     risks, objective = None, model.objective(request)
     if request.evaluates and not request.class_weights:  # which other weights would be evaluated for
-        tests = model.prepare(part.split.test, standardisation).inputs
+        tests = model.prepare(part.split.test, standardisation)
         risks, weights, loss = model.trainer.predict_and_train(sent, tests, examples, orders, objective)
     else:
         weights, loss = model.trainer.train(sent, examples, orders, objective)

@@ -4,6 +4,7 @@ Flower's engines send the text of any error to the server, and an error text may
 """
 
 import logging
+import sys
 
 from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable
@@ -18,7 +19,8 @@ def error_mod(message: Message, context: Context, call_next: ClientAppCallable) 
 
     Our own engines, whose run id is `RUN_ID`, do the same themselves; there the error is raised again.
     """
-    quiet_tensorflow()  # Flower may have started this process; our scripts have done it before
+    if "keras" not in sys.modules:
+        quiet_tensorflow()  # Flower may have started this process; our scripts have done it before
     try:
         return call_next(message, context)
     except Exception as error:

@@ -59,7 +59,7 @@ class HospitalData:
         self.masking = masking or MaskingParty()
         self._key_folder = key_folder
         self._fixed_split = fixed_split
-        self._participations = BoundedCache[tuple[tuple[str, type, Any], ...], Participation](KEPT_PARTICIPATIONS)
+        self._participations = BoundedCache[tuple[Any, ...], Participation](KEPT_PARTICIPATIONS)
 
     @classmethod
     def from_csv(
@@ -87,7 +87,7 @@ class HospitalData:
             The settings are invalid, or leave too few patients to train or to test on.
         """
         # The types are part of the key: Python's 1, 1.0 and True are equal, but not as settings.
-        entries = tuple((key, type(value), value) for key, value in run_config.items())
+        entries = (*run_config, *run_config.values(), *map(type, run_config.values()))
         try:
             hash(entries)
         except TypeError:  # no setting is a list; parsing raises an error that names the setting

@@ -46,12 +46,12 @@ class Trainer(Protocol):
     def predict_and_train(
         self,
         weights: "Weights",
-        tests: "NDArray[np.float32]",
+        tests: "Examples",
         examples: "Examples",
         orders: "NDArray[np.int32]",
         objective: "LocalObjective | None" = None,
     ) -> "tuple[NDArray[np.float32], Weights, float]":
-        """The risks of the inputs `tests` before the training, the new weights and the mean training loss."""
+        """The risks of the patients `tests` before the training, the new weights and the mean training loss."""
         ...
 
     def predict(self, weights: "Weights", inputs: "NDArray[np.float32]") -> "NDArray[np.float32]":

@@ -16,9 +16,15 @@ NUMPY = "numpy.ndarray"
 
 def make_array(values: NDArray[Any]) -> Array:
     """The values as Flower's `Array`, in C order; the same bytes as `numpy.save` writes, in a tenth of the time."""
-    dtype, shape = str(values.dtype), values.shape
+    dtype, shape = name_of(values.dtype), values.shape
     data = b"".join((header_of(dtype, shape), np.ascontiguousarray(values).data))
     return fill_array(dtype, shape, NUMPY, data)
+
+
+@lru_cache(maxsize=64)
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The name of a type, as "float32"; NumPy puts it together each time."""
+    return str(dtype)
 
 
 def fill_array(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Array:

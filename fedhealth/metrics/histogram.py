@@ -54,11 +54,12 @@ class Metrics:
 
 def score_histogram(risks: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
     """Histogram of `risks` (num_patients,) in [0, 1] by `labels` (num_patients,) in {0, 1}."""
-    given, ill = np.asarray(risks), np.asarray(labels) > 0.5
+    given, known = np.asarray(risks), np.asarray(labels)
+    ill = known > 0.5
     risk = given.astype(np.float64)
     if not np.all((risk >= 0) & (risk <= 1)):
         raise ValueError("a risk is not a number from 0 to 1")
-    if not np.all(np.isin(labels, (0, 1))):
+    if not np.all((known == 0) | (known == 1)):
         raise ValueError("a label is neither 0 nor 1")
     bins = find_bins(given if given.dtype == np.float32 else risk)
     clipped = np.clip(risk, SMALLEST_RISK, 1 - SMALLEST_RISK)

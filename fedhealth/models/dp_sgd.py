@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from fedhealth.models.local_training import DpSgdBatches, Examples, LocalObjective, Weights
-from fedhealth.models.training import Trainer, to_tensors, to_vector
+from fedhealth.models.traced_calls import to_vector
+from fedhealth.models.training import Trainer, to_tensors
 
 
 class DpSgdTrainer:

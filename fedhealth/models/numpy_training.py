@@ -75,13 +75,13 @@ class NumpyTrainer:
     def predict_and_train(
         self,
         weights: Sequence[Floats],
-        tests: Floats,
+        tests: Examples,
         examples: Examples,
         orders: NDArray[np.int32],
         objective: LocalObjective | None = None,
     ) -> tuple[Floats, Weights, float]:
-        """`predict` for the inputs `tests` and `train`, from the same weights: risks, new weights and mean loss."""
-        return (self.predict(weights, tests), *self.train(weights, examples, orders, objective))
+        """`predict` for the patients `tests` and `train`, from the same weights: risks, new weights and mean loss."""
+        return (self.predict(weights, tests.inputs), *self.train(weights, examples, orders, objective))
 
     def train_many(
         self,

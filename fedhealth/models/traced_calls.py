@@ -1,9 +1,11 @@
-"""Traced TensorFlow functions that are called with tensors only."""
+"""Traced TensorFlow functions that are called with tensors only, and weights as one tensor."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 
 def trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Sequence[tf.Tensor]]:
@@ -13,3 +15,8 @@ def trace(function: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[.
     """
     traced = tf.function(function).get_concrete_function(*signature)
     return lambda *tensors: traced.inference_fn.call_flat(*tensors, *traced.captured_inputs)
+
+
+def to_vector(weights: Sequence[NDArray[np.float32]]) -> tf.Tensor:
+    """All weights as one vector."""
+    return tf.constant(np.concatenate([weight.ravel() for weight in weights]))

@@ -4,7 +4,9 @@
 one traced function that takes weights and returns weights.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from fedhealth.config.federation_flags import ModelName
 from fedhealth.models.keras_models import NUM_HIDDEN, BuildModel, build_model, pin_float32, require_usable, weight_names
 from fedhealth.models.local_training import Examples, LocalObjective, Weights
-from fedhealth.models.traced_calls import trace
+from fedhealth.models.traced_calls import to_vector, trace
 
 AdjustGradients = Callable[[list[tf.Tensor]], list[tf.Tensor]]
 """Gradients -> gradients."""
@@ -61,7 +63,8 @@ class Trainer:
         # Traced once, with open lengths, so that a hospital of another size causes no retracing.
         self._signature = (vector, inputs, inputs, labels, orders)
         self._train = trace(self._predict_and_train, *self._signature)
-        self._nobody = np.zeros((1, num_inputs), dtype=np.float32)
+        self._nobody = Examples(np.zeros((1, num_inputs), dtype=np.float32), np.zeros(1, dtype=np.float32))
+        self._kept: WeakKeyDictionary[Examples, tuple[tf.Tensor, tf.Tensor]] = WeakKeyDictionary()
         self._is_warm = False
         self._adjusted: tf.types.experimental.ConcreteFunction | None = None
         self._predict = trace(self._predict_risks, vector, inputs)
@@ -76,9 +79,8 @@ class Trainer:
             return
         self._is_warm = True
         weights = self.initial_weights()
-        inputs = np.zeros((1, self.model.input_shape[1]), dtype=np.float32)
-        self.train(weights, Examples(inputs, np.zeros(1, dtype=np.float32)), np.zeros((1, 1), dtype=np.int32))
-        self.predict(weights, inputs)
+        self.train(weights, self._nobody, np.zeros((1, 1), dtype=np.int32))
+        self.predict(weights, self._nobody.inputs)
 
     def train(
         self,
@@ -99,29 +101,36 @@ class Trainer:
     def predict_and_train(
         self,
         weights: Sequence[NDArray[np.float32]],
-        tests: NDArray[np.float32],
+        tests: Examples,
         examples: Examples,
         orders: NDArray[np.int32],
         objective: LocalObjective | None = None,
     ) -> tuple[NDArray[np.float32], Weights, float]:
-        """`predict` for the inputs `tests` and `train`, from the same weights, in one call: calls take time.
+        """`predict` for the patients `tests` and `train`, from the same weights, in one call: calls take time.
 
         Returns
         -------
         The risks, the new weights and the mean loss.
         """
         start = to_vector(weights)
-        given = (start, *map(tf.constant, (tests, examples.inputs, examples.labels, orders)))
+        given = (start, self._tensors(tests)[0], *self._tensors(examples), tf.constant(orders))
         if objective is None:
             risks, trained, loss = self._train(*given)
         else:
             risks, trained, loss = self._trace_adjusted()(*given, objective=to_tensors(objective, start))
         return risks.numpy(), self.to_weights(trained), float(loss)
 
+    def _tensors(self, examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
+        """Inputs and labels, kept as long as the examples are: they are the same in every round."""
+        if examples not in self._kept:
+            self._kept[examples] = tf.constant(examples.inputs), tf.constant(examples.labels)
+        return self._kept[examples]
+
     def to_weights(self, vector: tf.Tensor) -> Weights:
         """The weights of a vector, in the model's shapes."""
-        parts = np.split(vector.numpy(), np.cumsum(self._sizes)[:-1])
-        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        values, ends = vector.numpy(), itertools.accumulate(self._sizes)
+        parts = zip(ends, self._sizes, self._shapes, strict=True)
+        return [values[end - size : end].reshape(shape) for end, size, shape in parts]
 
     def predict(self, weights: Sequence[NDArray[np.float32]], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Predicted risks (num_patients,) of standardised `inputs` (num_patients, num_inputs)."""
@@ -236,8 +245,3 @@ def to_tensors(objective: LocalObjective, start: tf.Tensor) -> tuple[tf.Tensor, 
     correction = tf.zeros_like(start) if objective.correction is None else to_vector(objective.correction)
     class_weights = tf.constant(objective.class_weights, dtype=tf.float32)
     return tf.constant(objective.proximal_mu, dtype=tf.float32), correction, class_weights
-
-
-def to_vector(weights: Sequence[NDArray[np.float32]]) -> tf.Tensor:
-    """All weights as one vector."""
-    return tf.constant(np.concatenate([weight.ravel() for weight in weights]))

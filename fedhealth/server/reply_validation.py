@@ -6,6 +6,7 @@ Each check raises a `ValueError` that says what is wrong.
 from flwr.app import ArrayRecord
 from flwr.common.constant import ErrorCode
 
+from fedhealth.common.array_codec import name_of
 from fedhealth.common.safe_text import printable
 from fedhealth.data.preprocessing import Moments
 from fedhealth.metrics.histogram import ScoreHistogram, check_histogram
@@ -79,7 +80,7 @@ def check_trained(sent: TrainReply, global_arrays: ArrayRecord, member: Member) 
 
     Under differential privacy no loss may be sent.
     """
-    described = [(name, str(values.dtype), values.shape) for name, values in sent.weights.items()]
+    described = [(name, name_of(values.dtype), values.shape) for name, values in sent.weights.items()]
     if described != [(name, array.dtype, tuple(array.shape)) for name, array in global_arrays.items()]:
         raise ValueError("its weights have other names, shapes or types than the model's")
     if sent.num_examples != member.train_patients:

@@ -132,10 +132,10 @@ def test_a_call_does_not_change_the_next_one() -> None:
 def test_prediction_and_training_in_one_call_are_those_of_two(
     model_name: str, objective: LocalObjective | None
 ) -> None:
-    trainer, examples, tests = make_trainer(model_name), make_examples(37), make_examples(11, seed=1).inputs
+    trainer, examples, tests = make_trainer(model_name), make_examples(37), make_examples(11, seed=1)
     weights, orders = trainer.initial_weights(), shuffled_orders(37, num_epochs=2, seed=[4])
     risks, trained, loss = trainer.predict_and_train(weights, tests, examples, orders, objective)
-    np.testing.assert_array_equal(risks, trainer.predict(weights, tests))
+    np.testing.assert_array_equal(risks, trainer.predict(weights, tests.inputs))
     alone, loss_alone = trainer.train(weights, examples, orders, objective)
     for one, other in zip(trained, alone, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -7,7 +7,7 @@ from flwr.app import Message
 
 from fedhealth.common.text_table import format_table
 from fedhealth.data.schema import Schema
-from fedhealth.metrics.histogram import check_histogram, compute_metrics, score_histogram
+from fedhealth.metrics.histogram import ScoreHistogram, compute_metrics, score_histogram
 from fedhealth.metrics.paired_comparison import comparison_sentence
 from fedhealth.metrics.ranking import exact_auroc
 from fedhealth.reporting.console.final_text import FEW_PATIENTS, largest_drops
@@ -136,7 +136,8 @@ def own_evaluation_line(message: Message, reply: Message) -> str | None:
         which = "final model" if request.final else f"round {request.round_num:>3}"
     if content is None:
         return None
-    own = compute_metrics(check_histogram(**vars(decode_evaluate_reply(content).tested)))
+    tested = decode_evaluate_reply(content).tested
+    own = compute_metrics(ScoreHistogram(tested.positives, tested.negatives, tested.log_loss, tested.squared_error))
     return (
         f"{which}   own test patients: loss {number(own.loss)}   AUROC {number(own.auroc)}   "
         f"accuracy {number(own.accuracy, 2)}"
