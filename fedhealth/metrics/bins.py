@@ -6,6 +6,8 @@ Further edges are at every tenth of log odds from -3 to -10 (risks of 1 in 21 to
 (1 in 9 million), and at the same distances above 0.
 """
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,7 @@ def find_bins(risks: NDArray[np.floating]) -> NDArray[np.int64]:
     return np.searchsorted(BIN_EDGES[1:-1].astype(risks.dtype), risks, side="right")
 
 
+@cache
 def find_edge(risk: float) -> int:
     """Place in `BIN_EDGES` of the edge nearest to `risk`: the bins from there on hold the risks from that edge up."""
     return int(np.argmin(np.abs(BIN_EDGES - risk)))

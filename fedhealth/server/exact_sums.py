@@ -19,6 +19,7 @@ from fedhealth.server.records import Member
 from fedhealth.transport.messages import SERVER_NODE_ID
 from fedhealth.transport.protocol.fields import ARRAYS, NUM_EXAMPLES, Weights
 from fedhealth.transport.protocol.training import TRAIN, TrainReply, encode_train_reply
+from fedhealth.transport.records import fill
 
 TOO_MANY_EXAMPLES = f"there are {MOST_EXAMPLES} or more training patients in all hospitals together"
 THE_MEAN = (FedAvg, FedProx)
@@ -149,4 +150,4 @@ def mean_reply(total: ExactSum, types: Mapping[str, str], loss: float | None) ->
 
 def take_mean(total: ExactSum, types: Mapping[str, str]) -> ArrayRecord:
     """The mean of the weights, in the types of the model's; the sums in `total` are given up."""
-    return ArrayRecord({name: make_array(mean) for name, mean in total.take_means(types)})
+    return fill(ArrayRecord(), [(name, make_array(mean)) for name, mean in total.take_means(types)])

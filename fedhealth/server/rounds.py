@@ -11,13 +11,7 @@ from msgspec import structs
 from fedhealth.common.array_codec import read_arrays
 from fedhealth.models.update_clipping import clip_update
 from fedhealth.server.checkpoints import Checkpoint
-from fedhealth.server.exact_sums import (
-    TOO_MANY_EXAMPLES,
-    ExactSum,
-    aggregate_mean,
-    find_too_many,
-    uses_only_the_mean,
-)
+from fedhealth.server.exact_sums import TOO_MANY_EXAMPLES, ExactSum, aggregate_mean, find_too_many, uses_only_the_mean
 from fedhealth.server.model_selection import correct_weights
 from fedhealth.server.node_subset import NodeSubsetGrid
 from fedhealth.server.participation import POLL_SECONDS, IncomingReplies, Replies, Roster
@@ -35,6 +29,7 @@ from fedhealth.server.reply_messages import (
 )
 from fedhealth.server.reply_validation import check_trained
 from fedhealth.server.round_records import complete_record, note_trained, record_training
+from fedhealth.server.strategies.flower_fixes import evaluates_all_nodes
 from fedhealth.server.strategies.newton import check_convex, expected_reply
 from fedhealth.transport.protocol.training import decode_train_reply, with_evaluation
 
@@ -59,6 +54,7 @@ class GuardedStrategy:
         self._roster = roster
         # Under secure aggregation the one reply is the mean, rounded to the model's type, and must not be rounded again.
         self._sums_up = uses_only_the_mean(start.strategy) and start.roster is None
+        self._all_evaluate = evaluates_all_nodes(start.strategy)
         self._too_many = find_too_many(start.members) if self._sums_up else set()
         self._training: Training
 
@@ -87,8 +83,10 @@ class GuardedStrategy:
         config = train_config if before is None else with_evaluation(train_config)
         messages = list(self.configure_train(round_num, self.arrays, config, grid))
         self._training.config = train_config  # hospitals that come back late are only asked to train
-        wanted = self._messages_for(before, evaluate_config, grid)
         asked = {message.metadata.dst_node_id for message in messages}
+        # Where all evaluate, no message is made for those that are asked with the training.
+        rest = NodeSubsetGrid(grid, set(grid.get_node_ids()) - asked) if self._all_evaluate else grid
+        wanted = self._messages_for(before, evaluate_config, rest)
         others = [message for node, message in wanted.items() if node not in asked]
         already_dropped = roster.drop_reasons()
         evaluated = IncomingReplies(roster, roster.active(), read_evaluation)
@@ -96,14 +94,15 @@ class GuardedStrategy:
         asked_for = None if before is None else evaluated
         total = None if self._too_many else self._training.total
         take_group = choose_taker(roster, self.arrays, total, trained, asked_for)
-        groups = receive_groups(grid, [*messages, *others], timeout)
-        take_replies(groups, take_group, roster, trained, asked_for)
+        take_replies(receive_groups(grid, [*messages, *others], timeout), take_group, roster, trained, asked_for)
         if before is None:
             self._training.replies = trained.sorted()
             return None
         # A hospital may train without an evaluation, or fail to train.
-        left = (wanted.keys() & asked & set(grid.get_node_ids())) - evaluated.seen
-        again = [wanted[node] for node in wanted if node in left]
+        left = (asked & set(grid.get_node_ids())) - evaluated.seen
+        if left and self._all_evaluate:
+            wanted = self._messages_for(before, evaluate_config, NodeSubsetGrid(grid, left))
+        again = [message for node, message in wanted.items() if node in left]
         for reply in grid.send_and_receive(again, timeout=timeout) if again else ():
             evaluated.take(reply)
         # A hospital that was dropped for its evaluation trains no more.

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
-from flwr.serverapp.strategy import FedAvg, MultiKrum, QFedAvg
+from flwr.serverapp.strategy import FedAvg, MultiKrum, QFedAvg, Strategy
 from flwr.serverapp.strategy.qfedavg import compute_delta_and_h, get_train_loss
 
 from fedhealth.transport.protocol.fields import NUM_EXAMPLES
@@ -19,6 +19,16 @@ ALL_NODES: dict[str, Any] = {
     "weighted_by_key": NUM_EXAMPLES,
 }
 """Every node of the grid takes part in every round."""
+
+
+def evaluates_all_nodes(strategy: Strategy) -> bool:
+    """Whether the strategy asks every node of a grid to evaluate, and waits for no more of them."""
+    return (
+        isinstance(strategy, FedAvg)
+        and type(strategy).configure_evaluate is FedAvg.configure_evaluate
+        and strategy.fraction_evaluate == 1
+        and max(strategy.min_evaluate_nodes, strategy.min_available_nodes) <= 1
+    )
 
 
 class MultiKrumOfRound(MultiKrum):

@@ -81,7 +81,7 @@ def encode_train_config(scale: Scale | None, class_weights: tuple[float, float] 
 
 def with_evaluation(config: ConfigRecord) -> ConfigRecord:
     """A copy of the config of a train request that also asks for the evaluation of the global weights."""
-    return ConfigRecord({**config, EVALUATES: True})
+    return fill(ConfigRecord(), {**config, EVALUATES: True})
 
 
 def encode_train_request(request: TrainRequest) -> RecordDict:
