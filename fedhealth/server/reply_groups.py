@@ -137,6 +137,8 @@ class ReplyGroups:
         if bins is not None:
             declared = np.array([(member.test_ill, member.test_patients - member.test_ill) for member in members])
             is_valid &= np.all(bins.sum(axis=2) == declared, axis=1)
+        if not is_valid.any():
+            return set()
         if not is_valid.all():
             weights, patients = {name: each[is_valid] for name, each in weights.items()}, patients[is_valid]
         self._total.add_many(weights, patients)

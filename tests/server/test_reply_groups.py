@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedhealth.common.array_codec import make_array
+from fedhealth.common.errors import RunError
 from fedhealth.config.federation import FederationSettings
 from fedhealth.metrics.bins import NUM_BINS
 from fedhealth.server import reply_groups
@@ -26,7 +27,9 @@ NAMES = ("basel", "genf", "va", "zurich")
 
 
 class GroupedGrid(ToyGrid):
-    """A grid of which all replies come together, as bytes; `taken` counts the train replies of usual form."""
+    """A grid of which replies come together, as bytes; `taken` counts the train replies of usual form."""
+
+    together = 100
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -35,7 +38,20 @@ class GroupedGrid(ToyGrid):
     def receive_groups(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[list[Incoming]]:
         group = [Incoming.read(encode_message(reply)) for reply in self.receive_each(messages, timeout=timeout)]
         self.taken += sum(each.plain is not None for each in group)
-        yield group
+        for start in range(0, len(group), self.together):
+            yield group[start : start + self.together]
+
+
+class OneByOneGrid(GroupedGrid):
+    """A grid of which each reply comes alone."""
+
+    together = 1
+
+
+class PairsGrid(GroupedGrid):
+    """A grid of which two replies come together."""
+
+    together = 2
 
 
 def weights(values: Any, name: str = "w", dtype: str = "float32") -> Tamper:
@@ -153,10 +169,11 @@ def without_times(event: Any) -> Any:
     return {name: value for name, value in known.items() if name != "seconds"}
 
 
+@pytest.mark.parametrize("grid_class", [GroupedGrid, PairsGrid, OneByOneGrid])
 @pytest.mark.parametrize("lie", LIES)
-def test_a_run_with_replies_in_groups_is_that_with_single_replies(lie: str) -> None:
+def test_a_run_with_replies_in_groups_is_that_with_single_replies(lie: str, grid_class: type[GroupedGrid]) -> None:
     single, _ = run(ToyGrid, {"va": lie})
-    together, grid = run(GroupedGrid, {"va": lie})
+    together, grid = run(grid_class, {"va": lie})
     assert together == single
     assert isinstance(grid, GroupedGrid)
     assert grid.taken >= 9
@@ -164,14 +181,28 @@ def test_a_run_with_replies_in_groups_is_that_with_single_replies(lie: str) -> N
 
 @settings(max_examples=20)
 @given(
+    st.sampled_from([GroupedGrid, PairsGrid, OneByOneGrid]),
     st.dictionaries(st.sampled_from(NAMES[1:]), st.sampled_from(sorted(LIES))),
     st.sampled_from(["fedavg", "fedprox", "fedadam", "fedmedian", "scaffold"]),
     st.sampled_from([0.0, 0.05]),
     st.sampled_from([1, 2]),
 )
-def test_so_is_one_in_which_several_lie(lies: dict[str, str], strategy: str, norm: float, every: int) -> None:
+def test_so_is_one_in_which_several_lie(
+    grid_class: type[GroupedGrid], lies: dict[str, str], strategy: str, norm: float, every: int
+) -> None:
     settings = {"strategy": strategy, "max_update_norm": norm, "evaluate_every": every, "strikes": 2}
-    assert run(GroupedGrid, lies, **settings)[0] == run(ToyGrid, lies, **settings)[0]
+    assert run(grid_class, lies, **settings)[0] == run(ToyGrid, lies, **settings)[0]
+
+
+def test_a_round_in_which_no_reply_is_valid_ends_the_run_in_the_same_words() -> None:
+    lies = dict.fromkeys(NAMES, "not a number")
+    reasons = []
+    for grid_class in (ToyGrid, GroupedGrid):
+        with pytest.raises(RunError) as raised:
+            run(grid_class, lies)
+        reasons.append(str(raised.value))
+    assert reasons[0] == reasons[1]
+    assert "not all are finite" in reasons[0]
 
 
 def test_small_parts_of_a_group_give_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
