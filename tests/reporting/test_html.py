@@ -265,6 +265,24 @@ def test_participation_is_shown_by_round(tmp_path: Path) -> None:
     assert (received["weights"], received["evaluation"], received["moments"]) == ("10 used", "11", "8")
 
 
+def test_only_the_hospitals_that_were_drawn_have_trained(tmp_path: Path) -> None:
+    records = [
+        make_record(1, asked=("cleveland", "va")),
+        make_record(2, asked=("cleveland", "hungary"), left_out={"hungary": "strange weights"}),
+    ]
+    run = read_run(write_run(tmp_path, records=records))
+    assert dict(participation(run)) == {
+        "cleveland": ["trained"] * 2,
+        "hungary": ["tested"] * 2,
+        "switzerland": ["tested"] * 2,
+        "va": ["trained", "tested"],
+    }
+    assert {row[0]: row[3] for row in disclosure_rows(run)}["weights"] == "3 used"
+    assert "2 of 4 hospitals were drawn to train" in report_page(
+        read_run(write_run(tmp_path / "all", records=records[:1]))
+    )
+
+
 def test_a_hospital_that_cannot_take_part_is_named_in_report_and_model_card(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     assert absences(run) == []

@@ -81,8 +81,7 @@ def _risk_charts(run: RunRecord, styles: Mapping[str, str]) -> list[Markup]:
 
 def _many_charts(run: RunRecord) -> Charts:
     """The charts of a run with very many hospitals: lines of quantiles over them by round, and the pooled patients."""
-    hospitals = f"of {len(run.names):,} hospitals"
-    legend = [(POOLED, "pooled"), *((f"{name} {hospitals}", style) for name, style in SPREAD.items())]
+    legend = [(POOLED, "pooled"), *((f"{name} of the hospitals", style) for name, style in SPREAD.items())]
     rounds = []
     for key, label in (("loss", "log loss"), ("auroc", "AUROC")):
         entries = _thin_history(run)

@@ -112,6 +112,9 @@ def weight_bytes(run: RunRecord) -> str:
 
 
 def count_used(run: RunRecord) -> int:
-    """Number of weights messages that were used, over all rounds."""
-    each = (run.left_out(entry) for entry in run.history)
-    return sum(sum(name not in left_out for name in run.names) if left_out else len(run.names) for left_out in each)
+    """Number of weights messages that were used, over all rounds: of those that were asked, and not left out."""
+    used = 0
+    for entry in run.history:
+        left_out, asked = run.left_out(entry), entry.asked or run.names
+        used += sum(name not in left_out for name in asked) if left_out else len(asked)
+    return used

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedhealth.reporting.format import POOLED
+from fedhealth.reporting.html.run_reader import RunRecord
 
 UNFOLDED, EXTREMES = 30, 10
 """With more rows than the first, only so many from the top and from the bottom are shown at once."""
@@ -36,6 +37,16 @@ def fold_participation(rows: Sequence[tuple[str, list[str]]]) -> Sequence[tuple[
     if len(rows) <= UNFOLDED:
         return rows
     return sorted(rows, key=lambda row: sum(cell == "trained" for cell in row[1]))[: 2 * EXTREMES]
+
+
+def full_participation(run: RunRecord) -> str:
+    """The sentence about a run in which no hospital was left out."""
+    drawn = next((len(entry.asked) for entry in run.history if entry.asked), None)
+    if drawn is None:
+        return "Every hospital took part in every round."
+    return (
+        f"{drawn:,} of {len(run.names):,} hospitals were drawn to train in a round (--fraction), and all of them did."
+    )
 
 
 def fold_states(states: Sequence[tuple[str, str, str]]) -> Sequence[tuple[str, str, str]]:

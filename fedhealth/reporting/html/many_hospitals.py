@@ -113,9 +113,15 @@ def _extreme_rows(run: RunRecord) -> list[Row]:
 
 
 def worst_participation(run: RunRecord) -> list[tuple[str, list[str]]]:
-    """Rows of the matrix of hospitals and rounds: of those that missed or were left out of the most rounds."""
-    missed = Counter(name for entry in run.history for name in run.left_out(entry))
-    order = sorted(run.names, key=lambda name: -missed[name])
+    """Rows of the matrix of hospitals and rounds: of those that trained in the fewest rounds."""
+    trained = Counter[str]()
+    for entry in run.history:
+        left_out = run.left_out(entry)
+        if entry.asked:
+            trained.update(name for name in entry.asked if name not in left_out)
+        else:
+            trained.subtract(left_out.keys())
+    order = sorted(run.names, key=lambda name: trained[name])
     return tables.participation(run, order[: 2 * EXTREMES])
 
 

@@ -1,6 +1,6 @@
 """Rows of the tables of report and model card."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -180,15 +180,14 @@ def confusion_rows(run: RunRecord) -> list[Row]:
 
 def participation(run: RunRecord, names: Sequence[str] | None = None) -> list[tuple[str, list[str]]]:
     """(hospital, style per round), of all or of `names`: `trained`, `tested` (weights not in the model) or `absent`."""
-    left_out = [run.left_out(entry) for entry in run.history]
 
-    def cell(entry: RoundRecord, missing: Mapping[str, str], name: str) -> str:
-        if name not in missing:
+    def cell(entry: RoundRecord, missing: Mapping[str, str], asked: Container[str], name: str) -> str:
+        if name not in missing and (not asked or name in asked):
             return "trained"
         return "tested" if name in name_each(entry.hospitals, run.settings.roster) else "absent"
 
-    pairs = list(zip(run.history, left_out, strict=True))
-    return [(name, [cell(entry, missing, name) for entry, missing in pairs]) for name in names or run.names]
+    rounds = [(entry, run.left_out(entry), frozenset(entry.asked)) for entry in run.history]
+    return [(name, [cell(*each, name) for each in rounds]) for name in names or run.names]
 
 
 def absences(run: RunRecord, most: int = 20) -> list[str]:
