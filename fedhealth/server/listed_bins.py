@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 import numpy as np
 
-from fedhealth.common.risk import SMALLEST_RISK
 from fedhealth.metrics.bins import NUM_BINS
+from fedhealth.metrics.histogram import LARGEST_LOG_LOSS
 from fedhealth.metrics.many_histograms import ManyHistograms, Scores
 
 
@@ -42,7 +42,7 @@ def read_listed(saved: Mapping[str, msgspec.Raw]) -> ManyHistograms:
         sizes.append(len(bins))
         sums.append((each.log_loss, each.squared_error))
     patients, (losses, errors) = np.array(sizes), np.array(sums).T
-    most = -np.log(SMALLEST_RISK) * patients + 1e-6
+    most = LARGEST_LOG_LOSS * patients + 1e-6
     if not (np.all((losses >= 0) & (losses <= most)) and np.all((errors >= 0) & (errors <= patients))):
         raise ValueError("the sum of log loss or of squared error is out of range")
     return ManyHistograms(list(saved), Scores(np.concatenate(codes), patients, losses, errors))

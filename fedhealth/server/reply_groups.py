@@ -21,6 +21,7 @@ from fedhealth.server.participation import IncomingReplies, Roster
 from fedhealth.server.records import Member
 from fedhealth.server.reply_messages import ReadEvaluation, Trained
 from fedhealth.transport.incoming import Incoming
+from fedhealth.transport.protocol.evaluation import TESTED
 from fedhealth.transport.protocol.plain_replies import PlainArray, PlainReply
 
 MOST_TOGETHER_BYTES = 1024 * 1024
@@ -53,7 +54,7 @@ class Expected(NamedTuple):
         )
 
 
-BINS = {kind: Expected.of("tested", kind, (2, NUM_BINS)) for kind in BIN_TYPES}
+BINS = {kind: Expected.of(TESTED, kind, (2, NUM_BINS)) for kind in BIN_TYPES}
 
 
 def choose_taker(
