@@ -91,6 +91,13 @@ def cut_off(honest: RecordDict) -> RecordDict:
     return RecordDict({**honest, "arrays": ArrayRecord({"w": Array("float32", (1,), sent.stype, sent.data[:-1])})})
 
 
+def with_another_header(honest: RecordDict) -> RecordDict:
+    sent = honest["arrays"]["w"]
+    swapped = sent.data.replace(b"<f4", b">f4")
+    assert swapped != sent.data
+    return RecordDict({**honest, "arrays": ArrayRecord({"w": Array("float32", (1,), sent.stype, swapped)})})
+
+
 def of_another_kind(honest: RecordDict) -> RecordDict:
     sent = honest["arrays"]["w"]
     return RecordDict({**honest, "arrays": ArrayRecord({"w": Array("float32", (1,), "torch", sent.data)})})
@@ -118,6 +125,7 @@ LIES: Mapping[str, tuple[str, Tamper]] = {
     "no arrays": ("train", lambda honest: RecordDict({**honest, "arrays": ArrayRecord()})),
     "in Fortran order": ("train", in_fortran_order),
     "cut off": ("train", cut_off),
+    "with another header": ("train", with_another_header),
     "of another kind": ("train", of_another_kind),
     "other patients": ("train", numbers("metrics", num_examples=99)),
     "no loss": ("train", numbers("metrics", train_loss=None)),
